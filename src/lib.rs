@@ -1,0 +1,7 @@
+//! A replicated key/value store on its own Raft.
+
+pub mod kv;
+pub mod machine;
+pub mod raft;
+pub mod storage;
+pub mod wire;

@@ -1,0 +1,56 @@
+//! The contract between the replicated log and what it replicates.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::raft::Index;
+
+/// Tells whether a command may enter the log. Called from many threads and without the state
+/// machine at hand, so it can judge the command's form only, not what it would do.
+///
+/// The error is a sentence for the person who sent the command.
+pub type Gate = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
+
+/// A deterministic state machine that the cluster replicates.
+///
+/// Every replica applies the same commands at the same indexes, so [`apply`](Self::apply) must
+/// depend on nothing but the state, the command and [`At`]: no clock, no random number, no
+/// iteration over an unordered map.
+pub trait StateMachine: Send + 'static {
+    /// What a command or a query answers. Cheap to clone.
+    type Reply: Clone + Send + 'static;
+
+    /// Names the kind of machine and every setting that its results depend on. Two nodes whose
+    /// identities differ refuse to talk to each other, and a data folder refuses a machine with
+    /// another identity than the one that it was made with.
+    fn identity(&self) -> String;
+
+    /// The check that every command passes before it enters the log.
+    fn gate(&self) -> Gate;
+
+    /// Executes a committed command. Called once for each, in log order, on every replica.
+    fn apply(&mut self, at: At, command: &Bytes) -> Self::Reply;
+
+    /// Answers a question from the present state without changing it. The node calls this only
+    /// once the state is known to be current. The bytes come from a client unchecked.
+    fn query(&self, query: &Bytes) -> Self::Reply;
+
+    /// Writes a reply in the form that travels to the client.
+    fn encode_reply(reply: &Self::Reply, out: &mut Vec<u8>);
+
+    /// A hash over the whole state: equal on all replicas that applied the same entries.
+    fn digest(&self) -> u64;
+
+    /// Named counters for the status of a node, such as the number of keys.
+    fn gauges(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// Where in the log, and when in cluster time, a command is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    /// The index of the command's entry.
+    pub index: Index,
+    /// The cluster time that the leader wrote into the entry, in milliseconds. Never goes back.
+    pub time_ms: u64,
+}

@@ -1,0 +1,106 @@
+//! What the nodes of a cluster say to each other.
+
+use serde::{Deserialize, Serialize};
+
+use super::types::{Entry, EntryId, Index, NodeId, Term};
+
+/// A message on its way from one node to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The node that sent it.
+    pub from: NodeId,
+    /// The node it is meant for.
+    pub to: NodeId,
+    /// The sender's current term. It was durable at the sender before the message left.
+    pub term: Term,
+    /// What it says.
+    pub message: Message,
+}
+
+/// The messages of the protocol. Requests may be lost, repeated, delayed and reordered; every
+/// handler is written so that this does no harm.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// From a node whose election timer ran out, to all voters: would you vote for me in
+    /// `next_term`? Changes no state at the receiver (thesis 9.6).
+    PreVote {
+        /// The term that the sender would campaign in: its own plus one.
+        next_term: Term,
+        /// The id of the sender's last entry.
+        last: EntryId,
+    },
+    /// The answer to a [`Message::PreVote`].
+    PreVoteReply {
+        /// The `next_term` of the question. An answer to an older question is ignored.
+        next_term: Term,
+        /// Whether the vote would be given.
+        granted: bool,
+    },
+    /// From a candidate to all voters: vote for me in this envelope's term (paper 5.2).
+    Vote {
+        /// The id of the candidate's last entry.
+        last: EntryId,
+        /// Set when the leader itself asked for this election, so that having heard from it is no
+        /// reason to refuse (thesis 3.10 and 4.2.3).
+        transfer: bool,
+    },
+    /// The answer to a [`Message::Vote`] of the same term. Leaves only once the vote is durable.
+    VoteReply {
+        /// Whether the vote was given.
+        granted: bool,
+    },
+    /// From the leader to a follower: entries to append after `prev` (paper 5.3).
+    Append {
+        /// The id of the entry that precedes `entries`; [`EntryId::ZERO`] at the log's start.
+        prev: EntryId,
+        /// Consecutive entries, possibly none: then the message only asks whether `prev` matches.
+        entries: Vec<Entry>,
+        /// The leader's commit index. May lie beyond the entries of this message.
+        commit: Index,
+    },
+    /// The answer to a [`Message::Append`] of the same term that matched. Leaves only once the
+    /// log up to `matched` is durable.
+    Accepted {
+        /// The log is equal to the leader's up to here, inclusive.
+        matched: Index,
+    },
+    /// The answer to a [`Message::Append`] of the same term whose `prev` did not match.
+    Rejected {
+        /// The index of the `prev` that was refused: tells a fresh rejection from a stale one.
+        prev: Index,
+        /// Where the follower's log could agree at the latest: the last entry before `prev` whose
+        /// term the leader should look for (paper 5.3, "the follower can include the term of the
+        /// conflicting entry and the first index it stores for that term").
+        conflict: Conflict,
+    },
+    /// From the leader to every follower when there was nothing else to say for a while, and at
+    /// once when reads wait to be confirmed (thesis 6.4).
+    Heartbeat {
+        /// The leader's commit index, but no further than what this follower is known to hold.
+        commit: Index,
+        /// The number of the round of confirmations that this heartbeat belongs to. It only grows
+        /// within a term.
+        round: u64,
+    },
+    /// The answer to a [`Message::Heartbeat`] of the same term: does not wait for the disk.
+    HeartbeatReply {
+        /// The `round` of the heartbeat.
+        round: u64,
+    },
+    /// From the leader to the follower that is to take over: campaign at once (thesis 3.10).
+    TimeoutNow,
+    /// The answer to a request of an older term. It carries nothing but the envelope's term, from
+    /// which the sender learns that its own has passed; without it a node that is stuck at a
+    /// higher term could not rejoin under pre-vote and check-quorum.
+    Outdated,
+}
+
+/// Where a follower's log departs from the leader's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// The term of the follower's entry at `prev`, or zero if its log ends before `prev`.
+    pub term: Term,
+    /// The first index that the follower holds of that term; if its log ends before `prev`, the
+    /// index after its last entry.
+    pub first_index: Index,
+}

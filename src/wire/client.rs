@@ -1,0 +1,116 @@
+//! What clients and servers say to each other.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::raft::{Index, NodeId, RoleName, Term};
+
+/// One request of a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the client, unique on its connection; the answer carries it back.
+    pub id: u64,
+    /// How long the server may take, in milliseconds. When it has passed, the request ends as
+    /// [`Answer::Unknown`]. The server bounds it with a limit of its own.
+    pub timeout_ms: u32,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// The kinds of requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// Replicate and execute a command of the state machine.
+    Submit(Bytes),
+    /// Answer a question from the state, linearizably.
+    Query(Bytes),
+    /// Tell about the node itself. Any node answers, with or without a leader.
+    Status,
+    /// Hand leadership over to the given node, or to the one that is furthest along.
+    Transfer(Option<NodeId>),
+}
+
+/// The answer to one request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response {
+    /// The request's id.
+    pub id: u64,
+    /// How the request ended.
+    pub answer: Answer,
+}
+
+/// The ways in which a request ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Executed; the reply of the state machine.
+    Reply(Bytes),
+    /// Refused, not executed: this node does not lead.
+    NotLeader(NotLeader),
+    /// Refused, not executed: the limit on what is under way is reached. Worth a try later.
+    Busy,
+    /// Refused, not executed, and no other node will accept it either. A sentence says why.
+    Invalid(String),
+    /// A write may or may not be executed yet; a read has no answer. Repeat it with the same
+    /// sequence number.
+    Unknown(Doubt),
+    /// The answer to [`Ask::Status`].
+    Status(Box<Status>),
+    /// The answer to [`Ask::Transfer`]: this node's leadership has ended or is about to.
+    Transferring,
+}
+
+/// What a node that does not lead says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotLeader {
+    /// The node that refused.
+    pub id: NodeId,
+    /// Its role.
+    pub role: RoleName,
+    /// Its term.
+    pub term: Term,
+    /// The leader that it follows, if it knows one: id and address for clients.
+    pub leader: Option<(NodeId, String)>,
+}
+
+/// Why the outcome of a request is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Doubt {
+    /// The node lost its leadership while the request was under way.
+    LeadershipLost,
+    /// The request's time ran out: no quorum answered in time.
+    Timeout,
+    /// The node is shutting down.
+    ShuttingDown,
+}
+
+/// What a node knows of itself and its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node's id.
+    pub id: NodeId,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The node's role.
+    pub role: RoleName,
+    /// The node's term.
+    pub term: Term,
+    /// The leader that it follows, itself if it leads.
+    pub leader: Option<NodeId>,
+    /// All members by id with their addresses for clients.
+    pub members: Vec<(NodeId, String)>,
+    /// The voters that this node, if it leads, has heard from within an election timeout, itself
+    /// included. Empty at any other node.
+    pub active: Vec<NodeId>,
+    /// The highest index known to be committed.
+    pub commit: Index,
+    /// The highest index that the state machine has applied.
+    pub applied: Index,
+    /// The index of the last entry in the log.
+    pub last_index: Index,
+    /// How many bytes the log takes up on disk.
+    pub log_bytes: u64,
+    /// How long the node has been running, in milliseconds.
+    pub uptime_ms: u64,
+    /// The state machine's own counters, such as keys and sessions.
+    pub gauges: Vec<(String, u64)>,
+}

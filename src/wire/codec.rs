@@ -1,0 +1,88 @@
+//! The one place that knows `bincode`.
+//!
+//! Everything that is encoded, on the wire or on disk, goes through [`encode`] and [`decode`]: one
+//! fixed configuration (little-endian, variable-length integers), one limit, no trailing bytes.
+
+use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// No value that decodes may claim more memory than this, in bytes, whatever its length fields say.
+pub const DECODE_LIMIT: usize = 64 << 20;
+
+const CONFIG: Configuration<LittleEndian, Varint, Limit<DECODE_LIMIT>> =
+    config::standard().with_limit::<DECODE_LIMIT>();
+
+/// Bytes that are not what they should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes are not a value of the expected type.
+    #[error("the bytes do not decode: {0}")]
+    Malformed(String),
+    /// A value was read, but bytes are left over.
+    #[error("{0} bytes are left over behind the value")]
+    Trailing(usize),
+}
+
+/// Appends the value's encoding to `out`.
+///
+/// # Panics
+/// If a `Serialize` implementation fails, which none of this crate's does.
+pub fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    bincode::serde::encode_into_std_write(value, out, config::standard())
+        .expect("encoding into memory does not fail");
+}
+
+/// The value's encoding as bytes of its own.
+pub fn to_bytes<T: Serialize>(value: &T) -> bytes::Bytes {
+    let mut out = Vec::new();
+    encode(value, &mut out);
+    out.into()
+}
+
+/// Reads a value that takes up all of `bytes`.
+///
+/// # Errors
+/// [`DecodeError`] if the bytes are malformed, claim too much memory, or go on behind the value.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIG)
+        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    match bytes.len() - used {
+        0 => Ok(value),
+        trailing => Err(DecodeError::Trailing(trailing)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_encoded_decodes() {
+        let value = (7u64, "seven".to_string(), vec![1u8, 2, 3]);
+        let bytes = to_bytes(&value);
+        assert_eq!(decode::<(u64, String, Vec<u8>)>(&bytes), Ok(value));
+    }
+
+    #[test]
+    fn a_byte_too_many_is_refused() {
+        let mut bytes = to_bytes(&7u64).to_vec();
+        bytes.push(0);
+        assert_eq!(decode::<u64>(&bytes), Err(DecodeError::Trailing(1)));
+    }
+
+    #[test]
+    fn a_length_beyond_the_limit_is_refused_before_it_is_allocated() {
+        let bytes = to_bytes(&u64::MAX);
+        let decoded = decode::<Vec<u8>>(&bytes);
+        assert!(
+            matches!(decoded, Err(DecodeError::Malformed(_))),
+            "{decoded:?}"
+        );
+        let decoded = decode::<Vec<(u64, u64)>>(&bytes);
+        assert!(
+            matches!(decoded, Err(DecodeError::Malformed(_))),
+            "{decoded:?}"
+        );
+    }
+}

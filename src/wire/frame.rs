@@ -1,0 +1,126 @@
+//! Frames: how one message is told from the next on a stream of bytes.
+//!
+//! A frame is the payload's length (4 bytes, little-endian), the payload's CRC-32C (4 bytes,
+//! little-endian), and the payload.
+
+use serde::Serialize;
+
+use super::codec;
+
+/// How many bytes precede a frame's payload.
+pub const HEADER_LEN: usize = 8;
+
+/// The largest payload that is sent or accepted, in bytes: room for a compare-and-swap with two
+/// values and a key of the default limits.
+pub const MAX_PAYLOAD: usize = 18 << 20;
+
+/// Bytes that are no frame. The stream cannot be read on: the connection is to be closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The length field asks for more than the limit.
+    #[error("a frame of {len} bytes is over the limit of {limit}")]
+    TooLong {
+        /// The length that the frame claims, in bytes.
+        len: usize,
+        /// The limit in force, in bytes.
+        limit: usize,
+    },
+    /// The payload is not the one that was sent.
+    #[error("a frame's checksum is {actual:08x} where {expected:08x} was announced")]
+    Checksum {
+        /// What the header says.
+        expected: u32,
+        /// What the payload has.
+        actual: u32,
+    },
+}
+
+/// Appends the value as one frame.
+pub fn put<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    put_with(out, |out| codec::encode(value, out));
+}
+
+/// Appends one frame whose payload is what `fill` appends.
+pub fn put_with(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER_LEN]);
+    fill(out);
+    let payload = &out[start + HEADER_LEN..];
+    debug_assert!(payload.len() <= MAX_PAYLOAD, "a frame over the limit");
+    let (len, checksum) = (payload.len() as u32, crc32c::crc32c(payload));
+    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+    out[start + 4..start + HEADER_LEN].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Takes the first frame of `bytes` apart: its payload, and how many bytes the frame takes up in
+/// all. `None` if it is not complete yet.
+///
+/// # Errors
+/// [`FrameError`] if the bytes cannot be a frame; known as soon as the header is there.
+pub fn split(bytes: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>, FrameError> {
+    let Some((header, rest)) = bytes.split_first_chunk::<HEADER_LEN>() else {
+        return Ok(None);
+    };
+    let [l0, l1, l2, l3, c0, c1, c2, c3] = *header;
+    let len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    if len > limit {
+        return Err(FrameError::TooLong { len, limit });
+    }
+    let Some(payload) = rest.get(..len) else {
+        return Ok(None);
+    };
+    let expected = u32::from_le_bytes([c0, c1, c2, c3]);
+    let actual = crc32c::crc32c(payload);
+    if actual != expected {
+        return Err(FrameError::Checksum { expected, actual });
+    }
+    Ok(Some((payload, HEADER_LEN + len)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame_of(value: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        put(&value, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn frames_come_out_as_they_went_in_however_they_are_cut() {
+        let mut bytes = frame_of("one");
+        let first = bytes.len();
+        bytes.extend(frame_of("two"));
+        for cut in 0..first {
+            assert_eq!(split(&bytes[..cut], MAX_PAYLOAD), Ok(None), "{cut} bytes");
+        }
+        let (payload, used) = split(&bytes, MAX_PAYLOAD).unwrap().unwrap();
+        assert_eq!(codec::decode::<String>(payload).unwrap(), "one");
+        let (payload, _) = split(&bytes[used..], MAX_PAYLOAD).unwrap().unwrap();
+        assert_eq!(codec::decode::<String>(payload).unwrap(), "two");
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_noticed_or_waits_for_more() {
+        let good = frame_of("a payload");
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let result = split(&bad, MAX_PAYLOAD);
+            assert!(!matches!(result, Ok(Some(_))), "bit {bit}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused_from_the_header_alone() {
+        let header = [0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0];
+        assert_eq!(
+            split(&header, 100),
+            Err(FrameError::TooLong {
+                len: 0x7fff_ffff,
+                limit: 100
+            })
+        );
+    }
+}
