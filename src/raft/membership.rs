@@ -57,6 +57,11 @@ impl Membership {
         voters.chain(self.learners.iter().copied()).collect()
     }
 
+    /// Whether the node is a voter or a learner.
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.is_voter(id) || self.learners.contains(&id)
+    }
+
     /// How many members there are, learners included.
     pub fn len(&self) -> usize {
         self.members().len()

@@ -1,11 +1,341 @@
 //! The Raft consensus algorithm, pure.
+//!
+//! [`Raft`] owns no clock, no socket, no file, no thread and no source of randomness but the seed
+//! it was given. Inputs are method calls: a [`tick`](Raft::tick), a [`message`](Raft::step), a
+//! [`command`](Raft::propose), a [`read`](Raft::read), a write that is
+//! [`durable`](Raft::durable), entries that are [`applied`](Raft::applied). Outputs are collected
+//! afterwards, each by whoever carries it out:
+//!
+//! | output | carried out by | order |
+//! | --- | --- | --- |
+//! | [`take_messages`](Raft::take_messages) | the network | may be lost, repeated, reordered |
+//! | [`take_write`](Raft::take_write) | the disk | strictly in order, each reported when synced |
+//! | [`take_committed`](Raft::take_committed) | the state machine | strictly in order |
+//! | [`take_reads`](Raft::take_reads) | the state machine | once the index given is applied |
+//! | [`take_events`](Raft::take_events) | the log for people | |
+//!
+//! A message that speaks of what is not on disk yet stays inside until the write is reported, so
+//! no carrier can get the order wrong. The same inputs give the same outputs, byte for byte.
+//!
+//! It follows the paper ("In Search of an Understandable Consensus Algorithm", extended version)
+//! and the thesis ("Consensus: Bridging Theory and Practice"); comments name the section.
+//!
+//! What is not here: changes of membership while the cluster runs, and snapshots. Their places
+//! are kept: all counting goes through [`Membership`], the log has a base below which it holds
+//! nothing, and a follower that needs entries from there is known as one that needs a snapshot.
 
+mod candidate;
+mod common;
+mod config;
+mod event;
+mod follower;
+mod leader;
+mod log;
 pub mod membership;
 mod message;
+mod outbox;
+mod progress;
+mod reads;
+mod role;
 mod types;
 
+use bytes::Bytes;
+
+pub use config::Config;
+pub use event::{Event, Fault, Reason};
 pub use membership::{Membership, VoteResult};
 pub use message::{Conflict, Envelope, Message};
 pub use types::{
     Entry, EntryId, HardState, Index, NodeId, Payload, ReadId, RoleName, Term, Write, WriteId,
 };
+
+use common::Common;
+use follower::Follower;
+use role::Role;
+
+/// Terms beyond this are not believed, so that counting on from one cannot overflow.
+const MAX_TERM: Term = Term::MAX / 2;
+
+/// Why a command was not appended. It will not be executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// This node does not lead.
+    #[error("this node does not lead")]
+    NotLeader,
+    /// Too much is uncommitted, or leadership is being handed over.
+    #[error("too much is under way")]
+    Busy,
+}
+
+/// Why a read was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// This node does not lead.
+    #[error("this node does not lead")]
+    NotLeader,
+    /// Too many reads wait.
+    #[error("too many reads are under way")]
+    Busy,
+}
+
+/// The reads that are decided, as [`Raft::take_reads`] hands them out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DecidedReads {
+    /// May be answered once the state machine has applied the index.
+    pub ready: Vec<(ReadId, Index)>,
+    /// Cannot be answered here: leadership was lost.
+    pub failed: Vec<ReadId>,
+}
+
+/// One node of the algorithm.
+///
+/// ```
+/// use raftkv::raft::{Config, HardState, Membership, Raft, RoleName};
+///
+/// // The only node of its cluster elects itself as soon as its vote is on disk.
+/// let config = Config::new(1, Membership::of_voters([1]), 7);
+/// let mut raft = Raft::new(config, HardState::default(), Vec::new());
+/// while raft.role() != RoleName::Leader {
+///     raft.tick();
+///     if let Some(write) = raft.take_write() {
+///         raft.durable(write.id);
+///     }
+/// }
+/// let id = raft.propose("command".into()).unwrap();
+/// assert_eq!(raft.commit(), 0, "not committed before it is on disk");
+/// let write = raft.take_write().unwrap();
+/// raft.durable(write.id);
+/// assert_eq!(raft.commit(), id.index);
+/// ```
+#[derive(Debug)]
+pub struct Raft {
+    common: Common,
+    /// Away only while an input is handled.
+    role: Option<Role>,
+}
+
+impl Raft {
+    /// A node as it comes up: a follower with what was found on its disk.
+    ///
+    /// # Panics
+    /// If the settings are not [valid](Config::validate), or the entries are not a log.
+    pub fn new(config: Config, hard_state: HardState, entries: Vec<Entry>) -> Self {
+        if let Err(sentence) = config.validate() {
+            panic!("invalid settings: {sentence}");
+        }
+        let mut common = Common::new(config, hard_state, entries);
+        let follower = Follower::new(&mut common, None);
+        Self {
+            common,
+            role: Some(Role::Follower(follower)),
+        }
+    }
+
+    /// One tick of time has passed.
+    pub fn tick(&mut self) {
+        self.transition(|role, common| role.tick(common));
+    }
+
+    /// A message has arrived. Whatever it holds, it does not panic: what no correct node sends is
+    /// dropped, or recorded as a [`fault`](Self::fault).
+    pub fn step(&mut self, envelope: Envelope) {
+        let Envelope {
+            from,
+            to,
+            term,
+            message,
+        } = envelope;
+        let for_this_node = to == self.common.id() && from != to;
+        // Not for this node, or from nobody it knows: there is nobody to answer. And no cluster
+        // lives to see such a term: the bytes are wrong.
+        if !for_this_node || !self.common.config.membership.contains(from) || term > MAX_TERM {
+            return;
+        }
+        self.transition(|role, common| role.receive(common, from, term, message));
+    }
+
+    /// Appends a command to the leader's log and returns where. It is executed if and only if
+    /// this very entry, of this index *and* term, is committed.
+    ///
+    /// # Errors
+    /// [`ProposeError`] if the command was refused; then it is never executed.
+    pub fn propose(&mut self, command: Bytes) -> Result<EntryId, ProposeError> {
+        match &mut self.role {
+            Some(Role::Leader(leader)) => leader.propose(&mut self.common, command),
+            _ => Err(ProposeError::NotLeader),
+        }
+    }
+
+    /// Asks for a linearizable read. `id` comes back from [`take_reads`](Self::take_reads).
+    ///
+    /// # Errors
+    /// [`ReadError`] if the read was refused; then `id` does not come back.
+    pub fn read(&mut self, id: ReadId) -> Result<(), ReadError> {
+        match &mut self.role {
+            Some(Role::Leader(leader)) => leader.read(&self.common, id),
+            _ => Err(ReadError::NotLeader),
+        }
+    }
+
+    /// Hands leadership over to `to`, or to the voter that is furthest along (thesis 3.10).
+    /// Returns to whom, or `None` if this node does not lead or there is no such voter. It is
+    /// given up if it has not happened within an election timeout.
+    pub fn transfer(&mut self, to: Option<NodeId>) -> Option<NodeId> {
+        match &mut self.role {
+            Some(Role::Leader(leader)) => leader.transfer(&mut self.common, to),
+            _ => None,
+        }
+    }
+
+    /// All writes up to and including this one are on disk.
+    ///
+    /// # Panics
+    /// If no such write is under way.
+    pub fn durable(&mut self, write: WriteId) {
+        self.transition(|role, common| {
+            common.durable(write);
+            role.disk_returned(common)
+        });
+    }
+
+    /// The state machine has executed all entries up to `index`.
+    ///
+    /// # Panics
+    /// If that goes back, or beyond what [`take_committed`](Self::take_committed) gave out.
+    pub fn applied(&mut self, index: Index) {
+        self.common.log.applied_to(index);
+    }
+
+    /// The messages that may leave now, with all that has gathered since the last call.
+    pub fn take_messages(&mut self) -> Vec<Envelope> {
+        if let Some(Role::Leader(leader)) = &mut self.role {
+            leader.broadcast(&mut self.common);
+        }
+        self.common.take_messages()
+    }
+
+    /// What has to be written next, if anything has.
+    pub fn take_write(&mut self) -> Option<Write> {
+        self.common.take_write()
+    }
+
+    /// Whether [`take_write`](Self::take_write) would return something.
+    pub fn has_write(&self) -> bool {
+        self.common.has_write()
+    }
+
+    /// The next committed entries to execute, of about `max_bytes` at the most; at least one if
+    /// there is any.
+    pub fn take_committed(&mut self, max_bytes: usize) -> Vec<Entry> {
+        self.common.log.take_committed(max_bytes)
+    }
+
+    /// Whether [`take_committed`](Self::take_committed) would return something.
+    pub fn has_committed(&self) -> bool {
+        self.common.log.has_committed()
+    }
+
+    /// The reads that have been decided since the last call.
+    pub fn take_reads(&mut self) -> DecidedReads {
+        DecidedReads {
+            ready: std::mem::take(&mut self.common.reads_ready),
+            failed: std::mem::take(&mut self.common.reads_failed),
+        }
+    }
+
+    /// What has changed since the last call, for people.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.common.events)
+    }
+
+    /// Proof that the cluster's promises are broken. Once there is one, the node must stop.
+    pub fn fault(&self) -> Option<Fault> {
+        self.common.fault
+    }
+
+    /// This node.
+    pub fn id(&self) -> NodeId {
+        self.common.id()
+    }
+
+    /// The present role.
+    pub fn role(&self) -> RoleName {
+        self.present().name()
+    }
+
+    /// The present term.
+    pub fn term(&self) -> Term {
+        self.common.term()
+    }
+
+    /// The present term and vote, which may not be on disk yet.
+    pub fn hard_state(&self) -> HardState {
+        self.common.hard_state()
+    }
+
+    /// The leader of the present term, as far as this node knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.present().leader(&self.common)
+    }
+
+    /// The voters and learners that this leader has heard from lately, itself included; nobody
+    /// at any other node.
+    pub fn active(&self) -> Vec<NodeId> {
+        match self.present() {
+            Role::Leader(leader) => leader.active(&self.common),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The highest index known to be committed.
+    pub fn commit(&self) -> Index {
+        self.common.log.committed()
+    }
+
+    /// The highest index that the state machine has executed.
+    pub fn applied_index(&self) -> Index {
+        self.common.log.applied()
+    }
+
+    /// The id of the last entry in the log.
+    pub fn last(&self) -> EntryId {
+        self.common.log.last()
+    }
+
+    /// The entry at this index, if the log holds it.
+    pub fn entry(&self, index: Index) -> Option<&Entry> {
+        self.common.log.get(index)
+    }
+
+    fn present(&self) -> &Role {
+        self.role.as_ref().expect("no input is being handled")
+    }
+
+    fn transition(&mut self, change: impl FnOnce(Role, &mut Common) -> Role) {
+        let role = self.role.take().expect("inputs do not nest");
+        self.role = Some(change(role, &mut self.common));
+        self.check();
+    }
+
+    /// Asserts what must hold between any two inputs.
+    fn check(&self) {
+        let common = &self.common;
+        common.log.check();
+        assert!(
+            common.log.last().term <= common.term(),
+            "the log is ahead of the term"
+        );
+        if let Role::Leader(leader) = self.present() {
+            assert_eq!(common.vote(), Some(common.id()), "a leader without a vote");
+            let last = common.log.last().index;
+            assert!(leader.first() <= last, "a leader without its first entry");
+            for (id, progress) in leader.progress() {
+                let in_order = progress.matched() < progress.next() && progress.next() <= last + 1;
+                assert!(in_order, "node {id} is followed past the log");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

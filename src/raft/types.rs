@@ -5,8 +5,6 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::membership::Membership;
-
 /// Names a node of the cluster. Zero is not a valid id.
 pub type NodeId = u64;
 
@@ -59,7 +57,6 @@ impl Entry {
         match &self.payload {
             Payload::Empty => OVERHEAD,
             Payload::Command(command) => OVERHEAD + command.len(),
-            Payload::Membership(membership) => OVERHEAD + 16 * membership.len(),
         }
     }
 }
@@ -71,8 +68,6 @@ pub enum Payload {
     Empty,
     /// A command of the state machine, opaque to consensus.
     Command(Bytes),
-    /// A new set of voters and learners, in force from the moment it is appended (thesis 4.1).
-    Membership(Membership),
 }
 
 /// What must survive a crash besides the log (paper figure 2, "persistent state").

@@ -1,0 +1,97 @@
+//! What a node of the algorithm is told when it starts.
+
+use super::membership::Membership;
+use super::types::NodeId;
+
+/// The settings of one node. Times are counted in ticks; the caller decides how long one is.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub id: NodeId,
+    /// The members of the cluster.
+    pub membership: Membership,
+    /// The shortest election timeout. Each timeout is drawn from this up to twice this (paper
+    /// 5.2); within the shortest one a node that heard from a leader refuses votes (thesis 4.2.3).
+    pub election_ticks: u32,
+    /// After how many ticks of silence the leader sends a heartbeat.
+    pub heartbeat_ticks: u32,
+    /// How many milliseconds of cluster time one tick stands for.
+    pub tick_ms: u64,
+    /// Seeds the random election timeouts. Nodes must differ in it.
+    pub seed: u64,
+    /// How many bytes of entries one message carries at the most; one entry is sent however large.
+    pub max_append_bytes: usize,
+    /// How many bytes of entries may be on their way to one follower, unacknowledged.
+    pub max_inflight_bytes: usize,
+    /// How many messages with entries may be on their way to one follower, unacknowledged.
+    pub max_inflight_messages: usize,
+    /// How many bytes of entries the leader may hold uncommitted; past it proposals are refused.
+    pub max_uncommitted_bytes: usize,
+    /// How many reads may wait for their confirmation; past it reads are refused.
+    pub max_pending_reads: usize,
+}
+
+impl Config {
+    /// The settings of a node with the usual timing and limits: a tick of 10 ms, heartbeats every
+    /// 50 ms, elections after 250 to 500 ms of silence.
+    pub fn new(id: NodeId, membership: Membership, seed: u64) -> Self {
+        Self {
+            id,
+            membership,
+            election_ticks: 25,
+            heartbeat_ticks: 5,
+            tick_ms: 10,
+            seed,
+            max_append_bytes: 1 << 20,
+            max_inflight_bytes: 8 << 20,
+            max_inflight_messages: 256,
+            max_uncommitted_bytes: 64 << 20,
+            max_pending_reads: 16_384,
+        }
+    }
+
+    /// Says what is wrong with the settings, if anything is.
+    ///
+    /// # Errors
+    /// A sentence that names the setting.
+    pub fn validate(&self) -> Result<(), String> {
+        let rules = [
+            (self.id != 0, "the node id must not be 0"),
+            (!self.membership.is_empty(), "the cluster has no member"),
+            (
+                self.membership.contains(self.id),
+                "the cluster does not list this node's own id",
+            ),
+            (
+                self.heartbeat_ticks >= 1,
+                "heartbeat_ticks must be at least 1",
+            ),
+            (
+                self.election_ticks > 2 * self.heartbeat_ticks,
+                "election_ticks must be more than twice heartbeat_ticks, or one lost heartbeat \
+                 would depose a leader",
+            ),
+            (self.tick_ms >= 1, "tick_ms must be at least 1"),
+            (
+                self.max_append_bytes >= 1,
+                "max_append_bytes must be at least 1",
+            ),
+            (
+                self.max_inflight_bytes >= 1,
+                "max_inflight_bytes must be at least 1",
+            ),
+            (
+                self.max_inflight_messages >= 1,
+                "max_inflight_messages must be at least 1",
+            ),
+            (
+                self.max_uncommitted_bytes >= 1,
+                "max_uncommitted_bytes must be at least 1",
+            ),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            None => Ok(()),
+            Some((_, sentence)) => Err((*sentence).to_string()),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What happened, for the person who reads the log of a node.
+
+use std::fmt;
+
+use super::types::{Index, NodeId, RoleName, Term};
+
+/// A change of role, term or leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The role after the change.
+    pub role: RoleName,
+    /// The term after the change.
+    pub term: Term,
+    /// The leader that is followed after the change, itself for a leader.
+    pub leader: Option<NodeId>,
+    /// What brought the change about.
+    pub reason: Reason,
+}
+
+/// Why a role, a term or a leader changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The election timer ran out.
+    NoLeaderHeard,
+    /// A quorum would vote for this node, or it is the only voter.
+    PreVoteWon,
+    /// A quorum voted for this node.
+    VotesWon,
+    /// A quorum would not vote, or did not vote, for this node.
+    VotesLost,
+    /// No quorum answered before the election timer ran out again.
+    VotesMissing,
+    /// A message came from a node of a higher term.
+    HigherTerm {
+        /// Who sent it.
+        from: NodeId,
+    },
+    /// A message of the leader came.
+    LeaderHeard,
+    /// No quorum of voters has answered this leader for an election timeout (thesis 6.2).
+    QuorumSilent,
+    /// The leader asked this node to take over (thesis 3.10).
+    AskedToLead,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::NoLeaderHeard => f.write_str("no leader heard for an election timeout"),
+            Reason::PreVoteWon => f.write_str("a quorum would vote for this node"),
+            Reason::VotesWon => f.write_str("a quorum voted for this node"),
+            Reason::VotesLost => f.write_str("a quorum refused its vote"),
+            Reason::VotesMissing => f.write_str("no quorum answered the candidate in time"),
+            Reason::HigherTerm { from } => write!(f, "node {from} is in a higher term"),
+            Reason::LeaderHeard => f.write_str("the leader of the term was heard"),
+            Reason::QuorumSilent => f.write_str("no quorum answered for an election timeout"),
+            Reason::AskedToLead => f.write_str("the leader asked this node to take over"),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in term {}", self.role, self.term)?;
+        match self.leader {
+            Some(leader) if self.role == RoleName::Follower => write!(f, " of node {leader}")?,
+            _ => {}
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// Proof that the cluster's promises are broken, by a disk or by a faulty node. The node must stop:
+/// to go on could make it worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The leader holds this node's acknowledgement for entries that its log does not have.
+    #[error(
+        "this node acknowledged the log up to {acknowledged} but holds it up to {last} only: its \
+         disk lost writes that it had reported as synced. Check the disk, and do not let this \
+         data folder vote again"
+    )]
+    AcknowledgedEntriesLost {
+        /// What the leader knows to be acknowledged.
+        acknowledged: Index,
+        /// The last index of this node's log.
+        last: Index,
+    },
+    /// The leader's log contradicts an entry that is committed here.
+    #[error(
+        "the leader, node {leader}, has another entry at index {index}, which is committed here: \
+         a node of this cluster has lost or changed its log. Compare the data folders before any \
+         node is started again"
+    )]
+    CommittedEntryContradicted {
+        /// The leader.
+        leader: NodeId,
+        /// Where the logs differ.
+        index: Index,
+    },
+    /// Two nodes lead the same term.
+    #[error(
+        "nodes {known} and {other} both lead term {term}: a node has voted twice, as it would if \
+         it lost its data folder and came back under the same id"
+    )]
+    TwoLeaders {
+        /// The leader that this node knew.
+        known: NodeId,
+        /// The other one.
+        other: NodeId,
+        /// The term.
+        term: Term,
+    },
+}

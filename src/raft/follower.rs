@@ -1,0 +1,190 @@
+//! A node that follows a leader, or waits for one (paper 5.2, 5.3).
+
+use super::common::Common;
+use super::event::{Fault, Reason};
+use super::message::Message;
+use super::role::Role;
+use super::types::{Entry, EntryId, Index, NodeId, RoleName};
+
+#[derive(Debug)]
+pub(super) struct Follower {
+    leader: Option<NodeId>,
+    /// Ticks since the leader was heard, or a vote was given.
+    elapsed: u32,
+    timeout: u32,
+}
+
+impl Follower {
+    pub fn new(common: &mut Common, leader: Option<NodeId>) -> Self {
+        Self {
+            leader,
+            elapsed: 0,
+            timeout: common.random_timeout(),
+        }
+    }
+
+    pub fn leader(&self) -> Option<NodeId> {
+        self.leader
+    }
+
+    /// Whether the leader was heard within the shortest election timeout: then votes are refused,
+    /// so that a node that does not hear the leader cannot depose it (thesis 4.2.3).
+    pub fn hears_leader(&self, common: &Common) -> bool {
+        self.leader.is_some() && self.elapsed < common.config.election_ticks
+    }
+
+    pub fn tick(mut self, common: &mut Common) -> Role {
+        self.elapsed += 1;
+        if self.elapsed < self.timeout {
+            return Role::Follower(self);
+        }
+        if !common.config.membership.is_voter(common.id()) {
+            self.elapsed = 0;
+            return Role::Follower(self);
+        }
+        Role::ask_for_pre_votes(common, Reason::NoLeaderHeard)
+    }
+
+    /// A vote was given to another node: give it the time to win.
+    pub fn voted(&mut self) {
+        self.elapsed = 0;
+    }
+
+    /// The node's own write has returned: a slow disk must not look like a dead leader.
+    pub fn disk_returned(&mut self) {
+        if self.leader.is_some() {
+            self.elapsed = 0;
+        }
+    }
+
+    pub fn step(mut self, common: &mut Common, from: NodeId, message: Message) -> Role {
+        match message {
+            Message::Append {
+                prev,
+                entries,
+                commit,
+            } => {
+                if self.hear(common, from) {
+                    append(common, from, prev, entries, commit);
+                }
+                Role::Follower(self)
+            }
+            Message::Heartbeat { commit, round } => {
+                if self.hear(common, from) {
+                    heartbeat(common, from, commit, round);
+                }
+                Role::Follower(self)
+            }
+            Message::TimeoutNow if common.config.membership.is_voter(common.id()) => {
+                Role::campaign(common, Reason::AskedToLead)
+            }
+            // Answers to what this node asked in an earlier role of the same term. It has no use
+            // for them, and their senders do not wait for anything.
+            _ => Role::Follower(self),
+        }
+    }
+
+    /// Takes note of a sign of life. False if it comes from a second leader of the same term.
+    fn hear(&mut self, common: &mut Common, from: NodeId) -> bool {
+        match self.leader {
+            Some(known) if known != from => {
+                common.fault.get_or_insert(Fault::TwoLeaders {
+                    known,
+                    other: from,
+                    term: common.term(),
+                });
+                return false;
+            }
+            Some(_) => {}
+            None => {
+                self.leader = Some(from);
+                common.report(RoleName::Follower, self.leader, Reason::LeaderHeard);
+            }
+        }
+        self.elapsed = 0;
+        true
+    }
+}
+
+/// Handles an append of the present term's leader (paper figure 2, AppendEntries 2 to 5).
+fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>, commit: Index) {
+    if !follow_each_other(common, prev, &entries) {
+        // No leader sends this; the bytes are from a faulty node. It gets no answer.
+        return;
+    }
+    let verified = prev.index + entries.len() as Index;
+    let committed = common.log.committed();
+    match common.log.term_at(prev.index) {
+        Some(term) if term == prev.term => {}
+        // The log up to the base is covered by a snapshot and therefore committed: it matches.
+        None if prev.index < common.log.base().index => {}
+        Some(_) if prev.index <= committed => {
+            common
+                .fault
+                .get_or_insert(Fault::CommittedEntryContradicted {
+                    leader: from,
+                    index: prev.index,
+                });
+            return;
+        }
+        _ => {
+            let conflict = common.log.conflict_at(prev.index);
+            let prev = prev.index;
+            common.send(from, Message::Rejected { prev, conflict });
+            return;
+        }
+    }
+    for entry in entries {
+        let id = entry.id;
+        if id.index <= common.log.base().index {
+            continue;
+        }
+        match common.log.term_at(id.index) {
+            // An append that was overtaken by later ones: what follows must stay (paper 5.3).
+            Some(term) if term == id.term => continue,
+            Some(_) if id.index <= committed => {
+                common
+                    .fault
+                    .get_or_insert(Fault::CommittedEntryContradicted {
+                        leader: from,
+                        index: id.index,
+                    });
+                return;
+            }
+            Some(_) => common.log.truncate(id.index),
+            None => {}
+        }
+        common.log.push(entry);
+    }
+    // Not the log's own last entry: what lies behind `verified` may contradict the leader's.
+    common.log.commit_to(commit.min(verified).max(committed));
+    common.acknowledge(from, verified);
+}
+
+/// Whether these are entries that some leader of this term could have in its log after `prev`.
+fn follow_each_other(common: &Common, prev: EntryId, entries: &[Entry]) -> bool {
+    let mut last = prev;
+    let consecutive = entries.iter().all(|entry| {
+        let next = last.index.checked_add(1);
+        let follows = Some(entry.id.index) == next && entry.id.term >= last.term;
+        last = entry.id;
+        follows
+    });
+    let in_order_of_time = entries.is_sorted_by_key(|entry| entry.time_ms);
+    consecutive && in_order_of_time && last.term <= common.term()
+}
+
+/// Handles a heartbeat of the present term's leader. It carries no more of the commit index than
+/// this node has acknowledged in this term.
+fn heartbeat(common: &mut Common, from: NodeId, commit: Index, round: u64) {
+    let last = common.log.last().index;
+    if commit > last {
+        common.fault.get_or_insert(Fault::AcknowledgedEntriesLost {
+            acknowledged: commit,
+            last,
+        });
+        return;
+    }
+    common.log.commit_to(commit);
+    common.send(from, Message::HeartbeatReply { round });
+}

@@ -1,0 +1,229 @@
+//! The log in memory: what it holds, and how far it is on disk, committed and applied.
+//!
+//! Invariants, asserted by [`Log::check`] (all bounds inclusive):
+//! - entries have consecutive indexes from `base.index + 1` on, and terms never go back;
+//! - cluster time never goes back along the log;
+//! - `base <= applied <= applying <= committed <= last`;
+//! - `durable <= handed <= last`.
+//!
+//! `committed` may run ahead of `durable`: a quorum of others suffices (thesis 10.2.1).
+
+use std::collections::VecDeque;
+
+use super::message::Conflict;
+use super::types::{Entry, EntryId, Index, Term, WriteId};
+
+#[derive(Debug)]
+pub(super) struct Log {
+    /// The last entry that is no longer held, because a snapshot stands for it.
+    base: EntryId,
+    entries: VecDeque<Entry>,
+    /// Up to here the present entries have been handed to the disk.
+    handed: Index,
+    /// Up to here the present entries are known to be on disk.
+    durable: Index,
+    /// The writes under way, and up to where each covers the *present* log. Where an entry was
+    /// replaced while its write was under way, the write no longer counts for that index, even if
+    /// the same entry comes back before the write completes (A-B-A).
+    in_flight: VecDeque<(WriteId, Index)>,
+    committed: Index,
+    applying: Index,
+    applied: Index,
+}
+
+impl Log {
+    /// A log as it was found on disk.
+    pub fn recovered(entries: Vec<Entry>) -> Self {
+        let last = entries.last().map_or(0, |entry| entry.id.index);
+        let log = Self {
+            base: EntryId::ZERO,
+            entries: entries.into(),
+            handed: last,
+            durable: last,
+            in_flight: VecDeque::new(),
+            committed: 0,
+            applying: 0,
+            applied: 0,
+        };
+        log.check();
+        log
+    }
+
+    pub fn base(&self) -> EntryId {
+        self.base
+    }
+
+    pub fn last(&self) -> EntryId {
+        self.entries.back().map_or(self.base, |entry| entry.id)
+    }
+
+    pub fn last_time_ms(&self) -> u64 {
+        self.entries.back().map_or(0, |entry| entry.time_ms)
+    }
+
+    pub fn committed(&self) -> Index {
+        self.committed
+    }
+
+    pub fn applied(&self) -> Index {
+        self.applied
+    }
+
+    pub fn durable(&self) -> Index {
+        self.durable
+    }
+
+    /// The term of the entry at `index`; `None` where the log does not hold it, or not any more.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.base.index {
+            return Some(self.base.term);
+        }
+        self.get(index).map(|entry| entry.id.term)
+    }
+
+    pub fn get(&self, index: Index) -> Option<&Entry> {
+        let offset = index.checked_sub(self.base.index + 1)?;
+        self.entries.get(usize::try_from(offset).ok()?)
+    }
+
+    /// Adds an entry behind the last one.
+    pub fn push(&mut self, entry: Entry) {
+        let last = self.last();
+        assert_eq!(entry.id.index, last.index + 1, "the log would get a hole");
+        assert!(entry.id.term >= last.term, "the log's terms would go back");
+        self.entries.push_back(entry);
+    }
+
+    /// Drops the entries from `from` on, because the leader's log has others there (paper 5.3).
+    pub fn truncate(&mut self, from: Index) {
+        assert!(from > self.committed, "a committed entry would be dropped");
+        let keep = from - self.base.index - 1;
+        self.entries.truncate(keep as usize);
+        let last = from - 1;
+        self.handed = self.handed.min(last);
+        self.durable = self.durable.min(last);
+        for (_, covers) in &mut self.in_flight {
+            *covers = (*covers).min(last);
+        }
+    }
+
+    /// The entries from `from` on, as many as weigh no more than `max_bytes` together, but at
+    /// least one if there is any. None beyond `to`, inclusive.
+    pub fn slice(&self, from: Index, to: Index, max_bytes: usize) -> Vec<Entry> {
+        let start = (from.saturating_sub(self.base.index + 1) as usize).min(self.entries.len());
+        let mut weight = 0;
+        self.entries
+            .range(start..)
+            .take_while(|entry| {
+                let first = weight == 0;
+                weight += entry.weight();
+                entry.id.index <= to && (first || weight <= max_bytes)
+            })
+            .cloned()
+            .collect()
+    }
+
+    /// Where this log departs from a leader's whose entry at `prev` it does not have.
+    pub fn conflict_at(&self, prev: Index) -> Conflict {
+        match self.get(prev) {
+            None => Conflict {
+                term: 0,
+                first_index: self.last().index + 1,
+            },
+            Some(entry) => {
+                let term = entry.id.term;
+                let first = self.entries.partition_point(|entry| entry.id.term < term);
+                Conflict {
+                    term,
+                    first_index: self.base.index + 1 + first as Index,
+                }
+            }
+        }
+    }
+
+    /// The last index of an entry with this term or a lower one; the base's if there is none.
+    pub fn last_index_up_to_term(&self, term: Term) -> Index {
+        let count = self.entries.partition_point(|entry| entry.id.term <= term);
+        self.base.index + count as Index
+    }
+
+    /// The entries that have not been handed to the disk yet, which counts as handing them now.
+    pub fn hand_out(&mut self, id: WriteId) -> Vec<Entry> {
+        let entries = self.slice(self.handed + 1, Index::MAX, usize::MAX);
+        self.handed = self.last().index;
+        self.in_flight.push_back((id, self.handed));
+        entries
+    }
+
+    pub fn has_unwritten(&self) -> bool {
+        self.handed < self.last().index
+    }
+
+    /// The write that makes the log durable up to `index`: `Ok(None)` if it is already, `Err` if
+    /// it has not been handed out yet.
+    pub fn write_covering(&self, index: Index) -> Result<Option<WriteId>, NotHandedOut> {
+        if index <= self.durable {
+            return Ok(None);
+        }
+        let covering = self.in_flight.iter().find(|(_, covers)| *covers >= index);
+        covering.map(|(id, _)| Some(*id)).ok_or(NotHandedOut)
+    }
+
+    /// The disk has done all writes up to `id`.
+    pub fn written(&mut self, id: WriteId) {
+        while let Some((first, covers)) = self.in_flight.front().copied() {
+            if first > id {
+                break;
+            }
+            self.durable = self.durable.max(covers);
+            self.in_flight.pop_front();
+        }
+    }
+
+    /// Raises the commit index; it never goes back.
+    pub fn commit_to(&mut self, index: Index) -> bool {
+        assert!(index <= self.last().index, "a commit beyond the log");
+        let rises = index > self.committed;
+        self.committed = self.committed.max(index);
+        rises
+    }
+
+    /// Committed entries that have not been handed out for execution yet.
+    pub fn take_committed(&mut self, max_bytes: usize) -> Vec<Entry> {
+        let entries = self.slice(self.applying + 1, self.committed, max_bytes);
+        self.applying += entries.len() as Index;
+        entries
+    }
+
+    pub fn has_committed(&self) -> bool {
+        self.applying < self.committed
+    }
+
+    pub fn applied_to(&mut self, index: Index) {
+        assert!(index <= self.applying, "applied what was not handed out");
+        assert!(index >= self.applied, "applied state went back");
+        self.applied = index;
+    }
+
+    /// Asserts the invariants at the top of this file. Constant time: the order of the entries is
+    /// asserted as each is pushed.
+    pub fn check(&self) {
+        let last = self.last().index;
+        let length = self.entries.len() as Index;
+        assert_eq!(last, self.base.index + length, "the log has a hole");
+        let progress = [
+            self.base.index,
+            self.applied,
+            self.applying,
+            self.committed,
+            last,
+        ];
+        assert!(progress.is_sorted(), "progress out of order: {progress:?}");
+        let disk = [self.durable, self.handed, last];
+        assert!(disk.is_sorted(), "durability out of order: {disk:?}");
+    }
+}
+
+/// The entry is in memory only: the next write will hold it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotHandedOut;

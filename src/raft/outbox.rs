@@ -1,0 +1,68 @@
+//! The two outboxes: messages that may leave now, and messages that must wait for the disk.
+//!
+//! That no vote and no acknowledgement leaves before the state it speaks of is durable (paper
+//! figure 2: "updated on stable storage before responding") is thus a property of the data, and
+//! not of the care with which threads are written.
+
+use std::collections::VecDeque;
+
+use super::message::{Envelope, Message};
+use super::types::{Term, WriteId};
+
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    now: Vec<Envelope>,
+    /// Each with the write that must be done before it leaves.
+    later: VecDeque<(WriteId, Envelope)>,
+}
+
+impl Outbox {
+    pub fn send(&mut self, envelope: Envelope) {
+        self.now.push(envelope);
+    }
+
+    /// Keeps the message until the write is done. What waits for the same write and says the same
+    /// is kept once, and of acknowledgements the furthest, so that a flood of repeated requests
+    /// holds no memory.
+    pub fn send_after(&mut self, write: WriteId, envelope: Envelope) {
+        let absorbed = self
+            .later
+            .iter_mut()
+            .any(|(other_write, other)| *other_write == write && absorb(other, &envelope));
+        if !absorbed {
+            self.later.push_back((write, envelope));
+        }
+    }
+
+    /// All writes up to `done` are durable. Messages of a term that has passed are dropped: they
+    /// speak of a state that may be gone, and nobody listens to them any more.
+    pub fn release(&mut self, done: WriteId, term: Term) {
+        let waiting = std::mem::take(&mut self.later);
+        for (write, envelope) in waiting {
+            if envelope.term < term {
+                continue;
+            }
+            if write <= done {
+                self.now.push(envelope);
+            } else {
+                self.later.push_back((write, envelope));
+            }
+        }
+    }
+
+    pub fn take(&mut self) -> Vec<Envelope> {
+        std::mem::take(&mut self.now)
+    }
+}
+
+/// Makes `waiting` say what `new` says too, if they can be one message.
+fn absorb(waiting: &mut Envelope, new: &Envelope) -> bool {
+    let same_way = waiting.to == new.to && waiting.term == new.term;
+    match (&mut waiting.message, &new.message) {
+        (Message::Accepted { matched }, Message::Accepted { matched: other }) if same_way => {
+            *matched = (*matched).max(*other);
+            true
+        }
+        _ => waiting == new,
+    }
+}

@@ -1,0 +1,113 @@
+//! Reads without a log write: the leader confirms that it still leads (thesis 6.4).
+//!
+//! All reads that wait are confirmed by one round of heartbeats, which starts after they arrived.
+//! The answer to a heartbeat of round `n` confirms every round up to `n`.
+
+use std::collections::VecDeque;
+
+use super::types::{Index, ReadId};
+
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// Arrived, but in no round yet.
+    waiting: Vec<ReadId>,
+    rounds: VecDeque<Round>,
+    /// The number of the last round begun.
+    number: u64,
+    pending: usize,
+}
+
+#[derive(Debug)]
+struct Round {
+    number: u64,
+    index: Index,
+    reads: Vec<ReadId>,
+}
+
+impl Reads {
+    pub fn add(&mut self, id: ReadId) {
+        self.waiting.push(id);
+        self.pending += 1;
+    }
+
+    /// How many reads wait, in a round or for one.
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// The number that a heartbeat carries which is sent now.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Begins a round for the reads that wait, if any do. `commit` is the commit index, at a
+    /// leader that has committed an entry of its own term. Returns whether heartbeats are to be
+    /// sent.
+    pub fn begin_round(&mut self, commit: Index) -> bool {
+        if self.waiting.is_empty() {
+            return false;
+        }
+        self.number += 1;
+        self.rounds.push_back(Round {
+            number: self.number,
+            index: commit,
+            reads: std::mem::take(&mut self.waiting),
+        });
+        true
+    }
+
+    /// A quorum has confirmed all rounds up to `number`: those reads may be answered once the
+    /// index that comes with each has been applied.
+    pub fn confirmed(&mut self, number: u64) -> Vec<(ReadId, Index)> {
+        let mut ready = Vec::new();
+        while let Some(round) = self.rounds.front() {
+            if round.number > number {
+                break;
+            }
+            let index = round.index;
+            ready.extend(round.reads.iter().map(|id| (*id, index)));
+            self.rounds.pop_front();
+        }
+        self.pending -= ready.len();
+        ready
+    }
+
+    /// Leadership is lost: none of these can be answered here.
+    pub fn abandon(self) -> Vec<ReadId> {
+        let in_rounds = self.rounds.into_iter().flat_map(|round| round.reads);
+        in_rounds.chain(self.waiting).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_confirms_what_arrived_before_it_began_and_nothing_later() {
+        let mut reads = Reads::default();
+        reads.add(1);
+        reads.add(2);
+        assert!(reads.begin_round(10));
+        reads.add(3);
+        assert_eq!(reads.confirmed(1), [(1, 10), (2, 10)]);
+        assert_eq!(reads.pending(), 1);
+        assert!(reads.begin_round(12));
+        assert_eq!(reads.confirmed(1), []);
+        assert_eq!(reads.confirmed(2), [(3, 12)]);
+    }
+
+    #[test]
+    fn no_read_no_round() {
+        assert!(!Reads::default().begin_round(10));
+    }
+
+    #[test]
+    fn abandoned_reads_are_all_named_once() {
+        let mut reads = Reads::default();
+        reads.add(1);
+        reads.begin_round(1);
+        reads.add(2);
+        assert_eq!(reads.abandon(), [1, 2]);
+    }
+}

@@ -1,0 +1,4 @@
+//! Tests of the core: clusters of cores in one thread, their disks and their network in between.
+
+mod harness;
+mod replication;
