@@ -1,15 +1,28 @@
 //! What clients ask of the store, and what it answers.
+//!
+//! Every type travels in the form that [`codec`] gives it. The order of variants and fields is part
+//! of that form, and old logs hold it: new variants go to the end.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use super::scan::{Page, Scan};
+use crate::wire::codec::{self, DecodeError};
 
 /// Names a session: the index of the log entry that opened it, so that no two sessions of a
 /// cluster's life ever share an id.
 pub type SessionId = u64;
 
 /// What enters the log.
+pub type Command = CommandOf<Bytes>;
+
+/// An operation on the store.
+pub type Op = OpOf<Bytes>;
+
+/// A [`Command`] whose strings of bytes are held as `B`: [`Bytes`] where a client makes one,
+/// `&[u8]` where a server reads one in place, without a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Command {
+pub enum CommandOf<B> {
     /// Opens a session. Repeated, it opens another; the one nobody uses expires.
     OpenSession,
     /// Keeps a session from expiring and drops the replies below `lowest_unanswered`.
@@ -34,45 +47,45 @@ pub enum Command {
         /// lower ones are dropped.
         lowest_unanswered: u64,
         /// What to do.
-        op: Op,
+        op: OpOf<B>,
     },
 }
 
-/// An operation on the store.
+/// An [`Op`] whose strings of bytes are held as `B`; see [`CommandOf`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Op {
+pub enum OpOf<B> {
     /// Reads a value through the log: a repeated one returns what the first one read.
     Get {
         /// The key to read.
-        key: Bytes,
+        key: B,
     },
     /// Sets a value.
     Put {
         /// The key to set.
-        key: Bytes,
+        key: B,
         /// The new value.
-        value: Bytes,
+        value: B,
     },
     /// Adds to the end of a value; a missing key counts as empty.
     Append {
         /// The key whose value grows.
-        key: Bytes,
+        key: B,
         /// What to add.
-        value: Bytes,
+        value: B,
     },
     /// Removes a key.
     Delete {
         /// The key to remove.
-        key: Bytes,
+        key: B,
     },
     /// Sets a value if the present one is as expected.
     Cas {
         /// The key to set.
-        key: Bytes,
+        key: B,
         /// The value that must be present; `None`: the key must be missing.
-        expected: Option<Bytes>,
+        expected: Option<B>,
         /// The new value.
-        value: Bytes,
+        value: B,
     },
 }
 
@@ -86,22 +99,6 @@ pub enum Query {
     },
     /// Reads a range of keys, in order.
     Scan(Scan),
-}
-
-/// Which keys to read, and how many at the most.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scan {
-    /// The first key of the range, inclusive. Empty: from the first key of all.
-    pub start: Bytes,
-    /// The end of the range, exclusive. `None`: to the last key of all.
-    pub end: Option<Bytes>,
-    /// How many items to return at the most. Zero counts as the server's limit.
-    pub limit: u32,
-    /// How many bytes of keys and values to return at the most; one item is returned however
-    /// large it is. Zero counts as the server's limit.
-    pub limit_bytes: u32,
-    /// Leave the values out: every item's value comes back empty.
-    pub keys_only: bool,
 }
 
 /// What the store answers.
@@ -132,20 +129,44 @@ pub enum Reply {
     Refused(String),
 }
 
-/// One page of a scan.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Page {
-    /// The items, in ascending order of their keys.
-    pub items: Vec<Item>,
-    /// Where the next page starts, if there is more in the range.
-    pub next: Option<Bytes>,
+impl Command {
+    /// The command in the form in which it enters the log.
+    pub fn to_bytes(&self) -> Bytes {
+        codec::to_bytes(self)
+    }
 }
 
-/// A key and its value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Item {
-    /// The key.
-    pub key: Bytes,
-    /// Its value.
-    pub value: Bytes,
+impl<'a> CommandOf<&'a [u8]> {
+    /// Reads a command in place.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are not exactly one command.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        codec::decode(bytes)
+    }
+}
+
+impl Query {
+    /// The query in the form in which it travels to the server.
+    pub fn to_bytes(&self) -> Bytes {
+        codec::to_bytes(self)
+    }
+
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are not exactly one query.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode(bytes)
+    }
+}
+
+impl Reply {
+    /// Reads a reply that came from the server.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are not exactly one reply.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode(bytes)
+    }
 }

@@ -1,5 +1,22 @@
 //! The key/value state machine.
+//!
+//! [`Kv`] puts it together: [`Limits`] guards what may enter the log, `sessions` sees to it that a
+//! command that arrives twice is executed once, `store` holds the keys and their values. All of
+//! it is deterministic: the same commands at the same indexes give the same state on every replica.
+//! All of it is persistent in the sense of data structures: a clone costs next to nothing, so that a
+//! copy of one moment can be written to disk while later commands are applied.
 
 mod command;
+mod digest;
+mod limits;
+mod replicated;
+mod scan;
+mod session;
+mod sessions;
+mod store;
+mod value;
 
-pub use command::{Command, Item, Op, Page, Query, Reply, Scan, SessionId};
+pub use command::{Command, CommandOf, Op, OpOf, Query, Reply, SessionId};
+pub use limits::{Limits, LimitsError};
+pub use replicated::Kv;
+pub use scan::{Item, Page, Scan};
