@@ -170,3 +170,80 @@ impl Reply {
         codec::decode(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn execute(op: Op) -> Command {
+        Command::Execute {
+            session: 7,
+            seq: 300,
+            lowest_unanswered: 2,
+            op,
+        }
+    }
+
+    /// What the log holds must be read for ever: these bytes may not change.
+    #[test]
+    fn commands_have_the_form_that_old_logs_hold() {
+        let key = || Bytes::from_static(b"k");
+        let value = || Bytes::from_static(b"vw");
+        let keep_alive = Command::KeepAlive {
+            session: 7,
+            lowest_unanswered: 2,
+        };
+        let cas = |expected| Op::Cas {
+            key: key(),
+            expected,
+            value: value(),
+        };
+        // Numbers up to 250 take one byte; 300 is 251 and two bytes.
+        let head = [3, 7, 251, 44, 1, 2];
+        let tails: [(Op, &[u8]); 6] = [
+            (Op::Get { key: key() }, b"\0\x01k"),
+            (
+                Op::Put {
+                    key: key(),
+                    value: value(),
+                },
+                b"\x01\x01k\x02vw",
+            ),
+            (
+                Op::Append {
+                    key: key(),
+                    value: value(),
+                },
+                b"\x02\x01k\x02vw",
+            ),
+            (Op::Delete { key: key() }, b"\x03\x01k"),
+            (cas(None), b"\x04\x01k\0\x02vw"),
+            (cas(Some(key())), b"\x04\x01k\x01\x01k\x02vw"),
+        ];
+        assert_eq!(&Command::OpenSession.to_bytes()[..], [0]);
+        assert_eq!(&keep_alive.to_bytes()[..], [1, 7, 2]);
+        assert_eq!(&Command::CloseSession { session: 7 }.to_bytes()[..], [2, 7]);
+        for (op, tail) in tails {
+            let bytes = execute(op.clone()).to_bytes();
+            assert_eq!(bytes, [&head[..], tail].concat(), "{op:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_read_in_place() {
+        let bytes = execute(Op::Put {
+            key: "k".into(),
+            value: "value".into(),
+        })
+        .to_bytes();
+        let Ok(CommandOf::Execute {
+            op: OpOf::Put { key, value },
+            ..
+        }) = CommandOf::decode(&bytes)
+        else {
+            panic!("the command must decode");
+        };
+        assert_eq!((key, value), (&b"k"[..], &b"value"[..]));
+        assert!(bytes.as_ptr_range().contains(&value.as_ptr()));
+    }
+}

@@ -4,7 +4,7 @@ use super::command::{CommandOf, OpOf};
 
 /// No command and no reply may be larger than this, in bytes, so that each fits into a frame with
 /// room for what is around it.
-pub(super) const MAX_MESSAGE: usize = 17 << 20;
+pub const MAX_MESSAGE: usize = 17 << 20;
 
 /// The limits of the store. All nodes of a cluster must have the same ones: what a command does
 /// depends on them.
@@ -229,4 +229,134 @@ fn check_seq(seq: u64, lowest_unanswered: u64) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Command, Op};
+
+    fn execute(op: Op) -> Command {
+        Command::Execute {
+            session: 1,
+            seq: 1,
+            lowest_unanswered: 1,
+            op,
+        }
+    }
+
+    fn gate(command: &Command) -> Result<(), String> {
+        Limits::default().admit(&command.to_bytes()).map(drop)
+    }
+
+    fn refusal(op: Op) -> String {
+        gate(&execute(op)).expect_err("the gate must refuse this")
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_with_its_size_and_the_limit() {
+        let key = |len| vec![b'k'; len].into();
+        let value = |len| vec![b'v'; len].into();
+        let put = |key, value| Op::Put { key, value };
+        assert_eq!(gate(&execute(put(key(64 << 10), value(8 << 20)))), Ok(()));
+        assert_eq!(
+            refusal(put(key(65_537), value(0))),
+            "the key has 65537 bytes; the limit is 65536 (max_key_bytes)"
+        );
+        assert_eq!(
+            refusal(put(key(1), value(9_000_000))),
+            "the value has 9000000 bytes; the limit is 8388608 (max_value_bytes)"
+        );
+        let append = Op::Append {
+            key: key(1),
+            value: value(9_000_000),
+        };
+        assert!(refusal(append).starts_with("the value to append has 9000000 bytes"));
+        let cas = Op::Cas {
+            key: key(1),
+            expected: Some(value(9_000_000)),
+            value: value(1),
+        };
+        assert!(refusal(cas).starts_with("the expected value has 9000000 bytes"));
+        for op in [
+            Op::Get { key: key(65_537) },
+            Op::Delete { key: key(65_537) },
+        ] {
+            assert!(refusal(op).starts_with("the key has 65537 bytes"));
+        }
+    }
+
+    #[test]
+    fn an_empty_key_is_refused() {
+        let key = bytes::Bytes::new;
+        assert!(refusal(Op::Get { key: key() }).contains("the key is empty"));
+        assert!(refusal(Op::Delete { key: key() }).contains("the key is empty"));
+        let value = bytes::Bytes::new();
+        assert!(refusal(Op::Put { key: key(), value }).contains("the key is empty"));
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_refused() {
+        let numbered = |seq, lowest_unanswered| Command::Execute {
+            session: 1,
+            seq,
+            lowest_unanswered,
+            op: Op::Get { key: "k".into() },
+        };
+        assert!(gate(&numbered(0, 0)).unwrap_err().contains("is 0"));
+        assert!(gate(&numbered(3, 4)).unwrap_err().contains("4, is above"));
+        assert_eq!(gate(&numbered(3, 3)), Ok(()));
+        assert_eq!(gate(&numbered(3, 0)), Ok(()));
+    }
+
+    #[test]
+    fn nothing_passes_that_does_not_decode() {
+        let limits = Limits::default();
+        let whole = execute(Op::Cas {
+            key: "k".into(),
+            expected: Some("old".into()),
+            value: "new".into(),
+        })
+        .to_bytes();
+        for len in 0..whole.len() {
+            assert!(limits.admit(&whole[..len]).is_err(), "{len} bytes");
+        }
+        assert!(limits.admit(&whole).is_ok());
+        assert!(limits.admit(&[&whole[..], b"!"].concat()).is_err());
+        assert!(limits.admit(&[99]).is_err());
+    }
+
+    #[test]
+    fn limits_that_cannot_work_are_told_by_name() {
+        let zero = Limits {
+            max_in_flight: 0,
+            ..Limits::default()
+        };
+        assert_eq!(
+            zero.validate().unwrap_err().to_string(),
+            "max_in_flight is 0; it must be at least 1"
+        );
+        let large = Limits {
+            max_value_bytes: 9 << 20,
+            ..Limits::default()
+        };
+        let error = large.validate().unwrap_err().to_string();
+        assert!(error.contains("compare-and-swap") && error.contains("lower max_value_bytes"));
+        let page = Limits {
+            max_scan_bytes: 17 << 20,
+            ..Limits::default()
+        };
+        assert!(
+            page.validate()
+                .unwrap_err()
+                .to_string()
+                .contains("a page of a scan")
+        );
+        let over = Limits {
+            max_reply_bytes: 1,
+            ..Limits::default()
+        };
+        assert_eq!(over.validate(), Err(LimitsError::SessionOverAll));
+        assert_eq!(Limits::default().validate(), Ok(()));
+    }
 }

@@ -17,6 +17,6 @@ mod store;
 mod value;
 
 pub use command::{Command, CommandOf, Op, OpOf, Query, Reply, SessionId};
-pub use limits::{Limits, LimitsError};
+pub use limits::{Limits, LimitsError, MAX_MESSAGE};
 pub use replicated::Kv;
 pub use scan::{Item, Page, Scan};

@@ -160,3 +160,6 @@ impl StateMachine for Kv {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests;

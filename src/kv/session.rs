@@ -142,3 +142,97 @@ impl SubAssign for Kept {
         self.bytes -= other.bytes;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Session {
+        Session::new(At {
+            index: 1,
+            time_ms: 0,
+        })
+    }
+
+    fn limits() -> Limits {
+        Limits {
+            max_in_flight: 4,
+            max_session_reply_bytes: 300,
+            ..Limits::default()
+        }
+    }
+
+    fn value(len: usize) -> Reply {
+        Reply::Value(Some(vec![b'x'; len].into()))
+    }
+
+    fn answer(session: &Session, seq: u64) -> Option<Reply> {
+        match session.admit(seq, &limits()) {
+            Admission::Execute => None,
+            Admission::Answer(reply) => Some(reply),
+        }
+    }
+
+    #[test]
+    fn numbers_come_in_any_order_and_each_gets_its_own_reply_again() {
+        let mut session = session();
+        for seq in [3, 1, 4, 2] {
+            assert_eq!(answer(&session, seq), None);
+            session.keep(seq, Reply::Appended(seq));
+        }
+        for seq in 1..=4 {
+            assert_eq!(answer(&session, seq), Some(Reply::Appended(seq)));
+        }
+    }
+
+    #[test]
+    fn a_reply_that_the_client_has_is_dropped_and_its_number_not_executed_again() {
+        let mut session = session();
+        (1..=3).for_each(|seq| session.keep(seq, Reply::Done));
+        session.forget_below(3);
+        assert_eq!(session.kept().replies, 1);
+        assert_eq!(answer(&session, 2), Some(Reply::AnswerDropped));
+        assert_eq!(answer(&session, 3), Some(Reply::Done));
+    }
+
+    #[test]
+    fn a_late_duplicate_never_lowers_the_bound() {
+        let mut session = session();
+        session.forget_below(7);
+        session.forget_below(2);
+        assert_eq!(answer(&session, 6), Some(Reply::AnswerDropped));
+    }
+
+    #[test]
+    fn a_number_too_far_ahead_waits_until_the_lowest_one_is_acknowledged() {
+        let mut session = session();
+        (2..=4).for_each(|seq| session.keep(seq, Reply::Done));
+        assert_eq!(answer(&session, 5), Some(Reply::TooManyInFlight));
+        assert_eq!(answer(&session, u64::MAX), Some(Reply::TooManyInFlight));
+        // The lowest one comes last, and the window is full, but it is let in.
+        assert_eq!(answer(&session, 1), None);
+        session.keep(1, Reply::Done);
+        session.forget_below(2);
+        assert_eq!(answer(&session, 5), None);
+    }
+
+    #[test]
+    fn large_replies_hold_up_all_numbers_but_the_lowest() {
+        let mut session = session();
+        session.keep(2, value(300));
+        assert_eq!(answer(&session, 3), Some(Reply::TooManyInFlight));
+        assert_eq!(answer(&session, 1), None);
+        session.forget_below(3);
+        assert_eq!(session.kept(), Kept::default());
+        assert_eq!(answer(&session, 4), None);
+    }
+
+    #[test]
+    fn the_last_numbers_there_are_do_not_overflow() {
+        let mut session = session();
+        session.forget_below(u64::MAX);
+        assert_eq!(answer(&session, u64::MAX), None);
+        session.keep(u64::MAX, Reply::Done);
+        assert_eq!(answer(&session, u64::MAX), Some(Reply::Done));
+    }
+}

@@ -165,3 +165,6 @@ fn at_most(wish: u32, limit: usize) -> usize {
         wish => wish.min(limit),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,3 +130,102 @@ impl Rope {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn whole(bytes: &[u8]) -> Value {
+        let bytes = Bytes::copy_from_slice(bytes);
+        Value::new(&bytes, &bytes)
+    }
+
+    fn digest_of(value: &Value) -> u64 {
+        let mut digest = Digest::new();
+        value.digest(&mut digest);
+        digest.finish()
+    }
+
+    #[test]
+    fn small_appends_gather_into_chunks_that_are_never_moved_again() {
+        let line = Bytes::from(vec![b'x'; 64]);
+        let mut value = whole(b"");
+        let mut first_chunk = None;
+        for _ in 0..(4 << 20) / line.len() {
+            value.append(&line, &line);
+            if first_chunk.is_none() && value.len() > CHUNK {
+                first_chunk = value.pieces().next().map(<[u8]>::as_ptr);
+            }
+        }
+        assert_eq!(value.len(), 4 << 20);
+        assert_eq!(value.pieces().next().map(<[u8]>::as_ptr), first_chunk);
+        // All chunks, and an empty tail.
+        assert_eq!(value.pieces().count(), (4 << 20) / CHUNK + 1);
+        assert!(value.equals(&vec![b'x'; 4 << 20]));
+    }
+
+    #[test]
+    fn a_clone_keeps_its_content_and_shares_the_chunks() {
+        let line = Bytes::from(vec![b'x'; 1000]);
+        let mut value = whole(b"");
+        (0..20).for_each(|_| value.append(&line, &line));
+        let clone = value.clone();
+        value.append(&line, b"");
+        value.append(&line, &line[..1]);
+        assert_eq!((clone.len(), value.len()), (20_000, 20_001));
+        assert!(clone.equals(&[b'x'; 20_000]));
+        let first = |value: &Value| value.pieces().next().map(<[u8]>::as_ptr);
+        assert_eq!(first(&clone), first(&value));
+    }
+
+    #[test]
+    fn a_part_is_shared_if_it_is_most_of_its_source_and_copied_otherwise() {
+        let source = Bytes::from(vec![7; 1000]);
+        let shares = |part: &[u8]| keep(&source, part).as_ptr() == part.as_ptr();
+        assert!(shares(&source[10..]));
+        assert!(shares(&source[..500]));
+        assert!(!shares(&source[..499]));
+        assert!(keep(&source, &source[..0]).is_empty());
+    }
+
+    #[test]
+    fn a_large_part_becomes_a_chunk_without_a_copy() {
+        let source = Bytes::from(vec![7; CHUNK + 10]);
+        let mut value = whole(b"before");
+        value.append(&source, &source[10..]);
+        assert_eq!(
+            value.pieces().nth(1).unwrap().as_ptr(),
+            source[10..].as_ptr()
+        );
+        assert_eq!(value.len(), CHUNK + 6);
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_value_is_does_not_depend_on_how_it_was_pieced_together(
+            parts in prop::collection::vec((any::<u8>(), 0..2 * CHUNK), 1..12),
+        ) {
+            let parts: Vec<Vec<u8>> =
+                parts.into_iter().map(|(byte, len)| vec![byte; len]).collect();
+            let mut grown = whole(&parts[0]);
+            for part in &parts[1..] {
+                let part = Bytes::from(part.clone());
+                grown.append(&part, &part);
+            }
+            let bytes = parts.concat();
+            prop_assert_eq!(grown.len(), bytes.len());
+            prop_assert_eq!(digest_of(&grown), digest_of(&whole(&bytes)));
+            prop_assert!(grown.equals(&bytes));
+            prop_assert_eq!(&grown.to_bytes()[..], &bytes[..]);
+            if let Some(last) = bytes.last() {
+                let mut other = bytes.clone();
+                *other.last_mut().unwrap() = last.wrapping_add(1);
+                prop_assert!(!grown.equals(&other));
+                prop_assert!(!grown.equals(&bytes[1..]));
+                prop_assert_ne!(digest_of(&grown), digest_of(&whole(&other)));
+            }
+        }
+    }
+}
