@@ -13,7 +13,7 @@ fn small_limits() -> Limits {
         max_sessions: 3,
         session_ttl_ms: 100,
         max_in_flight: 4,
-        max_session_reply_bytes: 200,
+        max_session_reply_bytes: 130,
         max_reply_bytes: 350,
         ..Limits::default()
     }
