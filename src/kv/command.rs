@@ -1,15 +1,28 @@
 //! What clients ask of the store, and what it answers.
+//!
+//! Every type travels in the form that [`codec`] gives it. The order of variants and fields is part
+//! of that form, and old logs hold it: new variants go to the end.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use super::scan::{Page, Scan};
+use crate::wire::codec::{self, DecodeError};
 
 /// Names a session: the index of the log entry that opened it, so that no two sessions of a
 /// cluster's life ever share an id.
 pub type SessionId = u64;
 
 /// What enters the log.
+pub type Command = CommandOf<Bytes>;
+
+/// An operation on the store.
+pub type Op = OpOf<Bytes>;
+
+/// A [`Command`] whose strings of bytes are held as `B`: [`Bytes`] where a client makes one,
+/// `&[u8]` where a server reads one in place, without a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Command {
+pub enum CommandOf<B> {
     /// Opens a session. Repeated, it opens another; the one nobody uses expires.
     OpenSession,
     /// Keeps a session from expiring and drops the replies below `lowest_unanswered`.
@@ -34,45 +47,45 @@ pub enum Command {
         /// lower ones are dropped.
         lowest_unanswered: u64,
         /// What to do.
-        op: Op,
+        op: OpOf<B>,
     },
 }
 
-/// An operation on the store.
+/// An [`Op`] whose strings of bytes are held as `B`; see [`CommandOf`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Op {
+pub enum OpOf<B> {
     /// Reads a value through the log: a repeated one returns what the first one read.
     Get {
         /// The key to read.
-        key: Bytes,
+        key: B,
     },
     /// Sets a value.
     Put {
         /// The key to set.
-        key: Bytes,
+        key: B,
         /// The new value.
-        value: Bytes,
+        value: B,
     },
     /// Adds to the end of a value; a missing key counts as empty.
     Append {
         /// The key whose value grows.
-        key: Bytes,
+        key: B,
         /// What to add.
-        value: Bytes,
+        value: B,
     },
     /// Removes a key.
     Delete {
         /// The key to remove.
-        key: Bytes,
+        key: B,
     },
     /// Sets a value if the present one is as expected.
     Cas {
         /// The key to set.
-        key: Bytes,
+        key: B,
         /// The value that must be present; `None`: the key must be missing.
-        expected: Option<Bytes>,
+        expected: Option<B>,
         /// The new value.
-        value: Bytes,
+        value: B,
     },
 }
 
@@ -86,22 +99,6 @@ pub enum Query {
     },
     /// Reads a range of keys, in order.
     Scan(Scan),
-}
-
-/// Which keys to read, and how many at the most.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Scan {
-    /// The first key of the range, inclusive. Empty: from the first key of all.
-    pub start: Bytes,
-    /// The end of the range, exclusive. `None`: to the last key of all.
-    pub end: Option<Bytes>,
-    /// How many items to return at the most. Zero counts as the server's limit.
-    pub limit: u32,
-    /// How many bytes of keys and values to return at the most; one item is returned however
-    /// large it is. Zero counts as the server's limit.
-    pub limit_bytes: u32,
-    /// Leave the values out: every item's value comes back empty.
-    pub keys_only: bool,
 }
 
 /// What the store answers.
@@ -132,20 +129,121 @@ pub enum Reply {
     Refused(String),
 }
 
-/// One page of a scan.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Page {
-    /// The items, in ascending order of their keys.
-    pub items: Vec<Item>,
-    /// Where the next page starts, if there is more in the range.
-    pub next: Option<Bytes>,
+impl Command {
+    /// The command in the form in which it enters the log.
+    pub fn to_bytes(&self) -> Bytes {
+        codec::to_bytes(self)
+    }
 }
 
-/// A key and its value.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Item {
-    /// The key.
-    pub key: Bytes,
-    /// Its value.
-    pub value: Bytes,
+impl<'a> CommandOf<&'a [u8]> {
+    /// Reads a command in place.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are not exactly one command.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        codec::decode(bytes)
+    }
+}
+
+impl Query {
+    /// The query in the form in which it travels to the server.
+    pub fn to_bytes(&self) -> Bytes {
+        codec::to_bytes(self)
+    }
+
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are not exactly one query.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode(bytes)
+    }
+}
+
+impl Reply {
+    /// Reads a reply that came from the server.
+    ///
+    /// # Errors
+    /// [`DecodeError`] if the bytes are not exactly one reply.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn execute(op: Op) -> Command {
+        Command::Execute {
+            session: 7,
+            seq: 300,
+            lowest_unanswered: 2,
+            op,
+        }
+    }
+
+    /// What the log holds must be read for ever: these bytes may not change.
+    #[test]
+    fn commands_have_the_form_that_old_logs_hold() {
+        let key = || Bytes::from_static(b"k");
+        let value = || Bytes::from_static(b"vw");
+        let keep_alive = Command::KeepAlive {
+            session: 7,
+            lowest_unanswered: 2,
+        };
+        let cas = |expected| Op::Cas {
+            key: key(),
+            expected,
+            value: value(),
+        };
+        // Numbers up to 250 take one byte; 300 is 251 and two bytes.
+        let head = [3, 7, 251, 44, 1, 2];
+        let tails: [(Op, &[u8]); 6] = [
+            (Op::Get { key: key() }, b"\0\x01k"),
+            (
+                Op::Put {
+                    key: key(),
+                    value: value(),
+                },
+                b"\x01\x01k\x02vw",
+            ),
+            (
+                Op::Append {
+                    key: key(),
+                    value: value(),
+                },
+                b"\x02\x01k\x02vw",
+            ),
+            (Op::Delete { key: key() }, b"\x03\x01k"),
+            (cas(None), b"\x04\x01k\0\x02vw"),
+            (cas(Some(key())), b"\x04\x01k\x01\x01k\x02vw"),
+        ];
+        assert_eq!(&Command::OpenSession.to_bytes()[..], [0]);
+        assert_eq!(&keep_alive.to_bytes()[..], [1, 7, 2]);
+        assert_eq!(&Command::CloseSession { session: 7 }.to_bytes()[..], [2, 7]);
+        for (op, tail) in tails {
+            let bytes = execute(op.clone()).to_bytes();
+            assert_eq!(bytes, [&head[..], tail].concat(), "{op:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_read_in_place() {
+        let bytes = execute(Op::Put {
+            key: "k".into(),
+            value: "value".into(),
+        })
+        .to_bytes();
+        let Ok(CommandOf::Execute {
+            op: OpOf::Put { key, value },
+            ..
+        }) = CommandOf::decode(&bytes)
+        else {
+            panic!("the command must decode");
+        };
+        assert_eq!((key, value), (&b"k"[..], &b"value"[..]));
+        assert!(bytes.as_ptr_range().contains(&value.as_ptr()));
+    }
 }

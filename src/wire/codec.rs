@@ -4,8 +4,7 @@
 //! fixed configuration (little-endian, variable-length integers), one limit, no trailing bytes.
 
 use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// No value that decodes may claim more memory than this, in bytes, whatever its length fields say.
 pub const DECODE_LIMIT: usize = 64 << 20;
@@ -40,12 +39,13 @@ pub fn to_bytes<T: Serialize>(value: &T) -> bytes::Bytes {
     out.into()
 }
 
-/// Reads a value that takes up all of `bytes`.
+/// Reads a value that takes up all of `bytes`. The value may borrow from them: a `&[u8]` inside it
+/// is not copied.
 ///
 /// # Errors
 /// [`DecodeError`] if the bytes are malformed, claim too much memory, or go on behind the value.
-pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let (value, used) = bincode::serde::decode_from_slice(bytes, CONFIG)
+pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeError> {
+    let (value, used) = bincode::serde::borrow_decode_from_slice(bytes, CONFIG)
         .map_err(|error| DecodeError::Malformed(error.to_string()))?;
     match bytes.len() - used {
         0 => Ok(value),
@@ -62,6 +62,14 @@ mod tests {
         let value = (7u64, "seven".to_string(), vec![1u8, 2, 3]);
         let bytes = to_bytes(&value);
         assert_eq!(decode::<(u64, String, Vec<u8>)>(&bytes), Ok(value));
+    }
+
+    #[test]
+    fn a_decoded_slice_borrows_from_the_encoding() {
+        let bytes = to_bytes(&(7u64, bytes::Bytes::from_static(b"shared")));
+        let (_, slice) = decode::<(u64, &[u8])>(&bytes).unwrap();
+        assert_eq!(slice, b"shared");
+        assert!(bytes.as_ptr_range().contains(&slice.as_ptr()));
     }
 
     #[test]

@@ -1,0 +1,362 @@
+//! The limits of the store, and the gate in front of the log that enforces them.
+
+use super::command::{CommandOf, OpOf};
+
+/// No command and no reply may be larger than this, in bytes, so that each fits into a frame with
+/// room for what is around it.
+pub const MAX_MESSAGE: usize = 17 << 20;
+
+/// The limits of the store. All nodes of a cluster must have the same ones: what a command does
+/// depends on them.
+///
+/// ```
+/// use raftkv::kv::Limits;
+///
+/// let limits = Limits { max_value_bytes: 1 << 20, ..Limits::default() };
+/// assert!(limits.validate().is_ok());
+///
+/// let limits = Limits { max_value_bytes: 1 << 30, ..Limits::default() };
+/// assert!(limits.validate().is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest key, in bytes.
+    pub max_key_bytes: usize,
+    /// The longest value, in bytes, also as the result of appends.
+    pub max_value_bytes: usize,
+    /// How many sessions there may be. One more displaces the one that was not used for longest.
+    pub max_sessions: usize,
+    /// How long a session lives without being used, in milliseconds of cluster time.
+    pub session_ttl_ms: u64,
+    /// How far a session's sequence numbers may run ahead of its lowest unanswered one; so many
+    /// operations of one session can be in flight.
+    pub max_in_flight: u64,
+    /// How many bytes of kept replies one session may have before its further operations have to
+    /// wait until it acknowledges some.
+    pub max_session_reply_bytes: u64,
+    /// How many bytes of kept replies all sessions may have. Beyond it, those that were not used
+    /// for longest are ended.
+    pub max_reply_bytes: u64,
+    /// How many items a page of a scan has at the most.
+    pub max_scan_items: usize,
+    /// How many bytes of keys and values a page of a scan has at the most; a page of one item may
+    /// be larger.
+    pub max_scan_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_key_bytes: 64 << 10,
+            max_value_bytes: 8 << 20,
+            max_sessions: 65_536,
+            session_ttl_ms: 60 * 60 * 1000,
+            max_in_flight: 1024,
+            max_session_reply_bytes: 16 << 20,
+            max_reply_bytes: 256 << 20,
+            max_scan_items: 10_000,
+            max_scan_bytes: 8 << 20,
+        }
+    }
+}
+
+/// Limits that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitsError {
+    /// A limit of zero would let nothing pass.
+    #[error("{0} is 0; it must be at least 1")]
+    Zero(&'static str),
+    /// What the limits admit would not fit into one message.
+    #[error(
+        "{what} could take up {bytes} bytes, more than the {MAX_MESSAGE} that a message may have; \
+         lower {lower}"
+    )]
+    Message {
+        /// What would not fit.
+        what: &'static str,
+        /// The most bytes that it may come to.
+        bytes: usize,
+        /// The limits that it depends on.
+        lower: &'static str,
+    },
+    /// One session may keep more than all together.
+    #[error("max_session_reply_bytes is larger than max_reply_bytes; it must be at most as large")]
+    SessionOverAll,
+}
+
+impl Limits {
+    /// Checks that the limits work together.
+    ///
+    /// # Errors
+    /// [`LimitsError`] names the limit to change.
+    pub fn validate(&self) -> Result<(), LimitsError> {
+        let zero = self.named().into_iter().find(|(_, value)| *value == 0);
+        if let Some((name, _)) = zero {
+            return Err(LimitsError::Zero(name));
+        }
+        if self.max_session_reply_bytes > self.max_reply_bytes {
+            return Err(LimitsError::SessionOverAll);
+        }
+        // An item's two length fields take 5 bytes each; 64 bytes are plenty for all the rest.
+        let (key, value) = (self.max_key_bytes, self.max_value_bytes);
+        let command = value.saturating_mul(2).saturating_add(key);
+        let page = key
+            .saturating_add(value)
+            .max(self.max_scan_bytes)
+            .saturating_add(key)
+            .saturating_add(self.max_scan_items.saturating_mul(10));
+        for (what, bytes, lower) in [
+            (
+                "a compare-and-swap of the largest values",
+                command,
+                "max_value_bytes or max_key_bytes",
+            ),
+            (
+                "a page of a scan",
+                page,
+                "max_scan_bytes, max_scan_items, max_value_bytes or max_key_bytes",
+            ),
+        ] {
+            let bytes = bytes.saturating_add(64);
+            if bytes > MAX_MESSAGE {
+                return Err(LimitsError::Message { what, bytes, lower });
+            }
+        }
+        Ok(())
+    }
+
+    /// All limits by name.
+    pub(super) fn named(&self) -> [(&'static str, u64); 9] {
+        let Self {
+            max_key_bytes,
+            max_value_bytes,
+            max_sessions,
+            session_ttl_ms,
+            max_in_flight,
+            max_session_reply_bytes,
+            max_reply_bytes,
+            max_scan_items,
+            max_scan_bytes,
+        } = *self;
+        [
+            ("max_key_bytes", max_key_bytes as u64),
+            ("max_value_bytes", max_value_bytes as u64),
+            ("max_sessions", max_sessions as u64),
+            ("session_ttl_ms", session_ttl_ms),
+            ("max_in_flight", max_in_flight),
+            ("max_session_reply_bytes", max_session_reply_bytes),
+            ("max_reply_bytes", max_reply_bytes),
+            ("max_scan_items", max_scan_items as u64),
+            ("max_scan_bytes", max_scan_bytes as u64),
+        ]
+    }
+
+    /// Reads a command and checks all that can be told without the state. The gate and the apply
+    /// thread both go through here, so that the log holds nothing that cannot be applied.
+    ///
+    /// The error is a sentence for the person who sent the command.
+    pub(super) fn admit<'a>(&self, bytes: &'a [u8]) -> Result<CommandOf<&'a [u8]>, String> {
+        let command = CommandOf::decode(bytes)
+            .map_err(|error| format!("this is not a command of the store: {error}"))?;
+        if let CommandOf::Execute {
+            seq,
+            lowest_unanswered,
+            op,
+            ..
+        } = &command
+        {
+            check_seq(*seq, *lowest_unanswered)?;
+            self.check_op(op)?;
+        }
+        Ok(command)
+    }
+
+    fn check_op(&self, op: &OpOf<&[u8]>) -> Result<(), String> {
+        match op {
+            OpOf::Get { key } | OpOf::Delete { key } => self.check_key(key),
+            OpOf::Put { key, value } => {
+                self.check_key(key)?;
+                self.check_value("the value", value.len())
+            }
+            OpOf::Append { key, value } => {
+                self.check_key(key)?;
+                self.check_value("the value to append", value.len())
+            }
+            OpOf::Cas {
+                key,
+                expected,
+                value,
+            } => {
+                self.check_key(key)?;
+                self.check_value("the expected value", expected.map_or(0, <[u8]>::len))?;
+                self.check_value("the value", value.len())
+            }
+        }
+    }
+
+    /// An empty key is refused: it is nearly always a variable that was not set, and an empty
+    /// start already means "from the first key" in a scan.
+    pub(super) fn check_key(&self, key: &[u8]) -> Result<(), String> {
+        match key.len() {
+            0 => Err("the key is empty; a key has at least one byte".into()),
+            len if len <= self.max_key_bytes => Ok(()),
+            len => Err(format!(
+                "the key has {len} bytes; the limit is {} (max_key_bytes)",
+                self.max_key_bytes
+            )),
+        }
+    }
+
+    pub(super) fn check_value(&self, what: &str, len: usize) -> Result<(), String> {
+        if len <= self.max_value_bytes {
+            return Ok(());
+        }
+        Err(format!(
+            "{what} has {len} bytes; the limit is {} (max_value_bytes)",
+            self.max_value_bytes
+        ))
+    }
+}
+
+fn check_seq(seq: u64, lowest_unanswered: u64) -> Result<(), String> {
+    if seq == 0 {
+        return Err("the sequence number is 0; the first one of a session is 1".into());
+    }
+    if lowest_unanswered > seq {
+        return Err(format!(
+            "the lowest unanswered sequence number, {lowest_unanswered}, is above that of the \
+             command itself, {seq}"
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Command, Op};
+
+    fn execute(op: Op) -> Command {
+        Command::Execute {
+            session: 1,
+            seq: 1,
+            lowest_unanswered: 1,
+            op,
+        }
+    }
+
+    fn gate(command: &Command) -> Result<(), String> {
+        Limits::default().admit(&command.to_bytes()).map(drop)
+    }
+
+    fn refusal(op: Op) -> String {
+        gate(&execute(op)).expect_err("the gate must refuse this")
+    }
+
+    #[test]
+    fn what_is_too_large_is_refused_with_its_size_and_the_limit() {
+        let key = |len| vec![b'k'; len].into();
+        let value = |len| vec![b'v'; len].into();
+        let put = |key, value| Op::Put { key, value };
+        assert_eq!(gate(&execute(put(key(64 << 10), value(8 << 20)))), Ok(()));
+        assert_eq!(
+            refusal(put(key(65_537), value(0))),
+            "the key has 65537 bytes; the limit is 65536 (max_key_bytes)"
+        );
+        assert_eq!(
+            refusal(put(key(1), value(9_000_000))),
+            "the value has 9000000 bytes; the limit is 8388608 (max_value_bytes)"
+        );
+        let append = Op::Append {
+            key: key(1),
+            value: value(9_000_000),
+        };
+        assert!(refusal(append).starts_with("the value to append has 9000000 bytes"));
+        let cas = Op::Cas {
+            key: key(1),
+            expected: Some(value(9_000_000)),
+            value: value(1),
+        };
+        assert!(refusal(cas).starts_with("the expected value has 9000000 bytes"));
+        for op in [
+            Op::Get { key: key(65_537) },
+            Op::Delete { key: key(65_537) },
+        ] {
+            assert!(refusal(op).starts_with("the key has 65537 bytes"));
+        }
+    }
+
+    #[test]
+    fn an_empty_key_is_refused() {
+        let key = bytes::Bytes::new;
+        assert!(refusal(Op::Get { key: key() }).contains("the key is empty"));
+        assert!(refusal(Op::Delete { key: key() }).contains("the key is empty"));
+        let value = bytes::Bytes::new();
+        assert!(refusal(Op::Put { key: key(), value }).contains("the key is empty"));
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_refused() {
+        let numbered = |seq, lowest_unanswered| Command::Execute {
+            session: 1,
+            seq,
+            lowest_unanswered,
+            op: Op::Get { key: "k".into() },
+        };
+        assert!(gate(&numbered(0, 0)).unwrap_err().contains("is 0"));
+        assert!(gate(&numbered(3, 4)).unwrap_err().contains("4, is above"));
+        assert_eq!(gate(&numbered(3, 3)), Ok(()));
+        assert_eq!(gate(&numbered(3, 0)), Ok(()));
+    }
+
+    #[test]
+    fn nothing_passes_that_does_not_decode() {
+        let limits = Limits::default();
+        let whole = execute(Op::Cas {
+            key: "k".into(),
+            expected: Some("old".into()),
+            value: "new".into(),
+        })
+        .to_bytes();
+        for len in 0..whole.len() {
+            assert!(limits.admit(&whole[..len]).is_err(), "{len} bytes");
+        }
+        assert!(limits.admit(&whole).is_ok());
+        assert!(limits.admit(&[&whole[..], b"!"].concat()).is_err());
+        assert!(limits.admit(&[99]).is_err());
+    }
+
+    #[test]
+    fn limits_that_cannot_work_are_told_by_name() {
+        let zero = Limits {
+            max_in_flight: 0,
+            ..Limits::default()
+        };
+        assert_eq!(
+            zero.validate().unwrap_err().to_string(),
+            "max_in_flight is 0; it must be at least 1"
+        );
+        let large = Limits {
+            max_value_bytes: 9 << 20,
+            ..Limits::default()
+        };
+        let error = large.validate().unwrap_err().to_string();
+        assert!(error.contains("compare-and-swap") && error.contains("lower max_value_bytes"));
+        let page = Limits {
+            max_scan_bytes: 17 << 20,
+            ..Limits::default()
+        };
+        assert!(
+            page.validate()
+                .unwrap_err()
+                .to_string()
+                .contains("a page of a scan")
+        );
+        let over = Limits {
+            max_reply_bytes: 1,
+            ..Limits::default()
+        };
+        assert_eq!(over.validate(), Err(LimitsError::SessionOverAll));
+        assert_eq!(Limits::default().validate(), Ok(()));
+    }
+}

@@ -1,0 +1,165 @@
+//! The store and the sessions as one state machine.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::command::{CommandOf, Query, Reply};
+use super::digest::Digest;
+use super::limits::Limits;
+use super::sessions::Sessions;
+use super::store::Store;
+use crate::machine::{At, Gate, StateMachine};
+use crate::wire::codec;
+
+/// The key/value store that the cluster replicates. A clone is made in O(1).
+///
+/// ```
+/// use bytes::Bytes;
+/// use raftkv::kv::{Command, Kv, Limits, Op, Query, Reply};
+/// use raftkv::machine::{At, StateMachine};
+///
+/// let mut kv = Kv::new(Limits::default());
+/// let at = |index| At { index, time_ms: 0 };
+///
+/// let opened = kv.apply(at(1), &Command::OpenSession.to_bytes());
+/// assert_eq!(opened, Reply::Opened(1));
+///
+/// let append = Command::Execute {
+///     session: 1,
+///     seq: 1,
+///     lowest_unanswered: 1,
+///     op: Op::Append { key: "greeting".into(), value: "hello".into() },
+/// };
+/// assert_eq!(kv.apply(at(2), &append.to_bytes()), Reply::Appended(5));
+///
+/// // The network repeats the command: it gets the same answer, and nothing happens twice.
+/// assert_eq!(kv.apply(at(3), &append.to_bytes()), Reply::Appended(5));
+///
+/// let get = Query::Get { key: "greeting".into() };
+/// assert_eq!(kv.query(&get.to_bytes()), Reply::Value(Some(Bytes::from("hello"))));
+/// ```
+#[derive(Clone)]
+pub struct Kv {
+    limits: Limits,
+    store: Store,
+    sessions: Sessions,
+    /// Where the last command was applied.
+    last: At,
+}
+
+impl Kv {
+    /// An empty store.
+    ///
+    /// # Panics
+    /// If the limits do not pass [`Limits::validate`]. Where a person has chosen them, call it
+    /// first and show its error.
+    pub fn new(limits: Limits) -> Self {
+        if let Err(error) = limits.validate() {
+            panic!("these limits cannot work: {error}");
+        }
+        Self {
+            limits,
+            store: Store::default(),
+            sessions: Sessions::default(),
+            last: At {
+                index: 0,
+                time_ms: 0,
+            },
+        }
+    }
+
+    fn advance(&mut self, at: At) {
+        assert!(
+            at.index > self.last.index && at.time_ms >= self.last.time_ms,
+            "a command is applied at {at:?} after one at {:?}: index and time must not go back",
+            self.last
+        );
+        self.last = at;
+        self.sessions.expire(at.time_ms, &self.limits);
+    }
+}
+
+impl StateMachine for Kv {
+    type Reply = Reply;
+
+    fn identity(&self) -> String {
+        let limits = self
+            .limits
+            .named()
+            .map(|(name, limit)| format!(" {name}={limit}"));
+        format!("raftkv store, version 1:{}", limits.concat())
+    }
+
+    fn gate(&self) -> Gate {
+        let limits = self.limits.clone();
+        Arc::new(move |command| limits.admit(command).map(drop))
+    }
+
+    fn apply(&mut self, at: At, command: &Bytes) -> Reply {
+        self.advance(at);
+        let limits = &self.limits;
+        let decoded = limits.admit(command).unwrap_or_else(|reason| {
+            panic!(
+                "the log holds a command at index {} that its gate refuses: {reason}",
+                at.index
+            )
+        });
+        match decoded {
+            CommandOf::OpenSession => self.sessions.open(at, limits),
+            CommandOf::KeepAlive {
+                session,
+                lowest_unanswered,
+            } => self.sessions.keep_alive(at, session, lowest_unanswered),
+            CommandOf::CloseSession { session } => self.sessions.close(session),
+            CommandOf::Execute {
+                session,
+                seq,
+                lowest_unanswered,
+                op,
+            } => {
+                let execute = || self.store.execute(command, op, limits);
+                let number = (seq, lowest_unanswered);
+                self.sessions.once(at, session, number, limits, execute)
+            }
+        }
+    }
+
+    fn query(&self, query: &Bytes) -> Reply {
+        match Query::decode(query) {
+            Ok(Query::Get { key }) => match self.limits.check_key(&key) {
+                Ok(()) => Reply::Value(self.store.get(&key)),
+                Err(reason) => Reply::Refused(reason),
+            },
+            Ok(Query::Scan(scan)) => Reply::Page(self.store.scan(&scan, &self.limits)),
+            Err(error) => Reply::Refused(format!("this is not a query of the store: {error}")),
+        }
+    }
+
+    fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
+        codec::encode(reply, out);
+    }
+
+    fn digest(&self) -> u64 {
+        let mut digest = Digest::new();
+        digest.number(self.last.index);
+        digest.number(self.last.time_ms);
+        self.store.digest(&mut digest);
+        self.sessions.digest(&mut digest);
+        digest.finish()
+    }
+
+    fn gauges(&self) -> Vec<(&'static str, u64)> {
+        let kept = self.sessions.kept();
+        vec![
+            ("keys", self.store.len() as u64),
+            ("bytes", self.store.bytes()),
+            ("sessions", self.sessions.len() as u64),
+            ("replies", kept.replies),
+            ("reply_bytes", kept.bytes),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests;

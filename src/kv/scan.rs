@@ -1,0 +1,133 @@
+//! Scans: which part of the key space to read, and the page that comes back.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Which keys to read, and how many at the most.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scan {
+    /// The first key of the range, inclusive. Empty: from the first key of all.
+    pub start: Bytes,
+    /// The end of the range, exclusive. `None`: to the last key of all.
+    pub end: Option<Bytes>,
+    /// How many items to return at the most. Zero counts as the server's limit.
+    pub limit: u32,
+    /// How many bytes of keys and values to return at the most; one item is returned however
+    /// large it is. Zero counts as the server's limit.
+    pub limit_bytes: u32,
+    /// Leave the values out: every item's value comes back empty.
+    pub keys_only: bool,
+}
+
+/// One page of a scan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// The items, in ascending order of their keys.
+    pub items: Vec<Item>,
+    /// Where the next page starts, if there is more in the range.
+    pub next: Option<Bytes>,
+}
+
+/// A key and its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The key.
+    pub key: Bytes,
+    /// Its value.
+    pub value: Bytes,
+}
+
+impl Scan {
+    /// All keys.
+    pub fn all() -> Self {
+        Self::range(Bytes::new(), None)
+    }
+
+    /// The keys from `start` (inclusive) to `end` (exclusive); without an end, to the last key.
+    ///
+    /// ```
+    /// use raftkv::kv::Scan;
+    ///
+    /// let scan = Scan::range("b", Some("d".into())).with_limit(10);
+    /// assert!(scan.contains(b"b") && scan.contains(b"cat"));
+    /// assert!(!scan.contains(b"a") && !scan.contains(b"d"));
+    /// ```
+    pub fn range(start: impl Into<Bytes>, end: Option<Bytes>) -> Self {
+        Self {
+            start: start.into(),
+            end,
+            limit: 0,
+            limit_bytes: 0,
+            keys_only: false,
+        }
+    }
+
+    /// The keys that begin with `prefix`.
+    ///
+    /// ```
+    /// use raftkv::kv::Scan;
+    ///
+    /// let scan = Scan::prefix("user/");
+    /// assert!(scan.contains(b"user/7") && !scan.contains(b"users"));
+    ///
+    /// // No key follows all those that begin with 0xff, so the range has no end.
+    /// assert_eq!(Scan::prefix(&b"\xff\xff"[..]).end, None);
+    /// assert_eq!(Scan::prefix(&b"a\xff"[..]).end.as_deref(), Some(&b"b"[..]));
+    /// ```
+    pub fn prefix(prefix: impl Into<Bytes>) -> Self {
+        let start = prefix.into();
+        let end = end_of_prefix(&start);
+        Self::range(start, end)
+    }
+
+    /// The same scan with at most `items` items on a page.
+    #[must_use]
+    pub fn with_limit(self, items: u32) -> Self {
+        Self {
+            limit: items,
+            ..self
+        }
+    }
+
+    /// The same scan with at most `bytes` bytes of keys and values on a page.
+    #[must_use]
+    pub fn with_limit_bytes(self, bytes: u32) -> Self {
+        Self {
+            limit_bytes: bytes,
+            ..self
+        }
+    }
+
+    /// The same scan without the values.
+    #[must_use]
+    pub fn keys_only(self) -> Self {
+        Self {
+            keys_only: true,
+            ..self
+        }
+    }
+
+    /// The scan that reads on behind `page`, which answered this one; `None` after the last page.
+    #[must_use]
+    pub fn next(&self, page: &Page) -> Option<Self> {
+        let start = page.next.clone()?;
+        Some(Self {
+            start,
+            ..self.clone()
+        })
+    }
+
+    /// Whether the key lies within the range.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        *self.start <= *key && self.end.as_ref().is_none_or(|end| *key < **end)
+    }
+}
+
+/// The first key behind all those that begin with the prefix: the prefix up to and with its last
+/// byte that can be counted up. `None` if there is no such byte.
+fn end_of_prefix(prefix: &[u8]) -> Option<Bytes> {
+    let last = prefix.iter().rposition(|&byte| byte != 0xff)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end.into())
+}

@@ -1,0 +1,238 @@
+//! One client's session: which of its operations have been executed, and what they answered
+//! (thesis 6.3).
+
+use std::collections::VecDeque;
+use std::ops::{AddAssign, SubAssign};
+
+use super::command::Reply;
+use super::digest::Digest;
+use super::limits::Limits;
+use crate::machine::At;
+use crate::wire::codec;
+
+/// What a kept reply weighs besides the bytes in it, so that small replies are bounded as well.
+const REPLY_OVERHEAD: u64 = 64;
+
+/// A session. Invariants: `replies` is in strictly ascending order of the numbers, none of them is
+/// below `lowest_unanswered` or `limits.max_in_flight` or more above it.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    /// When the session was used last.
+    pub last_used: At,
+    /// The replies to all lower numbers have been dropped. It only ever grows.
+    lowest_unanswered: u64,
+    replies: VecDeque<(u64, Reply)>,
+    kept: Kept,
+}
+
+/// How many replies are kept, and what they weigh in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub replies: u64,
+    pub bytes: u64,
+}
+
+/// What is to be done with an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Execute it and [`keep`](Session::keep) its reply.
+    Execute,
+    /// Do not execute it; this is the answer.
+    Answer(Reply),
+}
+
+impl Session {
+    pub fn new(at: At) -> Self {
+        Self {
+            last_used: at,
+            lowest_unanswered: 1,
+            replies: VecDeque::new(),
+            kept: Kept::default(),
+        }
+    }
+
+    pub fn kept(&self) -> Kept {
+        self.kept
+    }
+
+    /// Decides about operation `seq`. The lowest unanswered number is that of the session, with
+    /// which the caller has shared the command's own by [`forget_below`](Self::forget_below).
+    ///
+    /// That lowest number itself is always admitted. All others wait for it in the end, so a bound
+    /// that held it up, too, would never be lifted.
+    pub fn admit(&self, seq: u64, limits: &Limits) -> Admission {
+        let Some(ahead) = seq.checked_sub(self.lowest_unanswered) else {
+            return Admission::Answer(Reply::AnswerDropped);
+        };
+        if let Ok(place) = self.place(seq) {
+            return Admission::Answer(self.replies[place].1.clone());
+        }
+        let has_room =
+            ahead < limits.max_in_flight && self.kept.bytes < limits.max_session_reply_bytes;
+        match ahead == 0 || has_room {
+            true => Admission::Execute,
+            false => Admission::Answer(Reply::TooManyInFlight),
+        }
+    }
+
+    /// Keeps the reply to an operation that was executed.
+    pub fn keep(&mut self, seq: u64, reply: Reply) {
+        let place = self
+            .place(seq)
+            .expect_err("an operation that has its reply must not be executed again");
+        self.kept += Kept::of(&reply);
+        self.replies.insert(place, (seq, reply));
+    }
+
+    /// Drops the replies below `lowest_unanswered`, for which the client waits no more. A lower
+    /// bound than the present one is that of a late duplicate and changes nothing.
+    pub fn forget_below(&mut self, lowest_unanswered: u64) {
+        self.lowest_unanswered = self.lowest_unanswered.max(lowest_unanswered);
+        while let Some((_, reply)) = self
+            .replies
+            .pop_front_if(|(seq, _)| *seq < self.lowest_unanswered)
+        {
+            self.kept -= Kept::of(&reply);
+        }
+    }
+
+    /// Adds the session to a digest.
+    pub fn digest(&self, digest: &mut Digest) {
+        digest.number(self.last_used.index);
+        digest.number(self.last_used.time_ms);
+        digest.number(self.lowest_unanswered);
+        digest.number(self.replies.len() as u64);
+        for (seq, reply) in &self.replies {
+            let reply = codec::to_bytes(reply);
+            digest.number(*seq);
+            digest.number(reply.len() as u64);
+            digest.bytes(&reply);
+        }
+    }
+
+    fn place(&self, seq: u64) -> Result<usize, usize> {
+        self.replies.binary_search_by_key(&seq, |(seq, _)| *seq)
+    }
+}
+
+impl Kept {
+    fn of(reply: &Reply) -> Self {
+        let bytes = match reply {
+            Reply::Value(Some(value)) | Reply::Swapped(Err(Some(value))) => value.len(),
+            Reply::Refused(reason) => reason.len(),
+            _ => 0,
+        };
+        Self {
+            replies: 1,
+            bytes: REPLY_OVERHEAD + bytes as u64,
+        }
+    }
+}
+
+impl AddAssign for Kept {
+    fn add_assign(&mut self, other: Self) {
+        self.replies += other.replies;
+        self.bytes += other.bytes;
+    }
+}
+
+impl SubAssign for Kept {
+    fn sub_assign(&mut self, other: Self) {
+        self.replies -= other.replies;
+        self.bytes -= other.bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Session {
+        Session::new(At {
+            index: 1,
+            time_ms: 0,
+        })
+    }
+
+    fn limits() -> Limits {
+        Limits {
+            max_in_flight: 4,
+            max_session_reply_bytes: 300,
+            ..Limits::default()
+        }
+    }
+
+    fn value(len: usize) -> Reply {
+        Reply::Value(Some(vec![b'x'; len].into()))
+    }
+
+    fn answer(session: &Session, seq: u64) -> Option<Reply> {
+        match session.admit(seq, &limits()) {
+            Admission::Execute => None,
+            Admission::Answer(reply) => Some(reply),
+        }
+    }
+
+    #[test]
+    fn numbers_come_in_any_order_and_each_gets_its_own_reply_again() {
+        let mut session = session();
+        for seq in [3, 1, 4, 2] {
+            assert_eq!(answer(&session, seq), None);
+            session.keep(seq, Reply::Appended(seq));
+        }
+        for seq in 1..=4 {
+            assert_eq!(answer(&session, seq), Some(Reply::Appended(seq)));
+        }
+    }
+
+    #[test]
+    fn a_reply_that_the_client_has_is_dropped_and_its_number_not_executed_again() {
+        let mut session = session();
+        (1..=3).for_each(|seq| session.keep(seq, Reply::Done));
+        session.forget_below(3);
+        assert_eq!(session.kept().replies, 1);
+        assert_eq!(answer(&session, 2), Some(Reply::AnswerDropped));
+        assert_eq!(answer(&session, 3), Some(Reply::Done));
+    }
+
+    #[test]
+    fn a_late_duplicate_never_lowers_the_bound() {
+        let mut session = session();
+        session.forget_below(7);
+        session.forget_below(2);
+        assert_eq!(answer(&session, 6), Some(Reply::AnswerDropped));
+    }
+
+    #[test]
+    fn a_number_too_far_ahead_waits_until_the_lowest_one_is_acknowledged() {
+        let mut session = session();
+        (2..=4).for_each(|seq| session.keep(seq, Reply::Done));
+        assert_eq!(answer(&session, 5), Some(Reply::TooManyInFlight));
+        assert_eq!(answer(&session, u64::MAX), Some(Reply::TooManyInFlight));
+        // The lowest one comes last, and the window is full, but it is let in.
+        assert_eq!(answer(&session, 1), None);
+        session.keep(1, Reply::Done);
+        session.forget_below(2);
+        assert_eq!(answer(&session, 5), None);
+    }
+
+    #[test]
+    fn large_replies_hold_up_all_numbers_but_the_lowest() {
+        let mut session = session();
+        session.keep(2, value(300));
+        assert_eq!(answer(&session, 3), Some(Reply::TooManyInFlight));
+        assert_eq!(answer(&session, 1), None);
+        session.forget_below(3);
+        assert_eq!(session.kept(), Kept::default());
+        assert_eq!(answer(&session, 4), None);
+    }
+
+    #[test]
+    fn the_last_numbers_there_are_do_not_overflow() {
+        let mut session = session();
+        session.forget_below(u64::MAX);
+        assert_eq!(answer(&session, u64::MAX), None);
+        session.keep(u64::MAX, Reply::Done);
+        assert_eq!(answer(&session, u64::MAX), Some(Reply::Done));
+    }
+}

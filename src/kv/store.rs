@@ -1,0 +1,170 @@
+//! The keys and their values, in order.
+
+use std::ops::Bound;
+
+use bytes::Bytes;
+use imbl::OrdMap;
+
+use super::command::{OpOf, Reply};
+use super::digest::Digest;
+use super::limits::Limits;
+use super::scan::{Item, Page, Scan};
+use super::value::{Value, keep};
+
+/// A persistent ordered map, so that a clone is made in O(1) and shares what both have.
+#[derive(Clone, Default)]
+pub(super) struct Store {
+    map: OrdMap<Bytes, Value>,
+    /// The bytes of all keys and values together.
+    bytes: u64,
+}
+
+impl Store {
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// How many bytes all keys and values have together.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Executes an operation whose strings of bytes lie within `source`.
+    pub fn execute(&mut self, source: &Bytes, op: OpOf<&[u8]>, limits: &Limits) -> Reply {
+        match op {
+            OpOf::Get { key } => Reply::Value(self.get(key)),
+            OpOf::Put { key, value } => {
+                self.put(source, key, value);
+                Reply::Done
+            }
+            OpOf::Append { key, value } => self.append(source, key, value, limits),
+            OpOf::Delete { key } => Reply::Deleted(self.delete(key)),
+            OpOf::Cas {
+                key,
+                expected,
+                value,
+            } => Reply::Swapped(self.cas(source, key, expected, value)),
+        }
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &[u8]) -> Option<Bytes> {
+        self.map.get(key).map(Value::to_bytes)
+    }
+
+    fn put(&mut self, source: &Bytes, key: &[u8], part: &[u8]) {
+        let value = Value::new(source, part);
+        self.bytes += value.len() as u64;
+        match self.map.get_mut(key) {
+            Some(present) => {
+                self.bytes -= present.len() as u64;
+                *present = value;
+            }
+            None => {
+                self.bytes += key.len() as u64;
+                self.map.insert(keep(source, key), value);
+            }
+        }
+    }
+
+    /// Every part of the command is within the limits, as the gate has seen to. What the value
+    /// grows to is known only here.
+    fn append(&mut self, source: &Bytes, key: &[u8], part: &[u8], limits: &Limits) -> Reply {
+        let len = self.map.get(key).map_or(0, Value::len) + part.len();
+        if let Err(reason) = limits.check_value("the value after the append", len) {
+            return Reply::Refused(reason);
+        }
+        match self.map.get_mut(key) {
+            Some(value) => {
+                value.append(source, part);
+                self.bytes += part.len() as u64;
+            }
+            None => self.put(source, key, part),
+        }
+        Reply::Appended(len as u64)
+    }
+
+    fn delete(&mut self, key: &[u8]) -> bool {
+        let removed = self.map.remove(key);
+        if let Some(value) = &removed {
+            self.bytes -= (key.len() + value.len()) as u64;
+        }
+        removed.is_some()
+    }
+
+    fn cas(
+        &mut self,
+        source: &Bytes,
+        key: &[u8],
+        expected: Option<&[u8]>,
+        value: &[u8],
+    ) -> Result<(), Option<Bytes>> {
+        let present = self.map.get(key);
+        let as_expected = match (present, expected) {
+            (Some(present), Some(expected)) => present.equals(expected),
+            (None, None) => true,
+            _ => false,
+        };
+        if !as_expected {
+            return Err(present.map(Value::to_bytes));
+        }
+        self.put(source, key, value);
+        Ok(())
+    }
+
+    /// Reads one page. It holds at least one item if the range has any: a page that was empty
+    /// because its first item is too large would never let the client get past that item.
+    pub fn scan(&self, scan: &Scan, limits: &Limits) -> Page {
+        let mut page = Page::default();
+        // A range that ends before it starts is empty; the map would not take it.
+        if scan.end.as_ref().is_some_and(|end| *end <= scan.start) {
+            return page;
+        }
+        let max_items = at_most(scan.limit, limits.max_scan_items);
+        let mut room = at_most(scan.limit_bytes, limits.max_scan_bytes);
+        let start = Bound::Included(&scan.start[..]);
+        let end = scan
+            .end
+            .as_deref()
+            .map_or(Bound::Unbounded, Bound::Excluded);
+        for (key, value) in self.map.range::<_, [u8]>((start, end)) {
+            let value_len = if scan.keys_only { 0 } else { value.len() };
+            let fits = page.items.len() < max_items && key.len() + value_len <= room;
+            if !fits && !page.items.is_empty() {
+                page.next = Some(key.clone());
+                break;
+            }
+            room = room.saturating_sub(key.len() + value_len);
+            page.items.push(Item {
+                key: key.clone(),
+                value: match scan.keys_only {
+                    true => Bytes::new(),
+                    false => value.to_bytes(),
+                },
+            });
+        }
+        page
+    }
+
+    /// Adds the content to a digest: the same for equal contents, however they came about.
+    pub fn digest(&self, digest: &mut Digest) {
+        digest.number(self.map.len() as u64);
+        for (key, value) in &self.map {
+            digest.number(key.len() as u64);
+            digest.bytes(key);
+            value.digest(digest);
+        }
+    }
+}
+
+/// What the client wishes, where it wishes anything, but no more than the server's limit.
+fn at_most(wish: u32, limit: usize) -> usize {
+    match wish as usize {
+        0 => limit,
+        wish => wish.min(limit),
+    }
+}
+
+#[cfg(test)]
+mod tests;
