@@ -69,3 +69,62 @@ impl Outline {
         start.map_or(self.base.term, |start| start.term)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::raft::Payload;
+
+    fn entries(first: Index, terms: &[Term]) -> Vec<Entry> {
+        let ids = (first..).zip(terms);
+        let ids = ids.map(|(index, term)| EntryId { term: *term, index });
+        ids.map(|id| Entry {
+            id,
+            time_ms: 0,
+            payload: Payload::Empty,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_log_behind_a_base_continues_it_and_does_not_reach_below_it() {
+        let mut outline = Outline::after(EntryId { term: 3, index: 7 });
+        assert!(outline.append(&entries(7, &[3])).is_err());
+        assert!(outline.append(&entries(9, &[3])).is_err());
+        assert!(outline.append(&entries(8, &[2])).is_err());
+        assert!(outline.append(&[]).is_err());
+        assert_eq!(outline.append(&entries(8, &[3, 3, 4])), Ok(0));
+        assert_eq!(outline.append(&entries(10, &[5])), Ok(2));
+        assert_eq!(outline.last(), EntryId { term: 5, index: 10 });
+    }
+
+    proptest! {
+        /// Against a plain list of all the terms.
+        #[test]
+        fn an_outline_accepts_what_a_whole_log_would(
+            writes in prop::collection::vec(
+                (0..12u64, prop::collection::vec(1..6u64, 1..4)), 1..20),
+        ) {
+            let mut outline = Outline::after(EntryId::ZERO);
+            let mut terms: Vec<Term> = Vec::new();
+            for (first, new) in writes {
+                let kept = first.checked_sub(1).and_then(|kept| terms.get(..kept as usize));
+                let continued = kept.map(|kept| [kept, &new[..]].concat());
+                let continued = continued.filter(|terms| terms.is_sorted());
+                let result = outline.append(&entries(first, &new));
+                prop_assert_eq!(result.is_ok(), continued.is_some(), "{:?}", result);
+                if let Some(continued) = continued {
+                    prop_assert_eq!(result, Ok(first as usize - 1));
+                    terms = continued;
+                }
+                let last = EntryId {
+                    term: terms.last().copied().unwrap_or(0),
+                    index: terms.len() as Index,
+                };
+                prop_assert_eq!(outline.last(), last);
+            }
+        }
+    }
+}

@@ -88,8 +88,9 @@ pub(super) fn torn_bytes(
     let len = header.map_or(record::HEADER, |header| header.record_len());
     // Its space had been filled with zeros, durably, before the record was written. So what is
     // missing after a crash are sectors, and after a write that the system broke off, the end.
+    // With a header that is not valid, all that is known of the end is that it is behind it.
     let in_file = end + len <= bytes.len();
-    let cut_short = last + 1 < len;
+    let cut_short = last + 1 < len.max(record::HEADER + 1);
     if in_file && (cut_short || record::has_unwritten_sector(bytes, end..end + len)) {
         Ok(last + 1)
     } else {

@@ -47,8 +47,6 @@ pub(super) struct Found {
     vote: Vote,
     /// The place of the copy that counts.
     place: usize,
-    /// The other copy differs from it, or is bad.
-    unequal: bool,
     pub(super) note: Option<String>,
 }
 
@@ -80,17 +78,17 @@ pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<Found, StorageError
     let mut bytes = Vec::new();
     file.read_all(&mut bytes)?;
     let [first, second] = COPIES.map(|at| read_copy(&bytes, at, owner));
-    let (place, current, unequal, bad) = match (first, second) {
+    let (place, current, bad) = match (first, second) {
         (Ok(a), Ok(b)) if a.sequence == b.sequence && a.state != b.state => {
             return Err(damaged(format!(
                 "both copies are number {} and say different things",
                 a.sequence
             )));
         }
-        (Ok(a), Ok(b)) if a.sequence >= b.sequence => (0, a.clone(), a != b, None),
-        (Ok(_), Ok(b)) => (1, b, true, None),
-        (Ok(a), Err(bad)) => (0, a, true, Some(("second", bad))),
-        (Err(bad), Ok(b)) => (1, b, true, Some(("first", bad))),
+        (Ok(a), Ok(b)) if a.sequence >= b.sequence => (0, a, None),
+        (Ok(_), Ok(b)) => (1, b, None),
+        (Ok(a), Err(bad)) => (0, a, Some(("second", bad))),
+        (Err(bad), Ok(b)) => (1, b, Some(("first", bad))),
         (Err(a), Err(b)) => {
             return Err(damaged(format!(
                 "both copies of term and vote are bad: of the first {a}, of the second {b}"
@@ -106,7 +104,6 @@ pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<Found, StorageError
     Ok(Found {
         vote: Vote { file, current },
         place,
-        unequal,
         note,
     })
 }
@@ -126,14 +123,12 @@ impl Found {
         self.vote.current.state
     }
 
-    /// Makes both copies equal and durable. Two equal ones are: the second is written only when
-    /// the first is durable. Else the one that counts may be in memory only, because the process
-    /// was killed before its sync, so it is made durable before the other one is touched.
+    /// Makes both copies equal and durable. What was read may be in memory only, because the
+    /// process was killed before a sync or because one failed; even of two equal copies that is
+    /// true of the second. The one that counts is made durable before the other is touched.
     pub(super) fn settle(self) -> Result<Vote, StorageError> {
-        if self.unequal {
-            self.vote.write(COPIES[self.place])?;
-            self.vote.write(COPIES[1 - self.place])?;
-        }
+        self.vote.write(COPIES[self.place])?;
+        self.vote.write(COPIES[1 - self.place])?;
         Ok(self.vote)
     }
 }

@@ -177,6 +177,30 @@ fn what_a_failed_sync_left_in_memory_is_written_again_before_it_is_believed() {
     assert!(believed > 1, "no failure left anything to believe");
 }
 
+/// The same for the second copy of the vote: the next change tears the first one, and then the
+/// second is all there is.
+#[test]
+fn a_copy_of_the_vote_whose_sync_failed_is_written_again_before_the_other_is_touched() {
+    let vote = |term| Write {
+        id: term,
+        hard_state: Some(HardState { term, vote: None }),
+        entries: Vec::new(),
+    };
+    let (disk, _) = disk_with(&[vote(1)]);
+    let (mut storage, _) = open(&disk);
+    let sync_of_second = disk.operations() + 3;
+    disk.fail_at(sync_of_second);
+    storage.write(&vote(2)).expect_err("its second sync fails");
+    let (mut storage, found) = open(&disk);
+    assert_eq!(found.hard_state.term, 2);
+    disk.stop_at(disk.operations() + 1);
+    storage.write(&vote(3)).expect_err("the machine stops");
+    for disk in (0..40).map(|_| disk.crash()) {
+        let found = recovered(&disk).hard_state.term;
+        assert!(found == 2 || found == 3, "term {found}");
+    }
+}
+
 /// A torn tail of several sectors: cutting it may be cut short itself, again and again.
 #[test]
 fn a_crash_while_a_torn_tail_is_cut_leaves_one_that_can_be_cut() {
@@ -319,8 +343,6 @@ fn come_back(disk: &SimDisk, step: &Step) -> SimDisk {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
     /// After each crash a node remembers what it acknowledged, and perhaps the one write more that
     /// it was about to acknowledge: never less, never anything else.
     #[test]

@@ -1,6 +1,8 @@
 //! The data folder as a whole, over the simulated disk and the real one.
 
 mod crashes;
+mod damage;
+mod folders;
 mod writes;
 
 use std::sync::Arc;
