@@ -1,0 +1,74 @@
+//! What can go wrong with a data folder, in words for the person who runs the node.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a data folder cannot be opened, or why a write did not become durable.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// Another process has the folder open.
+    #[error(
+        "the data folder {} is in use: another kvnode{} runs on it. \
+         Stop that one first, or give this node a folder of its own",
+        folder.display(), owner.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    )]
+    Locked {
+        /// The data folder.
+        folder: PathBuf,
+        /// The process id that the owner left in the lock file.
+        owner: Option<String>,
+    },
+    /// The folder is intact, but it is not this node's, or not one that this version can read.
+    #[error("the data folder {} cannot be used: {problem}. {advice}", folder.display())]
+    WrongFolder {
+        /// The data folder.
+        folder: PathBuf,
+        /// What does not fit, with the value found and the value wanted.
+        problem: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A file does not hold what was made durable in it. Nothing has been changed.
+    #[error("{} is damaged at offset {offset}: {problem}. Nothing has been changed. {advice}", path.display())]
+    Damaged {
+        /// The damaged file.
+        path: PathBuf,
+        /// Where in the file, in bytes from its start.
+        offset: u64,
+        /// What is wrong there.
+        problem: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The operating system refused.
+    #[error("cannot {operation} {}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was to be done with it.
+        operation: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// An earlier write failed. What the disk holds is only known after opening it again.
+    #[error("nothing more is written since an earlier write failed ({reason}). Restart the node")]
+    Stopped {
+        /// The error of that write.
+        reason: String,
+    },
+}
+
+/// What to do about a damaged log.
+///
+/// Starting again under the same id with an empty folder is what people try first, and it is what
+/// loses data: the node would have forgotten entries and votes that others count on.
+pub(super) const LOG_ADVICE: &str = "The node does not start, because it could vote and answer \
+    without entries that it has acknowledged. Check the disk; then restore the folder from a copy \
+    that was made since the node last ran, or replace the node by one with another id. Do not \
+    start it under the same id with an empty folder";
+
+/// What to do about a damaged vote file.
+pub(super) const VOTE_ADVICE: &str = "The node must not vote, because it may have voted in its \
+    present term already. Check the disk; then restore the folder from a copy that was made since \
+    the node last ran, or replace the node by one with another id. Do not delete the file: a \
+    second vote in one term can elect two leaders";

@@ -1,0 +1,144 @@
+//! A disk whose errors name the file and the operation, and the one way to bring a file into being.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::disk::{Disk, DiskFile};
+use super::error::StorageError;
+
+/// Ends the name of a file that is not complete yet.
+const UNFINISHED: &str = ".new";
+
+/// The data folder.
+#[derive(Clone)]
+pub(super) struct Folder {
+    disk: Arc<dyn Disk>,
+}
+
+/// An open file that knows its name.
+pub(super) struct File {
+    path: PathBuf,
+    file: Box<dyn DiskFile>,
+}
+
+impl Folder {
+    pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
+        Self { disk }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.disk.folder()
+    }
+
+    pub(super) fn list(&self) -> Result<Vec<String>, StorageError> {
+        self.disk.list().map_err(at(self.path(), "list the folder"))
+    }
+
+    pub(super) fn open(&self, name: &str) -> Result<File, StorageError> {
+        let path = self.path().join(name);
+        match self.disk.open(name) {
+            Ok(file) => Ok(File { path, file }),
+            Err(source) => Err(at(&path, "open")(source)),
+        }
+    }
+
+    pub(super) fn sync(&self) -> Result<(), StorageError> {
+        self.disk
+            .sync_dir()
+            .map_err(at(self.path(), "sync the folder"))
+    }
+
+    /// Writes and syncs a file under a name of its own that [`finish`](Self::finish) takes away.
+    pub(super) fn begin(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&File) -> Result<(), StorageError>,
+    ) -> Result<File, StorageError> {
+        let unfinished = unfinished(name);
+        let path = self.path().join(&unfinished);
+        let file = self.disk.create(&unfinished).map_err(at(&path, "create"))?;
+        let file = File { path, file };
+        fill(&file)?;
+        file.sync()?;
+        Ok(file)
+    }
+
+    /// Gives a file that was begun its name. Once this has returned, the file is there for good.
+    pub(super) fn finish(&self, name: &str) -> Result<(), StorageError> {
+        let path = self.path().join(name);
+        self.disk
+            .rename(&unfinished(name), name)
+            .map_err(at(&path, "rename a new file to"))?;
+        self.sync()
+    }
+
+    /// Creates a file that is either there as a whole or not at all, whenever a crash comes.
+    pub(super) fn create(
+        &self,
+        name: &str,
+        fill: impl FnOnce(&File) -> Result<(), StorageError>,
+    ) -> Result<File, StorageError> {
+        let mut file = self.begin(name, fill)?;
+        self.finish(name)?;
+        file.path = self.path().join(name);
+        Ok(file)
+    }
+
+    /// Removes what a crash left unfinished.
+    pub(super) fn remove_unfinished(&self) -> Result<(), StorageError> {
+        for name in self.list()? {
+            if name.ends_with(UNFINISHED) {
+                let path = self.path().join(&name);
+                self.disk.remove(&name).map_err(at(&path, "remove"))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn unique_id(&self) -> u64 {
+        self.disk.unique_id()
+    }
+}
+
+/// The name of a file while it is incomplete.
+pub(super) fn unfinished(name: &str) -> String {
+    format!("{name}{UNFINISHED}")
+}
+
+impl File {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the whole file into the buffer, in place of what was there.
+    pub(super) fn read_all(&self, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
+        let len = self.file.len().map_err(at(&self.path, "read"))?;
+        buffer.clear();
+        buffer.resize(len as usize, 0);
+        let read = self.file.read_at(buffer, 0);
+        read.map_err(at(&self.path, "read"))
+    }
+
+    pub(super) fn write(&self, bytes: &[u8], offset: u64) -> Result<(), StorageError> {
+        let written = self.file.write_at(bytes, offset);
+        written.map_err(at(&self.path, "write to"))
+    }
+
+    pub(super) fn allocate(&self, from: u64, to: u64) -> Result<(), StorageError> {
+        let allocated = self.file.allocate(from, to);
+        allocated.map_err(at(&self.path, "allocate space in"))
+    }
+
+    pub(super) fn sync(&self) -> Result<(), StorageError> {
+        self.file.sync_data().map_err(at(&self.path, "sync"))
+    }
+}
+
+fn at(path: &Path, operation: &'static str) -> impl FnOnce(std::io::Error) -> StorageError {
+    let path = path.to_path_buf();
+    move |source| StorageError::Io {
+        path,
+        operation,
+        source,
+    }
+}

@@ -1,0 +1,179 @@
+//! Whose folder it is.
+//!
+//! The file `identity` is one [block](super::block) with the magic `rkvwho\0\n` and a body of
+//! [`Body`]. It is written once, when the folder is made, and in two steps: first under the name
+//! `identity.new`, before there is any other file; then, when the vote and the first segment of
+//! the log exist, it gets its own name. So a folder with an `identity` is complete, and whatever
+//! is missing in it has been lost; a folder with an `identity.new` only was never in use.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::raft::NodeId;
+
+use super::block::{self, BLOCK, BlockError};
+use super::error::{LOG_ADVICE, StorageError};
+use super::folder::{Folder, unfinished};
+use super::{segment, vote};
+
+/// The name of the file.
+pub(super) const NAME: &str = "identity";
+
+const MAGIC: &[u8; 8] = b"rkvwho\0\n";
+
+/// The longest cluster name and machine identity together that a folder can hold, in bytes.
+const MAX_NAMES: usize = 2048;
+
+/// What a data folder belongs to, for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The name of the cluster.
+    pub cluster: String,
+    /// The node's id.
+    pub node: NodeId,
+    /// The identity of the state machine
+    /// ([`StateMachine::identity`](crate::machine::StateMachine::identity)).
+    pub machine: String,
+}
+
+/// What every file of a folder repeats, so that a file from elsewhere is noticed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Owner {
+    /// The name of the cluster.
+    pub(super) cluster: String,
+    /// The node's id.
+    pub(super) node: NodeId,
+    /// A random number, drawn when the folder was made.
+    pub(super) folder: u128,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Body {
+    owner: Owner,
+    /// The identity of the state machine.
+    machine: String,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            cluster,
+            node,
+            folder,
+        } = self;
+        let short = (folder >> 96) as u32;
+        write!(f, "node {node} of cluster {cluster:?} (folder {short:08x})")
+    }
+}
+
+/// Reads whose folder it is; `None` if it is new, or was never completed.
+///
+/// # Errors
+/// If it is another node's, or there are files in it that cannot be told whose they are.
+pub(super) fn read(
+    folder: &Folder,
+    names: &[String],
+    wanted: &Identity,
+) -> Result<Option<Owner>, StorageError> {
+    let wrong = |problem, advice| StorageError::WrongFolder {
+        folder: folder.path().to_path_buf(),
+        problem,
+        advice,
+    };
+    if wanted.cluster.len() + wanted.machine.len() > MAX_NAMES {
+        let problem = format!("the names of cluster and machine are over {MAX_NAMES} bytes");
+        return Err(wrong(problem, "Choose a shorter name for the cluster"));
+    }
+    if !names.iter().any(|name| name == NAME) {
+        return match names.iter().find(|name| !may_precede(name, names)) {
+            Some(stray) => Err(wrong(
+                format!("it holds {stray:?} but no {NAME:?} file that says whose it is"),
+                "Restore the missing file, or give the node an empty folder",
+            )),
+            None => Ok(None),
+        };
+    }
+    let file = folder.open(NAME)?;
+    let mut bytes = Vec::new();
+    file.read_all(&mut bytes)?;
+    let body: Body = block::unseal(MAGIC, &bytes).map_err(|error| match error {
+        BlockError::Newer(_) => wrong(
+            error.to_string(),
+            "Run the version of kvnode that wrote it, or a later one",
+        ),
+        other => StorageError::Damaged {
+            path: file.path().to_path_buf(),
+            offset: 0,
+            problem: other.to_string(),
+            advice: LOG_ADVICE,
+        },
+    })?;
+    match body.difference(wanted) {
+        Some((problem, advice)) => Err(wrong(problem, advice)),
+        None => Ok(Some(body.owner)),
+    }
+}
+
+/// Whether a file may be there before the folder has its identity: none of the node's, but for
+/// those that a creation leaves behind that a crash interrupted.
+fn may_precede(name: &str, names: &[String]) -> bool {
+    let interrupted = names.contains(&unfinished(NAME));
+    match segment::number(name) {
+        Some(number) => interrupted && number == 1,
+        None => interrupted || name != vote::NAME,
+    }
+}
+
+/// Takes possession of a new folder, for now under the unfinished name.
+pub(super) fn begin(folder: &Folder, identity: &Identity) -> Result<Owner, StorageError> {
+    let id = u128::from(folder.unique_id()) << 64 | u128::from(folder.unique_id());
+    let body = Body {
+        owner: Owner {
+            cluster: identity.cluster.clone(),
+            node: identity.node,
+            folder: id,
+        },
+        machine: identity.machine.clone(),
+    };
+    let block = block::seal(MAGIC, &body);
+    debug_assert_eq!(block.len(), BLOCK);
+    folder.begin(NAME, |file| file.write(&block, 0))?;
+    folder.sync()?;
+    Ok(body.owner)
+}
+
+/// Declares a new folder complete.
+pub(super) fn finish(folder: &Folder) -> Result<(), StorageError> {
+    folder.finish(NAME)
+}
+
+impl Body {
+    /// How the folder is not the wanted one, and what to do about it.
+    fn difference(&self, wanted: &Identity) -> Option<(String, &'static str)> {
+        let Owner { cluster, node, .. } = &self.owner;
+        if *cluster != wanted.cluster {
+            let problem = format!(
+                "it belongs to cluster {cluster:?}, and this node is of cluster {:?}",
+                wanted.cluster
+            );
+            return Some((problem, "Name the right cluster or another folder"));
+        }
+        if *node != wanted.node {
+            let problem = format!(
+                "it belongs to node {node}, and this is node {}",
+                wanted.node
+            );
+            return Some((problem, "Name the right node id or another folder"));
+        }
+        if self.machine != wanted.machine {
+            let problem = format!(
+                "it was made for the state machine {:?}, and this node runs {:?}",
+                self.machine, wanted.machine
+            );
+            let advice = "Run the node with the settings that the folder was made with";
+            return Some((problem, advice));
+        }
+        None
+    }
+}

@@ -1,0 +1,170 @@
+//! The log as the writer sees it: the end of the last segment.
+//!
+//! **Writing.** A write of the core becomes one [record](super::record), written with one
+//! `write_at` and made durable with one `sync_data`. The space for it was filled with zeros and
+//! synced before, in steps of [`Options::allocate_bytes`], so that the sync has no metadata to
+//! write and the bytes behind the log are known to be zero. If the record does not fit into the
+//! segment, the next one is begun: header and zeros are written and synced under another name,
+//! then the file gets its own name and the folder is synced, and only then is the record written.
+//! A record that is larger than a segment gets one that is as large as needed.
+//!
+//! **Recovery** replays all records and changes nothing before all has been found in order. Then
+//! it settles the end of the log: what it has read may have been in memory only, because the process was killed
+//! before its sync or because a sync failed. So it writes the last record once more, puts zeros in
+//! place of all that follows, and syncs. Both write what is there already, but for a torn record;
+//! so a crash at this point changes nothing.
+//!
+//! **Deleting the start** once a snapshot covers it is not built yet, but the format has room for
+//! it: whole segments go, oldest first, as long as no entry in them lies behind the snapshot; the
+//! header of the first one that is left says which entry preceded it.
+
+use crate::raft::{Entry, EntryId};
+
+use super::Options;
+use super::block::{self, BLOCK};
+use super::error::StorageError;
+use super::folder::{File, Folder};
+use super::identity::Owner;
+use super::outline::Outline;
+use super::record;
+use super::replay::{Last, Replay};
+use super::segment::{self, Header};
+
+/// The end of the log, open for writing.
+pub(super) struct Log {
+    folder: Folder,
+    options: Options,
+    outline: Outline,
+    file: File,
+    header: Header,
+    /// Where the next record goes.
+    end: u64,
+    /// The file is durably zero from `end` up to here.
+    allocated: u64,
+    /// The next record's number.
+    sequence: u64,
+    /// How many bytes all the records have together.
+    record_bytes: u64,
+    /// The record that is being written; kept for its memory.
+    buffer: Vec<u8>,
+}
+
+impl Log {
+    /// Takes over from recovery: settles the end of the log.
+    pub(super) fn settle(
+        folder: &Folder,
+        options: Options,
+        replay: Replay,
+        last: Last,
+    ) -> Result<Self, StorageError> {
+        let (end, allocated) = (last.end as u64, last.len as u64);
+        last.file
+            .write(&last.record, end - last.record.len() as u64)?;
+        last.file.allocate(end, allocated)?;
+        last.file.sync()?;
+        Ok(Self {
+            folder: folder.clone(),
+            options,
+            outline: replay.outline,
+            file: last.file,
+            header: last.header,
+            end,
+            allocated,
+            sequence: replay.sequence,
+            record_bytes: replay.record_bytes,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Makes the entries durable, in place of those from the first one's index on.
+    ///
+    /// # Panics
+    /// If they cannot follow the log: recovery would refuse to read them.
+    pub(super) fn append(&mut self, entries: &[Entry]) -> Result<(), StorageError> {
+        let previous = self.outline.last();
+        if let Err(problem) = self.outline.append(entries) {
+            panic!("a write reached the disk that does not continue the log: {problem}");
+        }
+        record::fill(entries, &mut self.buffer);
+        let len = self.buffer.len() as u64;
+        if self.end > BLOCK as u64 && self.end + len > self.options.segment_bytes {
+            self.roll(previous)?;
+        }
+        self.reserve(len)?;
+        record::stamp(&mut self.buffer, self.sequence, self.header.salt);
+        self.file.write(&self.buffer, self.end)?;
+        self.file.sync()?;
+        self.end += len;
+        self.sequence += 1;
+        self.record_bytes += len;
+        Ok(())
+    }
+
+    /// How many bytes all the records have together.
+    pub(super) fn record_bytes(&self) -> u64 {
+        self.record_bytes
+    }
+
+    /// Goes on in a new segment.
+    fn roll(&mut self, previous: EntryId) -> Result<(), StorageError> {
+        let header = Header {
+            owner: self.header.owner.clone(),
+            number: self.header.number + 1,
+            salt: self.folder.unique_id(),
+            first_sequence: self.sequence,
+            previous,
+        };
+        self.file = create_segment(&self.folder, &header, &self.options)?;
+        self.header = header;
+        self.end = BLOCK as u64;
+        self.allocated = first_allocation(&self.options);
+        Ok(())
+    }
+
+    /// Sees to it that the next `len` bytes are zeros, durably.
+    fn reserve(&mut self, len: u64) -> Result<(), StorageError> {
+        let needed = self.end + len;
+        if needed <= self.allocated {
+            return Ok(());
+        }
+        let step = needed.next_multiple_of(self.options.allocate_bytes.max(1));
+        let allocated = step.min(self.options.segment_bytes).max(needed);
+        self.file.allocate(self.allocated, allocated)?;
+        self.file.sync()?;
+        self.allocated = allocated;
+        Ok(())
+    }
+}
+
+/// Creates the first segment.
+pub(super) fn create(
+    folder: &Folder,
+    owner: &Owner,
+    options: &Options,
+) -> Result<(), StorageError> {
+    let header = Header {
+        owner: owner.clone(),
+        number: 1,
+        salt: folder.unique_id(),
+        first_sequence: 1,
+        previous: EntryId::ZERO,
+    };
+    create_segment(folder, &header, options).map(drop)
+}
+
+fn create_segment(
+    folder: &Folder,
+    header: &Header,
+    options: &Options,
+) -> Result<File, StorageError> {
+    folder.create(&segment::name(header.number), |file| {
+        file.write(&block::seal(segment::MAGIC, header), 0)?;
+        file.allocate(BLOCK as u64, first_allocation(options))
+    })
+}
+
+/// How long a segment is when it is created, in bytes.
+fn first_allocation(options: &Options) -> u64 {
+    let allocated = options.allocate_bytes.min(options.segment_bytes);
+    allocated.max(BLOCK as u64)
+}

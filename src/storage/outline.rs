@@ -1,0 +1,130 @@
+//! The outline of a log: where it starts and ends, and where each term begins in it.
+
+use crate::raft::{Entry, EntryId, Index, Term};
+
+/// What has to be known of a log to tell whether a write continues it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Outline {
+    /// The last entry that precedes the log.
+    base: EntryId,
+    /// The first entry of each term, in ascending order.
+    terms: Vec<EntryId>,
+    last: EntryId,
+}
+
+impl Outline {
+    /// An empty log behind the given entry.
+    pub(super) fn after(base: EntryId) -> Self {
+        Self {
+            base,
+            terms: Vec::new(),
+            last: base,
+        }
+    }
+
+    /// The last entry, or the one that precedes the log if it has none.
+    pub(super) fn last(&self) -> EntryId {
+        self.last
+    }
+
+    /// Appends the entries, in place of those from the first one's index on. How many entries
+    /// before that index remain is what it returns.
+    ///
+    /// # Errors
+    /// A sentence if these entries cannot follow this log. Then nothing has changed.
+    pub(super) fn append(&mut self, entries: &[Entry]) -> Result<usize, String> {
+        let Some(first) = entries.first() else {
+            return Err("there are no entries in it".into());
+        };
+        let first = first.id.index;
+        if first <= self.base.index || first > self.last.index + 1 {
+            return Err(format!(
+                "its first entry is {first}, and the log goes from {} to {}",
+                self.base.index + 1,
+                self.last.index
+            ));
+        }
+        let mut previous = EntryId {
+            term: self.term_at(first - 1),
+            index: first - 1,
+        };
+        for Entry { id, .. } in entries {
+            if id.index != previous.index + 1 || id.term < previous.term {
+                return Err(format!("entry {id} cannot follow entry {previous}"));
+            }
+            previous = *id;
+        }
+        while self.terms.pop_if(|start| start.index >= first).is_some() {}
+        for Entry { id, .. } in entries {
+            if self.terms.last().is_none_or(|start| start.term < id.term) {
+                self.terms.push(*id);
+            }
+        }
+        self.last = previous;
+        Ok((first - 1 - self.base.index) as usize)
+    }
+
+    fn term_at(&self, index: Index) -> Term {
+        let start = self.terms.iter().rev().find(|start| start.index <= index);
+        start.map_or(self.base.term, |start| start.term)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::raft::Payload;
+
+    fn entries(first: Index, terms: &[Term]) -> Vec<Entry> {
+        let ids = (first..).zip(terms);
+        let ids = ids.map(|(index, term)| EntryId { term: *term, index });
+        ids.map(|id| Entry {
+            id,
+            time_ms: 0,
+            payload: Payload::Empty,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_log_behind_a_base_continues_it_and_does_not_reach_below_it() {
+        let mut outline = Outline::after(EntryId { term: 3, index: 7 });
+        assert!(outline.append(&entries(7, &[3])).is_err());
+        assert!(outline.append(&entries(9, &[3])).is_err());
+        assert!(outline.append(&entries(8, &[2])).is_err());
+        assert!(outline.append(&[]).is_err());
+        assert_eq!(outline.append(&entries(8, &[3, 3, 4])), Ok(0));
+        assert_eq!(outline.append(&entries(10, &[5])), Ok(2));
+        assert_eq!(outline.last(), EntryId { term: 5, index: 10 });
+    }
+
+    proptest! {
+        /// Against a plain list of all the terms.
+        #[test]
+        fn an_outline_accepts_what_a_whole_log_would(
+            writes in prop::collection::vec(
+                (0..12u64, prop::collection::vec(1..6u64, 1..4)), 1..20),
+        ) {
+            let mut outline = Outline::after(EntryId::ZERO);
+            let mut terms: Vec<Term> = Vec::new();
+            for (first, new) in writes {
+                let kept = first.checked_sub(1).and_then(|kept| terms.get(..kept as usize));
+                let continued = kept.map(|kept| [kept, &new[..]].concat());
+                let continued = continued.filter(|terms| terms.is_sorted());
+                let result = outline.append(&entries(first, &new));
+                prop_assert_eq!(result.is_ok(), continued.is_some(), "{:?}", result);
+                if let Some(continued) = continued {
+                    prop_assert_eq!(result, Ok(first as usize - 1));
+                    terms = continued;
+                }
+                let last = EntryId {
+                    term: terms.last().copied().unwrap_or(0),
+                    index: terms.len() as Index,
+                };
+                prop_assert_eq!(outline.last(), last);
+            }
+        }
+    }
+}

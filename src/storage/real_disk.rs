@@ -1,0 +1,167 @@
+//! The disk of the machine.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::disk::{Disk, DiskFile};
+use super::error::StorageError;
+
+/// Holds the lock for as long as the process lives, and the process id for the person who wonders.
+const LOCK: &str = "lock";
+
+/// A folder of the machine's file system, locked against other processes.
+///
+/// The operating system drops the lock when the process ends, however it ends.
+#[derive(Debug)]
+pub struct RealDisk {
+    folder: PathBuf,
+    /// Open for syncing the names in it.
+    handle: File,
+    _lock: File,
+}
+
+impl RealDisk {
+    /// Opens a data folder, and creates it if it is missing.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] if another process has it open; [`StorageError::Io`] if it cannot
+    /// be created, read or written.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<Self, StorageError> {
+        let folder = folder.into();
+        let failed = |operation| {
+            let path = folder.clone();
+            move |source| StorageError::Io {
+                path,
+                operation,
+                source,
+            }
+        };
+        create_durably(&folder).map_err(failed("create the data folder"))?;
+        let mut lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(folder.join(LOCK))
+            .map_err(failed("open the lock file in the data folder"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let owner = process_id(&mut lock);
+                return Err(StorageError::Locked { folder, owner });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed("lock the data folder")(error)),
+        }
+        lock.set_len(0)
+            .and_then(|()| write!(lock, "{}", std::process::id()))
+            .map_err(failed("write the lock file in the data folder"))?;
+        let handle = File::open(&folder).map_err(failed("open the data folder"))?;
+        Ok(Self {
+            folder,
+            handle,
+            _lock: lock,
+        })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+/// Creates the folder and those above it, so that a crash cannot take their names away.
+fn create_durably(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = match folder.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    create_durably(parent)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+        result => result?,
+    }
+    File::open(parent)?.sync_all()
+}
+
+/// What the lock's owner wrote into it; `None` if it is nothing to show to a person.
+fn process_id(lock: &mut File) -> Option<String> {
+    let mut text = String::new();
+    lock.take(32).read_to_string(&mut text).ok()?;
+    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then_some(text)
+}
+
+impl Disk for RealDisk {
+    fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            // A name that is not UTF-8 is none of ours.
+            if let Ok(name) = entry?.file_name().into_string()
+                && name != LOCK
+            {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .read(true)
+            .write(true)
+            .open(self.path(name))?;
+        Ok(Box::new(file))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        Ok(Box::new(
+            options.read(true).write(true).open(self.path(name))?,
+        ))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+
+    fn unique_id(&self) -> u64 {
+        // Each `RandomState` is keyed differently, from the operating system's generator.
+        RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now()))
+    }
+}
+
+impl DiskFile for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        File::sync_data(self)
+    }
+}

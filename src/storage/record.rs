@@ -1,0 +1,137 @@
+//! Records: one for each write of the log, whatever number of entries it has.
+//!
+//! A record starts at a multiple of 8 bytes. Numbers are little-endian.
+//!
+//! | offset | bytes | what |
+//! | --- | --- | --- |
+//! | 0 | 4 | magic, `rkvR` |
+//! | 4 | 4 | length of the payload, without the end mark |
+//! | 8 | 8 | sequence number: 1 for the first record of the folder's life, then one more each |
+//! | 16 | 8 | salt: copied from the header of the segment |
+//! | 24 | 4 | CRC-32C of all that follows the header |
+//! | 28 | 4 | CRC-32C of the 28 bytes before it |
+//! | 32 | | the payload |
+//! | | 1 to 8 | the end mark: bytes of 255 up to the next multiple of 8 |
+//!
+//! The payload is a sequence of entries, each one as its length (4 bytes) and its encoding by
+//! [`codec`]. They have consecutive indexes. If the first one's index lies within the log, they
+//! replace the log from there on.
+//!
+//! The salt and the sequence number let recovery tell a record from bytes that look like one: what
+//! another file left on the disk has another salt, and a copy of an older record, say inside a
+//! client's value, has a lower number. The end mark is there because the space for a record is
+//! zero before it is written: a record that ends with a zero is one whose end was never written.
+
+use std::ops::Range;
+
+use crate::raft::Entry;
+use crate::wire::codec;
+
+/// How many bytes precede the payload.
+pub(super) const HEADER: usize = 32;
+
+/// Records start at multiples of this.
+pub(super) const ALIGNMENT: usize = 8;
+
+/// The first bytes of a record.
+pub(super) const MAGIC: [u8; 4] = *b"rkvR";
+
+/// What follows the payload: no bit that flips makes a zero of it.
+const END_MARK: u8 = 255;
+
+/// The largest encoding of one entry, in bytes: what is certain to decode, for values decode into
+/// more memory than their encoding takes.
+const MAX_ENTRY: usize = codec::DECODE_LIMIT / 2;
+
+/// What the first bytes of a record say.
+pub(super) struct Header {
+    pub(super) sequence: u64,
+    payload_len: usize,
+    payload_checksum: u32,
+}
+
+/// Puts entries into a record, in place of what is in `out`. It still needs its [`stamp`].
+///
+/// # Panics
+/// If the entries are larger than what may enter a log.
+pub(super) fn fill(entries: &[Entry], out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&[0; HEADER]);
+    for entry in entries {
+        let start = out.len();
+        out.extend_from_slice(&[0; 4]);
+        codec::encode(entry, out);
+        let len = out.len() - start - 4;
+        assert!(len <= MAX_ENTRY, "an entry over any limit reached the disk");
+        out[start..start + 4].copy_from_slice(&(len as u32).to_le_bytes());
+    }
+    let payload_len = u32::try_from(out.len() - HEADER).expect("a write stays below 4 GiB");
+    let end = (out.len() + 1).next_multiple_of(ALIGNMENT);
+    out.resize(end, END_MARK);
+    let payload_checksum = crc32c::crc32c(&out[HEADER..]);
+    out[..4].copy_from_slice(&MAGIC);
+    out[4..8].copy_from_slice(&payload_len.to_le_bytes());
+    out[24..28].copy_from_slice(&payload_checksum.to_le_bytes());
+}
+
+/// Completes a record with what depends on its place in the log.
+pub(super) fn stamp(record: &mut [u8], sequence: u64, salt: u64) {
+    record[8..16].copy_from_slice(&sequence.to_le_bytes());
+    record[16..24].copy_from_slice(&salt.to_le_bytes());
+    let header_checksum = crc32c::crc32c(&record[..28]);
+    record[28..HEADER].copy_from_slice(&header_checksum.to_le_bytes());
+}
+
+impl Header {
+    /// Reads the header at the start of `bytes`; `None` if there is none of this segment.
+    pub(super) fn read(bytes: &[u8], salt: u64) -> Option<Self> {
+        let header = bytes.first_chunk::<HEADER>()?;
+        let four = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i]));
+        let eight = |at: usize| u64::from(four(at)) | u64::from(four(at + 4)) << 32;
+        let valid =
+            header[..4] == MAGIC && eight(16) == salt && four(28) == crc32c::crc32c(&header[..28]);
+        valid.then(|| Self {
+            sequence: eight(8),
+            payload_len: four(4) as usize,
+            payload_checksum: four(24),
+        })
+    }
+
+    /// How many bytes the record has in all.
+    pub(super) fn record_len(&self) -> usize {
+        HEADER + (self.payload_len + 1).next_multiple_of(ALIGNMENT)
+    }
+
+    /// The payload, if it is all there and intact. `bytes` start with the header.
+    pub(super) fn payload<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let marked = bytes.get(HEADER..self.record_len())?;
+        let intact = crc32c::crc32c(marked) == self.payload_checksum;
+        intact.then(|| &marked[..self.payload_len])
+    }
+}
+
+/// The entries of a payload.
+pub(super) fn entries(mut payload: &[u8]) -> Result<Vec<Entry>, String> {
+    let mut entries = Vec::new();
+    while !payload.is_empty() {
+        let (len, rest) = payload.split_first_chunk().ok_or("a length is cut off")?;
+        let (entry, rest) = rest
+            .split_at_checked(u32::from_le_bytes(*len) as usize)
+            .ok_or("an entry is cut off")?;
+        entries.push(codec::decode(entry).map_err(|error| error.to_string())?);
+        payload = rest;
+    }
+    Ok(entries)
+}
+
+/// Whether a sector of the disk lies, as far as it lies in the range, as zero as the space was
+/// before it was written. `bytes` is a file from its start.
+pub(super) fn has_unwritten_sector(bytes: &[u8], range: Range<usize>) -> bool {
+    const SECTOR: usize = 512;
+    let sectors = range.start / SECTOR..range.end.div_ceil(SECTOR);
+    sectors.into_iter().any(|sector| {
+        let start = range.start.max(sector * SECTOR);
+        let end = range.end.min((sector + 1) * SECTOR);
+        bytes[start..end].iter().all(|byte| *byte == 0)
+    })
+}

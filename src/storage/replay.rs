@@ -1,0 +1,197 @@
+//! Reading the log back: segment after segment, record after record, in the order of the writes.
+
+use crate::raft::{Entry, EntryId};
+
+use super::block::{self, BLOCK};
+use super::error::{LOG_ADVICE, StorageError};
+use super::folder::{File, Folder};
+use super::identity::Owner;
+use super::outline::Outline;
+use super::record;
+use super::segment::{self, Damage, Header};
+
+/// What the segments hold.
+pub(super) struct Replay {
+    pub(super) entries: Vec<Entry>,
+    pub(super) outline: Outline,
+    /// The sequence number of the record that would come next.
+    pub(super) sequence: u64,
+    /// How many bytes all the records have together.
+    pub(super) record_bytes: u64,
+}
+
+/// The last segment, and where the log ends in it.
+pub(super) struct Last {
+    pub(super) file: File,
+    pub(super) header: Header,
+    /// The file's length.
+    pub(super) len: usize,
+    /// Where the last record ends and the next one goes.
+    pub(super) end: usize,
+    /// The record that ends there; empty if the segment has none.
+    pub(super) record: Vec<u8>,
+    /// How many bytes of a torn record follow.
+    pub(super) torn: usize,
+}
+
+/// Reads the log. Changes nothing.
+pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<(Replay, Last), StorageError> {
+    let mut numbers: Vec<u64> = folder
+        .list()?
+        .iter()
+        .filter_map(|n| segment::number(n))
+        .collect();
+    numbers.sort_unstable();
+    let mut replay = Replay {
+        entries: Vec::new(),
+        outline: Outline::after(EntryId::ZERO),
+        sequence: 1,
+        record_bytes: 0,
+    };
+    let mut bytes = Vec::new();
+    let mut last: Option<Last> = None;
+    let mut start_of_last = BLOCK;
+    for (number, expected) in numbers.into_iter().zip(1..) {
+        if number != expected {
+            return Err(missing(folder, expected));
+        }
+        let file = folder.open(&segment::name(number))?;
+        file.read_all(&mut bytes)?;
+        let header = read_header(&file, &bytes, number, owner)?;
+        if header.first_sequence != replay.sequence || header.previous != replay.outline.last() {
+            return Err(replay.not_continued(&file, &header, last.as_ref()));
+        }
+        let (start, end) = replay
+            .records(&bytes, header.salt)
+            .map_err(damaged_in(&file))?;
+        last = Some(Last {
+            file,
+            header,
+            len: bytes.len(),
+            end,
+            record: Vec::new(),
+            torn: 0,
+        });
+        start_of_last = start;
+    }
+    let mut last = last.ok_or_else(|| missing(folder, 1))?;
+    last.record = bytes[start_of_last..last.end].to_vec();
+    last.torn = segment::torn_bytes(&bytes, last.end, last.header.salt, replay.sequence)
+        .map_err(damaged_in(&last.file))?;
+    Ok((replay, last))
+}
+
+impl Last {
+    /// What recovery will do to the end of the log, if it is worth telling.
+    pub(super) fn note(&self) -> Option<String> {
+        let Self {
+            file, end, torn, ..
+        } = self;
+        (*torn > 0).then(|| {
+            format!(
+                "cut a torn tail of {torn} bytes at {}:{end}: the last write before the crash, \
+                 which had not been acknowledged",
+                file.path().display()
+            )
+        })
+    }
+}
+
+impl Replay {
+    /// Replays the records of a segment; returns where the last valid one starts and ends.
+    fn records(&mut self, bytes: &[u8], salt: u64) -> Result<(usize, usize), Damage> {
+        let (mut start, mut end) = (BLOCK, BLOCK);
+        while let Some(header) = record::Header::read(&bytes[end..], salt)
+            && header.sequence == self.sequence
+            && let Some(payload) = header.payload(&bytes[end..])
+        {
+            // Its checksums hold, so this is what was written: no crash explains what is wrong.
+            self.record(payload).map_err(|problem| Damage {
+                offset: end,
+                problem: format!("record {} makes no sense: {problem}", header.sequence),
+            })?;
+            self.sequence += 1;
+            self.record_bytes += header.record_len() as u64;
+            (start, end) = (end, end + header.record_len());
+        }
+        Ok((start, end))
+    }
+
+    fn record(&mut self, payload: &[u8]) -> Result<(), String> {
+        let entries = record::entries(payload)?;
+        let kept = self.outline.append(&entries)?;
+        self.entries.truncate(kept);
+        self.entries.extend(entries);
+        Ok(())
+    }
+
+    /// What is wrong when a segment does not start where the one before it ends.
+    fn not_continued(&self, file: &File, header: &Header, before: Option<&Last>) -> StorageError {
+        match before {
+            Some(before) if header.first_sequence > self.sequence => {
+                damaged_in(&before.file)(Damage {
+                    offset: before.end,
+                    problem: format!(
+                        "record {} is not valid, but the log goes on with record {} in the next \
+                     segment, so it had been acknowledged",
+                        self.sequence, header.first_sequence
+                    ),
+                })
+            }
+            _ => damaged_in(file)(Damage {
+                offset: 0,
+                problem: format!(
+                    "it starts with record {} behind entry {}, but the log before it ends with \
+                     record {} and entry {}",
+                    header.first_sequence,
+                    header.previous,
+                    self.sequence - 1,
+                    self.outline.last()
+                ),
+            }),
+        }
+    }
+}
+
+fn read_header(
+    file: &File,
+    bytes: &[u8],
+    number: u64,
+    owner: &Owner,
+) -> Result<Header, StorageError> {
+    let damaged = |problem: String| damaged_in(file)(Damage { offset: 0, problem });
+    let header: Header = block::unseal(segment::MAGIC, bytes)
+        .map_err(|error| damaged(format!("its header is not valid: {error}")))?;
+    if header.owner != *owner {
+        return Err(damaged(format!(
+            "it belongs to {}, and this is the folder of {owner}: it was copied here",
+            header.owner
+        )));
+    }
+    if header.number != number {
+        return Err(damaged(format!(
+            "it is segment {} under another name",
+            header.number
+        )));
+    }
+    Ok(header)
+}
+
+fn missing(folder: &Folder, number: u64) -> StorageError {
+    StorageError::Damaged {
+        path: folder.path().join(segment::name(number)),
+        offset: 0,
+        problem: "this part of the log is missing".into(),
+        advice: LOG_ADVICE,
+    }
+}
+
+fn damaged_in(file: &File) -> impl FnOnce(Damage) -> StorageError {
+    let path = file.path().to_path_buf();
+    move |damage| StorageError::Damaged {
+        path,
+        offset: damage.offset as u64,
+        problem: damage.problem,
+        advice: LOG_ADVICE,
+    }
+}

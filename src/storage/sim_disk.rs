@@ -1,0 +1,402 @@
+//! A disk in memory that crashes, tears, fails and rots on demand, the same way for the same seed.
+//!
+//! It keeps apart what was written and what is durable, for the bytes of files and for the names
+//! in the folder, and promises nothing but what the head of `disk.rs` lists. To kill the process
+//! only, open the same disk again: all that was written is still there, durable or not.
+//!
+//! What it does not do: reorder operations that were synced, lose a sync that succeeded, or tear
+//! inside a sector.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::disk::{Disk, DiskFile};
+
+/// What a disk writes as a whole, in bytes.
+const SECTOR: usize = 512;
+
+/// A simulated disk. Clones share its contents.
+#[derive(Clone, Debug)]
+pub struct SimDisk {
+    folder: Arc<PathBuf>,
+    state: Arc<Mutex<State>>,
+}
+
+/// What becomes of that which was not synced when the power fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Each write is kept, lost or torn, and each change of a name kept or lost, by chance.
+    Chance,
+    /// Everything is kept.
+    Kept,
+    /// Everything is lost.
+    Lost,
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    random: u64,
+    files: Vec<Contents>,
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    renamings: Vec<Renaming>,
+    /// How many operations have changed the disk or tried to.
+    operations: u64,
+    stop_at: Option<u64>,
+    fail_at: Option<u64>,
+    capacity: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Contents {
+    written: Vec<u8>,
+    durable: Vec<u8>,
+    /// What was written since the last sync: where, and in place of nothing or of other bytes.
+    pending: Vec<(usize, Vec<u8>)>,
+}
+
+/// A change of names that happens as a whole: each name with the file that it stands for after it.
+type Renaming = Vec<(String, Option<usize>)>;
+
+impl SimDisk {
+    /// An empty disk.
+    pub fn new(seed: u64) -> Self {
+        Self::with(State {
+            random: seed,
+            files: Vec::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            renamings: Vec::new(),
+            operations: 0,
+            stop_at: None,
+            fail_at: None,
+            capacity: None,
+        })
+    }
+
+    fn with(state: State) -> Self {
+        Self {
+            folder: Arc::new(PathBuf::from("/simulated")),
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// The disk as it may be found after the power failed just now, with all that it holds durable
+    /// and nothing set to fail. This disk stays as it is, so that one moment can be asked for many
+    /// of its outcomes: each call draws another one.
+    pub fn crash(&self) -> Self {
+        self.crash_with(Outcome::Chance)
+    }
+
+    /// As [`crash`](Self::crash), with a given outcome for what was not synced.
+    pub fn crash_with(&self, outcome: Outcome) -> Self {
+        let mut state = self.state.lock();
+        let mut random = next(&mut state.random);
+        let mut names = state.durable_names.clone();
+        for renaming in &state.renamings {
+            if kept(outcome, &mut random) {
+                apply(&mut names, renaming);
+            }
+        }
+        let files = state.files.iter();
+        let files = files.map(|file| file.after_crash(outcome, &mut random));
+        let files = files.collect();
+        Self::with(State {
+            files,
+            durable_names: names.clone(),
+            names,
+            renamings: Vec::new(),
+            random,
+            operations: 0,
+            stop_at: None,
+            fail_at: None,
+            capacity: state.capacity,
+        })
+    }
+
+    /// How many operations have changed the disk so far, or tried to: writes, syncs, and changes
+    /// and syncs of the folder.
+    pub fn operations(&self) -> u64 {
+        self.state.lock().operations
+    }
+
+    /// Stops the machine before the operation of this number (the first one is 0): it and all that
+    /// follow fail and change nothing.
+    pub fn stop_at(&self, operation: u64) {
+        self.state.lock().stop_at = Some(operation);
+    }
+
+    /// Makes the operation of this number fail (the first one is 0) and those after it succeed. A
+    /// write that fails has been done in part. A sync that fails leaves in place what was written,
+    /// but it will never become durable unless it is written again: so do Linux file systems.
+    pub fn fail_at(&self, operation: u64) {
+        self.state.lock().fail_at = Some(operation);
+    }
+
+    /// Takes back [`stop_at`](Self::stop_at) and [`fail_at`](Self::fail_at).
+    pub fn heal(&self) {
+        let mut state = self.state.lock();
+        (state.stop_at, state.fail_at) = (None, None);
+    }
+
+    /// Limits what all files together may hold, in bytes.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state.lock().capacity = bytes;
+    }
+
+    /// Flips one bit of a file, durably.
+    ///
+    /// # Panics
+    /// If there is no such file or it ends before the offset.
+    pub fn flip_bit(&self, name: &str, offset: usize, bit: u8) {
+        let mut state = self.state.lock();
+        let id = state.names[name];
+        let file = &mut state.files[id];
+        file.written[offset] ^= 1 << bit;
+        if let Some(byte) = file.durable.get_mut(offset) {
+            *byte ^= 1 << bit;
+        }
+    }
+
+    /// What a file holds, durable or not. `None` if it is not there.
+    pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.state.lock();
+        let id = *state.names.get(name)?;
+        Some(state.files[id].written.clone())
+    }
+
+    /// Puts a file in place, or replaces what it holds, durably.
+    pub fn set_contents(&self, name: &str, bytes: &[u8]) {
+        let mut state = self.state.lock();
+        let id = state.files.len();
+        state.files.push(Contents {
+            written: bytes.to_vec(),
+            durable: bytes.to_vec(),
+            pending: Vec::new(),
+        });
+        state.names.insert(name.into(), id);
+        state.durable_names.insert(name.into(), id);
+    }
+
+    /// Takes a file away, durably.
+    pub fn take_away(&self, name: &str) {
+        let mut state = self.state.lock();
+        state.names.remove(name);
+        state.durable_names.remove(name);
+    }
+
+    /// Another disk with the same contents, durable and not, that goes its own way from here.
+    pub fn fork(&self) -> Self {
+        Self::with(self.state.lock().clone())
+    }
+}
+
+impl State {
+    /// Counts an operation that is about to change the disk. `Ok(true)`: it is the one to fail.
+    fn operate(&mut self) -> io::Result<bool> {
+        let number = self.operations;
+        if self.stop_at.is_some_and(|stop| number >= stop) {
+            return Err(io::Error::other("the simulated machine has stopped"));
+        }
+        self.operations += 1;
+        Ok(self.fail_at == Some(number))
+    }
+
+    fn rename(&mut self, renaming: Renaming) -> io::Result<()> {
+        if self.operate()? {
+            return Err(failure());
+        }
+        apply(&mut self.names, &renaming);
+        self.renamings.push(renaming);
+        Ok(())
+    }
+
+    fn id(&self, name: &str) -> io::Result<usize> {
+        let id = self.names.get(name).copied();
+        id.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn used(&self) -> u64 {
+        let files = self.names.values().map(|id| &self.files[*id]);
+        files.map(|file| file.written.len() as u64).sum()
+    }
+}
+
+impl Contents {
+    fn write(&mut self, bytes: &[u8], offset: usize) {
+        overwrite(&mut self.written, bytes, offset);
+        self.pending.push((offset, bytes.to_vec()));
+    }
+
+    fn after_crash(&self, outcome: Outcome, random: &mut u64) -> Self {
+        let mut bytes = self.durable.clone();
+        for (offset, written) in &self.pending {
+            let torn = outcome == Outcome::Chance && next(random).is_multiple_of(2);
+            let whole = kept(outcome, random);
+            for piece in sectors(*offset, written.len()) {
+                let kept = if torn { kept(outcome, random) } else { whole };
+                if kept {
+                    let at = piece.start;
+                    overwrite(&mut bytes, &written[at - offset..piece.end - offset], at);
+                }
+            }
+        }
+        Self {
+            written: bytes.clone(),
+            durable: bytes,
+            pending: Vec::new(),
+        }
+    }
+
+    fn sync(&mut self) {
+        for (offset, bytes) in std::mem::take(&mut self.pending) {
+            overwrite(&mut self.durable, &bytes, offset);
+        }
+    }
+}
+
+/// The parts into which the borders of sectors cut the bytes from `offset` on.
+fn sectors(offset: usize, len: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = offset + len;
+    (offset / SECTOR..end.div_ceil(SECTOR))
+        .map(move |sector| offset.max(sector * SECTOR)..end.min((sector + 1) * SECTOR))
+}
+
+fn overwrite(file: &mut Vec<u8>, bytes: &[u8], offset: usize) {
+    let end = offset + bytes.len();
+    if file.len() < end {
+        file.resize(end, 0);
+    }
+    file[offset..end].copy_from_slice(bytes);
+}
+
+fn apply(names: &mut BTreeMap<String, usize>, renaming: &Renaming) {
+    for (name, file) in renaming {
+        match file {
+            Some(id) => names.insert(name.clone(), *id),
+            None => names.remove(name),
+        };
+    }
+}
+
+fn kept(outcome: Outcome, random: &mut u64) -> bool {
+    match outcome {
+        Outcome::Chance => next(random).is_multiple_of(2),
+        Outcome::Kept => true,
+        Outcome::Lost => false,
+    }
+}
+
+/// The next number of the splitmix64 sequence.
+fn next(random: &mut u64) -> u64 {
+    *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *random;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn failure() -> io::Error {
+    io::Error::other("the simulated disk failed")
+}
+
+/// An open file of a [`SimDisk`].
+struct SimFile {
+    state: Arc<Mutex<State>>,
+    id: usize,
+}
+
+impl Disk for SimDisk {
+    fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.state.lock().names.keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.state.lock();
+        let id = state.files.len();
+        state.rename(vec![(name.into(), Some(id))])?;
+        state.files.push(Contents::default());
+        let state = self.state.clone();
+        Ok(Box::new(SimFile { state, id }))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let id = self.state.lock().id(name)?;
+        let state = self.state.clone();
+        Ok(Box::new(SimFile { state, id }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let id = state.id(from)?;
+        state.rename(vec![(from.into(), None), (to.into(), Some(id))])
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.id(name)?;
+        state.rename(vec![(name.into(), None)])
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if state.operate()? {
+            return Err(failure());
+        }
+        state.renamings.clear();
+        state.durable_names = state.names.clone();
+        Ok(())
+    }
+
+    fn unique_id(&self) -> u64 {
+        next(&mut self.state.lock().random)
+    }
+}
+
+impl DiskFile for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.state.lock().files[self.id].written.len() as u64)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let state = self.state.lock();
+        let start = offset as usize;
+        let bytes = state.files[self.id]
+            .written
+            .get(start..start + buffer.len());
+        buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let fails = state.operate()?;
+        let growth =
+            (offset + bytes.len() as u64).saturating_sub(state.files[self.id].written.len() as u64);
+        if growth > 0 && state.capacity.is_some_and(|c| state.used() + growth > c) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let done = if fails { bytes.len() / 2 } else { bytes.len() };
+        state.files[self.id].write(&bytes[..done], offset as usize);
+        if fails { Err(failure()) } else { Ok(()) }
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if state.operate()? {
+            state.files[self.id].pending.clear();
+            return Err(failure());
+        }
+        state.files[self.id].sync();
+        Ok(())
+    }
+}

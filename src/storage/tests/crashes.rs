@@ -1,0 +1,377 @@
+//! Crashes at every point, with what a disk may make of them.
+
+use proptest::prelude::*;
+
+use super::super::Outcome;
+use super::*;
+
+/// How many outcomes of one crash are looked at, besides "all kept" and "all lost".
+const OUTCOMES: u64 = 12;
+
+/// The ways in which a machine may be found after it stopped, among them as if only the process
+/// had been killed.
+fn outcomes(disk: &SimDisk) -> Vec<SimDisk> {
+    let killed = disk.fork();
+    killed.heal();
+    let mut outcomes = vec![
+        killed,
+        disk.crash_with(Outcome::Lost),
+        disk.crash_with(Outcome::Kept),
+    ];
+    outcomes.extend((0..OUTCOMES).map(|_| disk.crash()));
+    outcomes
+}
+
+/// Stops the machine at each operation of `act` in turn, and hands each outcome to `check`. At
+/// least so many operations there must have been.
+fn stop_everywhere(
+    disk: &SimDisk,
+    at_least: u64,
+    act: impl Fn(&SimDisk) -> Result<(), StorageError>,
+    check: impl Fn(&SimDisk),
+) {
+    for step in 0.. {
+        let disk = disk.fork();
+        disk.stop_at(disk.operations() + step);
+        let done = act(&disk).is_ok();
+        outcomes(&disk).iter().for_each(&check);
+        if done {
+            assert!(step >= at_least, "there were only {step} operations");
+            return;
+        }
+    }
+}
+
+fn try_write(disk: &SimDisk, write: &Write) -> Result<(), StorageError> {
+    try_open(disk)?.0.write(write)
+}
+
+/// A disk on which the writes are durable, and what it should remember.
+fn disk_with(writes: &[Write]) -> (SimDisk, Memory) {
+    let disk = SimDisk::new(5);
+    let (mut storage, _) = open(&disk);
+    let mut memory = Memory::default();
+    for write in writes {
+        storage.write(write).expect("this disk does not fail");
+        memory = memory.after(write);
+    }
+    (disk, memory)
+}
+
+#[test]
+fn a_crash_while_the_folder_is_made_leaves_one_that_can_be_made() {
+    stop_everywhere(
+        &SimDisk::new(3),
+        12,
+        |disk| try_open(disk).map(drop),
+        |disk| {
+            let write = write(1, 1, 2, 50);
+            open(disk).0.write(&write).expect("this disk does not fail");
+            assert_eq!(recovered(&disk.crash()), Memory::default().after(&write));
+        },
+    );
+}
+
+#[test]
+fn a_crash_while_a_tail_is_replaced_leaves_the_old_log_or_the_new_one() {
+    let (disk, old) = disk_with(&[write(1, 1, 4, 600), write(1, 5, 3, 100)]);
+    let replacement = write(2, 3, 2, 700);
+    let allowed = old.may_become(&replacement);
+    stop_everywhere(
+        &disk,
+        8,
+        |disk| try_write(disk, &replacement),
+        |disk| {
+            let found = recovered(disk);
+            assert!(allowed.contains(&found), "{found:?}");
+        },
+    );
+}
+
+#[test]
+fn a_crash_on_the_way_to_a_new_segment_loses_nothing() {
+    let (disk, old) = disk_with(&[write(1, 1, 1, 700), write(1, 2, 1, 700)]);
+    let before = segments(&disk).len();
+    let next = write(1, 3, 1, 700);
+    let allowed = old.may_become(&next);
+    stop_everywhere(
+        &disk,
+        8,
+        |disk| try_write(disk, &next),
+        |disk| {
+            let found = recovered(disk);
+            assert!(allowed.contains(&found), "{found:?}");
+            // And again, at once: nothing was only in memory.
+            assert_eq!(recovered(&disk.crash()), found);
+        },
+    );
+    let (mut storage, _) = open(&disk);
+    storage.write(&next).expect("this disk does not fail");
+    assert!(segments(&disk).len() > before, "there was no new segment");
+}
+
+#[test]
+fn a_vote_that_was_given_is_remembered_and_one_that_was_not_may_be() {
+    let vote = |term, id| Write {
+        id: term,
+        hard_state: Some(HardState {
+            term,
+            vote: Some(id),
+        }),
+        entries: Vec::new(),
+    };
+    let (disk, old) = disk_with(&[vote(1, 2), vote(4, 1)]);
+    let next = vote(5, 3);
+    stop_everywhere(
+        &disk,
+        4,
+        |disk| try_write(disk, &next),
+        |disk| {
+            let found = recovered(disk);
+            assert!(old.may_become(&next).contains(&found), "{found:?}");
+            assert_eq!(recovered(&disk.crash_with(Outcome::Lost)), found);
+        },
+    );
+}
+
+/// What recovery answers with may be in memory only: the process was killed before its sync. The
+/// node goes on from it, so it must not be lost when the power fails then.
+#[test]
+fn what_recovery_has_returned_is_durable_even_if_the_crash_before_it_only_killed_the_process() {
+    let (disk, old) = disk_with(&[write(1, 1, 2, 600)]);
+    let next = write(2, 3, 3, 600);
+    for step in 0..20 {
+        let disk = disk.fork();
+        let (mut storage, _) = open(&disk);
+        disk.stop_at(disk.operations() + step);
+        let done = storage.write(&next).is_ok();
+        disk.heal();
+        let found = recovered(&disk);
+        assert!(old.may_become(&next).contains(&found), "{found:?}");
+        assert_eq!(recovered(&disk.crash_with(Outcome::Lost)), found, "{step}");
+        if done {
+            return;
+        }
+    }
+    panic!("the write was never finished");
+}
+
+/// After a sync that failed, the file system may show what it never wrote. A restarted node that
+/// believed it, and synced it with success, would still lose it.
+#[test]
+fn what_a_failed_sync_left_in_memory_is_written_again_before_it_is_believed() {
+    let (disk, old) = disk_with(&[write(1, 1, 2, 300)]);
+    let next = write(2, 3, 1, 300);
+    let mut believed = 0;
+    for step in 0..8 {
+        let disk = disk.fork();
+        let (mut storage, _) = open(&disk);
+        disk.fail_at(disk.operations() + step);
+        let _ = storage.write(&next);
+        disk.heal();
+        let found = recovered(&disk);
+        assert!(old.may_become(&next).contains(&found), "{found:?}");
+        assert_eq!(recovered(&disk.crash_with(Outcome::Lost)), found, "{step}");
+        believed += u64::from(found == old.after(&next));
+    }
+    assert!(believed > 1, "no failure left anything to believe");
+}
+
+/// The same for the second copy of the vote: the next change tears the first one, and then the
+/// second is all there is.
+#[test]
+fn a_copy_of_the_vote_whose_sync_failed_is_written_again_before_the_other_is_touched() {
+    let vote = |term| Write {
+        id: term,
+        hard_state: Some(HardState { term, vote: None }),
+        entries: Vec::new(),
+    };
+    let (disk, _) = disk_with(&[vote(1)]);
+    let (mut storage, _) = open(&disk);
+    let sync_of_second = disk.operations() + 3;
+    disk.fail_at(sync_of_second);
+    storage.write(&vote(2)).expect_err("its second sync fails");
+    let (mut storage, found) = open(&disk);
+    assert_eq!(found.hard_state.term, 2);
+    disk.stop_at(disk.operations() + 1);
+    storage.write(&vote(3)).expect_err("the machine stops");
+    for disk in (0..40).map(|_| disk.crash()) {
+        let found = recovered(&disk).hard_state.term;
+        assert!(found == 2 || found == 3, "term {found}");
+    }
+}
+
+/// A torn tail of several sectors: cutting it may be cut short itself, again and again.
+#[test]
+fn a_crash_while_a_torn_tail_is_cut_leaves_one_that_can_be_cut() {
+    let (disk, old) = disk_with(&[write(1, 1, 1, 10)]);
+    let torn_write = write(1, 2, 1, 1500);
+    let (mut storage, _) = open(&disk);
+    disk.stop_at(disk.operations() + 3);
+    storage
+        .write(&torn_write)
+        .expect_err("the machine stops before the sync");
+    let torn: Vec<SimDisk> = (0..200)
+        .map(|_| disk.crash())
+        .filter(|disk| open(&disk.fork()).1.notes.len() == 1)
+        .collect();
+    assert!(torn.len() > 20, "only {} were torn", torn.len());
+    for disk in torn.iter().take(40) {
+        stop_everywhere(
+            disk,
+            3,
+            |disk| try_open(disk).map(drop),
+            |disk| {
+                let again = disk.crash();
+                assert_eq!(recovered(&again), old);
+                // Where the torn record was, a shorter one now, and remains of neither.
+                let short = write(2, 2, 1, 600);
+                open(&again).0.write(&short).expect("this disk is fine");
+                let (_, recovered) = open(&again.crash());
+                assert_eq!(Memory::from(&recovered), old.after(&short));
+                assert_eq!(recovered.notes, Vec::<String>::new());
+            },
+        );
+    }
+}
+
+#[test]
+fn cutting_a_torn_tail_is_noted_with_file_and_offset() {
+    let (disk, old) = disk_with(&[write(1, 1, 1, 10)]);
+    let (mut storage, _) = open(&disk);
+    let end = 4096 + storage.log_bytes();
+    disk.stop_at(disk.operations() + 3);
+    let _ = storage.write(&write(1, 2, 1, 1500));
+    let notes: Vec<Vec<String>> = (0..20)
+        .map(|_| {
+            let (_, recovered) = open(&disk.crash());
+            recovered.notes
+        })
+        .collect();
+    let note = notes.iter().flatten().next().expect("one of them is torn");
+    assert!(note.contains("cut a torn tail of "), "{note}");
+    let place = format!("/simulated/log-00000000000000000001:{end}");
+    assert!(note.contains(&place), "{note}");
+    assert_eq!(old.entries.len(), 1);
+}
+
+/// One step of a node's life.
+#[derive(Clone, Debug)]
+struct Step {
+    /// How far the term moves on.
+    terms: u64,
+    vote: Option<NodeId>,
+    /// How many entries at the log's end are replaced.
+    replaced: u64,
+    count: u64,
+    len: usize,
+    /// The machine stops after so many operations, if at all; if in `opening`, of opening again.
+    stop: Option<u64>,
+    opening: Option<u64>,
+    /// Only the one operation fails, and the process ends over it.
+    fail: bool,
+    kill: bool,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    (
+        0..3u64,
+        prop::option::of(1..4u64),
+        prop_oneof![3 => Just(0), 1 => 0..6u64],
+        0..4u64,
+        prop_oneof![4 => 0..80usize, 1 => 300..1200usize],
+        prop::option::weighted(0.5, 0..14u64),
+        prop::option::weighted(0.3, 0..9u64),
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(terms, vote, replaced, count, len, stop, opening, fail, kill)| Step {
+                terms,
+                vote,
+                replaced,
+                count,
+                len,
+                stop,
+                opening,
+                fail,
+                kill,
+            },
+        )
+}
+
+/// The write that a step makes of what a node remembers.
+fn next_write(step: &Step, memory: &Memory, id: u64) -> Write {
+    let mut hard_state = memory.hard_state;
+    if step.terms > 0 {
+        hard_state = HardState {
+            term: hard_state.term + step.terms,
+            vote: step.vote,
+        };
+    }
+    let last = memory.entries.len() as u64;
+    let first = last - step.replaced.min(last) + 1;
+    let entries = first..first + step.count;
+    Write {
+        id,
+        hard_state: (hard_state != memory.hard_state).then_some(hard_state),
+        entries: entries
+            .map(|index| entry(hard_state.term, index, step.len))
+            .collect(),
+    }
+}
+
+/// Comes back after a crash, perhaps by way of another one while opening.
+fn come_back(disk: &SimDisk, step: &Step) -> SimDisk {
+    let found = |disk: &SimDisk| {
+        if step.kill {
+            disk.heal();
+            disk.fork()
+        } else {
+            disk.crash()
+        }
+    };
+    let disk = found(disk);
+    match step.opening {
+        None => disk,
+        Some(operations) => {
+            disk.stop_at(disk.operations() + operations);
+            let _ = try_open(&disk);
+            found(&disk)
+        }
+    }
+}
+
+proptest! {
+    /// After each crash a node remembers what it acknowledged, and perhaps the one write more that
+    /// it was about to acknowledge: never less, never anything else.
+    #[test]
+    fn nothing_acknowledged_is_lost_and_nothing_is_invented(
+        seed in any::<u64>(),
+        steps in prop::collection::vec(step(), 1..25),
+    ) {
+        let mut disk = SimDisk::new(seed);
+        let (mut storage, _) = open(&disk);
+        let mut memory = Memory::default();
+        for (id, step) in steps.iter().enumerate() {
+            let write = next_write(step, &memory, id as u64);
+            match step.stop.map(|stop| disk.operations() + stop) {
+                Some(operation) if step.fail => disk.fail_at(operation),
+                Some(operation) => disk.stop_at(operation),
+                None => {}
+            }
+            let allowed = match storage.write(&write) {
+                Ok(()) => vec![memory.after(&write)],
+                Err(_) => memory.may_become(&write).to_vec(),
+            };
+            memory = allowed[0].clone();
+            if step.stop.is_some() {
+                disk = come_back(&disk, step);
+                let (reopened, recovered) = open(&disk);
+                storage = reopened;
+                memory = Memory::from(&recovered);
+                prop_assert!(allowed.contains(&memory), "{memory:?}\nis none of {allowed:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The term and vote, each change of them durable as a whole.
+//!
+//! The file `vote` is two copies of one [block](super::block) with the magic `rkvvote\n` and a
+//! body of [`Copy`], at the offsets 0 and 4096. To change it, the first copy is written and synced,
+//! then the second: at any moment at least one of them is whole and durable. The valid copy with
+//! the higher sequence number counts.
+//!
+//! Nothing else can tell how this node voted, no peer and no entry of the log. So if both copies
+//! are bad, the node must not vote, and does not start.
+
+use serde::{Deserialize, Serialize};
+
+use crate::raft::HardState;
+
+use super::block::{self, BLOCK};
+use super::error::{StorageError, VOTE_ADVICE};
+use super::folder::{File, Folder};
+use super::identity::Owner;
+
+/// The name of the file.
+pub(super) const NAME: &str = "vote";
+
+const MAGIC: &[u8; 8] = b"rkvvote\n";
+
+/// Where the copies start in the file.
+const COPIES: [u64; 2] = [0, BLOCK as u64];
+
+/// What a copy holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Copy {
+    /// Whose vote it is.
+    owner: Owner,
+    /// Grows by one with each change.
+    sequence: u64,
+    /// The term and vote.
+    state: HardState,
+}
+
+/// The vote file, open for writing.
+pub(super) struct Vote {
+    file: File,
+    current: Copy,
+}
+
+/// A vote file that was read: which copy counts, and what is wrong with the other.
+pub(super) struct Found {
+    vote: Vote,
+    /// The place of the copy that counts.
+    place: usize,
+    pub(super) note: Option<String>,
+}
+
+/// Creates the file, with no term and no vote in it.
+pub(super) fn create(folder: &Folder, owner: &Owner) -> Result<(), StorageError> {
+    let copy = Copy {
+        owner: owner.clone(),
+        sequence: 1,
+        state: HardState::default(),
+    };
+    let block = block::seal(MAGIC, &copy);
+    let fill = |file: &File| COPIES.iter().try_for_each(|at| file.write(&block, *at));
+    folder.create(NAME, fill).map(drop)
+}
+
+/// Reads the file. Changes nothing.
+pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<Found, StorageError> {
+    let path = folder.path().join(NAME);
+    let damaged = |problem| StorageError::Damaged {
+        path: path.clone(),
+        offset: 0,
+        problem,
+        advice: VOTE_ADVICE,
+    };
+    if !folder.list()?.iter().any(|name| name == NAME) {
+        return Err(damaged("the file is missing".into()));
+    }
+    let file = folder.open(NAME)?;
+    let mut bytes = Vec::new();
+    file.read_all(&mut bytes)?;
+    let [first, second] = COPIES.map(|at| read_copy(&bytes, at, owner));
+    let (place, current, bad) = match (first, second) {
+        (Ok(a), Ok(b)) if a.sequence == b.sequence && a.state != b.state => {
+            return Err(damaged(format!(
+                "both copies are number {} and say different things",
+                a.sequence
+            )));
+        }
+        (Ok(a), Ok(b)) if a.sequence >= b.sequence => (0, a, None),
+        (Ok(_), Ok(b)) => (1, b, None),
+        (Ok(a), Err(bad)) => (0, a, Some(("second", bad))),
+        (Err(bad), Ok(b)) => (1, b, Some(("first", bad))),
+        (Err(a), Err(b)) => {
+            return Err(damaged(format!(
+                "both copies of term and vote are bad: of the first {a}, of the second {b}"
+            )));
+        }
+    };
+    let note = bad.map(|(which, bad)| {
+        format!(
+            "replaced the {which} copy of term and vote in {}: {bad}",
+            path.display()
+        )
+    });
+    Ok(Found {
+        vote: Vote { file, current },
+        place,
+        note,
+    })
+}
+
+fn read_copy(bytes: &[u8], at: u64, owner: &Owner) -> Result<Copy, String> {
+    let bytes = bytes.get(at as usize..).unwrap_or_default();
+    let copy: Copy = block::unseal(MAGIC, bytes).map_err(|error| error.to_string())?;
+    if copy.owner != *owner {
+        return Err(format!("it belongs to {}, not to {owner}", copy.owner));
+    }
+    Ok(copy)
+}
+
+impl Found {
+    /// The term and vote.
+    pub(super) fn state(&self) -> HardState {
+        self.vote.current.state
+    }
+
+    /// Makes both copies equal and durable. What was read may be in memory only, because the
+    /// process was killed before a sync or because one failed; even of two equal copies that is
+    /// true of the second. The one that counts is made durable before the other is touched.
+    pub(super) fn settle(self) -> Result<Vote, StorageError> {
+        self.vote.write(COPIES[self.place])?;
+        self.vote.write(COPIES[1 - self.place])?;
+        Ok(self.vote)
+    }
+}
+
+impl Vote {
+    /// The term and vote.
+    pub(super) fn state(&self) -> HardState {
+        self.current.state
+    }
+
+    /// Makes a new term and vote durable.
+    ///
+    /// # Panics
+    /// If the term goes back, or the vote of a term is changed: no node may do that.
+    pub(super) fn store(&mut self, state: HardState) -> Result<(), StorageError> {
+        let old = self.state();
+        if old == state {
+            return Ok(());
+        }
+        assert!(
+            state.term > old.term || (state.term == old.term && old.vote.is_none()),
+            "term and vote would change from {old:?} to {state:?}"
+        );
+        self.current.sequence += 1;
+        self.current.state = state;
+        COPIES.iter().try_for_each(|at| self.write(*at))
+    }
+
+    fn write(&self, at: u64) -> Result<(), StorageError> {
+        self.file.write(&block::seal(MAGIC, &self.current), at)?;
+        self.file.sync()
+    }
+}
