@@ -1,5 +1,6 @@
 //! A replicated key/value store on its own Raft.
 
+pub mod client;
 pub mod kv;
 pub mod machine;
 pub mod raft;

@@ -1,0 +1,299 @@
+//! The blocking client: what a program uses.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::Error;
+use super::options::{Options, Stats};
+use super::routes::Routes;
+use super::shared::Shared;
+use super::status::{self, ServerStatus};
+use super::tcp::Tcp;
+use super::transport::Transport;
+use crate::kv::{Op, Page, Query, Reply, Scan};
+use crate::raft::NodeId;
+use crate::wire::codec;
+
+/// A client of the cluster.
+///
+/// It finds the leader, repeats what got lost, and has each write executed exactly once, however
+/// often the network made it repeat the write. Every call blocks its thread and ends by its
+/// deadline ([`Options::deadline`]). Many threads may use one Clerk at once: they share its
+/// session and one connection per server, and do not wait for each other.
+///
+/// ```no_run
+/// # fn main() -> Result<(), raftkv::client::Error> {
+/// use raftkv::client::Clerk;
+///
+/// let clerk = Clerk::connect(["127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003"])?;
+/// clerk.put("greeting", "hello")?;
+/// clerk.append("greeting", ", world")?;
+/// assert_eq!(clerk.get("greeting")?.as_deref(), Some(&b"hello, world"[..]));
+/// assert_eq!(clerk.get("nothing")?, None);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Exactly once
+/// The first write opens a session, in which every write has a number; servers recognise a
+/// repeat by it. A session that expired while the Clerk was idle is replaced without notice. If
+/// it expires while the outcome of a write is open, that write ends as
+/// [`Error::SessionExpired`]. A call that ended as [`Error::Unknown`] or
+/// [`Error::Cancelled`] may still be executed afterwards, at most once.
+///
+/// Dropping the Clerk closes the session, if that is possible within a tenth of a second.
+pub struct Clerk {
+    shared: Arc<Shared>,
+}
+
+/// What a compare-and-swap did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CasOutcome {
+    /// The value was as expected and has been replaced.
+    Swapped,
+    /// The value was another one, and remains; `None`: the key is missing.
+    Mismatch(Option<Bytes>),
+}
+
+/// Ends the calls of a [`Clerk`] from another thread, such as one that handles Ctrl-C.
+#[derive(Clone)]
+pub struct Canceller {
+    shared: Arc<Shared>,
+}
+
+impl Canceller {
+    /// Ends all calls that are under way as [`Error::Cancelled`]: at once where they pause, within
+    /// a twentieth of a second where they wait for an answer, and within half a second where they
+    /// wait for a connection. Later calls are not affected.
+    pub fn cancel(&self) {
+        self.shared.cancel();
+    }
+}
+
+impl Clerk {
+    /// A Clerk for the cluster of these servers, host:port each. One of them is enough: the others
+    /// are learned. Nothing is sent before the first call.
+    ///
+    /// # Errors
+    /// [`Error::Servers`] if the list cannot be used.
+    pub fn connect<I, S>(servers: I) -> Result<Clerk, Error>
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<String>,
+    {
+        Clerk::with_options(servers, Options::default())
+    }
+
+    /// Like [`connect`](Self::connect), with options.
+    ///
+    /// # Errors
+    /// [`Error::Servers`] if the list cannot be used.
+    pub fn with_options<I, S>(servers: I, options: Options) -> Result<Clerk, Error>
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<String>,
+    {
+        let transport = Arc::new(Tcp::new(options.cluster.clone()));
+        Clerk::over(transport, servers, options)
+    }
+
+    /// A Clerk whose requests take another way than TCP.
+    ///
+    /// # Errors
+    /// [`Error::Servers`] if the list cannot be used.
+    pub fn over<I, S>(
+        transport: Arc<dyn Transport>,
+        servers: I,
+        options: Options,
+    ) -> Result<Clerk, Error>
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<String>,
+    {
+        let routes = Routes::new(servers, options.seed)?;
+        Ok(Clerk {
+            shared: Arc::new(Shared::new(transport, routes, options)),
+        })
+    }
+
+    /// The value of a key; `None` if it is missing. Linearizable.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Refused`], [`Error::No`] or [`Error::Cancelled`].
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, Error> {
+        match self.query(&Query::Get { key: own(key) })? {
+            Reply::Value(value) => Ok(value),
+            other => Err(Error::bad_answer(&other, "a get")),
+        }
+    }
+
+    /// Sets a value.
+    ///
+    /// # Errors
+    /// Any [`Error`]; [`Error::kind`] tells what is certain.
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), Error> {
+        let (key, value) = (own(key), own(value));
+        match self.execute(Op::Put { key, value })? {
+            Reply::Done => Ok(()),
+            other => Err(Error::bad_answer(&other, "a put")),
+        }
+    }
+
+    /// Adds to the end of a value, and returns its new length in bytes. A missing key counts as
+    /// empty.
+    ///
+    /// # Errors
+    /// Any [`Error`]; [`Error::kind`] tells what is certain.
+    pub fn append(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<u64, Error> {
+        let (key, value) = (own(key), own(value));
+        match self.execute(Op::Append { key, value })? {
+            Reply::Appended(len) => Ok(len),
+            other => Err(Error::bad_answer(&other, "an append")),
+        }
+    }
+
+    /// Removes a key, and tells whether it was there.
+    ///
+    /// # Errors
+    /// Any [`Error`]; [`Error::kind`] tells what is certain.
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        match self.execute(Op::Delete { key: own(key) })? {
+            Reply::Deleted(was_there) => Ok(was_there),
+            other => Err(Error::bad_answer(&other, "a delete")),
+        }
+    }
+
+    /// Sets a value if the present one is `expected`; `None`: if the key is missing.
+    ///
+    /// # Errors
+    /// Any [`Error`]; [`Error::kind`] tells what is certain.
+    pub fn cas(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Option<&[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> Result<CasOutcome, Error> {
+        let (key, value) = (own(key), own(value));
+        let expected = expected.map(own);
+        let op = Op::Cas {
+            key,
+            expected,
+            value,
+        };
+        match self.execute(op)? {
+            Reply::Swapped(Ok(())) => Ok(CasOutcome::Swapped),
+            Reply::Swapped(Err(present)) => Ok(CasOutcome::Mismatch(present)),
+            other => Err(Error::bad_answer(&other, "a compare-and-swap")),
+        }
+    }
+
+    /// Reads one page of a range, linearizably. [`Page::next`] is where the next one starts.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub fn scan(&self, scan: Scan) -> Result<Page, Error> {
+        match self.query(&Query::Scan(scan))? {
+            Reply::Page(page) => Ok(page),
+            other => Err(Error::bad_answer(&other, "a scan")),
+        }
+    }
+
+    /// Reads a whole range page by page. Each page is linearizable; keys that change between two
+    /// pages may show either state. The limits of `scan` hold for each page.
+    pub fn pages(&self, scan: Scan) -> Pages<'_> {
+        Pages {
+            clerk: self,
+            rest: Some(scan),
+        }
+    }
+
+    /// Executes an operation through the session, exactly once: also a get, which then goes
+    /// through the log. The reply is never one of those that mean "not executed".
+    ///
+    /// # Errors
+    /// Any [`Error`]; [`Error::kind`] tells what is certain.
+    pub fn execute(&self, op: Op) -> Result<Reply, Error> {
+        self.shared.execute(&op)
+    }
+
+    /// Asks all known servers at once for their status; works without a leader or a quorum.
+    /// Members that the servers name and the Clerk did not know are asked too.
+    pub fn status(&self) -> Vec<ServerStatus> {
+        status::of_all(&self.shared)
+    }
+
+    /// Has the leader hand over to the given node, or to the one that is furthest along. Returns
+    /// when it has begun to.
+    ///
+    /// # Errors
+    /// Any [`Error`]; [`Error::Unknown`] if the answer got lost.
+    pub fn transfer(&self, to: Option<NodeId>) -> Result<(), Error> {
+        self.shared.transfer(to)
+    }
+
+    /// What ends calls from another thread.
+    pub fn canceller(&self) -> Canceller {
+        Canceller {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// What the Clerk has done so far.
+    pub fn stats(&self) -> Stats {
+        let state = self.shared.state.lock();
+        Stats {
+            leader_changes: state.routes.leader_changes(),
+            ..state.stats
+        }
+    }
+
+    /// All servers that the Clerk knows, its own list first, then learned ones.
+    pub fn servers(&self) -> Vec<String> {
+        self.shared.state.lock().routes.servers().to_vec()
+    }
+
+    /// The server that led last, as far as the Clerk knows.
+    pub fn leader(&self) -> Option<String> {
+        let state = self.shared.state.lock();
+        let leader = state.routes.leader()?;
+        Some(state.routes.address(leader).to_string())
+    }
+
+    fn query(&self, query: &Query) -> Result<Reply, Error> {
+        self.shared.query(codec::to_bytes(query))
+    }
+}
+
+impl Drop for Clerk {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+/// The pages of a range, one after the other. Ends after the first error.
+pub struct Pages<'a> {
+    clerk: &'a Clerk,
+    rest: Option<Scan>,
+}
+
+impl Iterator for Pages<'_> {
+    type Item = Result<Page, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let scan = self.rest.take()?;
+        let page = self.clerk.scan(scan.clone());
+        if let Ok(Page {
+            next: Some(start), ..
+        }) = &page
+        {
+            let start = start.clone();
+            self.rest = Some(Scan { start, ..scan });
+        }
+        Some(page)
+    }
+}
+
+fn own(bytes: impl AsRef<[u8]>) -> Bytes {
+    Bytes::copy_from_slice(bytes.as_ref())
+}
