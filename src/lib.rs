@@ -2,6 +2,7 @@
 
 pub mod kv;
 pub mod machine;
+pub mod net;
 pub mod raft;
 pub mod storage;
 pub mod wire;
