@@ -3,6 +3,7 @@
 pub mod client;
 pub mod kv;
 pub mod machine;
+pub mod net;
 pub mod raft;
 pub mod storage;
 pub mod wire;

@@ -2,6 +2,21 @@
 //!
 //! Everything that is encoded, on the wire or on disk, goes through [`encode`] and [`decode`]: one
 //! fixed configuration (little-endian, variable-length integers), one limit, no trailing bytes.
+//!
+//! The encoding, to the byte (bincode 2, `config::standard()`):
+//!
+//! | value | bytes |
+//! | --- | --- |
+//! | unsigned integer of 16 bits or more, length, enum variant (counted from 0) | below 251: one byte; else `fb` + 2, `fc` + 4 or `fd` + 8 bytes, little-endian, the shortest that holds it |
+//! | `u8` | one byte |
+//! | `bool` | one byte, 0 or 1 |
+//! | `Option` | one byte, 0 or 1, then the value if 1 |
+//! | string, byte string | length in bytes, then the bytes |
+//! | list, set, map | number of items, then the items; a map's item is its key, then its value |
+//! | struct, tuple | the fields in the order of their declaration, nothing between them |
+//! | enum | the variant's number, then its fields |
+//!
+//! Nothing is self-describing: whoever adds, removes or reorders a field changes the format.
 
 use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
 use serde::{Deserialize, Serialize};
@@ -50,6 +65,17 @@ pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeErr
     match bytes.len() - used {
         0 => Ok(value),
         trailing => Err(DecodeError::Trailing(trailing)),
+    }
+}
+
+/// Reads a value from the start of `bytes`, whatever follows it.
+///
+/// # Errors
+/// [`DecodeError`] if the bytes are malformed or claim too much memory.
+pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    match bincode::serde::decode_from_slice(bytes, CONFIG) {
+        Ok((value, _)) => Ok(value),
+        Err(error) => Err(DecodeError::Malformed(error.to_string())),
     }
 }
 

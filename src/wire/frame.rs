@@ -1,7 +1,13 @@
 //! Frames: how one message is told from the next on a stream of bytes.
 //!
-//! A frame is the payload's length (4 bytes, little-endian), the payload's CRC-32C (4 bytes,
-//! little-endian), and the payload.
+//! | offset | bytes | what |
+//! | --- | --- | --- |
+//! | 0 | 4 | length of the payload in bytes, little-endian; at most [`MAX_PAYLOAD`], and less where the context says so |
+//! | 4 | 4 | CRC-32C (Castagnoli) of the payload, little-endian |
+//! | 8 | length | the payload: one value in the encoding of [`codec`] |
+//!
+//! Frames follow each other without padding. There is no way to find the next frame behind a
+//! damaged one, so damage ends the connection.
 
 use serde::Serialize;
 

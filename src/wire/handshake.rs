@@ -1,11 +1,26 @@
 //! How a connection opens.
 //!
 //! The caller sends [`MAGIC`] and then one frame with a [`Hello`]. The server answers with one
-//! frame that holds a [`Welcome`]; after a refusal it closes the connection. The magic stays the
-//! same for ever, so that any version can tell any other what is wrong.
+//! frame that holds a [`Welcome`]; after a refusal it closes the connection. The caller need not
+//! wait for the answer: what it means to say may follow its hello at once.
+//!
+//! | from the caller | |
+//! | --- | --- |
+//! | 8 bytes | [`MAGIC`]: `72 61 66 74 6b 76 00 0a` |
+//! | a [`frame`](super::frame) of at most [`MAX_HELLO`] bytes | [`Hello`]: version, cluster, caller (0 a client; 1 a peer: from, to, machine) |
+//! | frames | a client: [`Request`](super::client::Request)s; a peer: [`Envelope`](crate::raft::Envelope)s |
+//!
+//! | from the server | |
+//! | --- | --- |
+//! | a frame of at most [`MAX_HELLO`] bytes | [`Welcome`]: 0 accepted: cluster, id; 1 refused: a text |
+//! | frames | to a client: [`Response`](super::client::Response)s; to a peer: nothing |
+//!
+//! The magic, the framing, the version as the hello's first field, and the whole of the welcome
+//! stay the same for ever, so that any version can tell any other what is wrong.
 
 use serde::{Deserialize, Serialize};
 
+use super::codec::{self, DecodeError};
 use crate::raft::NodeId;
 
 /// The first bytes of every connection. A zero byte inside keeps text protocols from matching.
@@ -59,4 +74,56 @@ pub enum Welcome {
     },
     /// The connection closes now. The text is for the person who runs the caller.
     Refused(String),
+}
+
+/// Why a hello cannot be judged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HelloError {
+    /// The caller speaks another version, whose hello may look different from here on.
+    #[error("the caller speaks version {theirs} of the protocol, this node version {VERSION}")]
+    Version {
+        /// The caller's version.
+        theirs: u16,
+    },
+    /// The bytes are no hello of any version.
+    #[error(transparent)]
+    Malformed(#[from] DecodeError),
+}
+
+impl Hello {
+    /// Reads a hello, its version first.
+    ///
+    /// # Errors
+    /// [`HelloError::Version`] if the version is not this one's, however the rest may read.
+    pub fn decode(payload: &[u8]) -> Result<Self, HelloError> {
+        match codec::decode_prefix::<u16>(payload)? {
+            VERSION => Ok(codec::decode(payload)?),
+            theirs => Err(HelloError::Version { theirs }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hello_of_another_version_is_told_from_garbage_even_if_the_rest_reads_differently() {
+        let hello = Hello {
+            version: VERSION,
+            cluster: "c".into(),
+            caller: Caller::Client,
+        };
+        let mut bytes = codec::to_bytes(&hello).to_vec();
+        assert_eq!(Hello::decode(&bytes), Ok(hello));
+        bytes.truncate(1);
+        assert!(matches!(
+            Hello::decode(&bytes),
+            Err(HelloError::Malformed(_))
+        ));
+        bytes[0] = VERSION as u8 + 1;
+        let theirs = VERSION + 1;
+        assert_eq!(Hello::decode(&bytes), Err(HelloError::Version { theirs }));
+        assert!(matches!(Hello::decode(&[]), Err(HelloError::Malformed(_))));
+    }
 }

@@ -1,0 +1,113 @@
+//! Taking in the callers that queue up at the port.
+
+use std::io::{ErrorKind, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+
+use crate::wire::frame;
+use crate::wire::handshake::Welcome;
+
+/// How many callers are taken in before the connections have their turn.
+const PER_TURN: usize = 64;
+
+/// How long not to accept when the system fails to: usually it is out of file descriptors, and
+/// the listener would be ready again at once, for ever.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The listening socket.
+pub(super) struct Acceptor {
+    listener: TcpListener,
+    /// Callers may be waiting. The kernel says so once, not again for those left over.
+    pub(super) ready: bool,
+    /// No accepting before then.
+    paused_until: Option<Instant>,
+    /// Told in the log already: the system fails to accept, or the node is full.
+    failing: bool,
+    full: bool,
+}
+
+impl Acceptor {
+    pub(super) fn new(listener: TcpListener) -> Self {
+        Self {
+            listener,
+            ready: false,
+            paused_until: None,
+            failing: false,
+            full: false,
+        }
+    }
+
+    /// When accepting goes on after a failure.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    /// Whether there is something to do without waiting for an event.
+    pub(super) fn is_runnable(&self) -> bool {
+        self.ready && self.paused_until.is_none()
+    }
+
+    /// The callers that wait, up to one turn's share; as many as there is `room` for, the others
+    /// are sent away.
+    pub(super) fn accept(&mut self, now: Instant, room: usize) -> Vec<(TcpStream, SocketAddr)> {
+        if self.paused_until.is_some_and(|until| until <= now) {
+            self.paused_until = None;
+        }
+        let mut callers = Vec::new();
+        for _ in 0..PER_TURN {
+            if !self.is_runnable() {
+                break;
+            }
+            match self.listener.accept() {
+                Ok(caller) => {
+                    self.failing = false;
+                    if callers.len() < room {
+                        self.full = false;
+                        callers.push(caller);
+                    } else {
+                        self.send_away(caller);
+                    }
+                }
+                Err(error) => self.failed(&error, now),
+            }
+        }
+        callers
+    }
+
+    fn failed(&mut self, error: &std::io::Error, now: Instant) {
+        match error.kind() {
+            ErrorKind::WouldBlock => self.ready = false,
+            // The caller gave up before it was its turn.
+            ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
+            _ => {
+                if !self.failing {
+                    log::error!(
+                        "cannot accept connections: {error}. Trying again every {PAUSE:?}; if files \
+                         are the limit, raise it (ulimit -n)"
+                    );
+                }
+                self.failing = true;
+                self.paused_until = Some(now + PAUSE);
+            }
+        }
+    }
+
+    fn send_away(&mut self, (mut socket, address): (TcpStream, SocketAddr)) {
+        if !self.full {
+            log::warn!(
+                "sent the caller at {address} away: too many connections. Further ones are sent \
+                 away without a word here until one closes"
+            );
+        }
+        self.full = true;
+        let mut refusal = Vec::new();
+        frame::put(
+            &Welcome::Refused("too many connections".into()),
+            &mut refusal,
+        );
+        // A courtesy: the connection closes either way.
+        let _ = socket.write(&refusal);
+    }
+}

@@ -1,0 +1,191 @@
+//! When to dial a peer: at once, then ever more rarely, until it welcomes this node.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::address::{Address, Lookup};
+use super::outlet::Outlet;
+use super::protocol::{Close, Local};
+use super::shared::Shared;
+use crate::raft::NodeId;
+use crate::wire::frame;
+use crate::wire::handshake::{Caller, Hello, MAGIC, VERSION};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The one who keeps up the connection to one peer.
+pub(super) struct Dialer {
+    pub(super) peer: NodeId,
+    pub(super) outlet: Arc<Outlet>,
+    text: String,
+    address: Address,
+    state: State,
+    pause: Duration,
+    /// What was wrong last, so that the log tells it once and not with each attempt.
+    trouble: Option<String>,
+}
+
+enum State {
+    /// Not connected. The next attempt is due then.
+    Waiting(Instant),
+    /// A name is being looked up, or a connection is under way or open.
+    Busy,
+    /// The peer has welcomed this node.
+    Welcomed(Instant),
+}
+
+impl Dialer {
+    /// `None` if the text is not of the form `HOST:PORT`.
+    pub(super) fn new(peer: NodeId, text: &str, outlet: Arc<Outlet>) -> Option<Self> {
+        Some(Self {
+            peer,
+            outlet,
+            text: text.to_string(),
+            address: Address::parse(text)?,
+            state: State::Waiting(Instant::now()),
+            pause: FIRST_PAUSE,
+            trouble: None,
+        })
+    }
+
+    /// When there is something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Waiting(until) => Some(until),
+            State::Busy | State::Welcomed(_) => None,
+        }
+    }
+
+    /// The address to dial now, if it is time to.
+    pub(super) fn due(&mut self, now: Instant, shared: &Arc<Shared>) -> Option<SocketAddr> {
+        if self.deadline().is_none_or(|until| until > now) {
+            return None;
+        }
+        self.state = State::Busy;
+        match self.address.next(self.peer, shared) {
+            Lookup::Dial(address) => return Some(address),
+            Lookup::Resolving => {}
+            Lookup::Failed(error) => self.lost(&Close::Io(error), now),
+        }
+        None
+    }
+
+    /// A look-up has ended. Returns the address to dial now.
+    pub(super) fn resolved(
+        &mut self,
+        found: std::io::Result<Vec<SocketAddr>>,
+        now: Instant,
+    ) -> Option<SocketAddr> {
+        let first = match found {
+            Ok(found) => self.address.resolved(found),
+            Err(error) => {
+                self.lost(&Close::Io(error), now);
+                return None;
+            }
+        };
+        if first.is_none() {
+            let nobody = "the name stands for no address".to_string();
+            self.lost(&Close::BrokenOff(nobody), now);
+        }
+        first
+    }
+
+    /// The first bytes on a connection that was established.
+    pub(super) fn prelude(&self, local: &Local) -> Vec<u8> {
+        let hello = Hello {
+            version: VERSION,
+            cluster: local.cluster.clone(),
+            caller: Caller::Peer {
+                from: local.id,
+                to: self.peer,
+                machine: local.machine.clone(),
+            },
+        };
+        let mut bytes = MAGIC.to_vec();
+        frame::put(&hello, &mut bytes);
+        bytes
+    }
+
+    /// The peer has welcomed this node.
+    pub(super) fn welcomed(&mut self, now: Instant) {
+        log::info!("connected to node {} at {}", self.peer, self.text);
+        self.state = State::Welcomed(now);
+        self.trouble = None;
+    }
+
+    /// The attempt failed, or the connection ended.
+    pub(super) fn lost(&mut self, why: &Close, now: Instant) {
+        let why = why.to_string();
+        // A peer that welcomes and closes over and over is no better than one that is not there.
+        if let State::Welcomed(since) = self.state
+            && now.duration_since(since) >= LONGEST_PAUSE
+        {
+            self.pause = FIRST_PAUSE;
+        }
+        if self.trouble.as_deref() != Some(&why) {
+            log::warn!(
+                "not connected to node {} at {}: {why}. Trying again and again",
+                self.peer,
+                self.text
+            );
+            self.trouble = Some(why);
+        }
+        self.state = State::Waiting(now + jittered(self.pause));
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Between half of the pause and all of it, so that nodes that lost each other at the same moment
+/// do not come back all at once.
+fn jittered(pause: Duration) -> Duration {
+    // The standard library seeds each `RandomState` differently: random enough for a pause.
+    let random = RandomState::new().hash_one(0u8) % 1024;
+    pause / 2 + pause / 2 * random as u32 / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::outlet::{Bounds, WhenFull};
+
+    fn dialer() -> Dialer {
+        let bounds = Bounds {
+            queue: 1,
+            when_full: WhenFull::BreakOff,
+            keep: 0,
+        };
+        Dialer::new(2, "127.0.0.1:1", Arc::new(Outlet::new(bounds))).unwrap()
+    }
+
+    fn pause(dialer: &Dialer, now: Instant) -> Duration {
+        dialer.deadline().expect("waiting") - now
+    }
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_are_jittered_downwards() {
+        let (mut dialer, now) = (dialer(), Instant::now());
+        for doubled in [10, 20, 40, 80, 160, 320, 640, 1000, 1000] {
+            dialer.lost(&Close::Ended, now);
+            let full = Duration::from_millis(doubled);
+            let pause = pause(&dialer, now);
+            assert!(pause >= full / 2 && pause <= full, "{pause:?} of {full:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_connection_that_lasted_starts_the_pauses_over() {
+        let (mut dialer, now) = (dialer(), Instant::now());
+        for _ in 0..10 {
+            dialer.welcomed(now);
+            dialer.lost(&Close::Ended, now);
+        }
+        assert!(pause(&dialer, now) >= LONGEST_PAUSE / 2);
+        dialer.welcomed(now);
+        let later = now + LONGEST_PAUSE;
+        dialer.lost(&Close::Ended, later);
+        assert!(pause(&dialer, later) <= FIRST_PAUSE);
+    }
+}

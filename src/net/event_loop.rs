@@ -1,0 +1,447 @@
+//! The loop itself: waits for events, and gives every connection its turn.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use super::accept::Acceptor;
+use super::connection::{Connection, Turned};
+use super::dialer::Dialer;
+use super::opening::Opening;
+use super::options;
+use super::outlet::{Bounds, Outlet, WhenFull};
+use super::peer_side::Dialled;
+use super::peers::Peers;
+use super::protocol::{Close, Local, Stage, Turn};
+use super::shared::{Shared, Stopper};
+use super::{Config, Limits, NetError, Service};
+use crate::raft::NodeId;
+
+const LISTENER: Token = Token(0);
+const WAKER: Token = Token(1);
+/// Connections are numbered from here on, and no number is used twice: an event that comes late
+/// can only find its own connection, or none.
+const FIRST_CONNECTION: usize = 2;
+
+/// How many events one wake-up takes from the kernel.
+const EVENTS: usize = 1024;
+/// How many messages one connection may deliver before the others have their turn.
+const MESSAGES_PER_TURN: usize = 512;
+/// The buffer that all connections read into.
+const SCRATCH: usize = 64 << 10;
+/// Room for connections beyond the clients: for peers, and for callers that did not say yet who
+/// they are.
+const ROOM_BESIDE_CLIENTS: usize = 64;
+/// What an empty outgoing buffer keeps. There are many clients, and few peers, which get much.
+const CLIENT_KEEPS: usize = 16 << 10;
+const PEER_KEEPS: usize = 1 << 20;
+
+pub(super) struct EventLoop {
+    poll: Poll,
+    local: Local,
+    address: SocketAddr,
+    acceptor: Acceptor,
+    connections: HashMap<Token, Connection>,
+    dialers: BTreeMap<NodeId, Dialer>,
+    /// Of connections that are opening.
+    deadlines: BTreeSet<(Instant, Token)>,
+    /// Those whose turn it is.
+    runnable: Vec<Token>,
+    /// Those that are not read from. One that has closed meanwhile may be among them.
+    held: Vec<Token>,
+    clients: usize,
+    next_token: usize,
+    scratch: Vec<u8>,
+}
+
+impl EventLoop {
+    pub(super) fn bind(config: Config) -> Result<Self, NetError> {
+        let listen = config.listen;
+        let mut listener = TcpListener::bind(listen).map_err(|source| match source.kind() {
+            ErrorKind::AddrInUse => NetError::AddressInUse { address: listen },
+            _ => NetError::Bind {
+                address: listen,
+                source,
+            },
+        })?;
+        let dialers = dialers(&config)?;
+        let poll = Poll::new()?;
+        let registry = poll.registry();
+        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+        let shared = Shared::new(Waker::new(registry, WAKER)?);
+        Ok(Self {
+            address: listener.local_addr()?,
+            poll,
+            local: Local {
+                id: config.id,
+                cluster: config.cluster,
+                machine: config.machine,
+                limits: config.limits,
+                shared: Arc::new(shared),
+            },
+            acceptor: Acceptor::new(listener),
+            connections: HashMap::new(),
+            dialers,
+            deadlines: BTreeSet::new(),
+            runnable: Vec::new(),
+            held: Vec::new(),
+            clients: 0,
+            next_token: FIRST_CONNECTION,
+            scratch: vec![0; SCRATCH],
+        })
+    }
+
+    pub(super) fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn peers(&self) -> Peers {
+        let outlets = self.dialers.iter();
+        let outlets = outlets.map(|(&id, dialer)| (id, dialer.outlet.clone()));
+        Peers {
+            outlets: Arc::new(outlets.collect()),
+        }
+    }
+
+    pub(super) fn stopper(&self) -> Stopper {
+        Stopper {
+            shared: self.local.shared.clone(),
+        }
+    }
+
+    pub(super) fn run(mut self, service: &mut dyn Service) -> Result<(), NetError> {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.local.shared.stopping() {
+            self.dial_due();
+            self.wait(&mut events)?;
+            for event in &events {
+                self.on_event(event);
+            }
+            self.close_overdue();
+            self.accept();
+            if self.give_turns(service) {
+                service.flush();
+            }
+        }
+        self.linger(&mut events)
+    }
+
+    /// Sleeps until something happens or is due: without end if nothing is.
+    fn wait(&mut self, events: &mut Events) -> Result<(), NetError> {
+        let timeout = if self.runnable.is_empty() && !self.acceptor.is_runnable() {
+            let dials = self.dialers.values().filter_map(Dialer::deadline);
+            let opening = self.deadlines.first().map(|&(deadline, _)| deadline);
+            let next = dials.chain(opening).chain(self.acceptor.deadline()).min();
+            next.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        } else {
+            Some(Duration::ZERO)
+        };
+        poll(&mut self.poll, events, timeout)?;
+        let wakeups = &self.local.shared.wakeups;
+        wakeups.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        match event.token() {
+            LISTENER => self.acceptor.ready = true,
+            WAKER => {
+                for token in std::mem::take(&mut self.held) {
+                    self.make_runnable(token);
+                }
+                for (peer, found) in self.local.shared.take_resolved() {
+                    let dialer = self.dialers.get_mut(&peer);
+                    if let Some(address) = dialer.and_then(|d| d.resolved(found, Instant::now())) {
+                        self.dial(peer, address);
+                    }
+                }
+            }
+            token => {
+                let Some(connection) = self.connections.get_mut(&token) else {
+                    return;
+                };
+                let mut result = connection.on_event(event);
+                if connection.connecting && result.is_ok() {
+                    result = self.establish(token);
+                }
+                match result {
+                    Ok(()) => self.make_runnable(token),
+                    Err(why) => self.close(token, &why),
+                }
+            }
+        }
+    }
+
+    fn make_runnable(&mut self, token: Token) {
+        if let Some(connection) = self.connections.get_mut(&token)
+            && !connection.runnable
+            && !connection.connecting
+        {
+            connection.runnable = true;
+            self.runnable.push(token);
+        }
+    }
+
+    /// Gives every runnable connection one turn. Tells whether anything was delivered.
+    fn give_turns(&mut self, service: &mut dyn Service) -> bool {
+        let mut delivered = false;
+        for token in std::mem::take(&mut self.runnable) {
+            let Some(connection) = self.connections.get_mut(&token) else {
+                continue;
+            };
+            connection.runnable = false;
+            let before = connection.stage();
+            let outlet = connection.outlet.clone();
+            let mut turn = Turn {
+                service: &mut *service,
+                local: &self.local,
+                outlet: &outlet,
+                address: connection.address,
+                room_for_client: self.clients < self.local.limits.max_clients,
+                messages_left: MESSAGES_PER_TURN,
+                delivered: false,
+            };
+            let turned = connection.turn(&mut self.scratch, &mut turn);
+            delivered |= turn.delivered;
+            let after = connection.stage();
+            if after != before {
+                self.advanced(token, after);
+            }
+            match turned {
+                Ok(Turned::Idle) => {}
+                Ok(Turned::More) => self.make_runnable(token),
+                Ok(Turned::Held) => self.held.push(token),
+                Err(why) => self.close(token, &why),
+            }
+        }
+        delivered
+    }
+
+    /// A connection has come further in its life.
+    fn advanced(&mut self, token: Token, stage: Stage) {
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return;
+        };
+        match stage {
+            Stage::Opening | Stage::Refused => return,
+            Stage::Client => self.clients += 1,
+            Stage::Peer => {
+                let dialled = connection.dialled;
+                if let Some(dialer) = dialled.and_then(|peer| self.dialers.get_mut(&peer)) {
+                    dialer.welcomed(Instant::now());
+                }
+            }
+        }
+        if let Some(deadline) = connection.deadline.take() {
+            self.deadlines.remove(&(deadline, token));
+        }
+    }
+
+    fn close_overdue(&mut self) {
+        let now = Instant::now();
+        while let Some(&(deadline, token)) = self.deadlines.first() {
+            if deadline > now {
+                break;
+            }
+            self.deadlines.pop_first();
+            let limits = &self.local.limits;
+            let why = match self.connections.get(&token) {
+                Some(connection) if connection.connecting => Close::ConnectTimeout(limits.connect),
+                Some(connection) if connection.stage() == Stage::Refused => Close::Ended,
+                _ => Close::HandshakeTimeout(limits.handshake),
+            };
+            self.close(token, &why);
+        }
+    }
+
+    fn close(&mut self, token: Token, why: &Close) {
+        let Some(connection) = self.connections.remove(&token) else {
+            return;
+        };
+        let now = Instant::now();
+        if let Some(deadline) = connection.deadline {
+            self.deadlines.remove(&(deadline, token));
+        }
+        // What was decided on this side is the reason; the end of the socket only its consequence.
+        let broken = connection.outlet.close().map(Close::BrokenOff);
+        let why = broken.as_ref().unwrap_or(why);
+        if connection.stage() == Stage::Client {
+            self.clients -= 1;
+        }
+        let dialled = connection.dialled;
+        if let Some(dialer) = dialled.and_then(|peer| self.dialers.get_mut(&peer)) {
+            dialer.lost(why, now);
+        } else if why.is_ordinary() {
+            log::debug!("the connection from {} ended: {why}", connection.address);
+        } else {
+            log::warn!("closed the connection from {}: {why}", connection.address);
+        }
+        // Dropping the last handle of the socket closes it and takes it out of the poll.
+    }
+
+    fn accept(&mut self) {
+        let now = Instant::now();
+        let due = self.acceptor.deadline().is_some_and(|due| due <= now);
+        if !self.acceptor.is_runnable() && !due {
+            return;
+        }
+        let accepted = self.connections.values().filter(|c| c.dialled.is_none());
+        let limit = self.local.limits.max_clients + ROOM_BESIDE_CLIENTS;
+        let room = limit.saturating_sub(accepted.count());
+        for (socket, address) in self.acceptor.accept(now, room) {
+            if let Err(error) = self.admit(socket, address, now) {
+                log::warn!("cannot serve the caller at {address}: {error}");
+            }
+        }
+    }
+
+    fn admit(&mut self, socket: TcpStream, address: SocketAddr, now: Instant) -> io::Result<()> {
+        options::accepted(&socket)?;
+        let (token, socket) = self.register(socket)?;
+        let outlet = Arc::new(Outlet::new(client_bounds(&self.local.limits)));
+        outlet.open(socket.clone(), Vec::new());
+        let opening = Box::new(Opening::default());
+        let mut connection = Connection::new(socket, address, outlet, opening);
+        let deadline = now + self.local.limits.handshake;
+        connection.deadline = Some(deadline);
+        self.deadlines.insert((deadline, token));
+        self.connections.insert(token, connection);
+        Ok(())
+    }
+
+    fn register(&mut self, mut socket: TcpStream) -> io::Result<(Token, Arc<TcpStream>)> {
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut socket, token, interest)?;
+        Ok((token, Arc::new(socket)))
+    }
+
+    fn dial_due(&mut self) {
+        let (now, shared) = (Instant::now(), &self.local.shared);
+        let due = self.dialers.iter_mut();
+        let due = due.filter_map(|(&peer, dialer)| Some((peer, dialer.due(now, shared)?)));
+        for (peer, address) in due.collect::<Vec<_>>() {
+            self.dial(peer, address);
+        }
+    }
+
+    fn dial(&mut self, peer: NodeId, address: SocketAddr) {
+        let now = Instant::now();
+        let socket = TcpStream::connect(address).and_then(|socket| {
+            options::dialled(&socket, self.local.limits.peer_stall)?;
+            self.register(socket)
+        });
+        let Some(dialer) = self.dialers.get_mut(&peer) else {
+            return;
+        };
+        let (token, socket) = match socket {
+            Ok(registered) => registered,
+            Err(error) => return dialer.lost(&Close::Io(error), now),
+        };
+        let protocol = Box::new(Dialled::new(peer));
+        let mut connection = Connection::new(socket, address, dialer.outlet.clone(), protocol);
+        let deadline = now + self.local.limits.connect;
+        connection.dialled = Some(peer);
+        connection.connecting = true;
+        connection.deadline = Some(deadline);
+        self.deadlines.insert((deadline, token));
+        self.connections.insert(token, connection);
+    }
+
+    /// Opens the way to a peer if its connection is established now. It may take long to be
+    /// welcomed, as a peer that is stopped has a kernel that accepts; that is no reason to dial again.
+    fn establish(&mut self, token: Token) -> Result<(), Close> {
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return Ok(());
+        };
+        let Some(socket) = connection.established()? else {
+            return Ok(());
+        };
+        if let Some(deadline) = connection.deadline.take() {
+            self.deadlines.remove(&(deadline, token));
+        }
+        let dialled = connection.dialled;
+        if let Some(dialer) = dialled.and_then(|peer| self.dialers.get(&peer)) {
+            dialer.outlet.open(socket, dialer.prelude(&self.local));
+        }
+        Ok(())
+    }
+
+    /// Sends what waits for a moment longer, reading and accepting no more; then closes all.
+    fn linger(mut self, events: &mut Events) -> Result<(), NetError> {
+        let until = Instant::now() + self.local.limits.linger;
+        drop(self.acceptor);
+        for connection in self.connections.values() {
+            connection.outlet.flush();
+        }
+        loop {
+            let waiting = self.connections.values().any(|c| c.outlet.queued() > 0);
+            let left = until.saturating_duration_since(Instant::now());
+            if !waiting || left.is_zero() {
+                break;
+            }
+            poll(&mut self.poll, events, Some(left))?;
+            for event in events.iter() {
+                let connection = self.connections.get_mut(&event.token());
+                // A connection that has ended is closed with the others.
+                let _ = connection.map(|connection| connection.on_event(event));
+            }
+        }
+        for connection in self.connections.values() {
+            connection.outlet.finish();
+            connection.outlet.close();
+        }
+        Ok(())
+    }
+}
+
+fn poll(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> Result<(), NetError> {
+    match poll.poll(events, timeout) {
+        Err(error) if error.kind() == ErrorKind::Interrupted => {
+            events.clear();
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
+fn client_bounds(limits: &Limits) -> Bounds {
+    Bounds {
+        queue: limits.client_queue_bytes.saturating_mul(8),
+        when_full: WhenFull::BreakOff,
+        keep: CLIENT_KEEPS,
+    }
+}
+
+fn dialers(config: &Config) -> Result<BTreeMap<NodeId, Dialer>, NetError> {
+    let mut dialers = BTreeMap::new();
+    for (id, address) in &config.peers {
+        if *id == config.id {
+            continue;
+        }
+        let outlet = Arc::new(Outlet::new(Bounds {
+            queue: config.limits.peer_queue_bytes,
+            when_full: WhenFull::Drop(config.limits.peer_stall),
+            keep: PEER_KEEPS,
+        }));
+        let bad = || NetError::PeerAddress {
+            id: *id,
+            address: address.clone(),
+        };
+        let dialer = Dialer::new(*id, address, outlet).ok_or_else(bad)?;
+        if dialers.insert(*id, dialer).is_some() {
+            return Err(NetError::PeerTwice { id: *id });
+        }
+    }
+    Ok(dialers)
+}

@@ -1,0 +1,61 @@
+//! Bytes that have arrived and are not used yet.
+
+use serde::de::DeserializeOwned;
+
+use super::protocol::Close;
+use crate::wire::{codec, frame};
+
+/// How much memory an empty input may keep, in bytes.
+const KEEP: usize = 4 << 10;
+
+/// The received bytes of one connection. Bounded by its protocol: nothing is read while a whole
+/// frame is there.
+#[derive(Default)]
+pub(super) struct Input {
+    buffer: Vec<u8>,
+    /// `buffer[..used]` has been consumed.
+    used: usize,
+}
+
+impl Input {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.buffer[self.used..]
+    }
+
+    pub(super) fn append(&mut self, bytes: &[u8]) {
+        if self.used > 0 {
+            self.buffer.drain(..self.used);
+            self.used = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    pub(super) fn consume(&mut self, len: usize) {
+        self.used += len;
+        debug_assert!(self.used <= self.buffer.len(), "consumed what is not there");
+        if self.used == self.buffer.len() {
+            self.clear();
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.used = 0;
+        self.buffer.clear();
+        if self.buffer.capacity() > KEEP {
+            self.buffer = Vec::new();
+        }
+    }
+
+    /// Takes the next frame out, if all of it is there, and decodes it as `what`.
+    pub(super) fn next<T: DeserializeOwned>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<Option<T>, Close> {
+        let Some((payload, len)) = frame::split(self.bytes(), frame::MAX_PAYLOAD)? else {
+            return Ok(None);
+        };
+        let value = codec::decode(payload).map_err(|error| Close::Decode { what, error })?;
+        self.consume(len);
+        Ok(Some(value))
+    }
+}

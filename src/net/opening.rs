@@ -1,0 +1,98 @@
+//! The first bytes of an accepted connection: who calls, and may it?
+//!
+//! Another protocol on the same port would be told apart here, by a first byte that differs from
+//! the magic's.
+
+use super::client_side::ClientSide;
+use super::input::Input;
+use super::peer_side::PeerSide;
+use super::protocol::{Close, Next, Protocol, Stage, Turn};
+use crate::wire::frame;
+use crate::wire::handshake::{Caller, Hello, HelloError, MAGIC, MAX_HELLO, Welcome};
+
+/// How many of a stranger's bytes are shown in the log.
+const SHOWN: usize = 32;
+
+/// Awaits the magic and the hello.
+#[derive(Default)]
+pub(super) struct Opening {
+    magic_seen: bool,
+}
+
+impl Protocol for Opening {
+    fn on_bytes(&mut self, input: &mut Input, turn: &mut Turn<'_>) -> Result<Next, Close> {
+        if !self.magic_seen {
+            let bytes = input.bytes();
+            let len = bytes.len().min(MAGIC.len());
+            if bytes[..len] != MAGIC[..len] {
+                let shown = &bytes[..bytes.len().min(SHOWN)];
+                return Err(Close::Magic(shown.escape_ascii().to_string()));
+            }
+            if len < MAGIC.len() {
+                return Ok(Next::Read);
+            }
+            input.consume(MAGIC.len());
+            self.magic_seen = true;
+        }
+        let Some((payload, len)) = frame::split(input.bytes(), MAX_HELLO)? else {
+            return Ok(Next::Read);
+        };
+        let hello = Hello::decode(payload);
+        input.consume(len);
+        match hello {
+            Ok(hello) => Ok(Next::Become(judge(&hello, turn))),
+            Err(error @ HelloError::Version { .. }) => {
+                Ok(Next::Become(refuse("a caller", error.to_string(), turn)))
+            }
+            Err(error) => Err(Close::Hello(error)),
+        }
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Opening
+    }
+}
+
+fn judge(hello: &Hello, turn: &mut Turn<'_>) -> Box<dyn Protocol> {
+    let who = match &hello.caller {
+        Caller::Client => "a client".to_string(),
+        Caller::Peer { from, .. } => format!("node {from}"),
+    };
+    if hello.caller == Caller::Client && !turn.room_for_client {
+        let limit = turn.local.limits.max_clients;
+        let why = format!("{limit} clients are connected already, which is this node's limit");
+        return refuse(&who, why, turn);
+    }
+    match turn.service.hello(hello, turn.address) {
+        Welcome::Refused(why) => refuse(&who, why, turn),
+        welcome @ Welcome::Accepted { .. } => {
+            turn.outlet.send([&welcome]);
+            match hello.caller {
+                Caller::Client => Box::new(ClientSide::new(turn)),
+                Caller::Peer { from, .. } => Box::new(PeerSide::new(from)),
+            }
+        }
+    }
+}
+
+fn refuse(who: &str, why: String, turn: &mut Turn<'_>) -> Box<dyn Protocol> {
+    log::warn!("refused {who} at {}: {why}", turn.address);
+    turn.outlet.send([&Welcome::Refused(why)]);
+    turn.outlet.finish();
+    Box::new(Refused)
+}
+
+/// Throws away what a refused caller still sends. Closing at once would make the system reset the
+/// connection, and the refusal might never be read.
+struct Refused;
+
+impl Protocol for Refused {
+    fn on_bytes(&mut self, input: &mut Input, _: &mut Turn<'_>) -> Result<Next, Close> {
+        input.clear();
+        Ok(Next::Read)
+    }
+
+    fn stage(&self) -> Stage {
+        Stage::Refused
+    }
+}

@@ -1,0 +1,39 @@
+//! The options of sockets that neither the standard library nor mio can set.
+
+use std::io;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use rustix::net::sockopt;
+
+/// How long a caller may be silent before the kernel asks whether it is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// How long the kernel waits for an answer, and how often it asks, before it gives the caller up.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// For a connection that somebody opened: a caller whose machine vanished must not hold its place
+/// for ever.
+pub(super) fn accepted(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES)?;
+    Ok(())
+}
+
+/// For a connection to a peer: if what was sent is not acknowledged within `patience`, it is
+/// dead. Without this the kernel repeats ever more rarely, and after a cut of the network that lasts
+/// some minutes the nodes would need two more to find each other again.
+pub(super) fn dialled(socket: &TcpStream, patience: Duration) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        sockopt::set_tcp_user_timeout(socket, millis)?;
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = patience;
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! What a connection makes of the bytes that it receives.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::input::Input;
+use super::outlet::Outlet;
+use super::shared::Shared;
+use super::{Limits, Service};
+use crate::raft::NodeId;
+use crate::wire::codec::DecodeError;
+use crate::wire::frame::FrameError;
+use crate::wire::handshake::HelloError;
+
+/// Bytes in, bytes out. A connection changes its protocol as it learns who calls.
+pub(super) trait Protocol: Send {
+    /// Uses up as much of the input as it can and may.
+    fn on_bytes(&mut self, input: &mut Input, turn: &mut Turn<'_>) -> Result<Next, Close>;
+
+    /// How far the connection has come.
+    fn stage(&self) -> Stage;
+}
+
+/// What a connection does after its protocol has seen the input.
+pub(super) enum Next {
+    /// Reads on: what is left is not a whole message.
+    Read,
+    /// Comes back after the others had their turn: there is more, but this turn is over.
+    Yield,
+    /// Stops reading until the loop is woken: too much is under way.
+    Hold,
+    /// Goes on under another protocol, with the rest of the input.
+    Become(Box<dyn Protocol>),
+}
+
+/// The stages in the life of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It is not known yet who calls, or whether the node that was dialled welcomes us.
+    Opening,
+    /// The caller was refused; what it goes on to send is thrown away until it closes.
+    Refused,
+    /// The caller is a client.
+    Client,
+    /// The other side is a peer.
+    Peer,
+}
+
+/// What is the same for all connections of a node.
+pub(super) struct Local {
+    pub(super) id: NodeId,
+    pub(super) cluster: String,
+    pub(super) machine: String,
+    pub(super) limits: Limits,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// One connection's turn: what its protocol may use.
+pub(super) struct Turn<'a> {
+    pub(super) service: &'a mut dyn Service,
+    pub(super) local: &'a Local,
+    pub(super) outlet: &'a Arc<Outlet>,
+    pub(super) address: SocketAddr,
+    /// Whether one more client may be let in.
+    pub(super) room_for_client: bool,
+    /// How many more messages may be delivered in this turn.
+    pub(super) messages_left: usize,
+    /// Set once something was delivered.
+    pub(super) delivered: bool,
+}
+
+impl Turn<'_> {
+    /// Counts one message as delivered.
+    pub(super) fn count_message(&mut self) {
+        self.messages_left = self.messages_left.saturating_sub(1);
+        self.delivered = true;
+    }
+}
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Close {
+    #[error("the other side closed the connection")]
+    Ended,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("it does not speak this protocol: its first bytes are \"{0}\"")]
+    Magic(String),
+    #[error("it did not say who it is within {0:?}")]
+    HandshakeTimeout(Duration),
+    #[error("no connection was established within {0:?}")]
+    ConnectTimeout(Duration),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("a {what} {error}")]
+    Decode {
+        what: &'static str,
+        error: DecodeError,
+    },
+    #[error("no hello: {0}")]
+    Hello(HelloError),
+    #[error(
+        "node {peer} sent a message from node {from} to node {to}, which is not its to send here"
+    )]
+    Misrouted {
+        peer: NodeId,
+        from: NodeId,
+        to: NodeId,
+    },
+    #[error("it refuses this node: {0}")]
+    Refused(String),
+    #[error(
+        "node {id} of cluster {cluster:?} answers there: check the addresses of the cluster's nodes"
+    )]
+    Stranger { id: NodeId, cluster: String },
+    #[error("it sent {0} bytes where nothing was to come")]
+    Unexpected(usize),
+    #[error("{0}")]
+    BrokenOff(String),
+}
+
+impl Close {
+    /// Whether connections end like this when nobody did anything wrong.
+    pub(super) fn is_ordinary(&self) -> bool {
+        matches!(self, Close::Ended | Close::Io(_))
+    }
+}

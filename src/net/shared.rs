@@ -1,0 +1,69 @@
+//! What other threads share with the loop's.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use mio::Waker;
+use parking_lot::Mutex;
+
+use crate::raft::NodeId;
+
+/// A name that was looked up: whose it is, and what came out.
+pub(super) type Resolved = (NodeId, io::Result<Vec<SocketAddr>>);
+
+/// Reasons to wake the loop, and the means.
+pub(super) struct Shared {
+    waker: Waker,
+    stop: AtomicBool,
+    /// At most one for each peer: a dialer has one look-up under way at a time.
+    resolved: Mutex<Vec<Resolved>>,
+    /// How often the loop has woken up: an idle one must not.
+    pub(super) wakeups: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(waker: Waker) -> Self {
+        Self {
+            waker,
+            stop: AtomicBool::new(false),
+            resolved: Mutex::new(Vec::new()),
+            wakeups: AtomicU64::new(0),
+        }
+    }
+
+    /// Makes the loop look at everything here, and at the connections that it holds back.
+    pub(super) fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            log::error!("cannot wake the event loop: {error}");
+        }
+    }
+
+    pub(super) fn stopping(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn hand_in(&self, resolved: Resolved) {
+        self.resolved.lock().push(resolved);
+        self.wake();
+    }
+
+    pub(super) fn take_resolved(&self) -> Vec<Resolved> {
+        std::mem::take(&mut *self.resolved.lock())
+    }
+}
+
+/// Ends the loop, from any thread. Dropping it does nothing.
+#[derive(Clone)]
+pub struct Stopper {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Stopper {
+    /// Makes [`Net::run`](super::Net::run) return soon. Does not wait for it.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.wake();
+    }
+}

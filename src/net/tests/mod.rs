@@ -1,0 +1,269 @@
+//! A real loop on 127.0.0.1, driven from outside by plain blocking sockets.
+
+mod bounds;
+mod clients;
+mod peers;
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam::channel::{self, Receiver, Sender};
+use serde::Serialize;
+
+use super::*;
+use crate::raft::Message;
+use crate::wire::client::{Answer, Ask, Response};
+use crate::wire::handshake::{Caller, MAGIC, VERSION};
+use crate::wire::{codec, frame};
+
+/// Longer than anything takes: a test that waits this long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the loop told its service.
+enum Told {
+    Peer(Envelope),
+    Request(Request, ReplyTo),
+}
+
+/// Hands all that it is told to the test, or answers requests itself.
+struct Recorder {
+    id: NodeId,
+    told: Sender<Told>,
+    /// Answers each request with the bytes that it submits.
+    echo: bool,
+    replies: Replies,
+    refusing: Arc<AtomicBool>,
+}
+
+impl Service for Recorder {
+    fn hello(&mut self, hello: &Hello, _: SocketAddr) -> Welcome {
+        if hello.cluster != "test" || self.refusing.load(Ordering::SeqCst) {
+            return Welcome::Refused("another cluster".into());
+        }
+        Welcome::Accepted {
+            cluster: "test".into(),
+            id: self.id,
+        }
+    }
+
+    fn peer(&mut self, envelope: Envelope) {
+        // Fails once the test has ended.
+        let _ = self.told.send(Told::Peer(envelope));
+    }
+
+    fn request(&mut self, request: Request, reply: ReplyTo) {
+        if !self.echo {
+            let _ = self.told.send(Told::Request(request, reply));
+        } else if let Ask::Submit(bytes) = request.ask {
+            reply.queue(Answer::Reply(bytes), &mut self.replies);
+        }
+    }
+
+    fn flush(&mut self) {
+        self.replies.flush();
+    }
+}
+
+/// A running loop. Stopped and joined when dropped.
+struct Node {
+    address: SocketAddr,
+    peers: Peers,
+    stopper: Stopper,
+    told: Receiver<Told>,
+    refusing: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+fn config(id: NodeId) -> Config {
+    Config {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        id,
+        cluster: "test".into(),
+        machine: "none".into(),
+        peers: Vec::new(),
+        limits: Limits::default(),
+    }
+}
+
+impl Node {
+    fn start(config: Config, echo: bool) -> Self {
+        Self::start_with_room(1 << 16, config, echo)
+    }
+
+    /// The service blocks while the test leaves so much of what it was told lying.
+    fn start_with_room(room: usize, config: Config, echo: bool) -> Self {
+        let (sender, told) = channel::bounded(room);
+        let refusing = Arc::new(AtomicBool::new(false));
+        let recorder = Recorder {
+            id: config.id,
+            told: sender,
+            echo,
+            replies: Replies::new(),
+            refusing: refusing.clone(),
+        };
+        let net = Net::bind(config).unwrap();
+        Self {
+            address: net.local_addr(),
+            peers: net.peers(),
+            stopper: net.stopper(),
+            told,
+            refusing,
+            thread: Some(thread::spawn(move || net.run(recorder).unwrap())),
+        }
+    }
+
+    fn echoing() -> Self {
+        Self::start(config(1), true)
+    }
+
+    fn with_limits(limits: Limits, echo: bool) -> Self {
+        let config = Config {
+            limits,
+            ..config(1)
+        };
+        Self::start(config, echo)
+    }
+
+    fn client(&self) -> Remote {
+        Remote::open(self.address, &hello(Caller::Client))
+    }
+
+    fn next_request(&self) -> (Request, ReplyTo) {
+        match self.told.recv_timeout(PATIENCE) {
+            Ok(Told::Request(request, reply)) => (request, reply),
+            Ok(Told::Peer(envelope)) => panic!("a message instead of a request: {envelope:?}"),
+            Err(error) => panic!("no request: {error}"),
+        }
+    }
+
+    fn wakeups(&self) -> u64 {
+        self.stopper.shared.wakeups.load(Ordering::SeqCst)
+    }
+
+    fn stop(&mut self) {
+        self.stopper.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the loop ends well");
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // A service that is stuck in telling goes on.
+        self.told = channel::never();
+        self.stop();
+    }
+}
+
+fn hello(caller: Caller) -> Hello {
+    Hello {
+        version: VERSION,
+        cluster: "test".into(),
+        caller,
+    }
+}
+
+fn opening(hello: &Hello) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    frame::put(hello, &mut bytes);
+    bytes
+}
+
+fn submit(id: u64, bytes: impl Into<Bytes>) -> Request {
+    Request {
+        id,
+        timeout_ms: 1000,
+        ask: Ask::Submit(bytes.into()),
+    }
+}
+
+fn frame_of(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame::put(value, &mut bytes);
+    bytes
+}
+
+/// A blocking caller.
+struct Remote {
+    socket: TcpStream,
+    input: Vec<u8>,
+}
+
+impl Remote {
+    /// A connection on which nothing has been said.
+    fn connect(address: SocketAddr) -> Self {
+        let socket = TcpStream::connect(address).unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let input = Vec::new();
+        Self { socket, input }
+    }
+
+    fn open(address: SocketAddr, hello: &Hello) -> Self {
+        let mut caller = Self::connect(address);
+        caller.write(&opening(hello));
+        let welcome: Welcome = caller.read().unwrap();
+        assert!(matches!(welcome, Welcome::Accepted { .. }), "{welcome:?}");
+        caller
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).unwrap();
+    }
+
+    fn ask(&mut self, request: &Request) {
+        self.write(&frame_of(request));
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(&mut self) -> io::Result<T> {
+        let mut chunk = vec![0; 64 << 10];
+        loop {
+            if let Some((payload, used)) = frame::split(&self.input, frame::MAX_PAYLOAD).unwrap() {
+                let value = codec::decode(payload).unwrap();
+                self.input.drain(..used);
+                return Ok(value);
+            }
+            match self.socket.read(&mut chunk)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                len => self.input.extend_from_slice(&chunk[..len]),
+            }
+        }
+    }
+
+    fn answer(&mut self) -> Response {
+        self.read().expect("an answer")
+    }
+
+    /// One request and its echo.
+    fn round_trip(&mut self, id: u64) {
+        self.ask(&submit(id, "ping"));
+        let answer = Answer::Reply("ping".into());
+        assert_eq!(self.answer(), Response { id, answer });
+    }
+
+    /// Reads until the server closes; fails if it does not.
+    fn expect_closed(&mut self) {
+        let mut rest = Vec::new();
+        match self.socket.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("still open: {error}"),
+        }
+    }
+}
+
+fn heartbeat(from: NodeId, to: NodeId, round: u64) -> Envelope {
+    let message = Message::Heartbeat { commit: 0, round };
+    Envelope {
+        from,
+        to,
+        term: 1,
+        message,
+    }
+}
