@@ -4,6 +4,8 @@ pub mod client;
 pub mod kv;
 pub mod machine;
 pub mod net;
+pub mod node;
 pub mod raft;
 pub mod storage;
+pub mod testkit;
 pub mod wire;

@@ -1,1 +1,3 @@
+//! The interactive shell of raftkv.
+
 fn main() {}

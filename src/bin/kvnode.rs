@@ -1,1 +1,178 @@
-fn main() {}
+//! One node of a raftkv cluster, as a program.
+
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use raftkv::kv::{Kv, Limits};
+use raftkv::node::{Config, Handle, Node, NodeError, StartError, Timing, parse_members};
+use raftkv::raft::{Fault, NodeId};
+use raftkv::storage::StorageError;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// One node of a replicated key/value store.
+///
+/// Start one on each machine with the same --cluster list and its own --id. It serves as soon as
+/// a majority of the list is up.
+///
+/// Exit codes: 0 stopped cleanly, 1 stopped by a failure, 2 wrong usage, 3 another process uses
+/// the data folder, 4 the data folder is damaged or another node's, 5 cannot listen.
+#[derive(Parser)]
+#[command(name = "kvnode", version, about, long_about, verbatim_doc_comment)]
+struct Args {
+    /// This node's id, one of the --cluster list.
+    #[arg(long, env = "RAFTKV_ID")]
+    id: NodeId,
+    /// All nodes, this one included: ID=HOST:PORT,...; the same list on every node.
+    #[arg(long, env = "RAFTKV_MEMBERS", value_name = "ID=HOST:PORT,...")]
+    cluster: String,
+    /// The folder for everything that must survive a crash. Made if it is missing.
+    #[arg(long, env = "RAFTKV_DATA", value_name = "DIR")]
+    data: std::path::PathBuf,
+    /// The cluster's name: keeps nodes and clients of other clusters out.
+    #[arg(
+        long,
+        env = "RAFTKV_CLUSTER_NAME",
+        default_value = "raftkv",
+        value_name = "NAME"
+    )]
+    cluster_name: String,
+    /// Where to listen, if not at this node's address in the --cluster list.
+    #[arg(long, env = "RAFTKV_LISTEN", value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// After how much silence the leader sends a heartbeat, in milliseconds.
+    #[arg(
+        long,
+        env = "RAFTKV_HEARTBEAT_MS",
+        default_value_t = 50,
+        value_name = "MS"
+    )]
+    heartbeat_ms: u64,
+    /// The shortest election timeout in milliseconds; each is drawn from this up to twice this.
+    #[arg(
+        long,
+        env = "RAFTKV_ELECTION_MS",
+        default_value_t = 250,
+        value_name = "MS"
+    )]
+    election_ms: u64,
+    /// The largest key in bytes; the same on every node, and for good.
+    #[arg(long, env = "RAFTKV_MAX_KEY_BYTES", default_value_t = Limits::default().max_key_bytes,
+          value_name = "BYTES")]
+    max_key_bytes: usize,
+    /// The largest value in bytes; the same on every node, and for good.
+    #[arg(long, env = "RAFTKV_MAX_VALUE_BYTES",
+          default_value_t = Limits::default().max_value_bytes, value_name = "BYTES")]
+    max_value_bytes: usize,
+}
+
+/// How the program ends; see the help text.
+#[derive(Clone, Copy)]
+enum Exit {
+    Stopped = 0,
+    Failed = 1,
+    Usage = 2,
+    Locked = 3,
+    Folder = 4,
+    Listen = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let default = env_logger::Env::default().default_filter_or("info");
+    env_logger::Builder::from_env(default)
+        .format_timestamp_millis()
+        .init();
+    run(args)
+        .unwrap_or_else(|(exit, sentence)| {
+            eprintln!("kvnode: {sentence}");
+            exit
+        })
+        .into()
+}
+
+fn run(args: Args) -> Result<Exit, (Exit, String)> {
+    let usage = |sentence: String| (Exit::Usage, sentence);
+    let members =
+        parse_members(&args.cluster).map_err(|sentence| usage(format!("--cluster: {sentence}")))?;
+    if !members.contains_key(&args.id) {
+        let ids: Vec<String> = members.keys().map(NodeId::to_string).collect();
+        return Err(usage(format!(
+            "--cluster lists the nodes {} but not this one, --id {}: the list must name every \
+             node, and be the same on each",
+            ids.join(", "),
+            args.id
+        )));
+    }
+    let limits = Limits {
+        max_key_bytes: args.max_key_bytes,
+        max_value_bytes: args.max_value_bytes,
+        ..Limits::default()
+    };
+    limits
+        .validate()
+        .map_err(|error| usage(error.to_string()))?;
+    let mut config = Config::new(args.id, members, args.data);
+    config.cluster = args.cluster_name;
+    config.listen = args.listen;
+    config.timing = Timing {
+        heartbeat: Duration::from_millis(args.heartbeat_ms),
+        election: Duration::from_millis(args.election_ms),
+        ..Timing::default()
+    };
+    let node = Node::start(config, Kv::new(limits)).map_err(explain)?;
+    serve(&node)
+}
+
+/// Runs until a signal or a failure ends the node.
+fn serve(node: &Handle<Kv>) -> Result<Exit, (Exit, String)> {
+    let failed = |sentence: String| (Exit::Failed, sentence);
+    let mut signals = Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
+    let closer = signals.handle();
+    let ended = thread::scope(|scope| {
+        scope.spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                log::info!("signal {signal}: handing over and stopping; once more stops at once");
+                thread::spawn(move || {
+                    if signals.forever().next().is_some() {
+                        std::process::exit(Exit::Failed as i32);
+                    }
+                });
+                // With nobody to take over, the others elect a leader by themselves.
+                node.resign(Duration::from_secs(1));
+                node.shutdown();
+            }
+        });
+        let ended = node.wait();
+        closer.close();
+        ended
+    });
+    match ended {
+        Ok(()) => Ok(Exit::Stopped),
+        // Already in the log, with the time.
+        Err(NodeError::Fault(fault @ Fault::AcknowledgedEntriesLost { .. })) => {
+            Err((Exit::Folder, fault.to_string()))
+        }
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+fn explain(error: StartError) -> (Exit, String) {
+    let exit = match &error {
+        StartError::Config(_) => Exit::Usage,
+        StartError::Net(_) => Exit::Listen,
+        StartError::Storage(StorageError::Locked { .. }) => Exit::Locked,
+        StartError::Storage(StorageError::Io { .. }) | StartError::Thread(_) => Exit::Failed,
+        StartError::Storage(_) => Exit::Folder,
+    };
+    (exit, error.to_string())
+}

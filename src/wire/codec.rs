@@ -72,7 +72,7 @@ pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeErr
 ///
 /// # Errors
 /// [`DecodeError`] if the bytes are malformed or claim too much memory.
-pub fn decode_prefix<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+pub fn decode_prefix<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     match bincode::serde::decode_from_slice(bytes, CONFIG) {
         Ok((value, _)) => Ok(value),
         Err(error) => Err(DecodeError::Malformed(error.to_string())),

@@ -1,0 +1,92 @@
+//! What a node is told when it starts.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::StartError;
+use crate::raft::{self, Membership, NodeId};
+
+/// The settings of one node.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node's id, one of `members`.
+    pub id: NodeId,
+    /// The cluster's name. Nodes and clients of another name are refused.
+    pub cluster: String,
+    /// Every voter with the address, `host:port`, at which the others and clients reach it.
+    pub members: BTreeMap<NodeId, String>,
+    /// Where to listen, if not at the node's own address in `members`.
+    pub listen: Option<String>,
+    /// The folder that holds all that must survive a crash. It belongs to this node alone.
+    pub data: PathBuf,
+    /// The clock of elections.
+    pub timing: Timing,
+    /// The longest that a request may take, whatever its client asks for.
+    pub max_request_time: Duration,
+    /// How many requests may wait for their end at a time; further ones are refused as busy.
+    pub max_waiting: usize,
+}
+
+/// How long things take in an election. All nodes should have the same.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// The unit in which the others are counted.
+    pub tick: Duration,
+    /// After how much silence the leader sends a heartbeat.
+    pub heartbeat: Duration,
+    /// The shortest election timeout; each is drawn from this up to twice this.
+    pub election: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            tick: Duration::from_millis(10),
+            heartbeat: Duration::from_millis(50),
+            election: Duration::from_millis(250),
+        }
+    }
+}
+
+impl Config {
+    /// The usual settings for node `id` of a cluster with these members.
+    pub fn new(
+        id: NodeId,
+        members: impl IntoIterator<Item = (NodeId, String)>,
+        data: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            id,
+            cluster: "raftkv".to_string(),
+            members: members.into_iter().collect(),
+            listen: None,
+            data: data.into(),
+            timing: Timing::default(),
+            max_request_time: Duration::from_secs(30),
+            max_waiting: 65_536,
+        }
+    }
+
+    /// The settings of the core that follow from these.
+    pub(super) fn raft(&self) -> Result<raft::Config, StartError> {
+        let membership = Membership::of_voters(self.members.keys().copied());
+        // Nodes that start together must not time out together (paper 5.2).
+        let seed = RandomState::new().hash_one(self.id);
+        let mut config = raft::Config::new(self.id, membership, seed);
+        let tick = self.timing.tick.as_millis().max(1);
+        let ticks = |time: Duration| u32::try_from(time.as_millis() / tick).unwrap_or(u32::MAX / 4);
+        config.tick_ms = tick as u64;
+        config.heartbeat_ticks = ticks(self.timing.heartbeat);
+        config.election_ticks = ticks(self.timing.election);
+        config.validate().map_err(StartError::Config)?;
+        Ok(config)
+    }
+
+    /// A time as a number of ticks, rounded up.
+    pub(super) fn ticks(&self, time: Duration) -> u64 {
+        let tick = self.timing.tick.as_nanos().max(1);
+        u64::try_from(time.as_nanos().div_ceil(tick)).unwrap_or(u64::MAX / 2)
+    }
+}

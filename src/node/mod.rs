@@ -1,0 +1,353 @@
+//! A running node: the threads that carry inputs to the pure core and outputs away from it.
+//!
+//! ```text
+//!   rpc         the event loop: messages of peers and requests of clients in, messages out
+//!   ticker      counts time
+//!   replicator  writes the log and syncs it, sends what waited for that
+//!   apply       executes what is committed, answers
+//!        └────────────┴───────────┴── Mutex<Replica>, Condvar, a nudge channel of capacity one
+//! ```
+//!
+//! Everything that decides is in [`Replica`] and below; see [`Node::start`] for the way in.
+
+mod config;
+mod members;
+mod outcome;
+mod replica;
+mod service;
+mod shared;
+mod threads;
+mod waiters;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam::channel::bounded;
+use parking_lot::Mutex;
+
+use crate::machine::StateMachine;
+use crate::net::{self, Net, NetError, Peers};
+use crate::raft::{Envelope, Fault, Raft, RoleName};
+use crate::storage::{self, Disk, Identity, RealDisk, Recovered, Storage, StorageError};
+use crate::wire::client::{Answer, Ask, Status};
+
+pub use config::{Config, Timing};
+pub use members::parse_members;
+pub use outcome::{Outcome, Pending};
+pub use replica::{End, Replica, Work};
+
+use outcome::{Waiter, encode, receive};
+use service::NodeService;
+use shared::{Shared, Signals};
+
+/// Carries messages to the other nodes. May lose, repeat, delay and reorder them, but must neither
+/// change them nor block.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends each message to the node that it names.
+    fn send(&self, messages: Vec<Envelope>);
+}
+
+impl Transport for Peers {
+    fn send(&self, messages: Vec<Envelope>) {
+        Peers::send(self, &messages);
+    }
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings contradict each other.
+    #[error("the settings cannot work: {0}")]
+    Config(String),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The node cannot listen, or not reach its peers' addresses.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The system refused a thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Why a running node stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A write or a sync failed. What is on disk is not known any more; a restart reads it.
+    #[error(transparent)]
+    Storage(StorageError),
+    /// The cluster's promises are broken.
+    #[error(transparent)]
+    Fault(Fault),
+    /// The event loop failed.
+    #[error(transparent)]
+    Net(NetError),
+    /// An invariant of our own does not hold.
+    #[error("the thread \"{0}\" panicked; the lines above say where and why. This is a bug")]
+    Panicked(&'static str),
+}
+
+/// Starts nodes.
+///
+/// ```no_run
+/// use raftkv::kv::{Kv, Limits};
+/// use raftkv::node::{Config, Node};
+///
+/// let members = (1..=3).map(|id| (id, format!("127.0.0.1:{}", 7000 + id)));
+/// let node = Node::start(Config::new(1, members, "data/1"), Kv::new(Limits::default()))?;
+/// node.wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Node;
+
+impl Node {
+    /// Starts a node that keeps its log in the folder `config.data` and talks to its peers and
+    /// clients over TCP.
+    ///
+    /// # Errors
+    /// [`StartError`]: nothing has been started, and nothing on disk was changed but for what a
+    /// crash had left unfinished.
+    pub fn start<S: StateMachine>(config: Config, machine: S) -> Result<Handle<S>, StartError> {
+        config.raft()?;
+        let listen = listen_address(&config)?;
+        let disk = Arc::new(RealDisk::open(&config.data)?);
+        let identity = machine.identity();
+        let opened = open(&config, disk, &identity)?;
+        let net = Net::bind(net::Config {
+            listen,
+            id: config.id,
+            cluster: config.cluster.clone(),
+            machine: identity.clone(),
+            peers: config.members.clone().into_iter().collect(),
+            limits: net::Limits::default(),
+        })?;
+        let stopper = net.stopper();
+        let on_stop = Box::new(move || stopper.stop());
+        let mut handle = launch(config, machine, opened, Arc::new(net.peers()), on_stop)?;
+        handle.address = Some(net.local_addr());
+        let service = NodeService::new(handle.shared.clone(), identity);
+        let rpc = threads::spawn("rpc", &handle.shared, move |_| {
+            net.run(service).map_err(NodeError::Net)
+        })?;
+        handle.threads.lock().push(rpc);
+        Ok(handle)
+    }
+
+    /// Starts a node on a disk and a transport of the caller's: for clusters within one process.
+    /// What arrives for it is handed to [`Handle::deliver`].
+    ///
+    /// # Errors
+    /// [`StartError`]: nothing has been started.
+    pub fn start_on<S: StateMachine>(
+        config: Config,
+        machine: S,
+        disk: Arc<dyn Disk>,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Handle<S>, StartError> {
+        let opened = open(&config, disk, &machine.identity())?;
+        launch(config, machine, opened, transport, Box::new(|| {}))
+    }
+}
+
+fn open(
+    config: &Config,
+    disk: Arc<dyn Disk>,
+    machine: &str,
+) -> Result<(Storage, Recovered), StorageError> {
+    let identity = Identity {
+        cluster: config.cluster.clone(),
+        node: config.id,
+        machine: machine.to_string(),
+    };
+    let (storage, recovered) = Storage::open(disk, &identity, storage::Options::default())?;
+    for note in &recovered.notes {
+        log::warn!("{note}");
+    }
+    Ok((storage, recovered))
+}
+
+fn listen_address(config: &Config) -> Result<SocketAddr, StartError> {
+    let own = config.members.get(&config.id);
+    let text = config.listen.as_ref().or(own).ok_or_else(|| {
+        StartError::Config(format!("the members do not include node {}", config.id))
+    })?;
+    let resolved = text.to_socket_addrs().ok().and_then(|mut all| all.next());
+    resolved.ok_or_else(|| {
+        StartError::Config(format!(
+            "cannot listen on \"{text}\": this is no HOST:PORT of this machine"
+        ))
+    })
+}
+
+fn launch<S: StateMachine>(
+    config: Config,
+    machine: S,
+    (storage, recovered): (Storage, Recovered),
+    transport: Arc<dyn Transport>,
+    on_stop: Box<dyn Fn() + Send + Sync>,
+) -> Result<Handle<S>, StartError> {
+    let raft = Raft::new(config.raft()?, recovered.hard_state, recovered.entries);
+    log::info!(
+        "node {} of cluster \"{}\" starts in term {} with a log up to {}",
+        config.id,
+        config.cluster,
+        raft.term(),
+        raft.last().index
+    );
+    let replica = Replica::new(raft, config.max_waiting);
+    let (nudge, nudged) = bounded(1);
+    let (ticker_stop, ticker_stopped) = bounded(0);
+    let signals = Signals::new(nudge, ticker_stop, on_stop);
+    let shared = Arc::new(Shared::new(config, replica, signals, transport, machine));
+    let log_bytes = storage.log_bytes();
+    shared.log_bytes.store(log_bytes, Ordering::Relaxed);
+    // From here on a failure drops the handle, which ends the threads that exist already.
+    let handle = Handle {
+        shared: shared.clone(),
+        threads: Mutex::new(Vec::new()),
+        address: None,
+    };
+    let threads = [
+        threads::spawn("apply", &shared, |shared| threads::apply(shared))?,
+        threads::spawn("replicator", &shared, move |shared| {
+            threads::replicator(shared, &nudged, storage)
+        })?,
+        threads::spawn("ticker", &shared, move |shared| {
+            threads::ticker(shared, &ticker_stopped)
+        })?,
+    ];
+    handle.threads.lock().extend(threads);
+    Ok(handle)
+}
+
+/// A running node. Dropping it stops the node.
+pub struct Handle<S: StateMachine> {
+    shared: Arc<Shared<S>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    address: Option<SocketAddr>,
+}
+
+impl<S: StateMachine> Handle<S> {
+    /// Where the node listens; `None` if it was started on another transport.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Appends a command to the log and returns at once with where it stands. The command ends
+    /// within `timeout`, one way or another.
+    ///
+    /// # Errors
+    /// How it ended at once: refused, and never to be executed.
+    pub fn start(
+        &self,
+        command: impl Into<Bytes>,
+        timeout: Duration,
+    ) -> Result<Pending<S::Reply>, Outcome<S::Reply>> {
+        let command = command.into();
+        (self.shared.gate)(&command).map_err(Outcome::Invalid)?;
+        let (sender, outcome) = bounded(1);
+        let ticks = self.shared.deadline(timeout);
+        let waiter = Waiter::Local(sender);
+        // The nudge goes to the replicator, which sends and writes at once.
+        let id = self
+            .shared
+            .input(|replica| replica.submit(command, ticks, waiter));
+        match id {
+            Some(id) => Ok(Pending { id, outcome }),
+            None => Err(receive(&outcome, Duration::ZERO)),
+        }
+    }
+
+    /// Answers a question linearizably.
+    pub fn query(&self, query: impl Into<Bytes>, timeout: Duration) -> Outcome<S::Reply> {
+        let (sender, outcome) = bounded(1);
+        let ticks = self.shared.deadline(timeout);
+        let query = query.into();
+        self.shared
+            .input(|replica| replica.query(query, ticks, Waiter::Local(sender)));
+        self.shared.send();
+        receive(&outcome, timeout)
+    }
+
+    /// Serves one request as the node would serve it on a connection, and waits for its end.
+    pub fn ask(&self, ask: &Ask, timeout: Duration) -> Answer {
+        let outcome = match ask {
+            Ask::Submit(command) => match self.start(command.clone(), timeout) {
+                Ok(pending) => pending.wait(timeout),
+                Err(outcome) => outcome,
+            },
+            Ask::Query(query) => self.query(query.clone(), timeout),
+            Ask::Status => return Answer::Status(Box::new(self.status())),
+            Ask::Transfer(to) => return service::transfer(&self.shared, *to),
+        };
+        match outcome {
+            Outcome::Reply(reply) => encode::<S>(&reply),
+            Outcome::Invalid(sentence) => Answer::Invalid(sentence),
+            Outcome::Ended(end) => self.shared.answer(end),
+        }
+    }
+
+    /// Hands over messages that have arrived for this node by another way than its own sockets.
+    pub fn deliver(&self, messages: impl IntoIterator<Item = Envelope>) {
+        let messages = messages.into_iter();
+        self.shared
+            .input(|replica| messages.for_each(|message| replica.step(message)));
+        self.shared.send();
+    }
+
+    /// What the node knows of itself.
+    pub fn status(&self) -> Status {
+        self.shared.status()
+    }
+
+    /// Looks at the state machine, between two commands.
+    pub fn with_machine<T>(&self, look: impl FnOnce(&S) -> T) -> T {
+        look(&self.shared.machine.lock())
+    }
+
+    /// Waits until the node's core satisfies a condition that a change of role or of the applied
+    /// index can bring about. Returns whether it does before the time is up.
+    pub fn wait_until(&self, timeout: Duration, mut holds: impl FnMut(&Raft) -> bool) -> bool {
+        self.shared
+            .wait_until(timeout, |replica| holds(replica.raft()))
+    }
+
+    /// Hands leadership over, if this node leads and another can take it. Returns whether this
+    /// node does not lead any more when `timeout` has passed.
+    pub fn resign(&self, timeout: Duration) -> bool {
+        self.shared.input(|replica| replica.transfer(None));
+        self.shared.send();
+        self.wait_until(timeout, |raft| raft.role() != RoleName::Leader)
+    }
+
+    /// Stops the node and waits for its threads. Requests that are under way end as unknown.
+    pub fn shutdown(&self) {
+        self.shared.stop(None);
+        self.join();
+    }
+
+    /// Waits until the node stops.
+    ///
+    /// # Errors
+    /// [`NodeError`] if it stopped for another reason than [`shutdown`](Self::shutdown).
+    pub fn wait(&self) -> Result<(), NodeError> {
+        self.shared.wait_for_end();
+        self.join();
+        self.shared.failure().map_or(Ok(()), Err)
+    }
+
+    fn join(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        threads.into_iter().for_each(threads::join);
+    }
+}
+
+impl<S: StateMachine> Drop for Handle<S> {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}

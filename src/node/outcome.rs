@@ -1,0 +1,97 @@
+//! How a request ends, and the way back to who asked.
+
+use crossbeam::channel::{Receiver, Sender};
+use std::time::Duration;
+
+use super::replica::End;
+use crate::machine::StateMachine;
+use crate::net::{Replies, ReplyTo};
+use crate::raft::EntryId;
+use crate::wire::client::{Answer, Doubt, NotLeader};
+
+/// How a command or a query ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<R> {
+    /// Executed; this is the state machine's reply.
+    Reply(R),
+    /// Refused, not executed: the state machine's gate does not admit it.
+    Invalid(String),
+    /// Not executed here, and perhaps never.
+    Ended(End),
+}
+
+/// Who waits for a request's end.
+pub(super) enum Waiter<R> {
+    /// A client on a connection.
+    Remote(ReplyTo),
+    /// A thread of this process.
+    Local(Sender<Outcome<R>>),
+}
+
+/// A command that is on its way; see [`Handle::start`](super::Handle::start).
+pub struct Pending<R> {
+    pub(super) id: EntryId,
+    pub(super) outcome: Receiver<Outcome<R>>,
+}
+
+impl<R> Pending<R> {
+    /// The entry that the command became. If another entry is committed at its index, the command
+    /// was not executed.
+    pub fn id(&self) -> EntryId {
+        self.id
+    }
+
+    /// Waits for the end. It comes by itself, by the command's own deadline; `timeout` is how long
+    /// to wait for it here.
+    pub fn wait(&self, timeout: Duration) -> Outcome<R> {
+        receive(&self.outcome, timeout)
+    }
+}
+
+pub(super) fn receive<R>(outcome: &Receiver<Outcome<R>>, timeout: Duration) -> Outcome<R> {
+    use crossbeam::channel::RecvTimeoutError::{Disconnected, Timeout};
+    outcome.recv_timeout(timeout).unwrap_or_else(|error| {
+        Outcome::Ended(End::Unknown(match error {
+            Timeout => Doubt::Timeout,
+            // The node went down with the request.
+            Disconnected => Doubt::ShuttingDown,
+        }))
+    })
+}
+
+/// Ends the request with a reply.
+pub(super) fn reply<S: StateMachine>(
+    waiter: Waiter<S::Reply>,
+    reply: S::Reply,
+    replies: &mut Replies,
+) {
+    match waiter {
+        Waiter::Remote(to) => to.queue(encode::<S>(&reply), replies),
+        // The receiver may have given up; then nobody wants to know.
+        Waiter::Local(sender) => drop(sender.try_send(Outcome::Reply(reply))),
+    }
+}
+
+pub(super) fn encode<S: StateMachine>(reply: &S::Reply) -> Answer {
+    let mut bytes = Vec::new();
+    S::encode_reply(reply, &mut bytes);
+    Answer::Reply(bytes.into())
+}
+
+/// What a client is told. `address_of` gives a node's address.
+pub(super) fn answer(
+    end: End,
+    id: crate::raft::NodeId,
+    address_of: impl Fn(crate::raft::NodeId) -> Option<String>,
+) -> Answer {
+    match end {
+        End::NotLeader { role, term, leader } => Answer::NotLeader(NotLeader {
+            id,
+            role,
+            term,
+            leader: leader.and_then(|leader| Some((leader, address_of(leader)?))),
+        }),
+        End::Busy => Answer::Busy,
+        End::Unknown(doubt) => Answer::Unknown(doubt),
+    }
+}

@@ -1,0 +1,273 @@
+//! What the threads of a node share, and the two things that each of them does with it: put
+//! something in, and carry away what comes of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::Sender;
+use parking_lot::{Condvar, Mutex};
+
+use super::config::Config;
+use super::outcome::{Outcome, Waiter, answer};
+use super::replica::{End, Replica};
+use super::{NodeError, Transport};
+use crate::machine::{Gate, StateMachine};
+use crate::net::Replies;
+use crate::raft::{Event, Fault, NodeId};
+use crate::wire::client::{Answer, Status};
+
+/// Lock order: `sending`, then `machine`, then `replica`. No system call is made and no waiter is
+/// answered under `replica`.
+pub(super) struct Shared<S: StateMachine> {
+    pub config: Config,
+    pub replica: Mutex<Replica<Waiter<S::Reply>>>,
+    /// Signalled when there is work for the apply thread.
+    pub work: Condvar,
+    /// Signalled when a role, a term or the applied index has changed.
+    pub changed: Condvar,
+    signals: Signals,
+    /// Held while messages are taken and sent, so that no thread overtakes another: a follower
+    /// would take entries that overtake others for a loss.
+    sending: Mutex<()>,
+    transport: Arc<dyn Transport>,
+    pub machine: Mutex<S>,
+    pub gate: Gate,
+    pub log_bytes: AtomicU64,
+    started: Instant,
+    stopping: AtomicBool,
+    end: Mutex<Option<NodeError>>,
+}
+
+/// The ways to wake the threads that wait for something else than the replica's lock.
+pub(super) struct Signals {
+    /// Wakes the replicator. Room for one token: a signal that can neither block nor get lost.
+    nudge: Sender<()>,
+    /// Ends the ticker by being dropped.
+    ticker: Mutex<Option<Sender<()>>>,
+    /// Ends the event loop.
+    on_stop: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Signals {
+    pub fn new(
+        nudge: Sender<()>,
+        ticker: Sender<()>,
+        on_stop: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        Self {
+            nudge,
+            ticker: Mutex::new(Some(ticker)),
+            on_stop,
+        }
+    }
+
+    fn nudge(&self) {
+        // A token that is there already says the same.
+        let _ = self.nudge.try_send(());
+    }
+
+    fn stop(&self) {
+        self.nudge();
+        drop(self.ticker.lock().take());
+        (self.on_stop)();
+    }
+}
+
+/// What an input brought about that others have to act on.
+struct Consequences<R> {
+    ended: Vec<(Waiter<R>, End)>,
+    events: Vec<Event>,
+    fault: Option<Fault>,
+    has_write: bool,
+    has_work: bool,
+}
+
+impl<R> Consequences<R> {
+    fn of(replica: &mut Replica<Waiter<R>>) -> Self {
+        Self {
+            ended: replica.take_ended(),
+            events: replica.take_events(),
+            fault: replica.fault(),
+            has_write: replica.has_write(),
+            has_work: replica.has_work(),
+        }
+    }
+}
+
+impl<S: StateMachine> Shared<S> {
+    pub fn new(
+        config: Config,
+        replica: Replica<Waiter<S::Reply>>,
+        signals: Signals,
+        transport: Arc<dyn Transport>,
+        machine: S,
+    ) -> Self {
+        Self {
+            config,
+            replica: Mutex::new(replica),
+            work: Condvar::new(),
+            changed: Condvar::new(),
+            signals,
+            sending: Mutex::new(()),
+            transport,
+            gate: machine.gate(),
+            machine: Mutex::new(machine),
+            log_bytes: AtomicU64::new(0),
+            started: Instant::now(),
+            stopping: AtomicBool::new(false),
+            end: Mutex::new(None),
+        }
+    }
+
+    /// Puts something into the replica and wakes whoever has to act on it.
+    pub fn input<T>(&self, put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T) -> T {
+        let mut replica = self.replica.lock();
+        let result = put(&mut replica);
+        let consequences = Consequences::of(&mut replica);
+        drop(replica);
+        self.act(consequences);
+        result
+    }
+
+    /// Sends the messages that may leave now.
+    pub fn send(&self) {
+        let sending = self.sending.lock();
+        let mut replica = self.replica.lock();
+        let messages = replica.take_messages();
+        let consequences = Consequences::of(&mut replica);
+        drop(replica);
+        if !messages.is_empty() {
+            self.transport.send(messages);
+        }
+        drop(sending);
+        self.act(consequences);
+    }
+
+    fn act(&self, consequences: Consequences<S::Reply>) {
+        if consequences.has_write {
+            self.signals.nudge();
+        }
+        if consequences.has_work {
+            self.work.notify_one();
+        }
+        for event in &consequences.events {
+            log::info!("{event}");
+        }
+        if !consequences.events.is_empty() {
+            self.changed.notify_all();
+        }
+        if let Some(fault) = consequences.fault {
+            self.stop(Some(NodeError::Fault(fault)));
+        }
+        let mut replies = Replies::new();
+        for (waiter, end) in consequences.ended {
+            self.end(waiter, end, &mut replies);
+        }
+    }
+
+    fn end(&self, waiter: Waiter<S::Reply>, end: End, replies: &mut Replies) {
+        match waiter {
+            Waiter::Remote(to) => to.queue(self.answer(end), replies),
+            Waiter::Local(sender) => drop(sender.try_send(Outcome::Ended(end))),
+        }
+    }
+
+    pub fn answer(&self, end: End) -> Answer {
+        answer(end, self.config.id, |id| self.address_of(id))
+    }
+
+    fn address_of(&self, id: NodeId) -> Option<String> {
+        self.config.members.get(&id).cloned()
+    }
+
+    /// How many ticks a request may take that asks for this time.
+    pub fn deadline(&self, timeout: Duration) -> u64 {
+        self.config.ticks(timeout.min(self.config.max_request_time))
+    }
+
+    pub fn status(&self) -> Status {
+        // Not under the replica's lock: the apply thread takes both in this order.
+        let gauges = self.machine.lock().gauges();
+        let replica = self.replica.lock();
+        let raft = replica.raft();
+        Status {
+            id: self.config.id,
+            cluster: self.config.cluster.clone(),
+            role: raft.role(),
+            term: raft.term(),
+            leader: raft.leader(),
+            members: self.config.members.clone().into_iter().collect(),
+            active: raft.active(),
+            commit: raft.commit(),
+            applied: raft.applied_index(),
+            last_index: raft.last().index,
+            log_bytes: self.log_bytes.load(Ordering::Relaxed),
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            gauges: gauges
+                .into_iter()
+                .map(|(name, value)| (name.to_string(), value))
+                .collect(),
+        }
+    }
+
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Ends all threads. The first reason given is the one that [`ended`](Self::ended) tells.
+    pub fn stop(&self, reason: Option<NodeError>) {
+        if let Some(error) = reason {
+            let mut end = self.end.lock();
+            if !self.is_stopping() && end.is_none() {
+                log::error!("this node stops: {error}");
+                *end = Some(error);
+            }
+        }
+        // Under the lock, so that no thread is between looking at `stopping` and waiting.
+        let mut replica = self.replica.lock();
+        self.stopping.store(true, Ordering::SeqCst);
+        replica.abandon();
+        let consequences = Consequences::of(&mut replica);
+        drop(replica);
+        self.work.notify_all();
+        self.changed.notify_all();
+        self.signals.stop();
+        let mut replies = Replies::new();
+        for (waiter, end) in consequences.ended {
+            self.end(waiter, end, &mut replies);
+        }
+    }
+
+    /// Why the node stopped, if not because it was told to.
+    pub fn failure(&self) -> Option<NodeError> {
+        self.end.lock().take()
+    }
+
+    /// Waits until the condition holds, or the node stops, or the time is up. Returns whether it
+    /// holds.
+    pub fn wait_until(
+        &self,
+        timeout: Duration,
+        mut holds: impl FnMut(&Replica<Waiter<S::Reply>>) -> bool,
+    ) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut replica = self.replica.lock();
+        loop {
+            if holds(&replica) {
+                return true;
+            }
+            if self.is_stopping() || self.changed.wait_until(&mut replica, deadline).timed_out() {
+                return holds(&replica);
+            }
+        }
+    }
+
+    /// Waits until the node has been told to stop, or stops by itself.
+    pub fn wait_for_end(&self) {
+        let mut replica = self.replica.lock();
+        while !self.is_stopping() {
+            self.changed.wait(&mut replica);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The threads of a node. None of them decides anything: they carry.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+
+use super::outcome::reply;
+use super::shared::Shared;
+use super::{NodeError, StartError};
+use crate::machine::{At, StateMachine};
+use crate::net::Replies;
+use crate::raft::Payload;
+use crate::storage::Storage;
+
+/// How much of the log the apply thread takes on at a time, in bytes: enough to spread the cost
+/// of a lock, little enough not to keep the first one waiting for the last one's reply.
+const APPLY_BYTES: usize = 1 << 20;
+
+/// Starts a named thread that stops the node when it ends for any other reason than being told.
+pub(super) fn spawn<S: StateMachine>(
+    name: &'static str,
+    shared: &Arc<Shared<S>>,
+    run: impl FnOnce(&Shared<S>) -> Result<(), NodeError> + Send + 'static,
+) -> Result<JoinHandle<()>, StartError> {
+    let shared = shared.clone();
+    let body = move || {
+        let _guard = StopOnPanic(&shared, name);
+        if let Err(error) = run(&shared) {
+            shared.stop(Some(error));
+        }
+    };
+    let thread = thread::Builder::new().name(name.to_string());
+    thread.spawn(body).map_err(StartError::Thread)
+}
+
+struct StopOnPanic<'a, S: StateMachine>(&'a Arc<Shared<S>>, &'static str);
+
+impl<S: StateMachine> Drop for StopOnPanic<'_, S> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stop(Some(NodeError::Panicked(self.1)));
+        }
+    }
+}
+
+/// Counts time. `stop` is never sent to; it is disconnected when the node stops.
+pub(super) fn ticker<S: StateMachine>(
+    shared: &Shared<S>,
+    stop: &Receiver<()>,
+) -> Result<(), NodeError> {
+    let timing = shared.config.timing;
+    // After a pause (SIGSTOP, a suspended machine) most of the time that has passed is ignored:
+    // the messages that came meanwhile are still to be read, and must not find a candidate.
+    let most = (timing.heartbeat.as_nanos() / timing.tick.as_nanos().max(1)).max(1) as u32;
+    let mut next = Instant::now() + timing.tick;
+    while !shared.is_stopping() {
+        let wait = next.saturating_duration_since(Instant::now());
+        match stop.recv_timeout(wait) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
+        }
+        let late = Instant::now().saturating_duration_since(next);
+        let passed = 1 + (late.as_nanos() / timing.tick.as_nanos().max(1)) as u64;
+        next += timing
+            .tick
+            .saturating_mul(u32::try_from(passed).unwrap_or(u32::MAX));
+        let ticks = passed.min(u64::from(most));
+        shared.input(|replica| (0..ticks).for_each(|_| replica.tick()));
+        shared.send();
+    }
+    Ok(())
+}
+
+/// Writes the log, and sends what may leave. Whatever gathers while one write is under way goes
+/// into the next: group commit.
+pub(super) fn replicator<S: StateMachine>(
+    shared: &Shared<S>,
+    nudge: &Receiver<()>,
+    mut storage: Storage,
+) -> Result<(), NodeError> {
+    while nudge.recv().is_ok() && !shared.is_stopping() {
+        // The leader's followers write at the same time as it does (thesis 10.2.1).
+        shared.send();
+        while let Some(write) = shared.input(|replica| replica.take_write()) {
+            storage.write(&write).map_err(NodeError::Storage)?;
+            let bytes = storage.log_bytes();
+            shared.log_bytes.store(bytes, Ordering::Relaxed);
+            shared.input(|replica| replica.durable(write.id));
+            shared.send();
+        }
+    }
+    Ok(())
+}
+
+/// Executes what is committed, in log order, and answers those who wait for it.
+pub(super) fn apply<S: StateMachine>(shared: &Shared<S>) -> Result<(), NodeError> {
+    let mut replies = Replies::new();
+    loop {
+        let mut replica = shared.replica.lock();
+        while !replica.has_work() {
+            if shared.is_stopping() {
+                return Ok(());
+            }
+            shared.work.wait(&mut replica);
+        }
+        let work = replica.take_work(APPLY_BYTES);
+        drop(replica);
+
+        let last = work.entries.last().map(|(entry, _)| entry.id.index);
+        let mut machine = shared.machine.lock();
+        for (entry, waiter) in work.entries {
+            let Payload::Command(command) = &entry.payload else {
+                continue;
+            };
+            let at = At {
+                index: entry.id.index,
+                time_ms: entry.time_ms,
+            };
+            let result = machine.apply(at, command);
+            if let Some(waiter) = waiter {
+                reply::<S>(waiter, result, &mut replies);
+            }
+        }
+        for (query, waiter) in work.reads {
+            let result = machine.query(&query);
+            reply::<S>(waiter, result, &mut replies);
+        }
+        drop(machine);
+        replies.flush();
+        if let Some(index) = last {
+            shared.input(|replica| replica.applied(index));
+            shared.changed.notify_all();
+        }
+    }
+}
+
+/// Waits for a thread to end, unless it is the one that asks.
+pub(super) fn join(thread: JoinHandle<()>) {
+    if thread.thread().id() != thread::current().id() {
+        // A panic has been reported by its guard.
+        let _ = thread.join();
+    }
+}

@@ -1,0 +1,244 @@
+//! Who waits for what: writes for their entry, reads for their index. Nobody waits for ever.
+//!
+//! A write waits for an index *and* a term: if another leader's entry takes the index, the write
+//! has not happened there, and the other entry's reply is none of its business.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::raft::{EntryId, Index, ReadId, Term};
+
+/// Writes that wait for their entry to be applied.
+#[derive(Debug)]
+pub(super) struct Writes<W> {
+    waiting: BTreeMap<Index, Write<W>>,
+    /// No deadline lies before this tick.
+    earliest: u64,
+}
+
+#[derive(Debug)]
+struct Write<W> {
+    term: Term,
+    deadline: u64,
+    waiter: W,
+}
+
+impl<W> Writes<W> {
+    pub fn new() -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            earliest: u64::MAX,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Adds a write. Returns the waiter of an earlier write at the same index: its entry was
+    /// replaced.
+    pub fn add(&mut self, id: EntryId, deadline: u64, waiter: W) -> Option<W> {
+        self.earliest = self.earliest.min(deadline);
+        let write = Write {
+            term: id.term,
+            deadline,
+            waiter,
+        };
+        self.waiting.insert(id.index, write).map(|old| old.waiter)
+    }
+
+    /// The entry is being applied. `Ok` is who waits for it; `Err` is who waited for another one
+    /// at its index.
+    pub fn take(&mut self, id: EntryId) -> Option<Result<W, W>> {
+        let write = self.waiting.remove(&id.index)?;
+        Some(if write.term == id.term {
+            Ok(write.waiter)
+        } else {
+            Err(write.waiter)
+        })
+    }
+
+    /// Leadership is lost: only what is committed is still certain to be applied.
+    pub fn take_uncommitted(&mut self, commit: Index) -> impl Iterator<Item = W> + use<W> {
+        let uncommitted = self.waiting.split_off(&(commit + 1));
+        uncommitted.into_values().map(|write| write.waiter)
+    }
+
+    /// Those whose deadline has passed at tick `now`.
+    pub fn expired(&mut self, now: u64) -> Vec<W> {
+        if now < self.earliest {
+            return Vec::new();
+        }
+        let late = self
+            .waiting
+            .extract_if(.., |_, write| write.deadline <= now);
+        let expired = late.map(|(_, write)| write.waiter).collect();
+        let deadlines = self.waiting.values().map(|write| write.deadline);
+        self.earliest = deadlines.min().unwrap_or(u64::MAX);
+        expired
+    }
+
+    pub fn take_all(&mut self) -> impl Iterator<Item = W> + use<W> {
+        let all = std::mem::take(&mut self.waiting);
+        all.into_values().map(|write| write.waiter)
+    }
+}
+
+/// Reads that wait for their confirmation, and then for their index to be applied.
+#[derive(Debug)]
+pub(super) struct Reads<W> {
+    next_id: ReadId,
+    unconfirmed: BTreeMap<ReadId, Read<W>>,
+    /// By the index that must be applied first; reads of the same index in order of arrival.
+    confirmed: BTreeMap<(Index, ReadId), Read<W>>,
+    earliest: u64,
+}
+
+#[derive(Debug)]
+struct Read<W> {
+    query: Bytes,
+    deadline: u64,
+    waiter: W,
+}
+
+impl<W> Reads<W> {
+    pub fn new() -> Self {
+        Self {
+            next_id: 1,
+            unconfirmed: BTreeMap::new(),
+            confirmed: BTreeMap::new(),
+            earliest: u64::MAX,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.unconfirmed.len() + self.confirmed.len()
+    }
+
+    /// An id that was never used before: a confirmation of an earlier attempt cannot count for a
+    /// later one.
+    pub fn fresh_id(&mut self) -> ReadId {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    pub fn add(&mut self, id: ReadId, query: Bytes, deadline: u64, waiter: W) {
+        self.earliest = self.earliest.min(deadline);
+        let read = Read {
+            query,
+            deadline,
+            waiter,
+        };
+        self.unconfirmed.insert(id, read);
+    }
+
+    /// The read may be answered once `index` is applied.
+    pub fn confirm(&mut self, id: ReadId, index: Index) {
+        // It may have timed out in the meantime.
+        if let Some(read) = self.unconfirmed.remove(&id) {
+            self.confirmed.insert((index, id), read);
+        }
+    }
+
+    pub fn fail(&mut self, id: ReadId) -> Option<W> {
+        self.unconfirmed.remove(&id).map(|read| read.waiter)
+    }
+
+    /// Whether a read may be answered as soon as `index` is applied.
+    pub fn has_ready(&self, index: Index) -> bool {
+        let first = self.confirmed.first_key_value();
+        first.is_some_and(|((needed, _), _)| *needed <= index)
+    }
+
+    /// The reads that may be answered once `index` is applied.
+    pub fn take_ready(&mut self, index: Index) -> Vec<(Bytes, W)> {
+        let later = self.confirmed.split_off(&(index + 1, 0));
+        let ready = std::mem::replace(&mut self.confirmed, later);
+        let reads = ready.into_values();
+        reads.map(|read| (read.query, read.waiter)).collect()
+    }
+
+    /// Those whose deadline has passed at tick `now`.
+    pub fn expired(&mut self, now: u64) -> Vec<W> {
+        if now < self.earliest {
+            return Vec::new();
+        }
+        let late = self
+            .unconfirmed
+            .extract_if(.., |_, read| read.deadline <= now);
+        let mut expired: Vec<W> = late.map(|(_, read)| read.waiter).collect();
+        let late = self
+            .confirmed
+            .extract_if(.., |_, read| read.deadline <= now);
+        expired.extend(late.map(|(_, read)| read.waiter));
+        let left = self.unconfirmed.values().chain(self.confirmed.values());
+        self.earliest = left.map(|read| read.deadline).min().unwrap_or(u64::MAX);
+        expired
+    }
+
+    pub fn take_all(&mut self) -> impl Iterator<Item = W> + use<W> {
+        let unconfirmed = std::mem::take(&mut self.unconfirmed).into_values();
+        let confirmed = std::mem::take(&mut self.confirmed).into_values();
+        unconfirmed.chain(confirmed).map(|read| read.waiter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(index: Index, term: Term) -> EntryId {
+        EntryId { term, index }
+    }
+
+    #[test]
+    fn a_reply_never_goes_to_another_request_at_the_same_index() {
+        let mut writes = Writes::new();
+        writes.add(id(5, 2), 100, "waits for 5 of term 2");
+        assert_eq!(writes.take(id(5, 3)), Some(Err("waits for 5 of term 2")));
+        assert_eq!(writes.take(id(5, 2)), None);
+    }
+
+    #[test]
+    fn a_reused_index_ends_the_earlier_wait() {
+        let mut writes = Writes::new();
+        assert_eq!(writes.add(id(5, 2), 100, "old"), None);
+        assert_eq!(writes.add(id(5, 4), 100, "new"), Some("old"));
+        assert_eq!(writes.take(id(5, 4)), Some(Ok("new")));
+    }
+
+    #[test]
+    fn every_wait_ends_at_its_deadline() {
+        let mut writes = Writes::new();
+        writes.add(id(1, 1), 10, "early");
+        writes.add(id(2, 1), 20, "late");
+        assert!(writes.expired(9).is_empty());
+        assert_eq!(writes.expired(10), ["early"]);
+        assert_eq!(writes.expired(25), ["late"]);
+        assert_eq!(writes.len(), 0);
+    }
+
+    #[test]
+    fn a_confirmed_read_waits_for_its_index() {
+        let mut reads = Reads::new();
+        let (a, b) = (reads.fresh_id(), reads.fresh_id());
+        reads.add(a, Bytes::from("a"), 100, "a");
+        reads.add(b, Bytes::from("b"), 100, "b");
+        reads.confirm(a, 7);
+        assert!(!reads.has_ready(6) && reads.has_ready(7));
+        assert!(reads.take_ready(6).is_empty());
+        assert_eq!(reads.take_ready(7), [(Bytes::from("a"), "a")]);
+        assert_eq!(reads.fail(b), Some("b"));
+    }
+
+    #[test]
+    fn a_read_that_timed_out_is_not_answered_later() {
+        let mut reads = Reads::new();
+        let a = reads.fresh_id();
+        reads.add(a, Bytes::new(), 10, "a");
+        assert_eq!(reads.expired(10), ["a"]);
+        reads.confirm(a, 1);
+        assert!(!reads.has_ready(1));
+    }
+}

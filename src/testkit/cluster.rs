@@ -1,0 +1,284 @@
+//! A cluster of nodes that a test can crash, restart and cut apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+
+use super::network::{Link, Network};
+use super::transport::InProcess;
+use crate::client::{Clerk, Options};
+use crate::kv::{Kv, Limits};
+use crate::machine::StateMachine;
+use crate::node::{Config, Handle, Node};
+use crate::raft::{Index, NodeId, RoleName};
+use crate::storage::SimDisk;
+
+/// How long the cluster may take for whatever a test waits for. Far longer than it ever needs: a
+/// test that comes near it has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(super) type Nodes<S> = Arc<RwLock<BTreeMap<NodeId, Arc<Handle<S>>>>>;
+
+/// Nodes 1 to N in one process.
+pub struct Cluster<S: StateMachine = Kv> {
+    configs: BTreeMap<NodeId, Config>,
+    machine: Box<dyn Fn() -> S + Send + Sync>,
+    nodes: Nodes<S>,
+    disks: RwLock<BTreeMap<NodeId, SimDisk>>,
+    network: Network,
+}
+
+impl Cluster<Kv> {
+    /// A cluster of `size` key/value stores with the usual limits.
+    pub fn of_stores(size: u64) -> Self {
+        Self::start(size, || Kv::new(Limits::default()))
+    }
+
+    /// A client that may talk to every node.
+    pub fn clerk(&self) -> Clerk {
+        self.clerk_with(Options::default())
+    }
+
+    /// A client with settings of its own that may talk to every node.
+    ///
+    /// # Panics
+    /// If the settings are not ones that a Clerk accepts.
+    pub fn clerk_with(&self, options: Options) -> Clerk {
+        let transport = Arc::new(InProcess::new(self.nodes.clone()));
+        let clerk = Clerk::over(transport, self.ids().map(address), options);
+        clerk.unwrap_or_else(|error| panic!("no clerk: {error}"))
+    }
+}
+
+impl<S: StateMachine> Cluster<S> {
+    /// A cluster of `size` nodes, each with a state machine made by `machine`.
+    ///
+    /// # Panics
+    /// If a node does not start.
+    pub fn start(size: u64, machine: impl Fn() -> S + Send + Sync + 'static) -> Self {
+        Self::start_with(size, machine, |_| {})
+    }
+
+    /// As [`start`](Self::start), with each node's settings adjusted first.
+    ///
+    /// # Panics
+    /// If a node does not start.
+    pub fn start_with(
+        size: u64,
+        machine: impl Fn() -> S + Send + Sync + 'static,
+        adjust: impl Fn(&mut Config),
+    ) -> Self {
+        let members: BTreeMap<_, _> = (1..=size).map(|id| (id, address(id))).collect();
+        let config = |id| {
+            let mut config = Config::new(id, members.clone(), "in memory");
+            adjust(&mut config);
+            (id, config)
+        };
+        let cluster = Self {
+            configs: (1..=size).map(config).collect(),
+            machine: Box::new(machine),
+            nodes: Arc::default(),
+            disks: RwLock::new((1..=size).map(|id| (id, SimDisk::new(id))).collect()),
+            network: Network::new(size),
+        };
+        cluster.ids().for_each(|id| cluster.restart(id));
+        cluster
+    }
+
+    /// All ids, in ascending order.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<S> {
+        let ids: Vec<NodeId> = self.configs.keys().copied().collect();
+        ids.into_iter()
+    }
+
+    /// The network between the nodes.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// A node that is up.
+    ///
+    /// # Panics
+    /// If it is down.
+    pub fn node(&self, id: NodeId) -> Arc<Handle<S>> {
+        let node = self.nodes.read().get(&id).cloned();
+        node.unwrap_or_else(|| panic!("node {id} is down"))
+    }
+
+    /// Whether the node is up.
+    pub fn is_up(&self, id: NodeId) -> bool {
+        self.nodes.read().contains_key(&id)
+    }
+
+    /// The power of a node fails: what it has not synced is lost, or torn, or kept, by chance.
+    pub fn crash(&self, id: NodeId) {
+        // The disk is drawn first: what the threads still write while they end comes too late.
+        if let Some(disk) = self.disks.write().get_mut(&id) {
+            *disk = disk.crash();
+        }
+        self.network.disconnect(id);
+        let node = self.nodes.write().remove(&id);
+        if let Some(node) = node {
+            node.shutdown();
+        }
+    }
+
+    /// Starts a node that is down, on what its disk holds.
+    ///
+    /// # Panics
+    /// If it does not start, or is up.
+    pub fn restart(&self, id: NodeId) {
+        assert!(!self.is_up(id), "node {id} is up");
+        let disk = self.disks.read()[&id].clone();
+        let started = Node::start_on(
+            self.configs[&id].clone(),
+            (self.machine)(),
+            Arc::new(disk),
+            Arc::new(self.network.clone()),
+        );
+        let node = Arc::new(started.unwrap_or_else(|error| panic!("node {id}: {error}")));
+        let target = Arc::downgrade(&node);
+        self.nodes.write().insert(id, node);
+        self.network.connect(
+            id,
+            Arc::new(move |envelope| {
+                if let Some(node) = target.upgrade() {
+                    node.deliver([envelope]);
+                }
+            }),
+        );
+    }
+
+    /// Takes all faults from all links.
+    pub fn heal(&self) {
+        self.set_all_links(Link::default());
+    }
+
+    /// Gives every direction between two nodes this behaviour.
+    pub fn set_all_links(&self, link: Link) {
+        self.set_links(|_, _| link);
+    }
+
+    /// Lets the nodes of each group talk to each other and to nobody else. A node in no group is
+    /// alone.
+    pub fn partition(&self, groups: &[&[NodeId]]) {
+        self.set_links(|from, to| {
+            let together = |group: &&[NodeId]| group.contains(&from) && group.contains(&to);
+            match groups.iter().any(together) {
+                true => Link::default(),
+                false => Link::CUT,
+            }
+        });
+    }
+
+    /// Cuts a node off from all others, in both directions.
+    pub fn isolate(&self, id: NodeId) {
+        let others: Vec<NodeId> = self.ids().filter(|other| *other != id).collect();
+        self.partition(&[&others]);
+    }
+
+    fn set_links(&self, behaviour: impl Fn(NodeId, NodeId) -> Link) {
+        for from in self.ids() {
+            for to in self.ids().filter(|to| *to != from) {
+                self.network.set_link(from, to, behaviour(from, to));
+            }
+        }
+    }
+
+    fn up(&self) -> Vec<Arc<Handle<S>>> {
+        self.nodes.read().values().cloned().collect()
+    }
+
+    /// The leader of the highest term among the nodes that are up.
+    pub fn leader(&self) -> Option<NodeId> {
+        let statuses = self.up().into_iter().map(|node| node.status());
+        let leaders = statuses.filter(|status| status.role == RoleName::Leader);
+        let highest = leaders.max_by_key(|status| status.term);
+        highest.map(|status| status.id)
+    }
+
+    /// Waits for a leader that a majority of all nodes follows in its term.
+    ///
+    /// # Panics
+    /// If there is none for a long time.
+    pub fn wait_for_leader(&self) -> NodeId {
+        self.wait_for("a leader that a majority follows", |cluster| {
+            let statuses: Vec<_> = cluster.up().iter().map(|node| node.status()).collect();
+            let leaders = statuses.iter().filter(|s| s.role == RoleName::Leader);
+            let leader = leaders.max_by_key(|s| s.term)?;
+            let followers = statuses.iter().filter(|s| s.leader == Some(leader.id));
+            let following = followers.filter(|s| s.term == leader.term).count();
+            (2 * following > cluster.configs.len()).then_some(leader.id)
+        })
+    }
+
+    /// Waits until all nodes that are up have applied all that any of them knows to be committed
+    /// by now, and asserts that their states are equal. Returns the index.
+    ///
+    /// # Panics
+    /// If that takes a long time, or states differ.
+    pub fn wait_for_agreement(&self) -> Index {
+        let commits = self.up().into_iter().map(|node| node.status().commit);
+        let target = commits.max().unwrap_or(0);
+        self.wait_for("all nodes to apply the same log", |cluster| {
+            let before = cluster.applied();
+            let digests = cluster
+                .up()
+                .into_iter()
+                .map(|node| node.with_machine(S::digest));
+            let digests: BTreeSet<u64> = digests.collect();
+            // Unless something was applied meanwhile, equal indexes mean equal states.
+            let settled = before.len() == 1 && before.first() >= Some(&target);
+            if !settled || cluster.applied() != before {
+                return None;
+            }
+            assert_eq!(digests.len(), 1, "replicas differ at index {before:?}");
+            before.first().copied()
+        })
+    }
+
+    fn applied(&self) -> BTreeSet<Index> {
+        let statuses = self.up().into_iter().map(|node| node.status());
+        statuses.map(|status| status.applied).collect()
+    }
+
+    /// Looks again and again, until `find` finds something.
+    ///
+    /// # Panics
+    /// If it finds nothing for a long time.
+    pub fn wait_for<T>(&self, what: &str, mut find: impl FnMut(&Self) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = find(self) {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+            // Until some node's role or applied index changes, but not for long: it may have been
+            // another node's.
+            if let Some(node) = self.up().first() {
+                let mut looked = false;
+                node.wait_until(Duration::from_millis(10), |_| {
+                    std::mem::replace(&mut looked, true)
+                });
+            }
+        }
+    }
+}
+
+impl<S: StateMachine> Drop for Cluster<S> {
+    fn drop(&mut self) {
+        let nodes = std::mem::take(&mut *self.nodes.write());
+        for (id, node) in nodes {
+            self.network.disconnect(id);
+            node.shutdown();
+        }
+        self.network.close();
+    }
+}
+
+/// The name under which clients know a node.
+pub(super) fn address(id: NodeId) -> String {
+    format!("node-{id}:1")
+}
