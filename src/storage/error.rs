@@ -29,7 +29,10 @@ pub enum StorageError {
         advice: &'static str,
     },
     /// A file does not hold what was made durable in it. Nothing has been changed.
-    #[error("{} is damaged at offset {offset}: {problem}. Nothing has been changed. {advice}", path.display())]
+    #[error(
+        "{} is damaged at offset {offset}: {problem}. Nothing has been changed. {advice}",
+        path.display()
+    )]
     Damaged {
         /// The damaged file.
         path: PathBuf,

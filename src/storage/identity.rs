@@ -1,10 +1,12 @@
 //! Whose folder it is.
 //!
-//! The file `identity` is one [block](super::block) with the magic `rkvwho\0\n` and a body of
-//! [`Body`]. It is written once, when the folder is made, and in two steps: first under the name
-//! `identity.new`, before there is any other file; then, when the vote and the first segment of
-//! the log exist, it gets its own name. So a folder with an `identity` is complete, and whatever
-//! is missing in it has been lost; a folder with an `identity.new` only was never in use.
+//! The file `identity` is one [block](super::block) with the magic `rkvwho\0\n`. Its body is, in
+//! this order: the owner, which is the cluster's name, the node's id and a random number of 128
+//! bits for the folder; and the identity of the state machine. The file is written once, when the
+//! folder is made, and in two steps: first under the name `identity.new`, before there is any other
+//! file; then, when the vote and the first segment of the log exist, it gets its own name. So a
+//! folder with an `identity` is complete, and whatever is missing in it has been lost; a folder
+//! with an `identity.new` only was never in use.
 
 use std::fmt;
 

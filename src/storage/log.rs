@@ -9,10 +9,10 @@
 //! A record that is larger than a segment gets one that is as large as needed.
 //!
 //! **Recovery** replays all records and changes nothing before all has been found in order. Then
-//! it settles the end of the log: what it has read may have been in memory only, because the process was killed
-//! before its sync or because a sync failed. So it writes the last record once more, puts zeros in
-//! place of all that follows, and syncs. Both write what is there already, but for a torn record;
-//! so a crash at this point changes nothing.
+//! it settles the end of the log: what it has read may have been in memory only, because the
+//! process was killed before its sync or because a sync failed. So it writes the last record once
+//! more, puts zeros in place of all that follows, and syncs. Both write what is there already, but
+//! for a torn record; so a crash at this point changes nothing.
 //!
 //! **Deleting the start** once a snapshot covers it is not built yet, but the format has room for
 //! it: whole segments go, oldest first, as long as no entry in them lies behind the snapshot; the

@@ -18,15 +18,17 @@
 //!    replaces its tail when it is replayed, wholly or not at all.
 //! 2. **A write is there after a crash if it was acknowledged, and may be there if it was not.**
 //!    Term and vote are durable before the entries of the same write.
-//! 3. **A torn tail is cut, damage is not.** One record for each write, and none before the last
-//!    one is durable, make the difference exact: see `torn_bytes` in `segment.rs`. Cutting is noted;
+//! 3. **A torn tail is cut, damage is not.** There is one record for each write and none is written
+//!    before the last one is durable, so only the last one can be torn; and it is taken for torn
+//!    only if a part of it was never written: see `torn_bytes` in `segment.rs`. Cutting is noted;
 //!    on damage nothing is changed and the node does not start.
 //! 4. **The first error of a write or a sync is the last**: nothing more is written, for nobody
 //!    knows what the disk holds. Recovery trusts only what it has written and synced itself.
 //! 5. **A folder belongs to one node**, and each file in it says to which.
 //!
-//! What it cannot notice: that the disk lost synced records from the end of the log and left zeros, or
-//! that the folder was replaced by an older copy of itself. Raft has no answer to either.
+//! What it cannot notice: that the disk lost synced records from the end of the log and left zeros,
+//! that a last record with a sector of zeros in it went bad, or that the folder was replaced by an
+//! older copy of itself.
 
 mod block;
 mod disk;

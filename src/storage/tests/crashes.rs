@@ -201,6 +201,27 @@ fn a_copy_of_the_vote_whose_sync_failed_is_written_again_before_the_other_is_tou
     }
 }
 
+/// The first copy is in memory only, and the second one is old. Were the second one written first,
+/// the power could fail with neither of them whole.
+#[test]
+fn a_crash_while_a_vote_is_brought_back_leaves_one_good_copy() {
+    let vote = write(5, 1, 0, 0);
+    let (disk, old) = disk_with(&[write(1, 1, 1, 10)]);
+    let (mut storage, _) = open(&disk);
+    disk.stop_at(disk.operations() + 1);
+    storage.write(&vote).expect_err("the machine stops");
+    disk.heal();
+    for step in 0..4 {
+        let disk = disk.fork();
+        disk.stop_at(disk.operations() + step);
+        try_open(&disk).err().expect("the machine stops");
+        for disk in (0..100).map(|_| disk.crash()) {
+            let found = recovered(&disk);
+            assert!(old.may_become(&vote).contains(&found), "{found:?}");
+        }
+    }
+}
+
 /// A torn tail of several sectors: cutting it may be cut short itself, again and again.
 #[test]
 fn a_crash_while_a_torn_tail_is_cut_leaves_one_that_can_be_cut() {
