@@ -1,0 +1,5 @@
+//! `kvcli`: the store in a terminal, in a script and in a pipe.
+
+pub mod catalog;
+pub mod command;
+pub mod grammar;
