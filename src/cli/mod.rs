@@ -3,3 +3,4 @@
 pub mod catalog;
 pub mod command;
 pub mod grammar;
+pub mod status;
