@@ -155,7 +155,7 @@ pub static COMMANDS: &[Spec] = &[
         usage: "append KEY VALUE | append KEY --file PATH",
         summary: "add to the end of a value",
         details: "A missing key counts as empty. Answers the length of the value after it, in bytes.",
-        examples: &["append log 'one line\n'", r#"append log "one line\n""#],
+        examples: &["append word s", r#"append log "one line\n""#],
         options: FILE,
         operands: &[Operand::Key, Operand::Value],
         required: 1,

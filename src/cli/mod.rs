@@ -3,4 +3,6 @@
 pub mod catalog;
 pub mod command;
 pub mod grammar;
+pub mod help;
+pub mod output;
 pub mod status;
