@@ -1,0 +1,258 @@
+//! How a call fails, in words for the person who made it.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::kv::SessionId;
+use crate::wire::client::{Doubt, NotLeader};
+
+/// Why a call has no result. The variants differ in what is certain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The cluster says no, and would say so again: a limit was passed, the request is malformed.
+    /// Not executed.
+    #[error("{server} says no: {reason}")]
+    No {
+        /// Who said so; "this client" if the request did not leave it.
+        server: String,
+        /// Why, in a sentence.
+        reason: String,
+    },
+    /// The cluster works but had no room until the deadline. Not executed.
+    #[error(
+        "not executed: the cluster was too busy for {} s{}. Try again later, or with fewer \
+         requests at a time",
+        seconds(waited),
+        Asked(asked)
+    )]
+    Refused {
+        /// Who was asked, and what each said last.
+        asked: Vec<LastWord>,
+        /// How long the call has tried.
+        waited: Duration,
+    },
+    /// No leader could be reached until the deadline. Not executed.
+    #[error(
+        "not executed: no leader answered within {} s{}. {}",
+        seconds(waited),
+        Asked(asked),
+        Advice(asked)
+    )]
+    Unavailable {
+        /// Who was asked, and what each said last.
+        asked: Vec<LastWord>,
+        /// How long the call has tried.
+        waited: Duration,
+    },
+    /// The write was sent, but no answer that settles its outcome came until the deadline: it may
+    /// have been executed, or may still be, once or never.
+    #[error(
+        "outcome unknown: the write may or may not be executed, nobody confirmed it within \
+         {} s{}. Read the key before you repeat the write. {}",
+        seconds(waited),
+        Asked(asked),
+        Advice(asked)
+    )]
+    Unknown {
+        /// Who was asked, and what each said last.
+        asked: Vec<LastWord>,
+        /// How long the call has tried.
+        waited: Duration,
+    },
+    /// The session ended while the write's outcome was open: an early copy may have been
+    /// executed, and nobody remembers.
+    #[error(
+        "outcome unknown: session {session} has expired while the write was repeated, so the \
+         cluster no longer knows whether it was executed{}. Read the key before you repeat the \
+         write",
+        Asked(asked)
+    )]
+    SessionExpired {
+        /// The session that is gone.
+        session: SessionId,
+        /// Who was asked, and what each said last.
+        asked: Vec<LastWord>,
+    },
+    /// The call was cancelled.
+    #[error("cancelled; {}", if *maybe_executed {
+        "the write may or may not be executed: read the key before you repeat it"
+    } else {
+        "not executed"
+    })]
+    Cancelled {
+        /// Whether a write may have been executed nevertheless.
+        maybe_executed: bool,
+    },
+    /// The answer is not one to this question: the server is of another make or broken. The
+    /// request may have been executed.
+    #[error(
+        "outcome unknown: the answer makes no sense here: {0}. Do client and server have the same version?"
+    )]
+    BadAnswer(String),
+    /// The list of servers cannot be used.
+    #[error("{0}")]
+    Servers(String),
+}
+
+/// What an [`Error`] means, for exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The cluster said no: not executed, and it would say so again.
+    No,
+    /// Not executed; worth a try later.
+    Refused,
+    /// A write may or may not have been executed.
+    Unknown,
+    /// No leader answered; not executed.
+    Unavailable,
+    /// The caller's list of servers is wrong.
+    Usage,
+}
+
+impl Error {
+    /// What is certain about the call.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::No { .. } => Kind::No,
+            Error::Refused { .. } => Kind::Refused,
+            Error::Cancelled {
+                maybe_executed: false,
+            } => Kind::Refused,
+            Error::Unavailable { .. } => Kind::Unavailable,
+            Error::Unknown { .. }
+            | Error::SessionExpired { .. }
+            | Error::BadAnswer(_)
+            | Error::Cancelled {
+                maybe_executed: true,
+            } => Kind::Unknown,
+            Error::Servers(_) => Kind::Usage,
+        }
+    }
+}
+
+/// What a server said last during a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastWord {
+    /// The server's address.
+    pub server: String,
+    /// What came of the last attempt with it.
+    pub word: Word,
+}
+
+/// What came of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The request did not reach the server.
+    NotSent(String),
+    /// The request left, and no answer came.
+    Lost(String),
+    /// The server does not lead.
+    NotLeader(NotLeader),
+    /// The server has too much under way.
+    Busy,
+    /// The session has too much under way.
+    TooManyInFlight,
+    /// The server does not know the outcome.
+    InDoubt(Doubt),
+    /// The server has no session of this number.
+    NoSession,
+    /// The server has dropped the answer.
+    AnswerDropped,
+    /// The server calls the request invalid.
+    Invalid(String),
+    /// The server's answer is not one to the question.
+    Garbled(String),
+}
+
+impl Word {
+    /// Whether the server answered at all.
+    fn is_answer(&self) -> bool {
+        !matches!(self, Word::NotSent(_) | Word::Lost(_))
+    }
+}
+
+impl fmt::Display for LastWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.server, self.word)
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Word::NotSent(why) => write!(f, "not reached ({why})"),
+            Word::Lost(why) => write!(f, "no answer ({why})"),
+            Word::NotLeader(NotLeader {
+                id,
+                role,
+                term,
+                leader,
+            }) => {
+                write!(f, "node {id}, {role} in term {term}, ")?;
+                match leader {
+                    Some((leader, address)) => write!(f, "follows node {leader} at {address}"),
+                    None => write!(f, "knows no leader"),
+                }
+            }
+            Word::Busy => write!(f, "busy"),
+            Word::TooManyInFlight => write!(f, "too many requests of this client are under way"),
+            Word::InDoubt(Doubt::LeadershipLost) => write!(f, "lost its leadership meanwhile"),
+            Word::InDoubt(Doubt::Timeout) => write!(f, "leads, but no quorum answered it in time"),
+            Word::InDoubt(Doubt::ShuttingDown) => write!(f, "was shutting down"),
+            Word::NoSession => write!(f, "does not know the session"),
+            Word::AnswerDropped => write!(f, "no longer has the answer"),
+            Word::Invalid(why) => write!(f, "calls the request invalid: {why}"),
+            Word::Garbled(why) => write!(f, "answered nonsense ({why})"),
+        }
+    }
+}
+
+/// Seconds with one decimal, as people say them.
+fn seconds(waited: &Duration) -> String {
+    format!("{:.1}", waited.as_secs_f64())
+}
+
+/// The list of who said what, in brackets.
+struct Asked<'a>(&'a [LastWord]);
+
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, word) in self.0.iter().enumerate() {
+            write!(f, "{}{word}", if i == 0 { " (" } else { "; " })?;
+        }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            write!(f, ")")
+        }
+    }
+}
+
+/// What a person can do when nobody leads.
+struct Advice<'a>(&'a [LastWord]);
+
+impl fmt::Display for Advice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let asked = self.0.len();
+        let answered = self.0.iter().filter(|last| last.word.is_answer()).count();
+        match (asked, answered) {
+            (0, _) => write!(
+                f,
+                "Other calls of this client were still waiting for the cluster"
+            ),
+            (_, 0) => write!(
+                f,
+                "None of {asked} servers answers: check the addresses and whether the nodes run"
+            ),
+            _ if answered * 2 <= asked => write!(
+                f,
+                "{answered} of {asked} servers answer, which is no majority: start the others"
+            ),
+            _ => write!(
+                f,
+                "{answered} of {asked} servers answer: look at their status, an election may be \
+                 under way or the nodes may not reach each other"
+            ),
+        }
+    }
+}

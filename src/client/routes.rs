@@ -1,0 +1,132 @@
+//! What a client knows of the servers: their addresses, and who led last. Pure.
+//!
+//! Invariants: at most [`MAX_SERVERS`] addresses, none twice; an address keeps its index for ever.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use super::error::Error;
+
+/// How many servers a client knows at the most, its own list and learned ones together.
+pub const MAX_SERVERS: usize = 64;
+
+/// The servers that a client knows. Shared by all its calls.
+#[derive(Debug)]
+pub struct Routes {
+    servers: Vec<String>,
+    leader: Option<usize>,
+    answered_last: Option<usize>,
+    leader_changes: u64,
+    random: ChaCha8Rng,
+}
+
+impl Routes {
+    /// Knows these servers, host:port each. A second mention of the same one is dropped. `seed`
+    /// is for the jitter of pauses.
+    ///
+    /// # Errors
+    /// [`Error::Servers`] if the list is empty or longer than [`MAX_SERVERS`], or if an entry has
+    /// no port.
+    pub fn new<I, S>(servers: I, seed: u64) -> Result<Self, Error>
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<String>,
+    {
+        let mut known: Vec<String> = Vec::new();
+        for server in servers {
+            let server: String = server.into();
+            check(&server)?;
+            if !known.contains(&server) {
+                known.push(server);
+            }
+            if known.len() > MAX_SERVERS {
+                return Err(Error::Servers(format!(
+                    "the list names more than {MAX_SERVERS} servers: name some of one cluster"
+                )));
+            }
+        }
+        if known.is_empty() {
+            return Err(Error::Servers(
+                "no server is named: name at least one, as host:port".into(),
+            ));
+        }
+        Ok(Routes {
+            servers: known,
+            leader: None,
+            answered_last: None,
+            leader_changes: 0,
+            random: ChaCha8Rng::seed_from_u64(seed),
+        })
+    }
+
+    /// All known addresses; a server's index is its place here.
+    pub fn servers(&self) -> &[String] {
+        &self.servers
+    }
+
+    /// The address of a server.
+    pub fn address(&self, server: usize) -> &str {
+        &self.servers[server]
+    }
+
+    /// Who is believed to lead.
+    pub fn leader(&self) -> Option<usize> {
+        self.leader
+    }
+
+    /// How often another server answered as the leader than the last time.
+    pub fn leader_changes(&self) -> u64 {
+        self.leader_changes
+    }
+
+    /// The index of an address, which becomes known if there is room.
+    pub fn learn(&mut self, address: &str) -> Option<usize> {
+        if let Some(known) = self.servers.iter().position(|server| server == address) {
+            return Some(known);
+        }
+        if self.servers.len() == MAX_SERVERS || check(address).is_err() {
+            return None;
+        }
+        self.servers.push(address.to_string());
+        Some(self.servers.len() - 1)
+    }
+
+    /// This server has just acted as the leader.
+    pub(super) fn leads(&mut self, server: usize) {
+        if self
+            .answered_last
+            .replace(server)
+            .is_some_and(|last| last != server)
+        {
+            self.leader_changes += 1;
+        }
+        self.leader = Some(server);
+    }
+
+    /// This server did not act as the leader, and points to another one or to nobody. Only what
+    /// it was itself believed to be changes: a late word must not undo what another call has
+    /// found out meanwhile.
+    pub(super) fn does_not_lead(&mut self, server: usize, hint: Option<usize>) {
+        if self.leader.is_none_or(|leader| leader == server) {
+            self.leader = hint.filter(|hint| *hint != server);
+        }
+    }
+
+    /// A random number below `bound`, or zero if that is zero.
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        // The bias of the remainder does not matter to a jitter.
+        self.random.next_u64().checked_rem(bound).unwrap_or(0)
+    }
+}
+
+/// Whether an address has the form host:port.
+fn check(address: &str) -> Result<(), Error> {
+    match address.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) => {
+            Ok(())
+        }
+        _ => Err(Error::Servers(format!(
+            "{address:?} is no server: write host:port, such as 127.0.0.1:7001"
+        ))),
+    }
+}
