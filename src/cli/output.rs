@@ -110,6 +110,11 @@ impl<'a> Printer<'a> {
         matches!(self.style, Style::Single { .. })
     }
 
+    /// Whether a missing value is written as nothing, so that a person has to be told otherwise.
+    pub fn hides_missing(&self) -> bool {
+        self.is_single() && self.format == Format::Raw
+    }
+
     /// Writes one answer.
     ///
     /// # Errors
