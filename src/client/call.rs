@@ -85,6 +85,8 @@ pub struct Call {
     started: Duration,
     deadline: Duration,
     attempt_timeout: Duration,
+    /// When the last attempt began.
+    asked_at: Duration,
     /// Whether an attempt of this call may have been executed.
     doubt: bool,
     attempts: u64,
@@ -110,6 +112,7 @@ impl Call {
             started: now,
             deadline: now.saturating_add(within),
             attempt_timeout: attempt_timeout.max(Duration::from_millis(1)),
+            asked_at: now,
             doubt: false,
             attempts: 0,
             rounds: 0,
@@ -145,6 +148,7 @@ impl Call {
         if now >= self.not_before {
             if let Some(server) = self.choose(routes) {
                 self.attempts += 1;
+                self.asked_at = now;
                 self.asked |= 1 << server;
                 self.rotation = server + 1;
                 let timeout = self.attempt_timeout.min(self.deadline - now);
@@ -169,19 +173,19 @@ impl Call {
                 self.not_the_leader(server, None, routes);
                 self.go_on(server, Word::NotSent(why))
             }
-            Err(CallError::Lost(why)) => self.doubtful(server, Word::Lost(why), routes),
+            Err(CallError::Lost(why)) => self.doubtful(now, server, Word::Lost(why), routes),
             Ok(Answer::NotLeader(refusal)) => self.redirected(server, refusal, routes),
             Ok(Answer::Busy) => self.no_room(now, server, Word::Busy, routes),
             Ok(Answer::Invalid(reason)) => self.invalid(server, reason, routes),
-            Ok(Answer::Unknown(doubt)) => self.doubtful(server, Word::InDoubt(doubt), routes),
+            Ok(Answer::Unknown(doubt)) => self.doubtful(now, server, Word::InDoubt(doubt), routes),
             Ok(Answer::Reply(bytes)) => match codec::decode(&bytes) {
                 Ok(reply) => self.replied(now, server, reply, routes),
-                Err(error) => self.doubtful(server, Word::Garbled(error.to_string()), routes),
+                Err(error) => self.doubtful(now, server, Word::Garbled(error.to_string()), routes),
             },
             Ok(Answer::Transferring) => Heard::Transferring,
             Ok(Answer::Status(_)) => {
                 let what = "a status nobody asked for".to_string();
-                self.doubtful(server, Word::Garbled(what), routes)
+                self.doubtful(now, server, Word::Garbled(what), routes)
             }
         }
     }
@@ -262,19 +266,19 @@ impl Call {
         self.go_on(server, word)
     }
 
-    /// No answer that settles the outcome. The server may be slow rather than gone, so the next
-    /// attempts get more time.
-    fn doubtful(&mut self, server: usize, word: Word, routes: &mut Routes) -> Heard {
+    /// No answer that settles the outcome. A server that used up its time may be slow rather than
+    /// gone, so the next attempts get more.
+    fn doubtful(&mut self, now: Duration, server: usize, word: Word, routes: &mut Routes) -> Heard {
         self.not_the_leader(server, None, routes);
-        self.attempt_timeout = self.attempt_timeout.saturating_mul(2);
+        // It may say so itself, shortly before its time is up.
+        if now.saturating_sub(self.asked_at) >= self.attempt_timeout.mul_f64(0.8) {
+            self.attempt_timeout = self.attempt_timeout.saturating_mul(2);
+        }
         self.doubt |= self.nature != Nature::Harmless;
         self.words.insert(server, word);
         match self.nature {
             Nature::Harmless | Nature::Once => Heard::GoOn,
-            Nature::Single => Heard::Failed(Error::Unknown {
-                asked: self.last_words(routes),
-                waited: Duration::ZERO,
-            }),
+            Nature::Single => Heard::Failed(self.give_up(now, routes)),
         }
     }
 
@@ -325,3 +329,6 @@ impl Call {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

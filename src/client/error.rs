@@ -110,6 +110,10 @@ pub enum Kind {
 }
 
 impl Error {
+    pub(super) fn bad_answer(answer: &dyn fmt::Debug, to: &str) -> Self {
+        Error::BadAnswer(format!("{} to {to}", shortened(answer)))
+    }
+
     /// What is certain about the call.
     pub fn kind(&self) -> Kind {
         match self {
@@ -205,6 +209,16 @@ impl fmt::Display for Word {
             Word::Garbled(why) => write!(f, "answered nonsense ({why})"),
         }
     }
+}
+
+/// The beginning of a value's debug form: an answer may hold a page of megabytes.
+pub(super) fn shortened(value: &dyn fmt::Debug) -> String {
+    let mut shown = format!("{value:?}");
+    if let Some((end, _)) = shown.char_indices().nth(200) {
+        shown.truncate(end);
+        shown.push('…');
+    }
+    shown
 }
 
 /// Seconds with one decimal, as people say them.

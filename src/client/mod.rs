@@ -16,6 +16,8 @@ mod error;
 mod options;
 mod routes;
 mod session;
+mod shared;
+mod status;
 mod tcp;
 mod transport;
 
@@ -23,10 +25,11 @@ mod transport;
 mod tests;
 
 pub use call::{Call, Heard, Nature, Next};
-pub use clerk::{Canceller, CasOutcome, Clerk, Pages, ServerStatus};
+pub use clerk::{Canceller, CasOutcome, Clerk, Pages};
 pub use error::{Error, Kind, LastWord, Word};
 pub use options::{Options, Stats};
 pub use routes::{MAX_SERVERS, Routes};
 pub use session::{Issue, Session, Ticket, WINDOW};
+pub use status::ServerStatus;
 pub use tcp::Tcp;
 pub use transport::{CallError, Stop, Transport};

@@ -9,7 +9,7 @@ pub struct Options {
     /// When a call gives up, counted from its start.
     pub deadline: Duration,
     /// How long one server may take before the next is asked. It doubles, within a call, each
-    /// time that an attempt is left without an answer, so that a slow cluster is not drowned in
+    /// time that a server uses it up, so that a slow cluster is not drowned in
     /// repeats.
     pub attempt_timeout: Duration,
     /// The name of the cluster that must answer. Empty: any, but then all servers must belong to

@@ -130,3 +130,52 @@ fn check(address: &str) -> Result<(), Error> {
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_cannot_be_used_is_refused_with_what_to_write() {
+        for list in [
+            &[][..],
+            &["localhost"],
+            &["a:1", ":7001"],
+            &["a:0"],
+            &["a:70000"],
+        ] {
+            let error = Routes::new(list.iter().copied(), 0).unwrap_err();
+            assert!(error.to_string().contains("host:port"), "{list:?}: {error}");
+        }
+        let many = (0..=MAX_SERVERS).map(|i| format!("host{i}:1"));
+        assert!(Routes::new(many, 0).is_err());
+    }
+
+    #[test]
+    fn a_server_named_twice_is_asked_once() {
+        let routes = Routes::new(["a:1", "b:1", "a:1"], 0).unwrap();
+        assert_eq!(routes.servers(), ["a:1", "b:1"]);
+    }
+
+    #[test]
+    fn the_number_of_learned_servers_is_bounded() {
+        let mut routes = Routes::new(["a:1"], 0).unwrap();
+        for i in 0..200 {
+            routes.learn(&format!("host{i}:1"));
+        }
+        assert_eq!(routes.servers().len(), MAX_SERVERS);
+        assert_eq!(routes.learn("a:1"), Some(0));
+    }
+
+    #[test]
+    fn a_late_refusal_does_not_undo_what_another_call_found_out() {
+        let mut routes = Routes::new(["a:1", "b:1", "c:1"], 0).unwrap();
+        routes.leads(1);
+        routes.does_not_lead(0, Some(2));
+        assert_eq!(routes.leader(), Some(1));
+        routes.does_not_lead(1, Some(2));
+        assert_eq!(routes.leader(), Some(2));
+        routes.does_not_lead(2, None);
+        assert_eq!(routes.leader(), None);
+    }
+}

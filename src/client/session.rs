@@ -117,3 +117,70 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open() -> Session {
+        let mut session = Session::new();
+        session.opened(40);
+        session
+    }
+
+    fn ticket(session: &mut Session) -> Ticket {
+        match session.issue() {
+            Issue::Ticket(ticket) => ticket,
+            other => panic!("{other:?} instead of a ticket"),
+        }
+    }
+
+    #[test]
+    fn numbers_start_at_one_and_carry_the_lowest_unanswered() {
+        let mut session = open();
+        let [one, two, three] = [0; 3].map(|_| ticket(&mut session));
+        assert_eq!([one, two, three].map(|t| t.seq), [1, 2, 3]);
+        assert_eq!([one, two, three].map(|t| t.lowest_unanswered), [1, 1, 1]);
+        session.settle(&two);
+        assert_eq!(ticket(&mut session).lowest_unanswered, 1);
+        session.settle(&one);
+        assert_eq!(ticket(&mut session).lowest_unanswered, 3);
+    }
+
+    #[test]
+    fn a_number_is_used_once_even_if_all_are_settled() {
+        let mut session = open();
+        let one = ticket(&mut session);
+        session.settle(&one);
+        let two = ticket(&mut session);
+        assert_eq!((two.seq, two.lowest_unanswered), (2, 2));
+    }
+
+    #[test]
+    fn one_that_is_never_answered_holds_the_window_until_it_is_given_up() {
+        let mut session = open();
+        let stuck = ticket(&mut session);
+        for _ in 1..WINDOW {
+            let other = ticket(&mut session);
+            session.settle(&other);
+        }
+        assert_eq!(session.issue(), Issue::Full);
+        session.settle(&stuck);
+        assert_eq!(ticket(&mut session).lowest_unanswered, WINDOW + 1);
+    }
+
+    #[test]
+    fn what_belongs_to_a_former_session_leaves_the_present_one_alone() {
+        let mut session = open();
+        let old = ticket(&mut session);
+        session.gone(40);
+        assert_eq!(session.issue(), Issue::NoSession);
+        session.opened(41);
+        let new = ticket(&mut session);
+        assert_eq!((new.session, new.seq), (41, 1));
+        session.settle(&old);
+        session.gone(40);
+        assert_eq!(session.id(), Some(41));
+        assert_eq!(ticket(&mut session).lowest_unanswered, 1);
+    }
+}

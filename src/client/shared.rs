@@ -1,0 +1,261 @@
+//! What the threads that use a Clerk share, and how a call is carried through it.
+//!
+//! One lock guards what is decided; it is never held while a request is under way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::call::{Call, Heard, Nature, Next};
+use super::error::{Error, LastWord};
+use super::options::{Options, Stats};
+use super::routes::Routes;
+use super::session::{Issue, Session, Ticket};
+use super::transport::{Stop, Transport};
+use crate::kv::{Command, Op, Reply, SessionId};
+use crate::wire::client::Ask;
+use crate::wire::{codec, frame};
+
+/// The largest command that is sent, in bytes: what fits into a frame beside a request's own
+/// fields.
+const MAX_COMMAND: usize = frame::MAX_PAYLOAD - 64;
+
+/// How long a Clerk that goes away waits for its session to be closed.
+const GOODBYE: Duration = Duration::from_millis(100);
+
+pub(super) struct Shared {
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) options: Options,
+    pub(super) state: Mutex<State>,
+    start: Instant,
+    epoch: Arc<AtomicU64>,
+    /// A session was opened or not, or an operation settled.
+    session_moved: Condvar,
+    /// For pauses between rounds: only a cancellation ends them early.
+    cancelled: Condvar,
+}
+
+pub(super) struct State {
+    pub(super) routes: Routes,
+    pub(super) stats: Stats,
+    session: Session,
+    /// Whether a thread is opening a session; the others wait for it.
+    opening: bool,
+    /// What was heard when a session could not be opened, for those who waited for it.
+    not_opened: Vec<LastWord>,
+}
+
+impl Shared {
+    pub(super) fn new(transport: Arc<dyn Transport>, routes: Routes, options: Options) -> Self {
+        Shared {
+            transport,
+            options,
+            state: Mutex::new(State {
+                routes,
+                stats: Stats::default(),
+                session: Session::new(),
+                opening: false,
+                not_opened: Vec::new(),
+            }),
+            start: Instant::now(),
+            epoch: Arc::new(AtomicU64::new(0)),
+            session_moved: Condvar::new(),
+            cancelled: Condvar::new(),
+        }
+    }
+
+    /// Set as soon as [`cancel`](Self::cancel) is called after this.
+    pub(super) fn stop(&self) -> Stop {
+        Stop::after(&self.epoch)
+    }
+
+    pub(super) fn cancel(&self) {
+        // Under the lock, so that nobody is between looking at the epoch and waiting.
+        let _state = self.state.lock();
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.session_moved.notify_all();
+        self.cancelled.notify_all();
+    }
+
+    pub(super) fn query(&self, query: bytes::Bytes) -> Result<Reply, Error> {
+        check_len(query.len())?;
+        let mut call = self.begin(Nature::Harmless);
+        match self.run(&mut call, &Ask::Query(query), &self.stop())? {
+            Heard::Reply(reply) => Ok(reply),
+            other => Err(Error::bad_answer(&other, "a question")),
+        }
+    }
+
+    pub(super) fn transfer(&self, to: Option<u64>) -> Result<(), Error> {
+        let mut call = self.begin(Nature::Single);
+        match self.run(&mut call, &Ask::Transfer(to), &self.stop())? {
+            Heard::Transferring => Ok(()),
+            other => Err(Error::bad_answer(&other, "a hand-over")),
+        }
+    }
+
+    /// Executes an operation once. Comes back to its start only for want of a session in which
+    /// nothing of the operation was executed.
+    pub(super) fn execute(&self, op: &Op) -> Result<Reply, Error> {
+        // A get changes nothing, so it is never in doubt.
+        let nature = match op {
+            Op::Get { .. } => Nature::Harmless,
+            Op::Put { .. } | Op::Append { .. } | Op::Delete { .. } | Op::Cas { .. } => Nature::Once,
+        };
+        let stop = self.stop();
+        let mut call = self.begin(nature);
+        loop {
+            let ticket = self.ticket(&call, &stop)?;
+            let _settle = Settle(self, ticket);
+            let command = ticket.command(op.clone());
+            check_len(command.len())?;
+            match self.run(&mut call, &Ask::Submit(command), &stop)? {
+                Heard::Reply(reply) => return Ok(reply),
+                Heard::Reopen => self.state.lock().session.gone(ticket.session),
+                other => return Err(Error::bad_answer(&other, "a command")),
+            }
+        }
+    }
+
+    /// Ends the session, if a request can leave at once. A courtesy: without it, it expires.
+    pub(super) fn close(&self) {
+        let (address, session) = {
+            let state = self.state.lock();
+            let (Some(session), Some(leader)) = (state.session.id(), state.routes.leader()) else {
+                return;
+            };
+            (state.routes.address(leader).to_string(), session)
+        };
+        if self.transport.is_connected(&address) {
+            let ask = Ask::Submit(codec::to_bytes(&Command::CloseSession { session }));
+            let _ = self.transport.call(&address, &ask, GOODBYE, &Stop::never());
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn begin(&self, nature: Nature) -> Call {
+        self.begin_within(nature, self.options.deadline)
+    }
+
+    fn begin_within(&self, nature: Nature, within: Duration) -> Call {
+        self.state.lock().stats.calls += 1;
+        Call::new(nature, self.now(), within, self.options.attempt_timeout)
+    }
+
+    /// Carries a call on until something has come of it.
+    fn run(&self, call: &mut Call, ask: &Ask, stop: &Stop) -> Result<Heard, Error> {
+        let mut state = self.state.lock();
+        loop {
+            if stop.is_set() {
+                let maybe_executed = call.in_doubt();
+                return Err(Error::Cancelled { maybe_executed });
+            }
+            let (server, timeout) = match call.next(self.now(), &mut state.routes) {
+                Next::Ask { server, timeout } => (server, timeout),
+                Next::Pause(pause) => {
+                    self.cancelled.wait_for(&mut state, pause);
+                    continue;
+                }
+                Next::End(error) => return Err(error),
+            };
+            state.stats.attempts += 1;
+            state.stats.retries += u64::from(call.attempts() > 1);
+            state.stats.repeats_in_doubt += u64::from(call.in_doubt());
+            let address = state.routes.address(server).to_string();
+            drop(state);
+            let result = self.transport.call(&address, ask, timeout, stop);
+            state = self.state.lock();
+            match call.heard(self.now(), server, result, &mut state.routes) {
+                Heard::GoOn => {}
+                Heard::Failed(error) => return Err(error),
+                done => return Ok(done),
+            }
+        }
+    }
+
+    /// A number for an operation: of the open session, or of one that this thread opens or waits
+    /// for another to open.
+    fn ticket(&self, call: &Call, stop: &Stop) -> Result<Ticket, Error> {
+        let mut state = self.state.lock();
+        loop {
+            if stop.is_set() {
+                let maybe_executed = call.in_doubt();
+                return Err(Error::Cancelled { maybe_executed });
+            }
+            let left = call.deadline().saturating_sub(self.now());
+            match state.session.issue() {
+                Issue::Ticket(ticket) => return Ok(ticket),
+                Issue::NoSession if !state.opening => {
+                    state.opening = true;
+                    drop(state);
+                    let opened = self.open(left, stop);
+                    state = self.state.lock();
+                    state.opening = false;
+                    self.session_moved.notify_all();
+                    state.session.opened(opened?);
+                    state.stats.sessions += 1;
+                }
+                _ if left.is_zero() => return Err(self.not_admitted(&state)),
+                Issue::NoSession | Issue::Full => {
+                    self.session_moved.wait_for(&mut state, left);
+                }
+            }
+        }
+    }
+
+    /// Opens a session through the log. Harmless to repeat: one that nobody uses expires.
+    fn open(&self, within: Duration, stop: &Stop) -> Result<SessionId, Error> {
+        let mut call = self.begin_within(Nature::Harmless, within);
+        let ask = Ask::Submit(codec::to_bytes(&Command::OpenSession));
+        let heard = self.run(&mut call, &ask, stop);
+        let mut state = self.state.lock();
+        state.not_opened = call.last_words(&state.routes);
+        match heard? {
+            Heard::Reply(Reply::Opened(id)) => Ok(id),
+            other => Err(Error::bad_answer(&other, "the opening of a session")),
+        }
+    }
+
+    /// The error of a call that waited for others until its deadline: for one of them to open a
+    /// session, or for their operations to be settled.
+    fn not_admitted(&self, state: &State) -> Error {
+        let waited = self.options.deadline;
+        match state.session.id() {
+            Some(_) => Error::Refused {
+                asked: Vec::new(),
+                waited,
+            },
+            None => Error::Unavailable {
+                asked: state.not_opened.clone(),
+                waited,
+            },
+        }
+    }
+}
+
+/// Settles an operation however its call ends.
+struct Settle<'a>(&'a Shared, Ticket);
+
+impl Drop for Settle<'_> {
+    fn drop(&mut self) {
+        let Settle(shared, ticket) = self;
+        shared.state.lock().session.settle(ticket);
+        shared.session_moved.notify_all();
+    }
+}
+
+/// Refuses what no frame can hold; no server could even read it.
+fn check_len(len: usize) -> Result<(), Error> {
+    if len <= MAX_COMMAND {
+        return Ok(());
+    }
+    Err(Error::No {
+        server: "this client".into(),
+        reason: format!("the request has {len} bytes, and no more than {MAX_COMMAND} can be sent"),
+    })
+}
