@@ -32,13 +32,8 @@ pub struct Args {
     cluster: Vec<String>,
 
     /// The name of the cluster that must answer; without it, any will do
-    #[arg(
-        long,
-        env = "RAFTKV_CLUSTER_NAME",
-        value_name = "NAME",
-        default_value = ""
-    )]
-    cluster_name: String,
+    #[arg(long, env = "RAFTKV_CLUSTER_NAME", value_name = "NAME")]
+    cluster_name: Option<String>,
 
     /// How long a command may take, retries and elections included: 500ms, 10s, 1.5s, 2m
     #[arg(
@@ -51,7 +46,7 @@ pub struct Args {
     )]
     timeout: Duration,
 
-    /// The form of the answers; by default table at a terminal, else raw
+    /// The form of the answers; by default table for a person at a terminal, else raw
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
 
@@ -116,7 +111,7 @@ fn run(args: Args) -> u8 {
         .collect();
     let options = Options {
         deadline: args.timeout,
-        cluster: args.cluster_name.clone(),
+        cluster: args.cluster_name.clone().unwrap_or_default(),
         ..Options::default()
     };
     let clerk = match Clerk::with_options(servers.clone(), options.clone()) {

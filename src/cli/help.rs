@@ -49,7 +49,7 @@ fn explain(spec: &Spec) -> String {
     }
     say("\nOptions:");
     for option in spec.options.iter().chain(COMMON) {
-        say(&format!("  {:<28}{}", written(option), option.summary));
+        say(&format!("  {:<31}{}", written(option), option.summary));
     }
     say("\nExamples:");
     for example in spec.examples {

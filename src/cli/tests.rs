@@ -76,6 +76,7 @@ scan zzz
 delete a b c
 get a
 transfer
+status
 timing off
 help get
 ";
@@ -94,6 +95,7 @@ a b
 2
 (missing)
 ok
+id=1 address=one:1 role=leader term=3 commit=9 applied=9 last_index=9 log_bytes=512 uptime_ms=1000
 ok
 get KEY: read a value
 ";
@@ -170,6 +172,7 @@ fn the_exit_code_of_a_single_command_tells_how_it_ended() {
         ("get missing", None, exit::NO),
         ("cas there other new", None, exit::NO),
         ("delete missing", None, exit::DONE),
+        ("status", None, exit::DONE),
         ("put a --file /no/such/file", None, exit::USAGE),
         ("put a b", Some(Trouble::Refusal), exit::NO),
         ("put a b", Some(Trouble::Down), exit::UNAVAILABLE),
