@@ -11,8 +11,9 @@ use clap::Parser;
 use super::command::{self, Format};
 use super::grammar::Word;
 use super::interrupt::Interrupt;
+use super::piped::{self, say};
 use super::session::{Session, exit};
-use super::{help, piped, shell};
+use super::{help, shell};
 use crate::client::{Clerk, Error, Options};
 
 /// Talk to a raftkv cluster: with a command, executes it; without one, opens a shell; with standard
@@ -120,7 +121,10 @@ fn run(args: Args) -> u8 {
     };
     let interrupt = Arc::new(Interrupt::default());
     if let Err(error) = interrupt.handle(clerk.canceller()) {
-        eprintln!("kvcli: Ctrl-C will not cancel a command but end kvcli: {error}");
+        say(
+            &mut io::stderr(),
+            &format!("kvcli: Ctrl-C will not cancel a command but end kvcli: {error}"),
+        );
     }
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let interactive = request.is_none() && stdin.is_terminal();
@@ -154,7 +158,7 @@ fn wrong_servers(error: &Error) -> u8 {
 }
 
 fn fail(message: &str, code: u8) -> u8 {
-    eprintln!("kvcli: {message}");
+    say(&mut io::stderr(), &format!("kvcli: {message}"));
     code
 }
 

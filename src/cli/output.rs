@@ -20,6 +20,7 @@
 //! - Everywhere else a value is shown on one line, in quotes if it is not plain text; what starts
 //!   with `(` and has no quotes is not a value. Keys and values of a scan are words of the
 //!   [grammar](super::grammar).
+//! - In a table of a scan, long values are cut: a table is for people.
 //! - In json, bytes that are not UTF-8 are `{"base64":"..."}` in place of a string.
 
 use std::io::{self, Write};
@@ -274,6 +275,21 @@ fn for_people(answer: &Answer) -> String {
     }
 }
 
+/// The beginning of a value, and its length if that is not all: a table is for overview.
+fn shortened(value: &[u8]) -> String {
+    /// In characters; a value that is not longer is never cut.
+    const SHOWN: usize = 100;
+    // A character has four bytes at the most, and what is cut within one is shown in quotes.
+    let shown = grammar::line(&value[..value.len().min(4 * SHOWN)]);
+    match (shown.char_indices().nth(SHOWN), value.len() > 4 * SHOWN) {
+        (None, false) => shown.into_owned(),
+        (cut, _) => {
+            let end = cut.map_or(shown.len(), |(end, _)| end);
+            format!("{}... ({} bytes)", &shown[..end], value.len())
+        }
+    }
+}
+
 fn item_table(items: &[Item], keys_only: bool) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -283,8 +299,11 @@ fn item_table(items: &[Item], keys_only: bool) -> String {
     };
     for item in items {
         match keys_only {
-            true => table.add_row([grammar::word(&item.key)]),
-            false => table.add_row([grammar::word(&item.key), grammar::line(&item.value)]),
+            true => table.add_row([grammar::word(&item.key).into_owned()]),
+            false => table.add_row([
+                grammar::word(&item.key).into_owned(),
+                shortened(&item.value),
+            ]),
         };
     }
     table.to_string()

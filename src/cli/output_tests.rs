@@ -159,6 +159,22 @@ fn a_scan_in_a_table_has_a_row_for_each_key() {
 }
 
 #[test]
+fn a_table_cuts_long_values_and_tells_their_length() {
+    assert_eq!(shortened(&[b'a'; 100]), "a".repeat(100));
+    assert_eq!(
+        shortened(&[b'a'; 101]),
+        format!("{}... (101 bytes)", "a".repeat(100))
+    );
+    let long = shortened("é".repeat(1 << 20).as_bytes());
+    assert_eq!(long, format!("{}... (2097152 bytes)", "é".repeat(100)));
+    let binary = shortened(&[0; 1000]);
+    assert!(
+        binary.starts_with("\"\\x00") && binary.ends_with("... (1000 bytes)"),
+        "{binary}"
+    );
+}
+
+#[test]
 fn a_scan_that_fails_half_way_is_still_one_line_in_a_pipe_and_one_object_in_json() {
     let failing = |style, format| {
         let out = written(style, format, |printer| {

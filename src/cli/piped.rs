@@ -137,6 +137,6 @@ pub(super) fn took(start: Instant) -> String {
 }
 
 /// Where not even an error can be written, there is nobody left to tell.
-fn say(errors: &mut dyn Write, text: &str) {
+pub(super) fn say(errors: &mut dyn Write, text: &str) {
     let _ = writeln!(errors, "{text}");
 }

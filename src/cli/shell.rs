@@ -19,7 +19,7 @@ use super::catalog;
 use super::command;
 use super::completion;
 use super::output::{Printer, Style};
-use super::piped::{tell, took};
+use super::piped::{say, tell, took};
 use super::session::{Failure, Session, exit};
 use crate::client::{Clerk, Options};
 use crate::kv::Scan;
@@ -49,16 +49,22 @@ pub fn run(session: &mut Session, keys: Clerk, out: &mut dyn Write) -> u8 {
     let mut editor = match editor(keys) {
         Ok(editor) => editor,
         Err(error) => {
-            eprintln!(
-                "kvcli: cannot use the terminal: {error}; write commands into a pipe instead"
+            say(
+                &mut io::stderr(),
+                &format!(
+                    "kvcli: cannot use the terminal: {error}; write commands into a pipe instead"
+                ),
             );
             return exit::USAGE;
         }
     };
     let mut history = History::open(&mut editor);
-    eprintln!(
-        "raftkv {}: help lists the commands, Tab completes, Ctrl-C cancels, Ctrl-D leaves",
-        env!("CARGO_PKG_VERSION")
+    say(
+        &mut io::stderr(),
+        &format!(
+            "raftkv {}: help lists the commands, Tab completes, Ctrl-C cancels, Ctrl-D leaves",
+            env!("CARGO_PKG_VERSION")
+        ),
     );
     loop {
         match editor.readline(PROMPT) {
@@ -68,7 +74,7 @@ pub fn run(session: &mut Session, keys: Clerk, out: &mut dyn Write) -> u8 {
                     Ok(true) => {}
                     Ok(false) => return exit::DONE,
                     Err(error) => {
-                        eprintln!("kvcli: {error}");
+                        say(&mut io::stderr(), &format!("kvcli: {error}"));
                         return exit::NO;
                     }
                 }
@@ -76,7 +82,10 @@ pub fn run(session: &mut Session, keys: Clerk, out: &mut dyn Write) -> u8 {
             Err(ReadlineError::Interrupted) => {}
             Err(ReadlineError::Eof) => return exit::DONE,
             Err(error) => {
-                eprintln!("kvcli: cannot read from the terminal: {error}");
+                say(
+                    &mut io::stderr(),
+                    &format!("kvcli: cannot read from the terminal: {error}"),
+                );
                 return exit::USAGE;
             }
         }
@@ -138,9 +147,12 @@ impl History {
             None => Self(None),
             Some((path, Ok(()))) => Self(Some(path)),
             Some((path, Err(error))) => {
-                eprintln!(
-                    "kvcli: the history is not kept: {}: {error}",
-                    path.display()
+                say(
+                    &mut io::stderr(),
+                    &format!(
+                        "kvcli: the history is not kept: {}: {error}",
+                        path.display()
+                    ),
                 );
                 Self(None)
             }
@@ -155,9 +167,12 @@ impl History {
             return;
         };
         if let Err(error) = editor.append_history(path) {
-            eprintln!(
-                "kvcli: the history is no longer kept: {}: {error}",
-                path.display()
+            say(
+                &mut io::stderr(),
+                &format!(
+                    "kvcli: the history is no longer kept: {}: {error}",
+                    path.display()
+                ),
             );
             self.0 = None;
         }

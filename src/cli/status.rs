@@ -101,22 +101,21 @@ impl Report {
     /// The state in one sentence.
     pub fn summary(&self) -> String {
         let (answering, voters) = (self.answering(), self.voters);
+        if answering == 0 {
+            return format!(
+                "0 of {voters} servers answer: check the addresses and whether the nodes run"
+            );
+        }
         let verb = if answering == 1 { "answers" } else { "answer" };
-        let mut text = format!("{answering} of {voters} voters {verb}, ");
-        match self.leader {
-            Some(leader) => write!(text, "leader {leader}"),
-            None => write!(text, "no leader"),
-        }
-        .expect("writing into a string does not fail");
-        if !self.has_quorum() {
-            let quorum = voters / 2 + 1;
-            write!(
-                text,
-                "; a quorum needs {quorum}: start the others, nothing is lost"
-            )
-            .expect("writing into a string does not fail");
-        }
-        text
+        let leader = match self.leader {
+            Some(leader) => format!("leader {leader}"),
+            None => "no leader".into(),
+        };
+        let advice = match self.has_quorum() {
+            true => String::new(),
+            false => format!("; a quorum needs {}: start the others", voters / 2 + 1),
+        };
+        format!("{answering} of {voters} voters {verb}, {leader}{advice}")
     }
 
     /// A table for people, the reasons of those that do not answer, and the summary.

@@ -71,14 +71,10 @@ fn without_a_quorum_the_summary_says_what_to_do() {
     assert!(!report.has_quorum());
     assert_eq!(
         report.summary(),
-        "1 of 3 voters answers, no leader; a quorum needs 2: start the others, nothing is lost"
+        "1 of 3 voters answers, no leader; a quorum needs 2: start the others"
     );
     let report = asked([Err("refused"), Err("refused"), Err("refused")]);
-    assert!(
-        report
-            .summary()
-            .starts_with("0 of 3 voters answer, no leader")
-    );
+    assert!(report.summary().starts_with("0 of 3 servers answer: check"));
     assert!(report.table(false).contains('?'));
 }
 
