@@ -9,14 +9,14 @@
 //! has been read of a frame stays in the reader's buffer, which is the role itself.
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
-use serde::de::DeserializeOwned;
 
+use super::frames::{Frames, is_timeout};
 use super::transport::{CallError, Stop};
 use crate::wire::client::{Answer, Ask, Request, Response};
 use crate::wire::{codec, frame};
@@ -31,6 +31,11 @@ const MAX_WAITING: usize = 4096;
 /// using it: a request written to a dead connection is in doubt for nothing.
 const IDLE: Duration = Duration::from_millis(100);
 
+/// A server ends every request within the time it was given. If one has had at least so long, and
+/// not a byte came meanwhile, it is gone or the way to it is, and only a new connection will tell
+/// when it is back: the system goes on repeating the old one's bytes ever more seldom.
+const SILENCE: Duration = Duration::from_millis(300);
+
 /// A connection whose handshake is done.
 pub(super) struct Connection {
     stream: TcpStream,
@@ -42,6 +47,8 @@ pub(super) struct Connection {
 struct Inbox {
     last_id: u64,
     waiting: BTreeMap<u64, Slot>,
+    /// When the last bytes came in.
+    heard: Instant,
     /// The role of the reader, while nobody has it.
     reader: Option<Frames>,
     /// Why the connection is of no use any more.
@@ -66,6 +73,7 @@ impl Connection {
             inbox: Mutex::new(Inbox {
                 last_id: 0,
                 waiting: BTreeMap::new(),
+                heard: Instant::now(),
                 reader: Some(frames),
                 broken: None,
             }),
@@ -176,6 +184,7 @@ impl Connection {
     }
 
     fn wait(&self, id: u64, until: Instant, stop: &Stop) -> Result<Answer, String> {
+        let sent = Instant::now();
         let mut inbox = self.inbox.lock();
         loop {
             let slot = inbox
@@ -190,6 +199,9 @@ impl Connection {
             let why = inbox.broken.clone().or_else(|| give_up(until, stop).err());
             if let Some(why) = why {
                 inbox.leave(id);
+                if Instant::now() >= until && inbox.heard < sent && sent.elapsed() >= SILENCE {
+                    self.break_off(&mut inbox, "the server is silent");
+                }
                 return Err(why);
             }
             let patience = until.saturating_duration_since(Instant::now()).min(SLICE);
@@ -213,7 +225,9 @@ impl Connection {
     ) -> MutexGuard<'a, Inbox> {
         drop(inbox);
         let mut responses = Vec::new();
-        let result = frames.read(&self.stream, patience).and_then(|_| {
+        let mut heard = false;
+        let result = frames.read(&self.stream, patience).and_then(|count| {
+            heard = count > 0;
             while let Some(response) = frames.next::<Response>(frame::MAX_PAYLOAD)? {
                 responses.push(response);
             }
@@ -221,6 +235,9 @@ impl Connection {
         });
         let mut inbox = self.inbox.lock();
         inbox.reader = Some(frames);
+        if heard {
+            inbox.heard = Instant::now();
+        }
         let result = result.and_then(|()| inbox.deliver(responses));
         if let Err(why) = result {
             self.break_off(&mut inbox, &why);
@@ -276,78 +293,6 @@ impl Inbox {
     }
 }
 
-/// Bytes as they come in, and the frames in them.
-pub(super) struct Frames {
-    buffer: Vec<u8>,
-    /// What has been read and not yet taken: `start..end` of the buffer.
-    start: usize,
-    end: usize,
-    /// The stream's present read timeout.
-    patience: Duration,
-}
-
-impl Frames {
-    /// The buffer's usual size, in bytes.
-    const USUAL: usize = 16 << 10;
-
-    pub(super) fn new() -> Self {
-        Frames {
-            buffer: vec![0; Self::USUAL],
-            start: 0,
-            end: 0,
-            patience: Duration::ZERO,
-        }
-    }
-
-    /// Reads once, for so long at the most. That nothing came is no error.
-    pub(super) fn read(&mut self, stream: &TcpStream, patience: Duration) -> Result<(), String> {
-        self.make_room();
-        // A timeout of zero would mean none.
-        let patience = patience.max(Duration::from_millis(1));
-        if patience != self.patience {
-            let set = stream.set_read_timeout(Some(patience));
-            set.map_err(|error| error.kind().to_string())?;
-            self.patience = patience;
-        }
-        let mut stream = stream;
-        match stream.read(&mut self.buffer[self.end..]) {
-            Ok(0) => Err("the server closed the connection".into()),
-            Ok(count) => {
-                self.end += count;
-                Ok(())
-            }
-            Err(error) if is_timeout(error.kind()) => Ok(()),
-            Err(error) => Err(error.kind().to_string()),
-        }
-    }
-
-    /// The next complete frame's value. `limit` is on its payload, in bytes.
-    pub(super) fn next<T: DeserializeOwned>(&mut self, limit: usize) -> Result<Option<T>, String> {
-        let unread = &self.buffer[self.start..self.end];
-        let split = frame::split(unread, limit).map_err(|error| error.to_string())?;
-        let Some((payload, used)) = split else {
-            return Ok(None);
-        };
-        let value = codec::decode(payload).map_err(|error| error.to_string())?;
-        self.start += used;
-        Ok(Some(value))
-    }
-
-    /// Moves what is left to the front, and grows the buffer if it is full of it. Frames are
-    /// taken out as soon as they are complete, so it never grows far beyond the largest one.
-    fn make_room(&mut self) {
-        if self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        if self.end == self.buffer.len() {
-            self.buffer.resize(self.buffer.len() * 2, 0);
-        } else if self.end == 0 && self.buffer.len() > Self::USUAL {
-            self.buffer = vec![0; Self::USUAL];
-        }
-    }
-}
-
 /// The request as a frame.
 fn request(id: u64, ask: &Ask, until: Instant) -> Result<Vec<u8>, String> {
     let left = until.saturating_duration_since(Instant::now());
@@ -382,13 +327,4 @@ fn give_up(until: Instant, stop: &Stop) -> Result<(), String> {
     } else {
         Ok(())
     }
-}
-
-/// What a timeout of a socket looks like, which differs between systems, or an interruption by a
-/// signal, which is to be treated the same.
-fn is_timeout(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
-    )
 }

@@ -13,6 +13,7 @@ mod call;
 mod clerk;
 mod connection;
 mod error;
+mod frames;
 mod options;
 mod routes;
 mod session;

@@ -190,6 +190,7 @@ impl Shared {
             let left = call.deadline().saturating_sub(self.now());
             match state.session.issue() {
                 Issue::Ticket(ticket) => return Ok(ticket),
+                _ if left.is_zero() => return Err(self.not_admitted(&state)),
                 Issue::NoSession if !state.opening => {
                     state.opening = true;
                     drop(state);
@@ -200,7 +201,6 @@ impl Shared {
                     state.session.opened(opened?);
                     state.stats.sessions += 1;
                 }
-                _ if left.is_zero() => return Err(self.not_admitted(&state)),
                 Issue::NoSession | Issue::Full => {
                     self.session_moved.wait_for(&mut state, left);
                 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::connection::{Connection, Frames, SLICE};
+use super::connection::{Connection, SLICE};
+use super::frames::Frames;
 use super::routes::MAX_SERVERS;
 use super::transport::{CallError, Stop, Transport};
 use crate::wire::client::{Answer, Ask};
