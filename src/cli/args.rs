@@ -119,15 +119,18 @@ fn run(args: Args) -> u8 {
         Ok(clerk) => clerk,
         Err(error) => return wrong_servers(&error),
     };
-    let interrupt = Arc::new(Interrupt::default());
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    let interactive = request.is_none() && stdin.is_terminal();
+    let interrupt = Arc::new(match interactive {
+        true => Interrupt::that_stays(),
+        false => Interrupt::that_ends(),
+    });
     if let Err(error) = interrupt.handle(clerk.canceller()) {
         say(
             &mut io::stderr(),
             &format!("kvcli: Ctrl-C will not cancel a command but end kvcli: {error}"),
         );
     }
-    let (stdin, stdout) = (io::stdin(), io::stdout());
-    let interactive = request.is_none() && stdin.is_terminal();
     let default = match stdout.is_terminal() && (interactive || request.is_some()) {
         true => Format::Table,
         false => Format::Raw,

@@ -18,14 +18,37 @@ const BUSY: u8 = 1;
 const INTERRUPTED: u8 = 2;
 
 /// Whether a command is under way, and whether it has been asked to end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Interrupt {
     state: AtomicU8,
+    stays: bool,
+}
+
+/// What a SIGINT is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    Cancel,
+    End,
 }
 
 impl Interrupt {
-    /// From now on SIGINT cancels the command that is under way. When none is, or when the second
-    /// one comes because the first was not enough, it ends the program.
+    /// The program ends if there is nothing to cancel, or if cancelling was not enough.
+    pub fn that_ends() -> Self {
+        Self {
+            state: AtomicU8::new(IDLE),
+            stays: false,
+        }
+    }
+
+    /// The program always stays, however impatient its user is: it is a shell.
+    pub fn that_stays() -> Self {
+        Self {
+            stays: true,
+            ..Self::that_ends()
+        }
+    }
+
+    /// From now on this decides what SIGINT does.
     ///
     /// # Errors
     /// If the system refuses the handler or its thread.
@@ -38,19 +61,21 @@ impl Interrupt {
             .spawn(move || {
                 for _ in signals.forever() {
                     match interrupt.advance() {
-                        true => canceller.cancel(),
-                        false => std::process::exit(i32::from(exit::INTERRUPTED)),
+                        Effect::Cancel => canceller.cancel(),
+                        Effect::End => std::process::exit(i32::from(exit::INTERRUPTED)),
                     }
                 }
             })?;
         Ok(())
     }
 
-    /// Whether there is a command to cancel that has not been cancelled yet.
-    fn advance(&self) -> bool {
-        self.state
-            .compare_exchange(BUSY, INTERRUPTED, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
+    fn advance(&self) -> Effect {
+        let order = Ordering::SeqCst;
+        let set = self.state.compare_exchange(BUSY, INTERRUPTED, order, order);
+        match set.is_ok() || self.stays {
+            true => Effect::Cancel,
+            false => Effect::End,
+        }
     }
 
     /// A command begins; it ends when the guard goes.
@@ -81,15 +106,27 @@ mod tests {
 
     #[test]
     fn the_first_interrupt_cancels_the_command_and_the_next_one_ends_the_program() {
-        let interrupt = Interrupt::default();
-        assert!(!interrupt.advance());
+        let interrupt = Interrupt::that_ends();
+        assert_eq!(interrupt.advance(), Effect::End);
         let busy = interrupt.begin();
         assert!(!interrupt.is_set());
-        assert!(interrupt.advance());
+        assert_eq!(interrupt.advance(), Effect::Cancel);
         assert!(interrupt.is_set());
-        assert!(!interrupt.advance());
+        assert_eq!(interrupt.advance(), Effect::End);
         drop(busy);
         assert!(!interrupt.is_set());
-        assert!(!interrupt.advance());
+    }
+
+    #[test]
+    fn no_interrupt_ends_a_shell() {
+        let interrupt = Interrupt::that_stays();
+        assert_eq!(interrupt.advance(), Effect::Cancel);
+        let _busy = interrupt.begin();
+        assert!(!interrupt.is_set());
+        assert_eq!(
+            [interrupt.advance(), interrupt.advance()],
+            [Effect::Cancel; 2]
+        );
+        assert!(interrupt.is_set());
     }
 }

@@ -26,7 +26,7 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// Not executed: no connection, no leader, no quorum, or no room.
     pub const UNAVAILABLE: u8 = 3;
-    /// A write may or may not have been executed.
+    /// A write may or may not have been executed, or its answer could not be written.
     pub const UNKNOWN: u8 = 4;
     /// Ended by Ctrl-C, not executed: what a shell says of a program that SIGINT ended.
     pub const INTERRUPTED: u8 = 130;
@@ -93,7 +93,8 @@ impl Failure {
             },
             // Whoever reads the answers has had enough, which is no error: kvcli scan | head.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::DONE,
-            Failure::Output(_) => exit::NO,
+            // It was executed, but whoever waits for the answer does not know.
+            Failure::Output(_) => exit::UNKNOWN,
         }
     }
 

@@ -15,8 +15,8 @@ use crate::wire::client::Status;
 pub struct Report {
     nodes: Vec<Node>,
     leader: Option<NodeId>,
-    /// How many members the cluster has; how many were asked, if nobody answers.
-    voters: usize,
+    /// All members; none is known if nobody answers.
+    members: BTreeSet<NodeId>,
 }
 
 /// One node, or an address that may be one.
@@ -78,29 +78,37 @@ impl Report {
             .filter(|status| status.role == RoleName::Leader)
             .max_by_key(|status| status.term)
             .map(|status| status.id);
-        let voters = match members.len() {
-            0 => nodes.len(),
-            known => known,
-        };
         Self {
             nodes,
             leader,
-            voters,
+            members: members.into_keys().collect(),
         }
     }
 
+    /// How many members answer; one that has been removed may still run, and does not count.
     fn answering(&self) -> usize {
-        self.nodes.iter().filter(|node| node.answer.is_ok()).count()
+        let ids = self.nodes.iter().filter(|node| node.answer.is_ok());
+        ids.filter_map(|node| node.id)
+            .filter(|id| self.members.contains(id))
+            .count()
+    }
+
+    /// How many members there are, as far as anybody says.
+    fn voters(&self) -> usize {
+        match self.members.len() {
+            0 => self.nodes.len(),
+            known => known,
+        }
     }
 
     /// Whether enough nodes answer for the cluster to work.
     pub fn has_quorum(&self) -> bool {
-        self.answering() > self.voters / 2
+        self.answering() > self.voters() / 2
     }
 
     /// The state in one sentence.
     pub fn summary(&self) -> String {
-        let (answering, voters) = (self.answering(), self.voters);
+        let (answering, voters) = (self.answering(), self.voters());
         if answering == 0 {
             return format!(
                 "0 of {voters} servers answer: check the addresses and whether the nodes run"
@@ -243,7 +251,7 @@ impl Report {
         };
         json!({
             "leader": self.leader,
-            "voters": self.voters,
+            "voters": self.voters(),
             "answering": self.answering(),
             "quorum": self.has_quorum(),
             "nodes": self.nodes.iter().map(node).collect::<Vec<_>>(),

@@ -130,3 +130,22 @@ fn sizes_and_times_are_short() {
         ["0s", "1m 01s", "1h 00m", "1d 01h"]
     );
 }
+
+#[test]
+fn a_node_that_is_no_member_any_more_is_listed_and_does_not_count() {
+    let mut removed = status(4, RoleName::Follower, 2);
+    removed.members = vec![];
+    let report = Report::new(vec![
+        ("127.0.0.1:7001".into(), Ok(status(1, RoleName::Leader, 5))),
+        ("127.0.0.1:7002".into(), Err("connection refused".into())),
+        ("127.0.0.1:7003".into(), Err("connection refused".into())),
+        ("127.0.0.1:7004".into(), Ok(removed)),
+    ]);
+    assert!(!report.has_quorum());
+    assert!(
+        report
+            .summary()
+            .starts_with("1 of 3 voters answers, leader 1")
+    );
+    assert_eq!(report.lines().len(), 4);
+}

@@ -26,7 +26,7 @@ fn session(cluster: &Arc<Cluster>, format: Format) -> Session {
     };
     let transport: Arc<dyn Transport> = Arc::clone(cluster) as _;
     let clerk = Clerk::over(transport, ["one:1"], options).unwrap();
-    Session::new(clerk, Arc::new(Interrupt::default()), format, false)
+    Session::new(clerk, Arc::new(Interrupt::that_ends()), format, false)
 }
 
 /// What a pipe answers: output, errors, exit code.
@@ -234,7 +234,7 @@ fn each_way_to_fail_has_its_exit_code() {
         ),
         (
             Failure::Output(std::io::ErrorKind::StorageFull.into()),
-            exit::NO,
+            exit::UNKNOWN,
         ),
     ];
     for (failure, code) in table {
