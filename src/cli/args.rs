@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::command::{self, Format};
+use super::command::{self, Format, Request, UsageError};
 use super::grammar::Word;
 use super::interrupt::Interrupt;
 use super::piped::{self, say};
 use super::session::{Session, exit};
 use super::{help, shell};
-use crate::client::{Clerk, Error, Options};
+use crate::client::{Clerk, Options};
 
 /// Talk to a raftkv cluster: with a command, executes it; without one, opens a shell; with standard
 /// input from a pipe or a file, executes the commands in it, one a line.
@@ -87,49 +87,30 @@ In a pipe it is that of the first command that failed.",
 
 /// Runs `kvcli` with the arguments and the standard streams of the process.
 pub fn main() -> ExitCode {
-    ExitCode::from(run(Args::parse()))
+    ExitCode::from(run(&Args::parse()).unwrap_or_else(|error| {
+        say(&mut io::stderr(), &format!("kvcli: {error}"));
+        exit::USAGE
+    }))
 }
 
-fn run(args: Args) -> u8 {
-    let request = match args.command.is_empty() {
-        true => None,
-        false => {
-            let words = args.command.iter();
-            // On Unix, these are the argument's bytes, whatever they are.
-            let words: Vec<_> = words
-                .map(|word| Word::bare(word.as_encoded_bytes()))
-                .collect();
-            match command::parse(&words) {
-                Ok(request) => Some(request),
-                Err(error) => return fail(&error.to_string(), exit::USAGE),
-            }
-        }
-    };
-    let servers: Vec<String> = args
-        .cluster
-        .iter()
-        .map(|server| server.trim().into())
-        .collect();
+fn run(args: &Args) -> Result<u8, UsageError> {
+    let request = args.request()?;
     let options = Options {
         deadline: args.timeout,
         cluster: args.cluster_name.clone().unwrap_or_default(),
         ..Options::default()
     };
-    let clerk = match Clerk::with_options(servers.clone(), options.clone()) {
-        Ok(clerk) => clerk,
-        Err(error) => return wrong_servers(&error),
-    };
+    let clerk = args.clerk(options.clone())?;
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let interactive = request.is_none() && stdin.is_terminal();
     let interrupt = Arc::new(match interactive {
         true => Interrupt::that_stays(),
         false => Interrupt::that_ends(),
     });
+    let mut errors = io::stderr();
     if let Err(error) = interrupt.handle(clerk.canceller()) {
-        say(
-            &mut io::stderr(),
-            &format!("kvcli: Ctrl-C will not cancel a command but end kvcli: {error}"),
-        );
+        let text = format!("kvcli: Ctrl-C will not cancel a command but end kvcli: {error}");
+        say(&mut errors, &text);
     }
     let default = match stdout.is_terminal() && (interactive || request.is_some()) {
         true => Format::Table,
@@ -138,31 +119,39 @@ fn run(args: Args) -> u8 {
     let format = args.output.unwrap_or(default);
     let mut session = Session::new(clerk, interrupt, format, args.timing);
     let mut out = BufWriter::new(&stdout);
-    let mut errors = io::stderr();
-    match request {
+    Ok(match request {
         Some(request) => piped::one(&mut session, &request, &mut out, &mut errors),
-        None if interactive => match Clerk::with_options(servers, shell::for_keys(options)) {
-            Ok(keys) => shell::run(&mut session, keys, &mut out),
-            Err(error) => wrong_servers(&error),
-        },
+        None if interactive => {
+            let keys = args.clerk(shell::for_keys(options))?;
+            shell::run(&mut session, keys, &mut out)
+        }
         None => {
             let mut input = BufReader::with_capacity(1 << 16, stdin.lock());
             let stop = args.stop_on_error;
             piped::run(&mut session, &mut input, &mut out, &mut errors, stop)
         }
+    })
+}
+
+impl Args {
+    /// The single command, if there is one.
+    fn request(&self) -> Result<Option<Request>, UsageError> {
+        // On Unix, these are the argument's bytes, whatever they are.
+        let words = self.command.iter();
+        let words: Vec<_> = words
+            .map(|word| Word::bare(word.as_encoded_bytes()))
+            .collect();
+        match words.is_empty() {
+            true => Ok(None),
+            false => command::parse(&words).map(Some),
+        }
     }
-}
 
-fn wrong_servers(error: &Error) -> u8 {
-    fail(
-        &format!("{error} (in --cluster or RAFTKV_CLUSTER)"),
-        exit::USAGE,
-    )
-}
-
-fn fail(message: &str, code: u8) -> u8 {
-    say(&mut io::stderr(), &format!("kvcli: {message}"));
-    code
+    fn clerk(&self, options: Options) -> Result<Clerk, UsageError> {
+        let servers = self.cluster.iter().map(|server| server.trim());
+        Clerk::with_options(servers, options)
+            .map_err(|error| UsageError(format!("{error} (in --cluster or RAFTKV_CLUSTER)")))
+    }
 }
 
 /// Reads a time such as 500ms, 10s, 1.5s, 2m or 1h; a number alone is seconds.

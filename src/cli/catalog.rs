@@ -1,6 +1,6 @@
 //! The commands, one row each. Parsing, help, completion and hints are all made from these rows: a
 //! new command is a row here, a variant of [`Command`], and an arm in the
-//! session that executes it.
+//! [session](super::session) that executes it.
 
 use bytes::Bytes;
 

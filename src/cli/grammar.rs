@@ -12,7 +12,7 @@
 //! inside a bare word is an error and not, as in a shell, the start of a quoted part, because
 //! `put k {"a":1}` must not store `{a:1}` without a word about it.
 //!
-//! [`word`] writes bytes so that [`split`] reads them back as one word; [`line`] writes them as a
+//! [`word`] writes bytes so that [`split`] reads them back as one word; [`line()`] writes them as a
 //! line of their own, where blanks are no reason for quotes.
 
 use std::borrow::Cow;
@@ -248,7 +248,7 @@ pub fn line(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Reads back what [`line`] wrote.
+/// Reads back what [`line()`] wrote.
 ///
 /// # Errors
 /// [`GrammarError`] if it is quoted, and badly.

@@ -101,7 +101,8 @@ proptest! {
     ) {
         let text: Vec<_> = all.iter().map(|text| word(text.as_bytes())).collect();
         let read = split(text.join(" ").as_bytes()).unwrap();
-        let read: Vec<_> = read.into_iter().map(|word| String::from_utf8(word.bytes).unwrap()).collect();
+        let text = |word: Word| String::from_utf8(word.bytes).unwrap();
+        let read: Vec<_> = read.into_iter().map(text).collect();
         prop_assert_eq!(read, all);
     }
 
@@ -119,7 +120,10 @@ proptest! {
 
     #[test]
     fn no_line_makes_the_grammar_panic(
-        bytes in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(b"'\"\\x0 #".to_vec())], 0..60)
+        bytes in prop::collection::vec(
+            prop_oneof![any::<u8>(), prop::sample::select(b"'\"\\x0 #".to_vec())],
+            0..60,
+        )
     ) {
         let _ = split(&bytes);
         let _ = unline(&bytes);

@@ -19,7 +19,7 @@
 //!   an empty scan is `(empty)`.
 //! - Everywhere else a value is shown on one line, in quotes if it is not plain text; what starts
 //!   with `(` and has no quotes is not a value. Keys and values of a scan are words of the
-//!   [grammar](super::grammar).
+//!   [`grammar`].
 //! - In a table of a scan, long values are cut: a table is for people.
 //! - In json, bytes that are not UTF-8 are `{"base64":"..."}` in place of a string.
 
