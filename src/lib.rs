@@ -1,5 +1,7 @@
 //! A replicated key/value store on its own Raft.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod client;
 pub mod kv;
 pub mod machine;
