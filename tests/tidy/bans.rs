@@ -202,21 +202,6 @@ pub fn markers(file: &File, findings: &mut Vec<Finding>) {
     }
 }
 
-/// No dependency brings an asynchronous runtime.
-pub fn dependencies(file: &File, findings: &mut Vec<Finding>) {
-    if !file.path.ends_with("Cargo.toml") {
-        return;
-    }
-    for (number, line) in file.text.lines().enumerate() {
-        let name = line.split(['=', '.', ' ']).next().unwrap_or_default();
-        let runtime = ["tokio", "futures", "async", "smol", "mio-aio"];
-        if runtime.iter().any(|prefix| name.starts_with(prefix)) {
-            let rule = format!("`{name}` is banned; threads block, and `mio` waits for sockets");
-            findings.push(file.finding(number + 1, rule));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,19 +288,5 @@ mod tests {
             assert_eq!(findings.len(), 1, "{marker}");
             assert_eq!(findings[0].line, 2);
         }
-    }
-
-    #[test]
-    fn a_runtime_among_the_dependencies_is_found() {
-        let mut findings = Vec::new();
-        let text = "[dependencies]\ntokio = \"1\"\nmio = \"1\"\nfutures-util.version = \"1\"";
-        dependencies(&File::new("Cargo.toml", text), &mut findings);
-        assert_eq!(
-            findings
-                .iter()
-                .map(|finding| finding.line)
-                .collect::<Vec<_>>(),
-            [2, 4]
-        );
     }
 }

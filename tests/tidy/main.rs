@@ -7,6 +7,7 @@
 
 mod arrows;
 mod bans;
+mod dependencies;
 mod lexer;
 mod markdown;
 mod shell;
@@ -84,7 +85,15 @@ fn no_marker_is_left_over() {
 
 #[test]
 fn dependencies_bring_no_async_runtime() {
-    check(bans::dependencies);
+    check(dependencies::runtimes);
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let tree = Tree::load();
+    let mut findings = Vec::new();
+    dependencies::reasons(&tree.files, &mut findings);
+    report(&findings);
 }
 
 #[test]
