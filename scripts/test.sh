@@ -63,6 +63,7 @@ main() {
     fi
     say
     say "$(count passed) tests passed, $(count failed) failed, $(count ignored) ignored"
+    (($(count passed) > 0)) || FAILED+=("no test was run")
     if ((${#FAILED[@]})); then
         printf 'FAILED: %s\n' "${FAILED[@]}" >&2
         exit 1

@@ -57,7 +57,8 @@ mod tests {
     use super::*;
 
     const MANIFEST: &str = "[package]\nname = \"futures-x\"\n[dependencies]\ntokio = \"1\"\n\
-                            # why\nmio = \"1\"\n\n[dev-dependencies]\nfutures-util.version = \"1\"\n";
+                            # why\nmio = \"1\"\n\n[dev-dependencies]\n\
+                            futures-util.version = \"1\"\n";
 
     #[test]
     fn a_runtime_among_the_dependencies_is_found() {
