@@ -183,13 +183,18 @@ kill_one() { # ID WHO
     need_progress "after $2 $1 came back"
 }
 
-kill_all() {
+crash_all() {
     local id
     for ((id = 1; id <= NODES; id++)); do cluster kill "$id"; done
+    cluster start
+}
+
+kill_all() {
+    crash_all
     KILLS=$((KILLS + NODES))
     LEADER_KILLS=$((LEADER_KILLS + 1))
     FULL_STOPS=$((FULL_STOPS + 1))
-    cluster start
+    need_progress "after all nodes came back"
 }
 
 # One kill and what follows. The first three are one of each kind, so that a short run has them.
@@ -200,7 +205,7 @@ disturb() { # NUMBER
     case $dice in
     [0-4]) kill_one "$LEADER" leader ;;
     [5-8]) kill_one $((LEADER % NODES + 1)) follower ;;
-    *) kill_all && need_progress "after all nodes came back" ;;
+    *) kill_all ;;
     esac
     dawdle 1500
 }
@@ -213,13 +218,13 @@ check_text() { # ROUNDS
     done
 }
 
-# Turns the lines KEY VALUE of a scan into the values' bytes, one line each.
+# Turns the lines KEY VALUE of a scan into the values' bytes, one line each. A value in double
+# quotes has escapes that printf knows, but for those of the quotes.
 values() {
     local line
-    while IFS= read -r line; do
+    sed -e 's/\\\\/\\x5c/g' -e 's/\\"/\\x22/g' -e "s/\\\\'/\\\\x27/g" | while IFS= read -r line; do
         line=${line#* }
         if [[ $line == \"*\" ]]; then
-            line=$(sed -e 's/\\\\/\\x5c/g' -e 's/\\"/\\x22/g' -e "s/\\\\'/\\\\x27/g" <<<"$line")
             printf '%b\n' "${line:1:-1}"
         else
             printf '%s\n' "$line"
@@ -307,14 +312,12 @@ main() {
         number=$((number + 1))
         disturb "$number"
     done
+    ((LEADER_KILLS > 0)) || die "no leader was killed; give it more SECONDS"
     finish_load
-    find_and_count_leader || true
-    kill_all
-    find_and_count_leader || true
+    crash_all
     read -r text_rounds <"$WORK/text.commands.rounds"
     check_text "$text_rounds"
     check_table
-    ((LEADER_KILLS > 0)) || die "no leader was killed; give it more SECONDS"
     local counted
     counted=$(duplicates)
     cat <<END

@@ -140,7 +140,7 @@ field() { # NAME LINE
 
 # Prints one line of name=value words for each node, also without a quorum.
 status_lines() { # ADDRESSES
-    "$KVCLI" --cluster "$1" -o raw status 2>/dev/null || true
+    "$KVCLI" --cluster "$1" --timeout 2s -o raw status 2>/dev/null || true
 }
 
 # Prints "ID TERM" of the leader with the highest term among those that answer; else fails.
