@@ -18,6 +18,12 @@ const ARROWS: &[(&str, &[&str])] = &[
         "cli",
         &["client", "kv", "wire", "raft::NodeId", "raft::RoleName"],
     ),
+    (
+        "testkit",
+        &[
+            "client", "node", "net", "storage", "kv", "machine", "wire", "raft",
+        ],
+    ),
 ];
 
 /// Shipped code imports only along the arrows.
