@@ -23,8 +23,8 @@
 //!   brings it below the bounds again wakes the loop.
 //! - The loop sleeps without a timeout when nothing is due. Deadlines exist only while a
 //!   connection opens and while a peer is to be dialled again.
-//! - Bytes of a caller reach a [`protocol::Protocol`] as they come: a further protocol on the same port is
-//!   told apart in [`opening`] by its first bytes.
+//! - Bytes of a caller reach a `Protocol` (`protocol.rs`) as they come: a further protocol on the
+//!   same port is told apart in `opening.rs` by its first bytes.
 //! - Whatever is wrong with what came in ends that one connection with one line in the log.
 //!
 //! What is missing: encryption and authentication (use a private network); a bound over all
