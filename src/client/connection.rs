@@ -167,11 +167,7 @@ impl Connection {
                     written += count;
                     Ok(())
                 }
-                Err(error) if is_timeout(error.kind()) => match give_up(until, stop) {
-                    // Nothing of the frame is out: the connection remains as it was.
-                    Err(why) if written == 0 => return Err(why),
-                    waited => waited,
-                },
+                Err(error) if is_timeout(error.kind()) => give_up(until, stop),
                 Err(error) => Err(error.kind().to_string()),
             };
             if let Err(why) = failed {

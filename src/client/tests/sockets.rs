@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::server::{Peer, Server, echo_of};
+use crate::client::connection::SLICE;
 use crate::client::frames::Frames;
 use crate::client::{CallError, Clerk, Error, Kind, Options, Stop, Tcp, Transport};
 use crate::raft::RoleName;
@@ -98,6 +99,61 @@ fn many_threads_share_one_connection() {
         }
     });
     assert_eq!(server.connections(), 1);
+}
+
+#[test]
+fn an_answer_that_another_thread_reads_arrives_at_once() {
+    let (asked, has_asked) = mpsc::channel();
+    let server = Server::greeting(move |_, mut peer| {
+        let reader: Request = peer.receive();
+        asked.send(()).unwrap();
+        while let Some(request) = peer.try_receive::<Request>() {
+            let last = request.ask == query("last");
+            peer.answer(request.id, echo_of(&request.ask));
+            if last {
+                peer.answer(reader.id, echo_of(&reader.ask));
+            }
+        }
+    });
+    let tcp = tcp();
+    let reader = call_in_thread(&tcp, &server, "reader");
+    has_asked.recv_timeout(LONG).unwrap();
+    let begun = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(call(&tcp, &server, "next"), answer("next"));
+    }
+    // Were nobody woken, each answer would lie there until its thread looks again.
+    assert!(begun.elapsed() < 50 * SLICE, "{:?}", begun.elapsed());
+    assert_eq!(call(&tcp, &server, "last"), answer("last"));
+    assert_eq!(reader.join().unwrap(), answer("reader"));
+}
+
+#[test]
+fn a_reader_that_leaves_passes_its_role_on_at_once() {
+    let (left, has_left) = mpsc::channel();
+    let has_left = parking_lot::Mutex::new(has_left);
+    let server = Server::greeting(move |_, mut peer| {
+        while let (Some(one), Some(two)) = (peer.try_receive(), peer.try_receive()) {
+            for Request { id, ask, .. } in [one, two] {
+                peer.answer(id, echo_of(&ask));
+                has_left.lock().recv().unwrap();
+            }
+        }
+    });
+    let tcp = tcp();
+    let begun = Instant::now();
+    for _ in 0..100 {
+        thread::scope(|scope| {
+            for text in ["one", "two"] {
+                let (tcp, server, left) = (&tcp, &server, left.clone());
+                scope.spawn(move || {
+                    assert_eq!(call(tcp, server, text), answer(text));
+                    left.send(()).unwrap();
+                });
+            }
+        });
+    }
+    assert!(begun.elapsed() < 25 * SLICE, "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -222,6 +278,7 @@ fn a_server_of_another_kind_is_recognised_at_the_handshake() {
     });
     assert_not_sent(call(&tcp(), &web, "?"), "this is no server of this version");
     let mute = Server::raw(|_, mut peer| {
+        peer.hear_hello();
         peer.try_receive::<Request>();
     });
     let moment = Duration::from_millis(30);
