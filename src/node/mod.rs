@@ -248,7 +248,7 @@ impl<S: StateMachine> Handle<S> {
         timeout: Duration,
     ) -> Result<Pending<S::Reply>, Outcome<S::Reply>> {
         let command = command.into();
-        (self.shared.gate)(&command).map_err(Outcome::Invalid)?;
+        self.shared.admit(&command).map_err(Outcome::Invalid)?;
         let (sender, outcome) = bounded(1);
         let ticks = self.shared.deadline(timeout);
         let waiter = Waiter::Local(sender);

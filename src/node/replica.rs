@@ -103,7 +103,7 @@ impl<W> Replica<W> {
     /// Proposes a command, for whose reply `waiter` waits up to `timeout` ticks. Returns the entry
     /// that it became; `None` if it was refused, and then `waiter` has [`ended`](Self::take_ended).
     pub fn submit(&mut self, command: Bytes, timeout: u64, waiter: W) -> Option<EntryId> {
-        let accepted = match self.is_full() {
+        let accepted = match self.is_overloaded() {
             true => Err(ProposeError::Busy),
             false => self.raft.propose(command),
         };
@@ -122,7 +122,7 @@ impl<W> Replica<W> {
     /// Asks for a linearizable read, for whose answer `waiter` waits up to `timeout` ticks.
     pub fn query(&mut self, query: Bytes, timeout: u64, waiter: W) {
         let id = self.reads.fresh_id();
-        let accepted = match self.is_full() {
+        let accepted = match self.is_overloaded() {
             true => Err(ReadError::Busy),
             false => self.raft.read(id),
         };
@@ -133,8 +133,10 @@ impl<W> Replica<W> {
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.writes.len() + self.reads.len() >= self.max_waiting
+    /// Only a leader is ever busy: whoever hears "busy" comes back to the same node.
+    fn is_overloaded(&self) -> bool {
+        let waiting = self.writes.len() + self.reads.len();
+        self.raft.role() == RoleName::Leader && waiting >= self.max_waiting
     }
 
     fn refuse(&mut self, waiter: W, end: End) -> Option<EntryId> {

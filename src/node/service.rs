@@ -94,8 +94,7 @@ impl<S: StateMachine> Service for NodeService<S> {
         let timeout = Duration::from_millis(request.timeout_ms.into());
         let ticks = self.shared.deadline(timeout);
         match request.ask {
-            // The log must never hold what does not decode: all replicas would fail on it.
-            Ask::Submit(command) => match (self.shared.gate)(&command) {
+            Ask::Submit(command) => match self.shared.admit(&command) {
                 Ok(()) => self.inputs.push(Input::Submit(command, ticks, reply)),
                 Err(sentence) => reply.send(Answer::Invalid(sentence)),
             },

@@ -12,10 +12,21 @@ use super::config::Config;
 use super::outcome::{Outcome, Waiter, answer};
 use super::replica::{End, Replica};
 use super::{NodeError, Transport};
+use crate::kv;
 use crate::machine::{Gate, StateMachine};
 use crate::net::Replies;
 use crate::raft::{Event, Fault, NodeId};
 use crate::wire::client::{Answer, Status};
+use crate::wire::frame;
+
+/// The largest command, in bytes: what is left of a frame for it, with a share for what surrounds
+/// it.
+const MAX_COMMAND: usize = frame::MAX_PAYLOAD - (64 << 10);
+
+const _: () = assert!(
+    kv::MAX_MESSAGE <= MAX_COMMAND,
+    "the store's commands and replies fit a frame"
+);
 
 /// Lock order: `sending`, then `machine`, then `replica`. No system call is made and no waiter is
 /// answered under `replica`.
@@ -32,7 +43,7 @@ pub(super) struct Shared<S: StateMachine> {
     sending: Mutex<()>,
     transport: Arc<dyn Transport>,
     pub machine: Mutex<S>,
-    pub gate: Gate,
+    gate: Gate,
     pub log_bytes: AtomicU64,
     started: Instant,
     stopping: AtomicBool,
@@ -179,6 +190,18 @@ impl<S: StateMachine> Shared<S> {
 
     fn address_of(&self, id: NodeId) -> Option<String> {
         self.config.members.get(&id).cloned()
+    }
+
+    /// Whether a command may enter the log: the log must never hold what does not decode, as all
+    /// replicas would fail on it, nor what no message can carry.
+    pub fn admit(&self, command: &[u8]) -> Result<(), String> {
+        if command.len() > MAX_COMMAND {
+            return Err(format!(
+                "the command has {} bytes; the limit is {MAX_COMMAND}",
+                command.len()
+            ));
+        }
+        (self.gate)(command)
     }
 
     /// How many ticks a request may take that asks for this time.
