@@ -2,5 +2,6 @@
 
 mod harness;
 mod hostile;
+mod paper;
 mod replication;
 mod swarm;
