@@ -140,3 +140,27 @@ fn a_slow_disk_does_not_look_like_a_dead_leader() {
     (0..24).for_each(|_| raft.tick());
     assert_eq!(raft.role(), RoleName::Follower);
 }
+
+#[test]
+fn an_election_waits_for_the_candidates_own_disk_however_slow() {
+    for size in [1, 3] {
+        let mut raft = follower(size, 4, &[]);
+        time_out(&mut raft);
+        for voter in 2..=size {
+            let (next_term, granted) = (5, true);
+            give(
+                &mut raft,
+                voter,
+                4,
+                Message::PreVoteReply { next_term, granted },
+            );
+        }
+        let write = raft.take_write().expect("its own vote");
+        (0..500).for_each(|_| raft.tick());
+        raft.durable(write.id);
+        for voter in 2..=size {
+            give(&mut raft, voter, 5, Message::VoteReply { granted: true });
+        }
+        assert_eq!((raft.role(), raft.term()), (RoleName::Leader, 5));
+    }
+}
