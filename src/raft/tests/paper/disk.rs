@@ -164,3 +164,15 @@ fn an_election_waits_for_the_candidates_own_disk_however_slow() {
         assert_eq!((raft.role(), raft.term()), (RoleName::Leader, 5));
     }
 }
+
+#[test]
+fn a_flood_of_the_same_request_while_the_disk_is_slow_is_answered_once() {
+    let mut raft = follower(3, 1, &[]);
+    for round in 1..=1000 {
+        give(&mut raft, 2, 2, append(id(0, 0), entries(1, &[1]), 0));
+        give(&mut raft, 2, 2, Message::Heartbeat { commit: 0, round });
+    }
+    sync(&mut raft);
+    let heartbeat = Message::HeartbeatReply { round: 1000 };
+    assert_eq!(said(&mut raft), [(2, 2, accepted(1)), (2, 2, heartbeat)]);
+}
