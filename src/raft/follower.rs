@@ -128,7 +128,7 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
             return;
         }
         _ => {
-            let conflict = common.log.conflict_at(prev.index);
+            let conflict = common.log.conflict_at(prev);
             let prev = prev.index;
             common.send(from, Message::Rejected { prev, conflict });
             return;

@@ -318,3 +318,18 @@ fn who_is_asked_to_lead_campaigns_at_once_with_a_vote_that_the_lease_does_not_re
         [(3, 6, Message::VoteReply { granted: true })]
     );
 }
+
+/// Behind the leader's last entry of the conflicting term or a lower one, its terms are higher than
+/// anything that the follower holds up to there.
+#[test]
+fn a_refusal_skips_all_terms_that_the_follower_cannot_hold_there() {
+    let mut raft = leader(3, 9, &[1, 5, 6, 7, 8]);
+    said(&mut raft);
+    // The follower holds 1, 1, 1, 2, 2.
+    let conflict = Conflict {
+        term: 2,
+        first_index: 4,
+    };
+    give(&mut raft, 2, 9, Message::Rejected { prev: 5, conflict });
+    assert_eq!(said(&mut raft), [(2, 9, append(id(1, 1), vec![], 0))]);
+}

@@ -172,3 +172,18 @@ fn two_leaders_of_one_term_are_proof_of_a_fault() {
     ));
     assert_eq!(raft.last(), id(0, 0));
 }
+
+/// The leader's log up to `prev` holds no higher term than `prev`'s: what does cannot match.
+#[test]
+fn a_refusal_skips_all_terms_that_the_leader_cannot_hold_there() {
+    let mut raft = follower(3, 9, &[1, 2, 2, 4, 5, 6, 7, 8]);
+    assert_eq!(
+        answer(&mut raft, append(id(8, 3), vec![], 0)),
+        [rejected(8, 0, 4)]
+    );
+    let mut raft = follower(3, 9, &[4, 5, 6]);
+    assert_eq!(
+        answer(&mut raft, append(id(3, 3), vec![], 0)),
+        [rejected(3, 0, 1)]
+    );
+}
