@@ -187,3 +187,12 @@ fn a_refusal_skips_all_terms_that_the_leader_cannot_hold_there() {
         [rejected(3, 0, 1)]
     );
 }
+
+#[test]
+fn an_append_after_nothing_has_neither_term_nor_index_before_it() {
+    for prev in [id(0, 1), id(1, 0)] {
+        let mut raft = follower(3, 9, &[1, 1]);
+        assert_eq!(answer(&mut raft, append(prev, vec![], 0)), []);
+        assert_eq!(raft.fault(), None);
+    }
+}
