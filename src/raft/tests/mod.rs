@@ -3,5 +3,7 @@
 mod harness;
 mod hostile;
 mod paper;
+mod rejoining;
+mod repair;
 mod replication;
 mod swarm;
