@@ -75,6 +75,11 @@ impl Candidate {
     }
 
     pub fn tick(mut self, common: &mut Common) -> Role {
+        // Nobody has been asked before the own vote is on disk. Were the time counted that it takes
+        // to get there, a disk slower than the timeout would never let an election be held.
+        if self.ballot == Ballot::Real && !common.hard_state_durable() {
+            return Role::Candidate(self);
+        }
         self.elapsed += 1;
         if self.elapsed < self.timeout {
             return Role::Candidate(self);

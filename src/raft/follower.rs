@@ -128,7 +128,7 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
             return;
         }
         _ => {
-            let conflict = common.log.conflict_at(prev.index);
+            let conflict = common.log.conflict_at(prev);
             let prev = prev.index;
             common.send(from, Message::Rejected { prev, conflict });
             return;
@@ -163,6 +163,8 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
 
 /// Whether these are entries that some leader of this term could have in its log after `prev`.
 fn follow_each_other(common: &Common, prev: EntryId, entries: &[Entry]) -> bool {
+    // Only what stands before the first entry has no term, and it has no index either.
+    let real = (prev.index == 0) == (prev.term == 0);
     let mut last = prev;
     let consecutive = entries.iter().all(|entry| {
         let next = last.index.checked_add(1);
@@ -171,7 +173,7 @@ fn follow_each_other(common: &Common, prev: EntryId, entries: &[Entry]) -> bool 
         follows
     });
     let in_order_of_time = entries.is_sorted_by_key(|entry| entry.time_ms);
-    consecutive && in_order_of_time && last.term <= common.term()
+    real && consecutive && in_order_of_time && last.term <= common.term()
 }
 
 /// Handles a heartbeat of the present term's leader. It carries no more of the commit index than

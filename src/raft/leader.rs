@@ -256,11 +256,13 @@ impl Leader {
             return;
         };
         // Where this leader has entries of the conflicting term too, the logs may agree up to the
-        // last of them; otherwise not within that term at all (paper 5.3).
-        let candidate = common.log.last_index_up_to_term(conflict.term);
-        let next = match common.log.term_at(candidate) {
-            Some(term) if term == conflict.term && term != 0 => candidate + 1,
-            _ => conflict.first_index,
+        // last of them; otherwise not within that term at all (paper 5.3), nor where this leader's
+        // terms are higher.
+        let possible = common.log.last_index_up_to_term(conflict.term);
+        let next = match common.log.term_at(possible) {
+            _ if conflict.term == 0 => conflict.first_index,
+            Some(term) if term == conflict.term => possible + 1,
+            _ => conflict.first_index.min(possible + 1),
         };
         progress.rejected(prev, next);
     }

@@ -123,12 +123,14 @@ impl Log {
             .collect()
     }
 
-    /// Where this log departs from a leader's whose entry at `prev` it does not have.
-    pub fn conflict_at(&self, prev: Index) -> Conflict {
-        match self.get(prev) {
+    /// Where this log departs from a leader's whose entry `prev` it does not have.
+    pub fn conflict_at(&self, prev: EntryId) -> Conflict {
+        // The leader's log holds no higher term up to `prev`, so none of those here is its own.
+        let possible = self.last_index_up_to_term(prev.term).min(prev.index);
+        match self.get(prev.index).filter(|_| possible == prev.index) {
             None => Conflict {
                 term: 0,
-                first_index: self.last().index + 1,
+                first_index: possible + 1,
             },
             Some(entry) => {
                 let term = entry.id.term;

@@ -98,9 +98,10 @@ pub enum Message {
 /// Where a follower's log departs from the leader's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflict {
-    /// The term of the follower's entry at `prev`, or zero if its log ends before `prev`.
+    /// The term of the follower's entry at `prev`, or zero if it holds none there that could be in
+    /// the leader's log: none at all, or one of a higher term than `prev`'s.
     pub term: Term,
-    /// The first index that the follower holds of that term; if its log ends before `prev`, the
-    /// index after its last entry.
+    /// The first index that the follower holds of that term; for term zero, the index after the
+    /// last entry that could be in the leader's log.
     pub first_index: Index,
 }

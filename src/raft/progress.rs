@@ -134,13 +134,16 @@ impl Progress {
     /// Returns whether the rejection is news: a stale one, of a question that has been answered
     /// since, must not move anything back.
     pub fn rejected(&mut self, prev: Index, next: Index) -> bool {
-        let fresh = match self.flow {
-            Flow::Probe { .. } => prev + 1 == self.next,
-            Flow::Replicate { .. } => prev > self.matched && prev < self.next,
+        let asked = match self.flow {
+            Flow::Probe { .. } => prev == self.next - 1,
+            Flow::Replicate { .. } => prev < self.next,
             Flow::Snapshot => false,
         };
+        // What was acknowledged matches for good. A follower that denies it has lost its disk: to
+        // ask it again at once would go on without end.
+        let fresh = asked && prev > self.matched;
         if fresh {
-            self.next = next.clamp(self.matched + 1, prev.max(self.matched + 1));
+            self.next = next.clamp(self.matched + 1, prev);
             self.flow = Flow::Probe { asked: false };
         }
         fresh
@@ -202,6 +205,24 @@ mod tests {
         let mut progress = Progress::new(5);
         assert!(progress.rejected(5, 99));
         assert_eq!(progress.next(), 5);
+    }
+
+    #[test]
+    fn a_rejection_of_any_number_is_survived() {
+        let mut progress = Progress::new(5);
+        assert!(!progress.rejected(u64::MAX, u64::MAX));
+        assert!(!progress.rejected(0, 0), "an empty log rejects nothing");
+        assert_eq!(progress.next(), 6);
+    }
+
+    #[test]
+    fn a_follower_that_denies_what_it_acknowledged_is_not_asked_again_at_once() {
+        let mut progress = replicating(5);
+        progress.sent(6, 10);
+        assert!(progress.rejected(6, 1));
+        progress.asked();
+        assert!(!progress.rejected(5, 1));
+        assert!(!progress.may_ask(), "not before the next heartbeat");
     }
 
     #[test]

@@ -129,6 +129,19 @@ impl Cluster {
         }
     }
 
+    /// The same, but loses the messages of which `keep` says no.
+    pub fn settle_for(&mut self, mut keep: impl FnMut(&Envelope) -> bool) {
+        self.collect();
+        while let Some(first) = self.queue.front() {
+            if keep(first) {
+                self.deliver();
+            } else {
+                self.queue.pop_front();
+            }
+            self.collect();
+        }
+    }
+
     /// Lets one tick pass everywhere and delivers what comes of it.
     pub fn tick(&mut self) {
         for (id, node) in &mut self.nodes {
@@ -200,6 +213,14 @@ impl Cluster {
         let (hard_state, entries) = node.disk.clone();
         node.raft = Raft::new(node.config.clone(), hard_state, entries);
         self.down.remove(&id);
+    }
+
+    /// Starts the node anew with this on its disk.
+    pub fn restart_with(&mut self, id: NodeId, hard_state: HardState, entries: Vec<Entry>) {
+        self.crash(id);
+        let node = self.nodes.get_mut(&id).expect("a node of the cluster");
+        node.disk = (hard_state, entries);
+        self.restart(id);
     }
 
     /// The commands that the node has executed, in order.
