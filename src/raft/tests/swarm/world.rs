@@ -13,6 +13,8 @@ pub struct Peer {
     raft: Option<Raft>,
     disk: Disk,
     paused_until: u64,
+    /// How often its clock misses a tick, per mille.
+    skew: u64,
     /// Executed by this incarnation.
     applied: u64,
 }
@@ -36,7 +38,7 @@ impl World {
     pub fn new(seed: u64, adjust: impl Fn(&mut Config)) -> Self {
         let mut dice = Dice::new(seed);
         let plan = Plan::draw(&mut dice);
-        let peer = |id| {
+        let mut peer = |id| {
             let mut config = plan.config(id, seed);
             adjust(&mut config);
             let peer = Peer {
@@ -44,12 +46,13 @@ impl World {
                 config,
                 disk: Disk::default(),
                 paused_until: 0,
+                skew: dice.below(plan.skew + 1),
                 applied: 0,
             };
             (id, peer)
         };
         Self {
-            peers: (1..=plan.size).map(peer).collect(),
+            peers: (1..=plan.size).map(&mut peer).collect(),
             plan,
             checker: Checker::default(),
             crashes: 0,
@@ -67,7 +70,8 @@ impl World {
         self.now += 1;
         self.interfere();
         for id in 1..=self.plan.size {
-            if !self.dice.chance(self.plan.skew) {
+            let skew = self.peers[&id].skew;
+            if !self.dice.chance(skew) {
                 self.input(id, Raft::tick);
             }
             self.ask(id);
@@ -81,28 +85,61 @@ impl World {
 
     fn interfere(&mut self) {
         let plan = self.plan.clone();
-        let a = self.dice.below(plan.size) + 1;
-        let b = self.dice.below(plan.size) + 1;
         if self.dice.chance(plan.cut) {
-            self.cut.insert((a, b));
+            self.cut_links();
         }
         if self.dice.chance(plan.heal) {
             self.cut.clear();
         }
+        let victim = self.victim();
         // More often while a write is under way: that is where it hurts.
-        let idle = self.peers[&a].disk.is_idle();
+        let idle = self.peers[&victim].disk.is_idle();
         if self
             .dice
             .chance(if idle { plan.crash } else { 5 * plan.crash })
         {
-            self.crash(a);
+            self.crash(victim);
         }
+        let other = self.dice.below(plan.size) + 1;
         if self.dice.chance(plan.restart) {
-            self.restart(b);
+            self.restart(other);
         }
+        let until = self.now + self.dice.below(100);
         if self.dice.chance(plan.pause) {
-            let ticks = self.dice.below(60);
-            self.peer(a).paused_until = self.now + ticks;
+            self.peer(victim).paused_until = until;
+        }
+        if self.dice.chance(plan.stall) {
+            self.peer(other).disk.stalled_until = until;
+        }
+    }
+
+    /// Whom to strike: the leader more often than others.
+    fn victim(&mut self) -> NodeId {
+        let any = self.dice.below(self.plan.size) + 1;
+        match self.leader() {
+            Some((_, leader)) if self.dice.chance(400) => leader,
+            _ => any,
+        }
+    }
+
+    /// Cuts one link, or one node or group off, in one direction or both.
+    fn cut_links(&mut self) {
+        let group = match self.dice.below(3) {
+            0 => {
+                let (a, b) = (self.victim(), self.victim());
+                self.cut.insert((a, b));
+                return;
+            }
+            1 => 1 << self.victim(),
+            _ => self.dice.below(2 << self.plan.size),
+        };
+        let (out, back) = [(true, true), (true, false), (false, true)][self.dice.below(3) as usize];
+        let within = |id: NodeId| group >> id & 1 == 1;
+        for a in (1..=self.plan.size).filter(|id| within(*id)) {
+            for b in (1..=self.plan.size).filter(|id| !within(*id)) {
+                self.cut.extend(out.then_some((a, b)));
+                self.cut.extend(back.then_some((b, a)));
+            }
         }
     }
 
@@ -271,6 +308,8 @@ impl World {
         for id in 1..=self.plan.size {
             self.restart(id);
             self.peer(id).paused_until = 0;
+            self.peer(id).skew = 0;
+            self.peer(id).disk.stalled_until = 0;
         }
     }
 
