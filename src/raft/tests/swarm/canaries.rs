@@ -13,7 +13,7 @@ const CANARIES: [(Rule, u64); 13] = [
     (Rule::OwnTermCommits, 20),
     (Rule::VerifiedCommits, 40),
     (Rule::MatchingEntriesStay, 20),
-    (Rule::ReadsAreConfirmed, 40),
+    (Rule::ReadsAreConfirmed, 200),
     (Rule::ReadsAfterOwnEntry, 40),
     (Rule::ReadsEnd, 20),
     (Rule::QuestionsAreRepeated, 20),
