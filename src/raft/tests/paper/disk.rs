@@ -190,3 +190,21 @@ fn a_flood_of_the_same_request_while_the_disk_is_slow_is_answered_once() {
     let heartbeat = Message::HeartbeatReply { round: 1000 };
     assert_eq!(said(&mut raft), [(2, 2, accepted(1)), (2, 2, heartbeat)]);
 }
+
+#[test]
+#[should_panic(expected = "the log would get a hole")]
+fn what_is_no_log_does_not_come_up() {
+    let found = vec![entry(1, 1), entry(1, 1), entry(3, 1)];
+    let hard_state = HardState {
+        term: 1,
+        vote: None,
+    };
+    let config = Config::new(1, Membership::of_voters([1]), 7);
+    Raft::new(config, hard_state, found);
+}
+
+#[test]
+#[should_panic(expected = "a term that the node does not know")]
+fn a_log_ahead_of_the_term_does_not_come_up() {
+    follower(3, 1, &[2]);
+}
