@@ -3,6 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use super::canary::Rule;
 use super::config::Config;
 use super::event::{Event, Fault, Reason};
 use super::log::{Log, NotHandedOut};
@@ -117,12 +118,15 @@ impl Common {
     /// Sends a message as soon as the term that it carries, and a vote that it may speak of, are
     /// durable; that is at once unless an election is going on.
     pub fn send(&mut self, to: NodeId, message: Message) {
-        self.send_after(self.hard_state_write, to, message);
+        let keeps = self.config.keeps(Rule::TermAndVoteDurableFirst);
+        let write = if keeps { self.hard_state_write } else { 0 };
+        self.send_after(write, to, message);
     }
 
     /// Acknowledges the log up to `matched`, once it is on disk.
     pub fn acknowledge(&mut self, to: NodeId, matched: Index) {
         let log_write = match self.log.write_covering(matched) {
+            _ if !self.config.keeps(Rule::EntriesDurableFirst) => 0,
             Ok(None) => 0,
             Ok(Some(id)) => id,
             Err(NotHandedOut) => self.next_write,

@@ -29,6 +29,9 @@ pub struct Config {
     pub max_uncommitted_bytes: usize,
     /// How many reads may wait for their confirmation; past it reads are refused.
     pub max_pending_reads: usize,
+    /// The rule that this node breaks, as a canary of the tests.
+    #[cfg(test)]
+    pub(super) without: Option<super::canary::Rule>,
 }
 
 impl Config {
@@ -47,6 +50,8 @@ impl Config {
             max_inflight_messages: 256,
             max_uncommitted_bytes: 64 << 20,
             max_pending_reads: 16_384,
+            #[cfg(test)]
+            without: None,
         }
     }
 

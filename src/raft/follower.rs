@@ -1,5 +1,6 @@
 //! A node that follows a leader, or waits for one (paper 5.2, 5.3).
 
+use super::canary::Rule;
 use super::common::Common;
 use super::event::{Fault, Reason};
 use super::message::Message;
@@ -134,6 +135,7 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
             return;
         }
     }
+    let config = &common.config;
     for entry in entries {
         let id = entry.id;
         if id.index <= common.log.base().index {
@@ -141,7 +143,7 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
         }
         match common.log.term_at(id.index) {
             // An append that was overtaken by later ones: what follows must stay (paper 5.3).
-            Some(term) if term == id.term => continue,
+            Some(term) if term == id.term && config.keeps(Rule::MatchingEntriesStay) => continue,
             Some(_) if id.index <= committed => {
                 common
                     .fault
@@ -157,7 +159,11 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
         common.log.push(entry);
     }
     // Not the log's own last entry: what lies behind `verified` may contradict the leader's.
-    common.log.commit_to(commit.min(verified).max(committed));
+    let bound = match config.keeps(Rule::VerifiedCommits) {
+        true => verified,
+        false => common.log.last().index,
+    };
+    common.log.commit_to(commit.min(bound).max(committed));
     common.acknowledge(from, verified);
 }
 

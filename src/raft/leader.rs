@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::canary::Rule;
 use super::common::Common;
 use super::event::{Fault, Reason};
 use super::message::{Conflict, Message};
@@ -167,7 +168,8 @@ impl Leader {
     /// them, and a round of confirmations for the reads that wait. Called when messages are
     /// collected, so that what came in together goes out together.
     pub fn broadcast(&mut self, common: &mut Common) {
-        let has_committed_in_term = common.log.committed() >= self.first;
+        let has_committed_in_term =
+            common.log.committed() >= self.first || !common.config.keeps(Rule::ReadsAfterOwnEntry);
         if has_committed_in_term && self.reads.begin_round(common.log.committed()) {
             self.send_heartbeats(common);
             self.confirm_reads(common);
@@ -181,7 +183,9 @@ impl Leader {
     /// Asks the followers of which nothing was heard since the last heartbeat where they stand.
     fn repeat_questions(&mut self, common: &mut Common) {
         for (id, progress) in &mut self.progress {
-            if !progress.needs_snapshot(common.log.base().index) && progress.heartbeat_due() {
+            let repeats = common.config.keeps(Rule::QuestionsAreRepeated);
+            let due = repeats && progress.heartbeat_due();
+            if !progress.needs_snapshot(common.log.base().index) && due {
                 progress.asked();
                 send_append(common, *id, progress.next(), 0);
             }
@@ -284,18 +288,26 @@ impl Leader {
     fn confirm_reads(&mut self, common: &mut Common) {
         let own = self.reads.number();
         let round_of = |id: NodeId| self.progress.get(&id).map_or(own, |p| p.round);
-        let confirmed = common.config.membership.quorum_value(round_of);
+        let confirmed = match common.config.keeps(Rule::ReadsAreConfirmed) {
+            true => common.config.membership.quorum_value(round_of),
+            false => own,
+        };
         common.reads_ready.extend(self.reads.confirmed(confirmed));
     }
 
     /// Commits what a quorum holds durably, this node's own disk counting as one vote (thesis
     /// 10.2.1): but only through an entry of the present term (paper 5.4.2).
     pub fn advance_commit(&mut self, common: &mut Common) {
-        let durable = common.log.durable();
+        let durable = match common.config.keeps(Rule::OwnCopyDurableFirst) {
+            true => common.log.durable(),
+            false => common.log.last().index,
+        };
         let matched_of = |id: NodeId| self.progress.get(&id).map_or(durable, |p| p.matched());
         let held = common.config.membership.quorum_value(matched_of);
         let committed = common.log.committed();
-        if held <= committed || common.log.term_at(held) != Some(common.term()) {
+        let own = common.log.term_at(held) == Some(common.term())
+            || !common.config.keeps(Rule::OwnTermCommits);
+        if held <= committed || !own {
             return;
         }
         common.log.commit_to(held);

@@ -34,18 +34,19 @@ pub(super) struct Log {
 impl Log {
     /// A log as it was found on disk.
     pub fn recovered(entries: Vec<Entry>) -> Self {
-        let last = entries.last().map_or(0, |entry| entry.id.index);
-        let log = Self {
+        let mut log = Self {
             base: EntryId::ZERO,
-            entries: entries.into(),
-            handed: last,
-            durable: last,
+            entries: VecDeque::with_capacity(entries.len()),
+            handed: 0,
+            durable: 0,
             in_flight: VecDeque::new(),
             committed: 0,
             applying: 0,
             applied: 0,
         };
-        log.check();
+        entries.into_iter().for_each(|entry| log.push(entry));
+        log.handed = log.last().index;
+        log.durable = log.handed;
         log
     }
 

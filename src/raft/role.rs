@@ -3,6 +3,7 @@
 //! A follower has no `next` to misuse and a leader no election timer: what a role does not have
 //! cannot be wrong. Every transition consumes the old role and returns the new one.
 
+use super::canary::Rule;
 use super::candidate::Candidate;
 use super::common::Common;
 use super::event::Reason;
@@ -83,7 +84,9 @@ impl Role {
 
     /// Becomes a follower without a leader in the present term.
     pub fn step_down(self, common: &mut Common, reason: Reason) -> Role {
-        if let Role::Leader(leader) = self {
+        if let Role::Leader(leader) = self
+            && common.config.keeps(Rule::ReadsEnd)
+        {
             let reads = leader.abandon_reads();
             common.reads_failed.extend(reads);
         }
@@ -97,7 +100,7 @@ impl Role {
         match message {
             Message::PreVote { next_term, last } => {
                 let granted = next_term > common.term()
-                    && last >= common.log.last()
+                    && is_complete(common, last)
                     && !self.hears_leader(common);
                 common.send(from, Message::PreVoteReply { next_term, granted });
                 return self;
@@ -141,7 +144,9 @@ impl Role {
     /// dropped: they are about a role that this node has left.
     fn receive_outdated(self, common: &mut Common, from: NodeId, message: &Message) -> Role {
         match message {
-            Message::Append { .. } | Message::Heartbeat { .. } | Message::Vote { .. } => {
+            Message::Append { .. } | Message::Heartbeat { .. } | Message::Vote { .. }
+                if common.config.keeps(Rule::OutdatedAreTold) =>
+            {
                 common.send(from, Message::Outdated);
             }
             _ => {}
@@ -153,8 +158,10 @@ impl Role {
     /// again, because the answer was lost, gets the same answer.
     fn vote(mut self, common: &mut Common, from: NodeId, last: super::EntryId) -> Role {
         let free = common.vote().is_none_or(|vote| vote == from);
-        let granted = free && self.leader(common).is_none() && last >= common.log.last();
-        if granted {
+        let granted = (free || !common.config.keeps(Rule::OneVote))
+            && self.leader(common).is_none()
+            && is_complete(common, last);
+        if granted && free {
             common.vote_for(from);
             if let Role::Follower(follower) = &mut self {
                 follower.voted();
@@ -163,4 +170,9 @@ impl Role {
         common.send(from, Message::VoteReply { granted });
         self
     }
+}
+
+/// Whether a log that ends with `last` is at least as up-to-date as this node's (paper 5.4.1).
+fn is_complete(common: &Common, last: super::EntryId) -> bool {
+    last >= common.log.last() || !common.config.keeps(Rule::CompleteLogsOnly)
 }

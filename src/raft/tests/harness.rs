@@ -112,13 +112,22 @@ impl Cluster {
         let Some(envelope) = self.queue.pop_front() else {
             return false;
         };
-        let lost = self.cut.contains(&(envelope.from, envelope.to))
-            || self.down.contains(&envelope.to)
-            || self.down.contains(&envelope.from);
-        if !lost {
+        if !self.loses(&envelope) {
             self.node(envelope.to).step(envelope);
         }
         true
+    }
+
+    /// Whether the message is lost on its way.
+    pub fn loses(&self, envelope: &Envelope) -> bool {
+        let (from, to) = (envelope.from, envelope.to);
+        self.cut.contains(&(from, to)) || self.down.contains(&to) || self.down.contains(&from)
+    }
+
+    /// Stops the node's disk, or lets it do what it was given.
+    pub fn hold(&mut self, id: NodeId, held: bool) {
+        let node = self.nodes.get_mut(&id).expect("a node of the cluster");
+        node.disk_held = held;
     }
 
     /// Delivers messages until nobody has anything left to say.

@@ -54,22 +54,36 @@ fn an_acknowledgement_of_a_passed_term_never_leaves() {
 }
 
 /// A-B-A: the entry is replaced and comes back, of the same term and index, before the first
-/// write of it returns. That write was followed by another that put something else there.
+/// write of it returns. That write was followed by another that put something else there. Each
+/// term has a write of its own, so that the acknowledgement has nothing but the entry to wait for.
 #[test]
 fn a_write_that_was_overtaken_does_not_count_even_if_the_same_entry_comes_back() {
     let mut raft = follower(3, 1, &[]);
-    give(&mut raft, 2, 1, append(id(0, 0), entries(1, &[1]), 0));
-    let first = raft.take_write().expect("1@1");
-    // The leader of term 2 has another entry there, the one of term 3 the first again.
-    give(&mut raft, 3, 2, append(id(0, 0), entries(1, &[2]), 0));
-    let second = raft.take_write().expect("1@2");
-    // No correct leader of term 3 has both, but a log that is cut back needs no correct one.
-    give(&mut raft, 2, 3, append(id(0, 0), entries(1, &[1]), 0));
-    let third = raft.take_write().expect("1@1 again");
-    raft.durable(first.id);
-    raft.durable(second.id);
-    assert_eq!(said(&mut raft), [], "on disk is 1@2");
-    raft.durable(third.id);
+    let mut taken = Vec::new();
+    // No correct leader of term 3 has 1@1 where that of term 2 had 1@2, but a log that is cut back
+    // must not rely on it.
+    for (leader, term, entry_term) in [(2, 1, 1), (3, 2, 2), (2, 3, 1)] {
+        give(&mut raft, leader, term, append(id(0, 0), vec![], 0));
+        taken.extend(raft.take_write());
+        give(
+            &mut raft,
+            leader,
+            term,
+            append(id(0, 0), entries(1, &[entry_term]), 0),
+        );
+        taken.extend(raft.take_write());
+    }
+    let (again, earlier) = taken.split_last().expect("five writes");
+    assert_eq!(earlier.len(), 4);
+    for write in earlier {
+        raft.durable(write.id);
+        let said = said(&mut raft);
+        let acknowledged = said
+            .iter()
+            .any(|(_, term, m)| (*term, m) == (3, &accepted(1)));
+        assert!(!acknowledged, "1@1 is not on disk after write {}", write.id);
+    }
+    raft.durable(again.id);
     assert_eq!(said(&mut raft), [(2, 3, accepted(1))]);
 }
 
@@ -175,4 +189,22 @@ fn a_flood_of_the_same_request_while_the_disk_is_slow_is_answered_once() {
     sync(&mut raft);
     let heartbeat = Message::HeartbeatReply { round: 1000 };
     assert_eq!(said(&mut raft), [(2, 2, accepted(1)), (2, 2, heartbeat)]);
+}
+
+#[test]
+#[should_panic(expected = "the log would get a hole")]
+fn what_is_no_log_does_not_come_up() {
+    let found = vec![entry(1, 1), entry(1, 1), entry(3, 1)];
+    let hard_state = HardState {
+        term: 1,
+        vote: None,
+    };
+    let config = Config::new(1, Membership::of_voters([1]), 7);
+    Raft::new(config, hard_state, found);
+}
+
+#[test]
+#[should_panic(expected = "a term that the node does not know")]
+fn a_log_ahead_of_the_term_does_not_come_up() {
+    follower(3, 1, &[2]);
 }

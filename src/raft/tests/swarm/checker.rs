@@ -78,6 +78,11 @@ impl Checker {
             self.leads(raft);
         }
         assert!(raft.commit() >= seen.commit, "commit of {id} went back");
+        if leads && raft.commit() > seen.commit {
+            let last = raft.entry(raft.commit()).map(|entry| entry.id.term);
+            let own = last == Some(raft.term());
+            assert!(own, "leader {id} counted copies of an earlier term");
+        }
         for index in seen.commit + 1..=raft.commit() {
             let entry = raft.entry(index).expect("a committed entry is held");
             self.committed(raft, entry, disks);

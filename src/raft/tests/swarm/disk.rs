@@ -11,6 +11,8 @@ pub struct Disk {
     pub log: Vec<Entry>,
     /// Handed over, with the tick at which each is done.
     queue: VecDeque<(u64, Write)>,
+    /// Nothing is done before this tick.
+    pub stalled_until: u64,
 }
 
 impl Disk {
@@ -24,6 +26,9 @@ impl Disk {
 
     /// Executes what is due; returns the last write done.
     pub fn work(&mut self, now: u64) -> Option<WriteId> {
+        if now < self.stalled_until {
+            return None;
+        }
         let mut done = None;
         while self.queue.front().is_some_and(|(due, _)| *due <= now) {
             let (_, write) = self.queue.pop_front().expect("just seen");

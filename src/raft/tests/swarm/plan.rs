@@ -47,11 +47,13 @@ pub struct Plan {
     pub crash: u64,
     pub restart: u64,
     pub pause: u64,
+    /// How often a disk stands still for a while.
+    pub stall: u64,
     /// The longest write, in ticks.
     pub disk: u64,
     /// How often what a core hands out is left there for a while, so that more gathers.
     pub lazy: u64,
-    /// How often a clock misses a tick.
+    /// How often the slowest clock misses a tick.
     pub skew: u64,
     pub propose: u64,
     pub read: u64,
@@ -65,20 +67,21 @@ pub struct Plan {
 impl Plan {
     pub fn draw(dice: &mut Dice) -> Self {
         Self {
-            size: dice.below(5) + 1,
+            size: [1, 2, 3, 3, 3, 4, 5, 5, 5, 5][dice.below(10) as usize],
             loss: dice.rate(300),
             duplication: dice.rate(200),
             delay: dice.rate(8),
             cut: dice.rate(100),
-            heal: dice.below(100) + 10,
+            heal: dice.below(50) + 10,
             crash: dice.rate(40),
             restart: dice.below(100) + 20,
-            pause: dice.rate(20),
+            pause: dice.rate(30),
+            stall: dice.rate(30),
             disk: dice.rate(12),
             lazy: dice.rate(700),
-            skew: dice.rate(300),
+            skew: dice.rate(950),
             propose: dice.below(400) + 50,
-            read: dice.rate(300),
+            read: dice.below(800) + 20,
             transfer: dice.rate(15),
             max_append_bytes: 1 + dice.below(200) as usize,
             max_inflight_bytes: 1 + dice.below(600) as usize,
@@ -93,8 +96,11 @@ impl Plan {
             duplication: 0,
             delay: 0,
             cut: 0,
+            heal: 0,
             crash: 0,
+            restart: 0,
             pause: 0,
+            stall: 0,
             disk: 0,
             lazy: 0,
             skew: 0,

@@ -8,26 +8,28 @@ use super::plan::{Dice, Plan};
 use crate::raft::{Config, Envelope, HardState, NodeId, Raft, RoleName};
 
 pub struct Peer {
-    config: Config,
+    pub config: Config,
     /// `None` while the node is down.
-    raft: Option<Raft>,
-    disk: Disk,
-    paused_until: u64,
+    pub raft: Option<Raft>,
+    pub disk: Disk,
+    pub paused_until: u64,
+    /// How often its clock misses a tick, per mille.
+    pub skew: u64,
     /// Executed by this incarnation.
-    applied: u64,
+    pub applied: u64,
 }
 
 pub struct World {
     pub plan: Plan,
     pub checker: Checker,
     pub crashes: u64,
-    dice: Dice,
-    now: u64,
-    peers: BTreeMap<NodeId, Peer>,
+    pub dice: Dice,
+    pub now: u64,
+    pub peers: BTreeMap<NodeId, Peer>,
     /// On their way, each with the tick at which it arrives.
     network: Vec<(u64, Envelope)>,
     /// Directed links that lose everything.
-    cut: BTreeSet<(NodeId, NodeId)>,
+    pub cut: BTreeSet<(NodeId, NodeId)>,
     next_command: u64,
     next_read: u64,
 }
@@ -36,7 +38,7 @@ impl World {
     pub fn new(seed: u64, adjust: impl Fn(&mut Config)) -> Self {
         let mut dice = Dice::new(seed);
         let plan = Plan::draw(&mut dice);
-        let peer = |id| {
+        let mut peer = |id| {
             let mut config = plan.config(id, seed);
             adjust(&mut config);
             let peer = Peer {
@@ -44,12 +46,13 @@ impl World {
                 config,
                 disk: Disk::default(),
                 paused_until: 0,
+                skew: dice.below(plan.skew + 1),
                 applied: 0,
             };
             (id, peer)
         };
         Self {
-            peers: (1..=plan.size).map(peer).collect(),
+            peers: (1..=plan.size).map(&mut peer).collect(),
             plan,
             checker: Checker::default(),
             crashes: 0,
@@ -67,7 +70,8 @@ impl World {
         self.now += 1;
         self.interfere();
         for id in 1..=self.plan.size {
-            if !self.dice.chance(self.plan.skew) {
+            let skew = self.peers[&id].skew;
+            if !self.dice.chance(skew) {
                 self.input(id, Raft::tick);
             }
             self.ask(id);
@@ -76,33 +80,6 @@ impl World {
         for id in 1..=self.plan.size {
             self.work(id);
             self.carry(id);
-        }
-    }
-
-    fn interfere(&mut self) {
-        let plan = self.plan.clone();
-        let a = self.dice.below(plan.size) + 1;
-        let b = self.dice.below(plan.size) + 1;
-        if self.dice.chance(plan.cut) {
-            self.cut.insert((a, b));
-        }
-        if self.dice.chance(plan.heal) {
-            self.cut.clear();
-        }
-        // More often while a write is under way: that is where it hurts.
-        let idle = self.peers[&a].disk.is_idle();
-        if self
-            .dice
-            .chance(if idle { plan.crash } else { 5 * plan.crash })
-        {
-            self.crash(a);
-        }
-        if self.dice.chance(plan.restart) {
-            self.restart(b);
-        }
-        if self.dice.chance(plan.pause) {
-            let ticks = self.dice.below(60);
-            self.peer(a).paused_until = self.now + ticks;
         }
     }
 
@@ -171,7 +148,7 @@ impl World {
             return;
         }
         if self.dice.chance(self.plan.duplication) {
-            let late = self.dice.below(40);
+            let late = self.dice.below(150);
             self.network.push((self.now + late, envelope.clone()));
         }
         // The next tick at the earliest, so that a tick comes to an end.
@@ -244,46 +221,21 @@ impl World {
         }
     }
 
-    fn crash(&mut self, id: NodeId) {
-        let peer = self.peers.get_mut(&id).expect("a node of the cluster");
-        if peer.raft.take().is_some() {
-            peer.disk.crash(&mut self.dice);
-            self.checker.crashed(id);
-            self.crashes += 1;
-        }
-    }
-
-    fn restart(&mut self, id: NodeId) {
-        let peer = self.peer(id);
-        if peer.raft.is_none() {
-            let (hard_state, log) = (peer.disk.hard_state, peer.disk.log.clone());
-            // Another seed than the first time, as a process would have.
-            peer.config.seed += 1;
-            peer.raft = Some(Raft::new(peer.config.clone(), hard_state, log));
-            peer.applied = 0;
-        }
-    }
-
-    /// Ends all faults.
-    pub fn heal(&mut self) {
-        self.plan = self.plan.healed();
-        self.cut.clear();
-        for id in 1..=self.plan.size {
-            self.restart(id);
-            self.peer(id).paused_until = 0;
-        }
-    }
-
     /// The leader of the highest term.
     pub fn leader(&self) -> Option<(u64, NodeId)> {
-        let up = self.peers.values().filter_map(|peer| peer.raft.as_ref());
+        let all: Vec<NodeId> = self.peers.keys().copied().collect();
+        self.leader_among(&all)
+    }
+
+    pub fn leader_among(&self, nodes: &[NodeId]) -> Option<(u64, NodeId)> {
+        let up = nodes.iter().filter_map(|id| self.peers[id].raft.as_ref());
         let leaders = up.filter(|raft| raft.role() == RoleName::Leader);
         leaders.map(|raft| (raft.term(), raft.id())).max()
     }
 
-    /// How far all nodes have executed.
-    pub fn applied_everywhere(&self) -> u64 {
-        let applied = self.peers.values().map(|peer| peer.applied);
+    /// How far all of these have executed.
+    pub fn applied_by(&self, nodes: &[NodeId]) -> u64 {
+        let applied = nodes.iter().map(|id| self.peers[id].applied);
         applied.min().unwrap_or(0)
     }
 
@@ -298,7 +250,7 @@ impl World {
         lines.collect()
     }
 
-    fn peer(&mut self, id: NodeId) -> &mut Peer {
+    pub fn peer(&mut self, id: NodeId) -> &mut Peer {
         self.peers.get_mut(&id).expect("a node of the cluster")
     }
 }
