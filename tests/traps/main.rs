@@ -2,4 +2,5 @@
 //! if this one falls into it, too.
 
 mod deadlock;
+mod endings;
 mod support;
