@@ -3,4 +3,9 @@
 
 mod deadlock;
 mod endings;
+mod exactly_once;
+mod execution;
+mod index_reuse;
+mod messages;
+mod pace;
 mod support;
