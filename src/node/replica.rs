@@ -60,6 +60,8 @@ pub struct Replica<W> {
     applying: Index,
     /// The term that this node led after the last input.
     led: Option<Term>,
+    /// Nothing more is taken on.
+    stopped: bool,
 }
 
 impl<W> Replica<W> {
@@ -75,6 +77,7 @@ impl<W> Replica<W> {
             ended: Vec::new(),
             max_waiting,
             led: None,
+            stopped: false,
         }
     }
 
@@ -103,6 +106,9 @@ impl<W> Replica<W> {
     /// Proposes a command, for whose reply `waiter` waits up to `timeout` ticks. Returns the entry
     /// that it became; `None` if it was refused, and then `waiter` has [`ended`](Self::take_ended).
     pub fn submit(&mut self, command: Bytes, timeout: u64, waiter: W) -> Option<EntryId> {
+        if self.stopped {
+            return self.refuse(waiter, End::Unknown(Doubt::ShuttingDown));
+        }
         let accepted = match self.is_overloaded() {
             true => Err(ProposeError::Busy),
             false => self.raft.propose(command),
@@ -121,6 +127,10 @@ impl<W> Replica<W> {
 
     /// Asks for a linearizable read, for whose answer `waiter` waits up to `timeout` ticks.
     pub fn query(&mut self, query: Bytes, timeout: u64, waiter: W) {
+        if self.stopped {
+            self.refuse(waiter, End::Unknown(Doubt::ShuttingDown));
+            return;
+        }
         let id = self.reads.fresh_id();
         let accepted = match self.is_overloaded() {
             true => Err(ReadError::Busy),
@@ -232,8 +242,10 @@ impl<W> Replica<W> {
         self.raft.fault()
     }
 
-    /// The node stops: everything that waits ends.
+    /// The node stops: everything that waits ends, and whatever still comes ends at once, for
+    /// there are no ticks any more that would end it.
     pub fn abandon(&mut self) {
+        self.stopped = true;
         let all = self.writes.take_all().chain(self.reads.take_all());
         let ends = all.map(|waiter| (waiter, End::Unknown(Doubt::ShuttingDown)));
         self.ended.extend(ends);

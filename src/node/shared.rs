@@ -43,6 +43,9 @@ pub(super) struct Shared<S: StateMachine> {
     sending: Mutex<()>,
     transport: Arc<dyn Transport>,
     pub machine: Mutex<S>,
+    /// The machine's gauges as they were after the last work of the apply thread. The machine
+    /// itself is locked while it works, and nobody who asks for a status may wait for that.
+    pub gauges: Mutex<Vec<(&'static str, u64)>>,
     gate: Gate,
     pub log_bytes: AtomicU64,
     started: Instant,
@@ -123,6 +126,7 @@ impl<S: StateMachine> Shared<S> {
             sending: Mutex::new(()),
             transport,
             gate: machine.gate(),
+            gauges: Mutex::new(machine.gauges()),
             machine: Mutex::new(machine),
             log_bytes: AtomicU64::new(0),
             started: Instant::now(),
@@ -210,8 +214,7 @@ impl<S: StateMachine> Shared<S> {
     }
 
     pub fn status(&self) -> Status {
-        // Not under the replica's lock: the apply thread takes both in this order.
-        let gauges = self.machine.lock().gauges();
+        let gauges = self.gauges.lock().clone();
         let replica = self.replica.lock();
         let raft = replica.raft();
         Status {

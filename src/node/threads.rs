@@ -128,6 +128,7 @@ pub(super) fn apply<S: StateMachine>(shared: &Shared<S>) -> Result<(), NodeError
             let result = machine.query(&query);
             reply::<S>(waiter, result, &mut replies);
         }
+        *shared.gauges.lock() = machine.gauges();
         drop(machine);
         replies.flush();
         if let Some(index) = last {

@@ -41,6 +41,9 @@ impl Link {
 
 type Deliver = Arc<dyn Fn(Envelope) + Send + Sync>;
 
+/// Sees every message that is sent, and says whether it gets through.
+pub type Filter = Box<dyn FnMut(&Envelope) -> bool + Send>;
+
 /// How many messages may be on their way; further ones are lost, as in any network.
 const CAPACITY: usize = 100_000;
 
@@ -58,6 +61,7 @@ struct Shared {
 
 struct State {
     links: BTreeMap<(NodeId, NodeId), Link>,
+    filter: Option<Filter>,
     nodes: BTreeMap<NodeId, Deliver>,
     on_the_way: BinaryHeap<Reverse<Due>>,
     random: ChaCha8Rng,
@@ -98,6 +102,7 @@ impl Network {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 links: BTreeMap::new(),
+                filter: None,
                 nodes: BTreeMap::new(),
                 on_the_way: BinaryHeap::new(),
                 random: ChaCha8Rng::seed_from_u64(seed),
@@ -133,6 +138,17 @@ impl Network {
         self.shared.state.lock().links.insert((from, to), link);
     }
 
+    /// Loses the messages that `filter` does not let through, besides those that the links lose.
+    /// It is called for each message, with the network's lock held.
+    pub fn set_filter(&self, filter: impl FnMut(&Envelope) -> bool + Send + 'static) {
+        self.shared.state.lock().filter = Some(Box::new(filter));
+    }
+
+    /// Takes the filter away.
+    pub fn clear_filter(&self) {
+        self.shared.state.lock().filter = None;
+    }
+
     /// How many messages were sent so far, lost ones included.
     pub fn sent(&self) -> u64 {
         self.shared.state.lock().numbers
@@ -163,7 +179,9 @@ impl State {
     fn send(&mut self, envelope: Envelope) {
         self.numbers += 1;
         let link = self.link(&envelope);
-        if link.cut || self.chance(link.loss_permille) {
+        let filter = self.filter.as_mut();
+        let filtered = filter.is_some_and(|passes| !passes(&envelope));
+        if filtered || link.cut || self.chance(link.loss_permille) {
             return;
         }
         if self.chance(link.twice_permille) {
