@@ -1,9 +1,9 @@
 //! All sessions: opened, found, ended, and kept within their bounds.
 //!
 //! Sessions end in three ways: the client closes them; nobody uses them for the time limit; or
-//! there are too many of them, or too many bytes of replies in them, and they are the ones that were
-//! not used for longest. The last rule is there because a client that never comes back, such as a
-//! one-shot command, leaves a session behind: refusing new ones instead would let such clients
+//! there are too many of them, or too many bytes of replies in them, and they are the ones that
+//! were not used for longest. The last rule is there because a client that never comes back, such
+//! as a one-shot command, leaves a session behind: refusing new ones instead would let such clients
 //! lock everybody out (thesis 6.3).
 
 use std::sync::Arc;
