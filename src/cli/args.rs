@@ -55,6 +55,11 @@ pub struct Args {
     #[arg(long)]
     timing: bool,
 
+    /// At the end, tell on standard error how many requests it took: calls, attempts, retries,
+    /// changes of leader
+    #[arg(long)]
+    stats: bool,
+
     /// When commands come from a pipe: end with the first one that fails
     #[arg(long)]
     stop_on_error: bool,
@@ -119,7 +124,7 @@ fn run(args: &Args) -> Result<u8, UsageError> {
     let format = args.output.unwrap_or(default);
     let mut session = Session::new(clerk, interrupt, format, args.timing);
     let mut out = BufWriter::new(&stdout);
-    Ok(match request {
+    let code = match request {
         Some(request) => piped::one(&mut session, &request, &mut out, &mut errors),
         None if interactive => {
             let keys = args.clerk(shell::for_keys(options))?;
@@ -130,7 +135,11 @@ fn run(args: &Args) -> Result<u8, UsageError> {
             let stop = args.stop_on_error;
             piped::run(&mut session, &mut input, &mut out, &mut errors, stop)
         }
-    })
+    };
+    if args.stats {
+        say(&mut errors, &session.stats());
+    }
+    Ok(code)
 }
 
 impl Args {

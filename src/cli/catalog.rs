@@ -113,10 +113,11 @@ pub static COMMANDS: &[Spec] = &[
         aliases: &[],
         usage: "get KEY",
         summary: "read a value",
-        details: "The read is linearizable: it sees every write that was acknowledged before it began. \
-                  A missing key answers (missing); as a single command, kvcli then prints nothing on \
-                  standard output and exits with 1. With -o raw, the default when standard output is \
-                  no terminal, a single command prints exactly the bytes of the value.",
+        details: "The read is linearizable: it sees every write that was acknowledged before it \
+                  began. A missing key answers (missing); as a single command, kvcli then prints \
+                  nothing on standard output and exits with 1. With -o raw, the default when \
+                  standard output is no terminal, a single command prints exactly the bytes of the \
+                  value.",
         examples: &["get colour", "get \"two words\"", r#"get "\x00\xff""#],
         options: &[],
         operands: &[Operand::Key],
@@ -154,7 +155,8 @@ pub static COMMANDS: &[Spec] = &[
         aliases: &[],
         usage: "append KEY VALUE | append KEY --file PATH",
         summary: "add to the end of a value",
-        details: "A missing key counts as empty. Answers the length of the value after it, in bytes.",
+        details: "A missing key counts as empty. Answers the length of the value after it, in \
+                  bytes.",
         examples: &["append word s", r#"append log "one line\n""#],
         options: FILE,
         operands: &[Operand::Key, Operand::Value],
@@ -188,8 +190,9 @@ pub static COMMANDS: &[Spec] = &[
         aliases: &[],
         usage: "cas KEY EXPECTED NEW | cas KEY --missing NEW",
         summary: "set a value if the present one is as expected",
-        details: "Answers the value that is there instead if it is another one, and changes nothing; as \
-                  a single command, kvcli then exits with 1. With --missing, the key must not exist.",
+        details: "Answers the value that is there instead if it is another one, and changes \
+                  nothing; as a single command, kvcli then exits with 1. With --missing, the key \
+                  must not exist.",
         examples: &["cas colour green blue", "cas lock --missing me"],
         options: &[Opt {
             name: "--missing",
@@ -207,12 +210,12 @@ pub static COMMANDS: &[Spec] = &[
         aliases: &[],
         usage: "scan [PREFIX] | scan [--from A] [--to B]",
         summary: "read keys and values in order",
-        details: "Reads the keys that start with PREFIX, or those from A up to but without B, in the \
-                  order of their bytes. Without --limit and --all it reads one page, as much as the \
-                  server answers at once, and says where the next one starts. Each page is \
-                  linearizable by itself; writes may happen between two pages. With -o raw each line \
-                  is the two words KEY VALUE, quoted where needed: put in front of each line makes it a \
-                  command that restores it.",
+        details: "Reads the keys that start with PREFIX, or those from A up to but without B, in \
+                  the order of their bytes. Without --limit and --all it reads one page, as much \
+                  as the server answers at once, and says where the next one starts. Each page is \
+                  linearizable by itself; writes may happen between two pages. With -o raw each \
+                  line is the two words KEY VALUE, quoted where needed: put in front of each line \
+                  makes it a command that restores it.",
         examples: &[
             "scan",
             "scan user/ --limit 10",
@@ -261,8 +264,9 @@ pub static COMMANDS: &[Spec] = &[
         aliases: &[],
         usage: "status [-v]",
         summary: "ask every node about itself",
-        details: "Works without a leader and without a quorum. A node that does not answer is listed with \
-                  the reason. Exits with 3 if fewer voters answer than make a quorum.",
+        details: "Works without a leader and without a quorum. A node that does not answer is \
+                  listed with the reason. Exits with 3 if fewer voters answer than make a \
+                  quorum.",
         examples: &["status", "status -v", "status -o json"],
         options: &[Opt {
             name: "--verbose",
@@ -320,9 +324,10 @@ pub static COMMANDS: &[Spec] = &[
         aliases: &[],
         usage: "output raw|json|table",
         summary: "change the form of the answers",
-        details: "raw is for scripts: values and lines of words. json is for programs: one object per \
-                  answer, on one line; bytes that are not UTF-8 are {\"base64\": \"...\"} where text would be \
-                  a string. table is for people. To change a single answer, add -o to the command.",
+        details: "raw is for scripts: values and lines of words. json is for programs: one object \
+                  per answer, on one line; bytes that are not UTF-8 are {\"base64\": \"...\"} \
+                  where text would be a string. table is for people. To change a single answer, \
+                  add -o to the command.",
         examples: &["output json", "output table"],
         options: &[],
         operands: &[Operand::OneOf(Format::NAMES)],

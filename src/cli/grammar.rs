@@ -50,8 +50,8 @@ pub enum GrammarError {
     },
     /// An escape that the grammar does not have.
     #[error(
-        "column {column}: no such escape; there are \\xNN (two hex digits), \\n, \\r, \\t, \\0, \\\\, \\\" \
-         and \\'"
+        "column {column}: no such escape; there are \\xNN (two hex digits), \\n, \\r, \\t, \\0, \
+         \\\\, \\\" and \\'"
     )]
     BadEscape {
         /// Where its backslash is.
@@ -59,8 +59,8 @@ pub enum GrammarError {
     },
     /// A quote within a bare word, or something right behind a closing quote.
     #[error(
-        "column {column}: quotes go around a whole word, with blanks on both sides; to have a quote in \
-         a word, write '{{\"a\": 1}}' or \"it's\""
+        "column {column}: quotes go around a whole word, with blanks on both sides; to have a \
+         quote in a word, write '{{\"a\": 1}}' or \"it's\""
     )]
     Glued {
         /// Where the surprise is.

@@ -148,6 +148,15 @@ impl Session {
         }
     }
 
+    /// What the commands so far took, in one line of `name=value` words.
+    pub fn stats(&self) -> String {
+        let stats = self.clerk.stats();
+        format!(
+            "calls={} attempts={} retries={} leader_changes={}",
+            stats.calls, stats.attempts, stats.retries, stats.leader_changes
+        )
+    }
+
     /// Executes one command and writes its answer.
     ///
     /// # Errors

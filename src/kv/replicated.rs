@@ -157,6 +157,7 @@ impl StateMachine for Kv {
             ("sessions", self.sessions.len() as u64),
             ("replies", kept.replies),
             ("reply_bytes", kept.bytes),
+            ("duplicates", self.sessions.duplicates()),
         ]
     }
 }

@@ -37,8 +37,10 @@ pub(super) struct Kept {
 pub(super) enum Admission {
     /// Execute it and [`keep`](Session::keep) its reply.
     Execute,
+    /// It was executed before; this is what it answered.
+    Repeated(Reply),
     /// Do not execute it; this is the answer.
-    Answer(Reply),
+    Refused(Reply),
 }
 
 impl Session {
@@ -62,16 +64,16 @@ impl Session {
     /// that held it up, too, would never be lifted.
     pub fn admit(&self, seq: u64, limits: &Limits) -> Admission {
         let Some(ahead) = seq.checked_sub(self.lowest_unanswered) else {
-            return Admission::Answer(Reply::AnswerDropped);
+            return Admission::Refused(Reply::AnswerDropped);
         };
         if let Ok(place) = self.place(seq) {
-            return Admission::Answer(self.replies[place].1.clone());
+            return Admission::Repeated(self.replies[place].1.clone());
         }
         let has_room =
             ahead < limits.max_in_flight && self.kept.bytes < limits.max_session_reply_bytes;
         match ahead == 0 || has_room {
             true => Admission::Execute,
-            false => Admission::Answer(Reply::TooManyInFlight),
+            false => Admission::Refused(Reply::TooManyInFlight),
         }
     }
 
@@ -169,7 +171,7 @@ mod tests {
     fn answer(session: &Session, seq: u64) -> Option<Reply> {
         match session.admit(seq, &limits()) {
             Admission::Execute => None,
-            Admission::Answer(reply) => Some(reply),
+            Admission::Repeated(reply) | Admission::Refused(reply) => Some(reply),
         }
     }
 

@@ -1,9 +1,9 @@
 //! All sessions: opened, found, ended, and kept within their bounds.
 //!
 //! Sessions end in three ways: the client closes them; nobody uses them for the time limit; or
-//! there are too many of them, or too many bytes of replies in them, and they are the ones that were
-//! not used for longest. The last rule is there because a client that never comes back, such as a
-//! one-shot command, leaves a session behind: refusing new ones instead would let such clients
+//! there are too many of them, or too many bytes of replies in them, and they are the ones that
+//! were not used for longest. The last rule is there because a client that never comes back, such
+//! as a one-shot command, leaves a session behind: refusing new ones instead would let such clients
 //! lock everybody out (thesis 6.3).
 
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub(super) struct Sessions {
     /// the order in which they expire.
     by_use: OrdMap<u64, SessionId>,
     kept: Kept,
+    /// How many operations were answered by what they had answered before.
+    duplicates: u64,
 }
 
 impl Sessions {
@@ -37,6 +39,11 @@ impl Sessions {
     /// The replies that all sessions keep.
     pub fn kept(&self) -> Kept {
         self.kept
+    }
+
+    /// How many repeated operations were answered from a session instead of executed, ever.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates
     }
 
     /// Ends the sessions that nobody has used for longer than the time limit.
@@ -89,10 +96,15 @@ impl Sessions {
         limits: &Limits,
         execute: impl FnOnce() -> Reply,
     ) -> Reply {
+        let mut duplicate = false;
         let reply = self.using(at, id, |session| {
             session.forget_below(lowest_unanswered);
             match session.admit(seq, limits) {
-                Admission::Answer(reply) => reply,
+                Admission::Repeated(reply) => {
+                    duplicate = true;
+                    reply
+                }
+                Admission::Refused(reply) => reply,
                 Admission::Execute => {
                     let reply = execute();
                     session.keep(seq, reply.clone());
@@ -100,6 +112,7 @@ impl Sessions {
                 }
             }
         });
+        self.duplicates += u64::from(duplicate);
         // The session at hand is the last that this would come to.
         while self.kept.bytes > limits.max_reply_bytes && self.len() > 1 {
             self.remove_oldest();
@@ -109,6 +122,7 @@ impl Sessions {
 
     /// Adds all sessions to a digest.
     pub fn digest(&self, digest: &mut Digest) {
+        digest.number(self.duplicates);
         digest.number(self.by_id.len() as u64);
         for (id, session) in &self.by_id {
             digest.number(*id);

@@ -32,8 +32,8 @@ struct Rope {
     tail: Vec<u8>,
 }
 
-/// `part`, which lies within `source`, as bytes to keep: shared if it is at least half of the source,
-/// else copied. A small part that shares would hold on to the memory of all the source.
+/// `part`, which lies within `source`, as bytes to keep: shared if it is at least half of the
+/// source, else copied. A small part that shares would hold on to the memory of all the source.
 pub(super) fn keep(source: &Bytes, part: &[u8]) -> Bytes {
     if part.len() >= source.len() / 2 {
         source.slice_ref(part)

@@ -84,8 +84,8 @@ impl Acceptor {
             _ => {
                 if !self.failing {
                     log::error!(
-                        "cannot accept connections: {error}. Trying again every {PAUSE:?}; if files \
-                         are the limit, raise it (ulimit -n)"
+                        "cannot accept connections: {error}. Trying again every {PAUSE:?}; if \
+                         files are the limit, raise it (ulimit -n)"
                     );
                 }
                 self.failing = true;

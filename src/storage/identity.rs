@@ -127,7 +127,7 @@ fn may_precede(name: &str, names: &[String]) -> bool {
     }
 }
 
-/// Takes possession of a new folder, for now under the unfinished name.
+/// Takes possession of a new folder, under the unfinished name until all else is in place.
 pub(super) fn begin(folder: &Folder, identity: &Identity) -> Result<Owner, StorageError> {
     let id = u128::from(folder.unique_id()) << 64 | u128::from(folder.unique_id());
     let body = Body {

@@ -2,11 +2,12 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use crossbeam::channel::bounded;
 
 use super::server::{Peer, Server, echo_of};
 use crate::client::frames::Frames;
@@ -244,7 +245,7 @@ fn garbage_instead_of_an_answer_loses_the_call_and_closes_the_connection() {
         ("never sent", |peer, id| peer.answer(id + 1, Answer::Busy)),
     ];
     for (part, garbage) in scripts {
-        let (closed, is_closed) = mpsc::channel();
+        let (closed, is_closed) = bounded(1);
         let server = Server::greeting(move |_, mut peer| {
             let request: Request = peer.receive();
             garbage(&mut peer, request.id);
@@ -298,12 +299,11 @@ fn a_connection_that_stays_silent_for_a_whole_request_is_replaced() {
 
 #[test]
 fn a_server_that_does_not_read_gets_no_whole_request_so_it_was_not_sent() {
-    let (_keep, until_the_end) = mpsc::channel::<()>();
-    let until_the_end = parking_lot::Mutex::new(until_the_end);
+    let (_keep, until_the_end) = bounded::<()>(1);
     let server = Server::greeting(move |_, mut peer| {
         let first: Request = peer.receive();
         peer.answer(first.id, echo_of(&first.ask));
-        let _ = until_the_end.lock().recv();
+        let _ = until_the_end.recv();
     });
     let large = Ask::Submit(vec![7; 16 << 20].into());
     let moment = Duration::from_millis(200);
@@ -352,7 +352,7 @@ fn servers_of_two_clusters_in_one_list_are_told_apart() {
 
 #[test]
 fn a_cancelled_call_ends_while_it_waits_for_an_answer() {
-    let (asked, is_asked) = mpsc::channel();
+    let (asked, is_asked) = bounded(1);
     let server = Server::greeting(move |_, mut peer| {
         while peer.try_receive::<Request>().is_some() {
             asked.send(()).unwrap();

@@ -91,6 +91,22 @@ fn a_repeated_get_returns_its_first_answer_after_the_value_has_changed() {
 }
 
 #[test]
+fn repeated_numbers_that_a_session_answers_are_counted_and_refusals_are_not() {
+    let mut replica = Replica::new(Limits::default());
+    let session = replica.open();
+    let first = numbered(session, 1, 1, append("a"));
+    replica.apply(&first);
+    assert_eq!(replica.gauge("duplicates"), 0);
+    replica.apply(&first);
+    replica.apply(&first);
+    assert_eq!(replica.gauge("duplicates"), 2);
+    replica.apply(&numbered(session, 2, 2, append("b")));
+    assert_eq!(replica.apply(&first), Reply::AnswerDropped);
+    replica.apply(&Command::CloseSession { session });
+    assert_eq!(replica.gauge("duplicates"), 2);
+}
+
+#[test]
 fn a_duplicate_of_an_older_number_that_arrives_late_is_not_executed() {
     let mut replica = Replica::new(Limits::default());
     let session = replica.open();

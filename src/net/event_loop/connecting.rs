@@ -98,7 +98,8 @@ impl EventLoop {
     }
 
     /// Opens the way to a peer if its connection is established now. It may take long to be
-    /// welcomed, as a peer that is stopped has a kernel that accepts; that is no reason to dial again.
+    /// welcomed, as a peer that is stopped has a kernel that accepts; that is no reason to dial
+    /// again.
     pub(super) fn establish(&mut self, token: Token) -> Result<(), Close> {
         let Some(connection) = self.connections.get_mut(&token) else {
             return Ok(());

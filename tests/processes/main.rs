@@ -1,0 +1,11 @@
+//! The two programs as their users have them: real processes on real sockets and files, that are
+//! given nonsense, killed, frozen and told to stop.
+#![cfg(feature = "cli")]
+
+mod bad_frames;
+mod cluster;
+mod durability;
+mod load;
+mod process;
+mod raw;
+mod signals;
