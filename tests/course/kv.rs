@@ -3,10 +3,14 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use raftkv::client::{Clerk, Error};
+use raftkv::kv::{Query, Reply};
+use raftkv::machine::StateMachine;
 
 use super::kv_generic::{Generic, KvLab};
 use super::lab::T;
+use super::linearizable::{self, Done, Operation, Verdict};
 
 const FIVE: Generic = Generic {
     clients: 5,
@@ -206,6 +210,37 @@ fn one_partition() {
         );
     });
     assert_eq!(read(&all), "15");
+}
+
+/// What the checker is for: the very history that a server makes which answers from its own state.
+#[test]
+fn a_get_from_local_state_is_not_linearizable() {
+    let kv = KvLab::new(3, false);
+    let clerk = kv.clerk();
+    clerk.put("1", "old").unwrap();
+    kv.lab.cluster.wait_for_agreement();
+    let behind = kv.lab.after(kv.lab.check_one_leader(), 1);
+    kv.lab.disconnect(behind);
+    clerk.put("1", "new").unwrap();
+    let query = Query::Get { key: "1".into() }.to_bytes();
+    let local = kv.lab.cluster.node(behind);
+    let Reply::Value(local) = local.with_machine(|machine| machine.query(&query)) else {
+        panic!("a get is answered with a value");
+    };
+    let sequence = |get: Option<Bytes>| {
+        let get = Done::Get(get.map(|value| value.to_vec()));
+        let done = [Done::Put("old".into()), Done::Put("new".into()), get];
+        let operation = |(at, done): (u64, Done)| Operation {
+            called: 2 * at,
+            returned: Some(2 * at + 1),
+            done,
+        };
+        (0u64..).zip(done).map(operation).collect::<Vec<_>>()
+    };
+    let verdict = |get| linearizable::check(&sequence(get), 1000);
+    assert_eq!(verdict(local), Verdict::NotLinearizable);
+    let answer = clerk.get("1").unwrap();
+    assert_eq!(verdict(answer), Verdict::Linearizable);
 }
 
 fn read(clerk: &Clerk) -> String {

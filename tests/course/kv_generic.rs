@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use raftkv::client::{Clerk, Options};
 use raftkv::kv::{Kv, Limits};
 use raftkv::raft::NodeId;
@@ -29,19 +29,29 @@ const UNRELIABLE_CLIENT: ClientLink = ClientLink {
 /// No call of these tests may fail; one that takes so long has.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// One of these tests at a time: they keep the processor busy, and threads that do not get to run
+/// in time look like servers that are gone.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Servers of a key/value service.
 pub struct KvLab {
     pub lab: Lab<Kv>,
     unreliable: bool,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl KvLab {
     pub fn new(servers: u64, unreliable: bool) -> Self {
+        let turn = TURN.lock();
         let lab = Lab::new(servers, || Kv::new(Limits::default()));
         if unreliable {
             lab.set_links(UNRELIABLE);
         }
-        Self { lab, unreliable }
+        Self {
+            lab,
+            unreliable,
+            _turn: turn,
+        }
     }
 
     pub fn clerk(&self) -> Clerk {
@@ -76,7 +86,7 @@ pub struct Generic {
     pub random_keys: bool,
 }
 
-/// Two iterations of one second each, or two with partitions; the course has three of five.
+/// Each of a second, or of four partitions; the course has three of five seconds.
 const ITERATIONS: usize = 2;
 
 impl Generic {
@@ -122,10 +132,14 @@ impl Generic {
                 }
             }
         }
-        let histories = histories.into_inner();
-        assert_eq!(histories.is_empty(), !self.random_keys);
-        linearizable::check_all(histories);
-        assert!(self.random_keys || appends.iter().all(|n| *n > 0));
+        if self.random_keys {
+            let histories = histories.into_inner();
+            let operations: usize = histories.values().map(Vec::len).sum();
+            assert!(operations > 100, "only {operations} operations");
+            linearizable::check_all(histories);
+        } else {
+            assert!(appends.iter().all(|n| *n > 0), "{appends:?}");
+        }
         lab.cluster.wait_for_agreement();
     }
 

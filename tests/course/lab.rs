@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use raftkv::machine::StateMachine;
 use raftkv::raft::{NodeId, RoleName, Term};
 use raftkv::testkit::{Cluster, Link};
@@ -18,7 +18,7 @@ pub const T: Duration = Duration::from_millis(500);
 /// How long the course gives a cluster to elect a leader.
 const ELECTION: Duration = Duration::from_secs(5);
 
-/// The course's unreliable network.
+/// The course's unreliable network, which also repeats a message now and then.
 pub const UNRELIABLE: Link = Link {
     cut: false,
     min_delay: Duration::ZERO,
@@ -26,11 +26,8 @@ pub const UNRELIABLE: Link = Link {
     late_permille: 0,
     late_delay: Duration::ZERO,
     loss_permille: 100,
-    twice_permille: 0,
+    twice_permille: 20,
 };
-
-/// One test at a time: what they assert depends on threads that get to run in time.
-static TURN: Mutex<()> = Mutex::new(());
 
 /// Servers 1 to N with a network between them.
 pub struct Lab<S: StateMachine> {
@@ -38,7 +35,6 @@ pub struct Lab<S: StateMachine> {
     network: Mutex<Wiring>,
     leaders: Mutex<BTreeMap<Term, NodeId>>,
     random: Mutex<ChaCha8Rng>,
-    _turn: MutexGuard<'static, ()>,
 }
 
 /// Servers of the same side reach each other, over links of this kind.
@@ -49,7 +45,6 @@ struct Wiring {
 
 impl<S: StateMachine> Lab<S> {
     pub fn new(size: u64, machine: impl Fn() -> S + Send + Sync + 'static) -> Self {
-        let turn = TURN.lock();
         let cluster = Cluster::start(size, machine);
         Self {
             network: Mutex::new(Wiring {
@@ -59,7 +54,6 @@ impl<S: StateMachine> Lab<S> {
             cluster,
             leaders: Mutex::default(),
             random: Mutex::new(ChaCha8Rng::seed_from_u64(size)),
-            _turn: turn,
         }
     }
 

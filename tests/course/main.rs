@@ -8,7 +8,7 @@
 //! - A random procedure takes fewer rounds, or a shorter time, where rounds are all that the
 //!   course's number adds. The test says so.
 //! - The course delays and loses calls, ours messages: each direction loses a tenth and delays by
-//!   up to 26 ms, where the course delays requests only.
+//!   up to 26 ms, where the course delays requests only. One in fifty arrives twice.
 //! - A crash of the course keeps all that was saved. Ours is a power failure: what was not synced
 //!   is lost, torn or kept by chance.
 //! - An index of the course is a place among commands. The empty entry that opens each term of
