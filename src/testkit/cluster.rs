@@ -49,15 +49,21 @@ impl Cluster<Kv> {
     /// # Panics
     /// If the settings are not ones that a Clerk accepts.
     pub fn clerk_with(&self, options: Options) -> Clerk {
-        self.clerk_over(self.transport(), options)
+        self.clerk_over(self.transport(), self.ids(), options)
     }
 
-    /// A client that takes another way to the nodes than [`transport`](Self::transport).
+    /// A client that takes another way to the nodes than [`transport`](Self::transport), and knows
+    /// only some of them until it is told of others.
     ///
     /// # Panics
     /// If the settings are not ones that a Clerk accepts.
-    pub fn clerk_over(&self, transport: Arc<dyn client::Transport>, options: Options) -> Clerk {
-        let clerk = Clerk::over(transport, self.ids().map(address), options);
+    pub fn clerk_over(
+        &self,
+        transport: Arc<dyn client::Transport>,
+        ids: impl IntoIterator<Item = NodeId>,
+        options: Options,
+    ) -> Clerk {
+        let clerk = Clerk::over(transport, ids.into_iter().map(address), options);
         clerk.unwrap_or_else(|error| panic!("no clerk: {error}"))
     }
 }
@@ -118,8 +124,13 @@ impl<S: StateMachine> Cluster<S> {
     /// # Panics
     /// If it is down.
     pub fn node(&self, id: NodeId) -> Arc<Handle<S>> {
-        let node = self.nodes.read().get(&id).cloned();
+        let node = self.node_if_up(id);
         node.unwrap_or_else(|| panic!("node {id} is down"))
+    }
+
+    /// A node, if it is up.
+    pub fn node_if_up(&self, id: NodeId) -> Option<Arc<Handle<S>>> {
+        self.nodes.read().get(&id).cloned()
     }
 
     /// Whether the node is up.

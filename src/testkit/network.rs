@@ -22,6 +22,10 @@ pub struct Link {
     pub min_delay: Duration,
     /// The longest delay. It is drawn for each message, so that messages overtake each other.
     pub max_delay: Duration,
+    /// How many of a thousand messages are late: they take from `max_delay` up to `late_delay`.
+    pub late_permille: u32,
+    /// The longest delay of a message that is late.
+    pub late_delay: Duration,
     /// How many of a thousand messages are lost.
     pub loss_permille: u32,
     /// How many of a thousand messages arrive twice.
@@ -34,6 +38,8 @@ impl Link {
         cut: true,
         min_delay: Duration::ZERO,
         max_delay: Duration::ZERO,
+        late_permille: 0,
+        late_delay: Duration::ZERO,
         loss_permille: 0,
         twice_permille: 0,
     };
@@ -199,9 +205,13 @@ impl State {
         if self.on_the_way.len() >= CAPACITY {
             return;
         }
-        let spread = link.max_delay.saturating_sub(link.min_delay).as_micros();
+        let (least, most) = match self.chance(link.late_permille) {
+            true => (link.max_delay, link.late_delay),
+            false => (link.min_delay, link.max_delay),
+        };
+        let spread = most.saturating_sub(least).as_micros();
         let extra = self.random.next_u64() % (spread as u64 + 1);
-        let delay = link.min_delay + Duration::from_micros(extra);
+        let delay = least + Duration::from_micros(extra);
         self.on_the_way.push(Reverse(Due {
             at: Instant::now() + delay,
             number: self.numbers,

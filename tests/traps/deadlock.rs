@@ -86,7 +86,7 @@ impl StateMachine for Slow {
     }
 }
 
-const SHORT: Duration = Duration::from_millis(500);
+const SHORT: Duration = Duration::from_millis(200);
 
 fn slow_cluster() -> (Cluster<Slow>, Door) {
     let door = Door::closed();

@@ -171,7 +171,7 @@ fn writes_whose_answers_get_lost_take_effect_once() {
         ..ClientLink::default()
     };
     let way = Arc::new(Unreliable::new(cluster.transport(), link, 7));
-    let clerk = cluster.clerk_over(way, Options::default());
+    let clerk = cluster.clerk_over(way, cluster.ids(), Options::default());
     thread::scope(|scope| {
         for thread in 0..4 {
             let clerk = &clerk;

@@ -5,6 +5,7 @@ mod deadlock;
 mod endings;
 mod exactly_once;
 mod execution;
+mod idle;
 mod index_reuse;
 mod messages;
 mod pace;

@@ -25,13 +25,14 @@ pub fn others<S: StateMachine>(cluster: &Cluster<S>, id: NodeId) -> Vec<NodeId> 
     cluster.ids().filter(|other| *other != id).collect()
 }
 
-/// Loses every acknowledgement of entries: followers get them, but nothing is ever committed.
-/// Heartbeats and their answers pass, so the leader remains.
+/// Loses every acknowledgement of entries that come from now on: followers get them, but none is
+/// committed. All else passes, so the leader remains.
 pub fn hold_back_commits<S: StateMachine>(cluster: &Cluster<S>) {
-    let filter = |message: &Message| !matches!(message, Message::Accepted { .. });
-    cluster
-        .network()
-        .set_filter(move |envelope| filter(&envelope.message));
+    let present = cluster.ids().map(|id| cluster.node(id).status().last_index);
+    let present = present.max().unwrap_or(0);
+    cluster.network().set_filter(move |envelope| {
+        !matches!(envelope.message, Message::Accepted { matched } if matched > present)
+    });
 }
 
 /// Waits for a leader among these nodes that has committed an entry of its term.
