@@ -128,13 +128,21 @@ impl Cluster {
 
     /// The command that runs a node.
     pub fn command(&self, id: NodeId) -> Command {
+        self.command_with(id, &[])
+    }
+
+    /// The command that runs a node, with `--id` and `--cluster` only if `options` lack them.
+    pub fn command_with(&self, id: NodeId, options: &[&str]) -> Command {
         let members = self.addresses.iter();
         let members: Vec<_> = members.map(|(id, at)| format!("{id}={at}")).collect();
         let mut command = kvnode();
-        command.arg("--id").arg(id.to_string());
-        command.args(["--cluster", &members.join(",")]);
+        for (name, value) in [("--id", id.to_string()), ("--cluster", members.join(","))] {
+            if !options.contains(&name) {
+                command.args([name, &value]);
+            }
+        }
         command.arg("--data").arg(self.data(id));
-        command.args(&self.options);
+        command.args(&self.options).args(options);
         command
     }
 

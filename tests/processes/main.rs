@@ -5,7 +5,9 @@
 mod bad_frames;
 mod cluster;
 mod durability;
+mod folders;
 mod load;
 mod process;
 mod raw;
+mod settings;
 mod signals;
