@@ -6,6 +6,7 @@ mod bad_frames;
 mod cluster;
 mod durability;
 mod folders;
+mod full_disk;
 mod load;
 mod process;
 mod raw;

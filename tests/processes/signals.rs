@@ -132,3 +132,13 @@ fn a_node_stops_cleanly_on_either_signal_and_keeps_what_it_has() {
         assert_eq!(cluster.clerk().get("key"), Ok(Some(signal.into())));
     }
 }
+
+#[test]
+fn a_node_that_is_told_to_stop_while_it_starts_stops_cleanly() {
+    let mut cluster = Cluster::start(1);
+    for _ in 0..3 {
+        assert_eq!(cluster.stop(1).code, Some(0));
+        // The line that this waits for is written before the node has all its threads.
+        cluster.restart(1);
+    }
+}
