@@ -197,13 +197,6 @@ impl Cluster {
         *nodes.find(|(_, address)| **address == leader).unwrap().0
     }
 
-    /// A node that does not lead.
-    pub fn follower(&self) -> NodeId {
-        let leader = self.leader();
-        let mut followers = self.ids().into_iter();
-        followers.find(|id| *id != leader).unwrap()
-    }
-
     /// Ends nodes as a crash would, all at once.
     pub fn kill_all(&mut self, ids: impl IntoIterator<Item = NodeId>) {
         let ids: Vec<_> = ids.into_iter().collect();

@@ -4,6 +4,7 @@
 
 mod bad_frames;
 mod cluster;
+mod commands;
 mod durability;
 mod folders;
 mod full_disk;
@@ -12,3 +13,4 @@ mod process;
 mod raw;
 mod settings;
 mod signals;
+mod torn_tail;
