@@ -192,3 +192,17 @@ fn a_write_that_nobody_confirmed_is_reported_as_unknown() {
     let value = cluster.clerk().get("key").unwrap().unwrap();
     assert!(["1", "2"].contains(&text(&value)), "{value:?}");
 }
+
+#[test]
+fn leadership_goes_to_the_node_that_is_named_and_stays_if_it_is_there() {
+    let cluster = Cluster::start(3);
+    for id in [1, 2, 3] {
+        while cluster.leader() != id {
+            let output = cluster.run(&["transfer", &id.to_string()]);
+            assert_eq!(output.status.code(), DONE, "{output:?}");
+        }
+    }
+    let output = cluster.run(&["transfer", "3"]);
+    assert_eq!(output.status.code(), DONE, "{output:?}");
+    assert_eq!(cluster.leader(), 3);
+}
