@@ -8,6 +8,8 @@ mod commands;
 mod durability;
 mod folders;
 mod full_disk;
+mod isolation;
+mod links;
 mod load;
 mod process;
 mod raw;

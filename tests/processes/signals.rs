@@ -61,8 +61,7 @@ fn a_leader_that_was_frozen_wakes_up_without_a_stale_answer() {
         let readers = [0; 3].map(|_| scope.spawn(|| counter.read(&cluster)));
         let load = Load::start(&cluster, 1);
         load.await_more(20);
-        // These connections are served by the leader, and it has their questions before it hears
-        // of anything that happened while it was frozen.
+        // These connections are served by the leader, and nobody sends them elsewhere.
         let mut raw = [0; 5].map(|_| Raw::open(cluster.address(leader)));
         cluster.node(leader).signal("STOP");
         let begun = Instant::now();
