@@ -50,6 +50,31 @@ impl Default for Timing {
     }
 }
 
+impl Timing {
+    fn validate(&self) -> Result<(), String> {
+        let Self {
+            tick,
+            heartbeat,
+            election,
+        } = *self;
+        if tick < Duration::from_millis(1) || heartbeat < tick {
+            return Err(format!(
+                "a heartbeat every {heartbeat:?} is too often: choose at least {:?}",
+                tick.max(Duration::from_millis(1))
+            ));
+        }
+        if election < 2 * heartbeat + tick {
+            return Err(format!(
+                "an election timeout of {election:?} is too short for a heartbeat every \
+                 {heartbeat:?}: one lost heartbeat would depose a leader. Choose at least {:?}, or \
+                 a shorter heartbeat",
+                2 * heartbeat + tick
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl Config {
     /// The usual settings for node `id` of a cluster with these members.
     pub fn new(
@@ -71,6 +96,7 @@ impl Config {
 
     /// The settings of the core that follow from these.
     pub(super) fn raft(&self) -> Result<raft::Config, StartError> {
+        self.timing.validate().map_err(StartError::Config)?;
         let membership = Membership::of_voters(self.members.keys().copied());
         // Nodes that start together must not time out together (paper 5.2).
         let seed = RandomState::new().hash_one(self.id);

@@ -319,8 +319,10 @@ impl<S: StateMachine> Handle<S> {
     /// Hands leadership over, if this node leads and another can take it. Returns whether this
     /// node does not lead any more when `timeout` has passed.
     pub fn resign(&self, timeout: Duration) -> bool {
-        self.shared.input(|replica| replica.transfer(None));
+        let successor = self.shared.input(|replica| replica.transfer(None));
         self.shared.send();
+        // With nobody to hand over to there is nothing to wait for.
+        let timeout = successor.map_or(Duration::ZERO, |_| timeout);
         self.wait_until(timeout, |raft| raft.role() != RoleName::Leader)
     }
 

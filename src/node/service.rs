@@ -135,6 +135,10 @@ pub(super) fn transfer<S: StateMachine>(shared: &Shared<S>, to: Option<NodeId>) 
     shared.send();
     match begun {
         Ok(()) => Answer::Transferring,
+        // Done already; the request may well be the repeat of one whose answer got lost.
+        Err((Some(leader), _)) if to == Some(leader) && leader == shared.config.id => {
+            Answer::Transferring
+        }
         Err((Some(leader), _)) if leader == shared.config.id => Answer::Invalid(match to {
             Some(to) => format!("node {to} is not another voter of this cluster"),
             None => "there is no other voter to lead this cluster".to_string(),

@@ -44,7 +44,7 @@ pub enum StorageError {
         advice: &'static str,
     },
     /// The operating system refused.
-    #[error("cannot {operation} {}: {source}", path.display())]
+    #[error("cannot {operation} {}: {source}. {}", path.display(), io_advice(source.kind()))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -59,6 +59,28 @@ pub enum StorageError {
         /// The error of that write.
         reason: String,
     },
+}
+
+/// What to do about an error of the operating system.
+fn io_advice(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind::{
+        AlreadyExists, FileTooLarge, NotADirectory, PermissionDenied, QuotaExceeded,
+        ReadOnlyFilesystem, StorageFull,
+    };
+    match kind {
+        AlreadyExists | NotADirectory => "Something else is in its place: choose another folder",
+        PermissionDenied | ReadOnlyFilesystem => {
+            "Give this process the right to write there, or choose another folder"
+        }
+        StorageFull | QuotaExceeded => {
+            "Make room and start the node again: nothing that it acknowledged is lost"
+        }
+        FileTooLarge => {
+            "Raise the limit (ulimit -f) and start the node again: nothing that it acknowledged \
+             is lost"
+        }
+        _ => "Look for the cause in the system's log before the node is started again",
+    }
 }
 
 /// What to do about a damaged log.

@@ -150,6 +150,17 @@ pub(super) fn finish(folder: &Folder) -> Result<(), StorageError> {
     folder.finish(NAME)
 }
 
+/// The words of `text` that `other` lacks; all of it, if it only lacks words itself.
+fn words_not_in(other: &str, text: &str) -> String {
+    let known: Vec<&str> = other.split(' ').collect();
+    let words = text.split(' ').filter(|word| !known.contains(word));
+    let words: Vec<&str> = words.collect();
+    match words.is_empty() {
+        true => text.to_string(),
+        false => words.join(" "),
+    }
+}
+
 impl Body {
     /// How the folder is not the wanted one, and what to do about it.
     fn difference(&self, wanted: &Identity) -> Option<(String, &'static str)> {
@@ -170,8 +181,9 @@ impl Body {
         }
         if self.machine != wanted.machine {
             let problem = format!(
-                "it was made for the state machine {:?}, and this node runs {:?}",
-                self.machine, wanted.machine
+                "it was made for a state machine with {:?}, and this node runs one with {:?}",
+                words_not_in(&wanted.machine, &self.machine),
+                words_not_in(&self.machine, &wanted.machine)
             );
             let advice = "Run the node with the settings that the folder was made with";
             return Some((problem, advice));

@@ -55,7 +55,7 @@ pub enum Answer {
     Unknown(Doubt),
     /// The answer to [`Ask::Status`].
     Status(Box<Status>),
-    /// The answer to [`Ask::Transfer`]: this node's leadership has ended or is about to.
+    /// The answer to [`Ask::Transfer`]: the one that was asked for leads or is about to.
     Transferring,
 }
 

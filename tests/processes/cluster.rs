@@ -11,6 +11,7 @@ use raftkv::client::{Clerk, Options};
 use raftkv::raft::NodeId;
 use tempfile::TempDir;
 
+use super::links::Gate;
 use super::process::{End, PATIENCE, Process};
 
 /// Where nodes listen. On Linux the whole of 127/8 is this machine, and a connection that goes out
@@ -29,20 +30,26 @@ static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 pub struct Cluster {
     folder: TempDir,
     addresses: BTreeMap<NodeId, String>,
-    options: Vec<String>,
+    /// What each node gets besides the usual.
+    options: BTreeMap<NodeId, Vec<String>>,
+    /// Where a node finds another one, if not at its address.
+    links: BTreeMap<(NodeId, NodeId), String>,
     nodes: BTreeMap<NodeId, Process>,
+}
+
+/// A port that no other test has had.
+pub fn free_listener() -> TcpListener {
+    loop {
+        let listener = TcpListener::bind((HOST, 0)).unwrap();
+        if TAKEN.lock().insert(listener.local_addr().unwrap().port()) {
+            return listener;
+        }
+    }
 }
 
 /// Addresses that were free a moment ago.
 pub fn free_addresses(count: usize) -> Vec<String> {
-    let mut taken = TAKEN.lock();
-    let mut listeners = Vec::new();
-    while listeners.len() < count {
-        let listener = TcpListener::bind((HOST, 0)).unwrap();
-        if taken.insert(listener.local_addr().unwrap().port()) {
-            listeners.push(listener);
-        }
-    }
+    let listeners: Vec<_> = (0..count).map(|_| free_listener()).collect();
     let addresses = listeners.iter().map(|listener| listener.local_addr());
     addresses
         .map(|address| address.unwrap().to_string())
@@ -76,16 +83,25 @@ impl Cluster {
     }
 
     /// Starts a cluster whose nodes get these options as well.
+    pub fn start_with(size: u64, options: &[&str]) -> Self {
+        Self::start_as(size, |cluster| {
+            (1..=size).for_each(|id| cluster.give(id, options));
+        })
+    }
+
+    /// Starts a cluster that was prepared first.
     ///
     /// Between the look for free ports and their use another process may take one: then look again.
-    pub fn start_with(size: u64, options: &[&str]) -> Self {
+    pub fn start_as(size: u64, prepare: impl Fn(&mut Self)) -> Self {
         for _ in 0..5 {
             let mut cluster = Self {
                 folder: TempDir::new().unwrap(),
                 addresses: (1..=size).zip(free_addresses(size as usize)).collect(),
-                options: options.iter().map(|option| option.to_string()).collect(),
+                options: BTreeMap::new(),
+                links: BTreeMap::new(),
                 nodes: BTreeMap::new(),
             };
+            prepare(&mut cluster);
             for id in 1..=size {
                 cluster.launch(id);
             }
@@ -94,6 +110,18 @@ impl Cluster {
             }
         }
         panic!("no free ports");
+    }
+
+    /// Gives a node more options.
+    pub fn give(&mut self, id: NodeId, options: &[&str]) {
+        let options = options.iter().map(|option| option.to_string());
+        self.options.entry(id).or_default().extend(options);
+    }
+
+    /// Lets one node find another one behind the gate only.
+    pub fn link(&mut self, from: NodeId, to: NodeId, gate: &Gate) {
+        let link = gate.link(self.address(to));
+        self.links.insert((from, to), link);
     }
 
     /// Begins to start a node.
@@ -128,13 +156,24 @@ impl Cluster {
 
     /// The command that runs a node.
     pub fn command(&self, id: NodeId) -> Command {
+        self.command_with(id, &[])
+    }
+
+    /// The command that runs a node, with `--id` and `--cluster` only if `options` lack them.
+    pub fn command_with(&self, id: NodeId, options: &[&str]) -> Command {
         let members = self.addresses.iter();
-        let members: Vec<_> = members.map(|(id, at)| format!("{id}={at}")).collect();
+        let members: Vec<_> = members
+            .map(|(to, address)| format!("{to}={}", self.links.get(&(id, *to)).unwrap_or(address)))
+            .collect();
         let mut command = kvnode();
-        command.arg("--id").arg(id.to_string());
-        command.args(["--cluster", &members.join(",")]);
+        for (name, value) in [("--id", id.to_string()), ("--cluster", members.join(","))] {
+            if !options.contains(&name) {
+                command.args([name, &value]);
+            }
+        }
         command.arg("--data").arg(self.data(id));
-        command.args(&self.options);
+        command.args(self.options.get(&id).into_iter().flatten());
+        command.args(options);
         command
     }
 
@@ -185,15 +224,10 @@ impl Cluster {
         let clerk = self.clerk();
         clerk.get("any").unwrap();
         let leader = clerk.leader().unwrap();
-        let mut nodes = self.addresses.iter();
-        *nodes.find(|(_, address)| **address == leader).unwrap().0
-    }
-
-    /// A node that does not lead.
-    pub fn follower(&self) -> NodeId {
-        let leader = self.leader();
-        let mut followers = self.ids().into_iter();
-        followers.find(|id| *id != leader).unwrap()
+        let addresses = self.addresses.iter();
+        let links = self.links.iter().map(|((_, to), address)| (to, address));
+        let mut known = addresses.chain(links);
+        *known.find(|(_, address)| **address == leader).unwrap().0
     }
 
     /// Ends nodes as a crash would, all at once.

@@ -4,8 +4,15 @@
 
 mod bad_frames;
 mod cluster;
+mod commands;
 mod durability;
+mod folders;
+mod full_disk;
+mod isolation;
+mod links;
 mod load;
 mod process;
 mod raw;
+mod settings;
 mod signals;
+mod torn_tail;

@@ -36,7 +36,7 @@ pub fn frame_of<T: Serialize>(value: &T) -> Vec<u8> {
 pub fn request(ask: Ask) -> Request {
     Request {
         id: 1,
-        timeout_ms: 5000,
+        timeout_ms: 1500,
         ask,
     }
 }

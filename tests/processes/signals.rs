@@ -61,8 +61,7 @@ fn a_leader_that_was_frozen_wakes_up_without_a_stale_answer() {
         let readers = [0; 3].map(|_| scope.spawn(|| counter.read(&cluster)));
         let load = Load::start(&cluster, 1);
         load.await_more(20);
-        // These connections are served by the leader, and it has their questions before it hears
-        // of anything that happened while it was frozen.
+        // These connections are served by the leader, and nobody sends them elsewhere.
         let mut raw = [0; 5].map(|_| Raw::open(cluster.address(leader)));
         cluster.node(leader).signal("STOP");
         let begun = Instant::now();
@@ -130,5 +129,15 @@ fn a_node_stops_cleanly_on_either_signal_and_keeps_what_it_has() {
         assert_eq!(end.code, Some(0), "{:#?}", end.lines);
         cluster.restart(1);
         assert_eq!(cluster.clerk().get("key"), Ok(Some(signal.into())));
+    }
+}
+
+#[test]
+fn a_node_that_is_told_to_stop_while_it_starts_stops_cleanly() {
+    let mut cluster = Cluster::start(1);
+    for _ in 0..3 {
+        assert_eq!(cluster.stop(1).code, Some(0));
+        // The line that this waits for is written before the node has all its threads.
+        cluster.restart(1);
     }
 }
