@@ -182,7 +182,7 @@ fn explain(error: StartError) -> (Exit, String) {
         StartError::Net(_) => Exit::Listen,
         StartError::Storage(StorageError::Locked { .. }) => Exit::Locked,
         StartError::Storage(StorageError::Io { .. }) | StartError::Thread(_) => Exit::Failed,
-        StartError::Storage(_) => Exit::Folder,
+        StartError::Storage(_) | StartError::Restore(_) => Exit::Folder,
     };
     (exit, error.to_string())
 }

@@ -13,7 +13,12 @@ fn status(id: NodeId, role: RoleName, term: u64) -> Status {
         commit: 40,
         applied: 40,
         last_index: 41,
+        first_index: 1,
         log_bytes: 3 << 20,
+        snapshot_index: 0,
+        snapshot_bytes: 0,
+        snapshot_age_ms: 0,
+        sending: Vec::new(),
         uptime_ms: 3_725_000,
         gauges: vec![("keys".into(), 7), ("sessions".into(), 2)],
     }

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::ops::{AddAssign, SubAssign};
 
+use bytes::Bytes;
+
 use super::command::Reply;
 use super::digest::Digest;
 use super::limits::Limits;
@@ -53,6 +55,58 @@ impl Session {
         }
     }
 
+    /// A session as it was, still without its replies, which [`restore`](Self::restore) adds.
+    pub fn restored(last_used: At, lowest_unanswered: u64) -> Result<Self, String> {
+        if lowest_unanswered == 0 {
+            return Err("its lowest unanswered number is 0; the first number is 1".into());
+        }
+        Ok(Self {
+            lowest_unanswered,
+            ..Self::new(last_used)
+        })
+    }
+
+    /// Adds a reply as it was, if it keeps the invariants: they come in the order of their numbers.
+    pub fn restore(&mut self, seq: u64, reply: Reply, limits: &Limits) -> Result<(), String> {
+        let follows = self.replies.back().is_none_or(|(last, _)| *last < seq);
+        let ahead = seq.checked_sub(self.lowest_unanswered);
+        if !follows || ahead.is_none_or(|ahead| ahead >= limits.max_in_flight) {
+            return Err(format!(
+                "number {seq} does not follow the one before it, or lies outside the window"
+            ));
+        }
+        match &reply {
+            Reply::Value(value) | Reply::Swapped(Err(value)) => {
+                let len = value.as_ref().map_or(0, Bytes::len);
+                limits.check_value("a value that was read", len)?;
+            }
+            Reply::Done
+            | Reply::Deleted(_)
+            | Reply::Swapped(Ok(()))
+            | Reply::Appended(_)
+            | Reply::Refused(_) => (),
+            _ => {
+                return Err(format!(
+                    "number {seq} was answered by what no operation returns"
+                ));
+            }
+        }
+        self.kept += Kept::of(&reply);
+        self.replies.push_back((seq, reply));
+        Ok(())
+    }
+
+    /// The replies to all lower numbers have been dropped.
+    pub fn lowest_unanswered(&self) -> u64 {
+        self.lowest_unanswered
+    }
+
+    /// The kept replies in the order of their numbers.
+    pub fn replies(&self) -> impl Iterator<Item = &(u64, Reply)> {
+        self.replies.iter()
+    }
+
+    /// How many replies are kept, and what they weigh.
     pub fn kept(&self) -> Kept {
         self.kept
     }

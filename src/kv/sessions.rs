@@ -120,6 +120,69 @@ impl Sessions {
         reply
     }
 
+    /// All sessions, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.by_id.iter().map(|(id, session)| (*id, &**session))
+    }
+
+    /// No session yet, but the count of what sessions answered.
+    pub fn with_duplicates(duplicates: u64) -> Self {
+        Self {
+            duplicates,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in a session as it was when `last` was applied. They come in the order of their ids.
+    pub fn restore(
+        &mut self,
+        id: SessionId,
+        session: Session,
+        last: At,
+        limits: &Limits,
+    ) -> Result<(), String> {
+        let used = session.last_used;
+        if id == 0 || self.by_id.get_max().is_some_and(|(last, _)| id <= *last) {
+            return Err(format!("its id, {id}, does not follow the one before it"));
+        }
+        if used.index < id || used.index > last.index || used.time_ms > last.time_ms {
+            return Err("it was used before it was opened, or after the last command".into());
+        }
+        if last.time_ms - used.time_ms > limits.session_ttl_ms {
+            return Err("it has expired".into());
+        }
+        if self.len() >= limits.max_sessions {
+            return Err(format!(
+                "the limit is {} (max_sessions)",
+                limits.max_sessions
+            ));
+        }
+        self.kept += session.kept();
+        self.by_id.insert(id, Arc::new(session));
+        match self.by_use.insert(used.index, id) {
+            None => Ok(()),
+            Some(other) => Err(format!("session {other} was last used by the same command")),
+        }
+    }
+
+    /// Checks what concerns all sessions together, once all of them are restored.
+    pub fn check_restored(&self, limits: &Limits) -> Result<(), String> {
+        let times = self
+            .by_use
+            .values()
+            .map(|id| self.by_id[id].last_used.time_ms);
+        if !times.is_sorted() {
+            return Err("time goes back from one use of a session to the next".into());
+        }
+        if self.kept.bytes > limits.max_reply_bytes && self.len() > 1 {
+            return Err(format!(
+                "the sessions keep {} bytes of replies; the limit is {} (max_reply_bytes)",
+                self.kept.bytes, limits.max_reply_bytes
+            ));
+        }
+        Ok(())
+    }
+
     /// Adds all sessions to a digest.
     pub fn digest(&self, digest: &mut Digest) {
         digest.number(self.duplicates);

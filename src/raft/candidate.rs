@@ -94,7 +94,7 @@ impl Candidate {
             }
             // A leader of this term exists: its sender won the election (paper 5.2). Without this
             // a candidate's term would outrun every entry's.
-            Message::Append { .. } | Message::Heartbeat { .. } => {
+            Message::Append { .. } | Message::Heartbeat { .. } | Message::Snapshot { .. } => {
                 Follower::new(common, None).step(common, from, message)
             }
             // Answers to an earlier role's questions; the senders do not wait.

@@ -1,5 +1,6 @@
 //! What a node has in every role: its durable state, its log, its outboxes.
 
+use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -9,6 +10,8 @@ use super::event::{Event, Fault, Reason};
 use super::log::{Log, NotHandedOut};
 use super::message::{Envelope, Message};
 use super::outbox::Outbox;
+use super::snapshots::{PartRequest, Snapshots};
+use super::transfer::StoredSnapshot;
 use super::types::{
     Entry, EntryId, HardState, Index, NodeId, Payload, ReadId, RoleName, Term, Write, WriteId,
 };
@@ -29,12 +32,22 @@ pub(super) struct Common {
     pub events: Vec<Event>,
     pub reads_ready: Vec<(ReadId, Index)>,
     pub reads_failed: Vec<ReadId>,
+    pub snapshots: Snapshots,
     pub fault: Option<Fault>,
 }
 
 impl Common {
-    pub fn new(config: Config, hard_state: HardState, entries: Vec<Entry>) -> Self {
-        let log = Log::recovered(entries);
+    pub fn new(
+        config: Config,
+        hard_state: HardState,
+        snapshot: Option<StoredSnapshot>,
+        entries: Vec<Entry>,
+    ) -> Self {
+        let base = snapshot.as_ref().map(|snapshot| &snapshot.meta);
+        let log = match base {
+            Some(meta) => Log::recovered(meta.last, meta.time_ms, entries),
+            None => Log::recovered(EntryId::ZERO, 0, entries),
+        };
         assert!(
             log.last().term <= hard_state.term,
             "the log holds a term that the node does not know"
@@ -51,6 +64,7 @@ impl Common {
             events: Vec::new(),
             reads_ready: Vec::new(),
             reads_failed: Vec::new(),
+            snapshots: Snapshots::new(snapshot),
             fault: None,
         }
     }
@@ -149,6 +163,24 @@ impl Common {
         }
     }
 
+    /// Has a part of a snapshot read and sent. The term is durable: a leader's always is.
+    pub fn request_part(&mut self, to: NodeId, of: StoredSnapshot, offset: u64, length: u64) {
+        let envelope = Envelope {
+            from: self.id(),
+            to,
+            term: self.term(),
+            message: Message::Snapshot {
+                meta: of.meta,
+                bytes: of.bytes,
+                offset,
+                data: Bytes::new(),
+            },
+        };
+        self.snapshots
+            .requests
+            .push(PartRequest { envelope, length });
+    }
+
     pub fn take_messages(&mut self) -> Vec<Envelope> {
         self.outbox.take()
     }
@@ -163,6 +195,7 @@ impl Common {
         Some(Write {
             id,
             hard_state: (self.hard_state_write == id).then_some(self.hard_state),
+            restart: self.log.take_restart(),
             entries: self.log.hand_out(id),
         })
     }

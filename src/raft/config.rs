@@ -27,6 +27,13 @@ pub struct Config {
     pub max_inflight_messages: usize,
     /// How many bytes of entries the leader may hold uncommitted; past it proposals are refused.
     pub max_uncommitted_bytes: usize,
+    /// How many bytes of entries that a snapshot covers are kept in memory, for followers that lag
+    /// a little.
+    pub trailing_bytes: usize,
+    /// How many bytes of a snapshot one message carries at the most.
+    pub snapshot_part_bytes: u64,
+    /// How many bytes of a snapshot may be on their way to one follower, unacknowledged.
+    pub snapshot_window_bytes: u64,
     /// How many reads may wait for their confirmation; past it reads are refused.
     pub max_pending_reads: usize,
     /// The rule that this node breaks, as a canary of the tests.
@@ -49,6 +56,9 @@ impl Config {
             max_inflight_bytes: 8 << 20,
             max_inflight_messages: 256,
             max_uncommitted_bytes: 64 << 20,
+            trailing_bytes: 8 << 20,
+            snapshot_part_bytes: 256 << 10,
+            snapshot_window_bytes: 1 << 20,
             max_pending_reads: 16_384,
             #[cfg(test)]
             without: None,
@@ -88,6 +98,10 @@ impl Config {
             (
                 self.max_inflight_messages >= 1,
                 "max_inflight_messages must be at least 1",
+            ),
+            (
+                self.snapshot_part_bytes >= 1 && self.snapshot_window_bytes >= 1,
+                "snapshot_part_bytes and snapshot_window_bytes must be at least 1",
             ),
             (
                 self.max_uncommitted_bytes >= 1,

@@ -5,6 +5,7 @@ use super::common::Common;
 use super::event::{Fault, Reason};
 use super::message::Message;
 use super::role::Role;
+use super::snapshots::Part;
 use super::types::{Entry, EntryId, Index, NodeId, RoleName};
 
 #[derive(Debug)]
@@ -73,6 +74,23 @@ impl Follower {
             Message::Heartbeat { commit, round } => {
                 if self.hear(common, from) {
                     heartbeat(common, from, commit, round);
+                }
+                Role::Follower(self)
+            }
+            Message::Snapshot {
+                meta,
+                bytes,
+                offset,
+                data,
+            } => {
+                if self.hear(common, from) {
+                    let part = Part {
+                        meta,
+                        bytes,
+                        offset,
+                        data,
+                    };
+                    snapshot_part(common, from, part);
                 }
                 Role::Follower(self)
             }
@@ -195,4 +213,18 @@ fn heartbeat(common: &mut Common, from: NodeId, commit: Index, round: u64) {
     }
     common.log.commit_to(commit);
     common.send(from, Message::HeartbeatReply { round });
+}
+
+/// Handles a part of a snapshot from the present term's leader (paper figure 13).
+fn snapshot_part(common: &mut Common, from: NodeId, part: Part) {
+    if part.meta.last.term > common.term() {
+        // No leader of this term has such an entry; the bytes are from a faulty node.
+        return;
+    }
+    if part.meta.last.index <= common.log.committed() {
+        // Nothing new, and known to be equal: no byte of it is looked at.
+        common.acknowledge(from, part.meta.last.index);
+        return;
+    }
+    common.snapshots.receive(part);
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::canary::Rule;
 use super::common::Common;
 use super::event::{Fault, Reason};
-use super::message::{Conflict, Message};
+use super::message::Message;
 use super::progress::Progress;
 use super::reads::Reads;
 use super::role::Role;
@@ -17,14 +17,14 @@ use super::{ProposeError, ReadError};
 
 #[derive(Debug)]
 pub(super) struct Leader {
-    progress: BTreeMap<NodeId, Progress>,
+    pub(super) progress: BTreeMap<NodeId, Progress>,
     /// The empty entry that opened this term. Once it is committed, so is all before it.
     first: Index,
     /// Cluster time: goes on from the last entry's.
     time_ms: u64,
     heartbeat_elapsed: u32,
     quorum_elapsed: u32,
-    reads: Reads,
+    pub(super) reads: Reads,
     transfer: Option<Transfer>,
     uncommitted_bytes: usize,
 }
@@ -153,7 +153,7 @@ impl Leader {
     }
 
     /// Tells the target to campaign once it holds the whole log.
-    fn finish_transfer(&mut self, common: &mut Common) {
+    pub(super) fn finish_transfer(&mut self, common: &mut Common) {
         let Some(transfer) = self.transfer.as_mut().filter(|t| !t.told) else {
             return;
         };
@@ -180,48 +180,6 @@ impl Leader {
         }
     }
 
-    /// Asks the followers of which nothing was heard since the last heartbeat where they stand.
-    fn repeat_questions(&mut self, common: &mut Common) {
-        for (id, progress) in &mut self.progress {
-            let repeats = common.config.keeps(Rule::QuestionsAreRepeated);
-            let due = repeats && progress.heartbeat_due();
-            if !progress.needs_snapshot(common.log.base().index) && due {
-                progress.asked();
-                send_append(common, *id, progress.next(), 0);
-            }
-        }
-    }
-
-    fn send_heartbeats(&mut self, common: &mut Common) {
-        let (round, committed) = (self.reads.number(), common.log.committed());
-        for (id, progress) in &self.progress {
-            let commit = committed.min(progress.matched());
-            common.send(*id, Message::Heartbeat { commit, round });
-        }
-    }
-
-    fn send_appends(&mut self, common: &mut Common, id: NodeId) {
-        let Some(progress) = self.progress.get_mut(&id) else {
-            return;
-        };
-        if progress.needs_snapshot(common.log.base().index) {
-            return;
-        }
-        if progress.may_ask() {
-            progress.asked();
-            send_append(common, id, progress.next(), 0);
-        }
-        let config = &common.config;
-        let (max_messages, max_bytes) = (config.max_inflight_messages, config.max_inflight_bytes);
-        let max_append = config.max_append_bytes;
-        while progress.may_send(max_messages, max_bytes)
-            && progress.next() <= common.log.last().index
-        {
-            let (last, weight) = send_append(common, id, progress.next(), max_append);
-            progress.sent(last, weight);
-        }
-    }
-
     pub fn step(mut self, common: &mut Common, from: NodeId, message: Message) -> Role {
         if let Some(progress) = self.progress.get_mut(&from) {
             progress.active = true;
@@ -230,7 +188,12 @@ impl Leader {
             Message::Accepted { matched } => self.accepted(common, from, matched),
             Message::Rejected { prev, conflict } => self.rejected(common, from, prev, conflict),
             Message::HeartbeatReply { round } => self.heartbeat_answered(common, from, round),
-            Message::Append { .. } | Message::Heartbeat { .. } => {
+            Message::SnapshotReply { last, received } => {
+                if let Some(progress) = self.progress.get_mut(&from) {
+                    progress.received(last, received);
+                }
+            }
+            Message::Append { .. } | Message::Heartbeat { .. } | Message::Snapshot { .. } => {
                 common.fault.get_or_insert(Fault::TwoLeaders {
                     known: common.id(),
                     other: from,
@@ -242,33 +205,6 @@ impl Leader {
             _ => {}
         }
         Role::Leader(self)
-    }
-
-    fn accepted(&mut self, common: &mut Common, from: NodeId, matched: Index) {
-        let Some(progress) = self.progress.get_mut(&from) else {
-            return;
-        };
-        // Beyond the log: no follower of this term says so.
-        if matched <= common.log.last().index && progress.accepted(matched) {
-            self.advance_commit(common);
-            self.finish_transfer(common);
-        }
-    }
-
-    fn rejected(&mut self, common: &mut Common, from: NodeId, prev: Index, conflict: Conflict) {
-        let Some(progress) = self.progress.get_mut(&from) else {
-            return;
-        };
-        // Where this leader has entries of the conflicting term too, the logs may agree up to the
-        // last of them; otherwise not within that term at all (paper 5.3), nor where this leader's
-        // terms are higher.
-        let possible = common.log.last_index_up_to_term(conflict.term);
-        let next = match common.log.term_at(possible) {
-            _ if conflict.term == 0 => conflict.first_index,
-            Some(term) if term == conflict.term => possible + 1,
-            _ => conflict.first_index.min(possible + 1),
-        };
-        progress.rejected(prev, next);
     }
 
     fn heartbeat_answered(&mut self, common: &mut Common, from: NodeId, round: u64) {
@@ -329,27 +265,4 @@ impl Leader {
     pub fn first(&self) -> Index {
         self.first
     }
-}
-
-/// Sends the entries from `next` on, within `max_bytes`; none if that is zero. Returns the last
-/// index that the message covers, and the weight of its entries.
-fn send_append(common: &mut Common, to: NodeId, next: Index, max_bytes: usize) -> (Index, usize) {
-    let prev = EntryId {
-        index: next - 1,
-        term: common.log.term_at(next - 1).expect("next is in the log"),
-    };
-    let entries = match max_bytes {
-        0 => Vec::new(),
-        _ => common.log.slice(next, Index::MAX, max_bytes),
-    };
-    let weight = entries.iter().map(|entry| entry.weight()).sum();
-    let last = prev.index + entries.len() as Index;
-    let commit = common.log.committed();
-    let append = Message::Append {
-        prev,
-        entries,
-        commit,
-    };
-    common.send(to, append);
-    (last, weight)
 }

@@ -144,7 +144,10 @@ impl Role {
     /// dropped: they are about a role that this node has left.
     fn receive_outdated(self, common: &mut Common, from: NodeId, message: &Message) -> Role {
         match message {
-            Message::Append { .. } | Message::Heartbeat { .. } | Message::Vote { .. }
+            Message::Append { .. }
+            | Message::Heartbeat { .. }
+            | Message::Snapshot { .. }
+            | Message::Vote { .. }
                 if common.config.keeps(Rule::OutdatedAreTold) =>
             {
                 common.send(from, Message::Outdated);

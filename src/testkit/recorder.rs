@@ -1,5 +1,6 @@
 //! A state machine that only remembers, and a journal that compares what all replicas remember.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::machine::{At, Gate, StateMachine};
 use crate::raft::Index;
+use crate::wire::codec;
 
 /// A command with the index at which it was executed.
 pub type Executed = (Index, Bytes);
@@ -81,6 +83,7 @@ impl Recorder {
 
 impl StateMachine for Recorder {
     type Reply = Executed;
+    type Snapshot = Vec<Executed>;
 
     fn identity(&self) -> String {
         "recorder".to_string()
@@ -106,8 +109,30 @@ impl StateMachine for Recorder {
         out.extend_from_slice(command);
     }
 
+    fn snapshot(&self) -> Vec<Executed> {
+        self.executed.clone()
+    }
+
+    fn write_snapshot(executed: &Vec<Executed>, out: &mut dyn io::Write) -> io::Result<()> {
+        out.write_all(&codec::to_bytes(executed))
+    }
+
+    fn restore(&self, input: &mut dyn io::Read) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        input.read_to_end(&mut bytes)?;
+        let executed: Vec<Executed> = codec::decode(&bytes).map_err(io::Error::other)?;
+        // What another replica has executed for it counts as executed by this one.
+        for (place, executed) in executed.iter().enumerate() {
+            self.journal.note(place, executed);
+        }
+        Ok(Self {
+            journal: self.journal.clone(),
+            executed,
+        })
+    }
+
     fn digest(&self) -> u64 {
-        let bytes = crate::wire::codec::to_bytes(&self.executed);
+        let bytes = codec::to_bytes(&self.executed);
         u64::from(crc32c::crc32c(&bytes))
     }
 

@@ -1,5 +1,6 @@
 //! The course's tests of a replicated state machine: a counter.
 
+use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ struct Counter(i64);
 
 impl StateMachine for Counter {
     type Reply = i64;
+    type Snapshot = i64;
 
     fn identity(&self) -> String {
         "counter".to_string()
@@ -40,6 +42,20 @@ impl StateMachine for Counter {
 
     fn encode_reply(reply: &i64, out: &mut Vec<u8>) {
         out.extend_from_slice(&reply.to_le_bytes());
+    }
+
+    fn snapshot(&self) -> i64 {
+        self.0
+    }
+
+    fn write_snapshot(value: &i64, out: &mut dyn io::Write) -> io::Result<()> {
+        out.write_all(&value.to_le_bytes())
+    }
+
+    fn restore(&self, input: &mut dyn io::Read) -> io::Result<Self> {
+        let mut bytes = [0; 8];
+        input.read_exact(&mut bytes)?;
+        Ok(Self(i64::from_le_bytes(bytes)))
     }
 
     fn digest(&self) -> u64 {

@@ -1,5 +1,6 @@
 //! The apply thread waiting for a handler that waits for the core that waits for the apply thread.
 
+use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -54,6 +55,7 @@ struct Slow {
 
 impl StateMachine for Slow {
     type Reply = u64;
+    type Snapshot = u64;
 
     fn identity(&self) -> String {
         "slow".to_string()
@@ -75,6 +77,23 @@ impl StateMachine for Slow {
 
     fn encode_reply(reply: &u64, out: &mut Vec<u8>) {
         out.extend_from_slice(&reply.to_le_bytes());
+    }
+
+    fn snapshot(&self) -> u64 {
+        self.count
+    }
+
+    fn write_snapshot(count: &u64, out: &mut dyn io::Write) -> io::Result<()> {
+        out.write_all(&count.to_le_bytes())
+    }
+
+    fn restore(&self, input: &mut dyn io::Read) -> io::Result<Self> {
+        let mut bytes = [0; 8];
+        input.read_exact(&mut bytes)?;
+        Ok(Self {
+            door: self.door.clone(),
+            count: u64::from_le_bytes(bytes),
+        })
     }
 
     fn digest(&self) -> u64 {

@@ -105,7 +105,7 @@ fn a_request_from_before_a_restart_never_gets_a_reply_from_after_it() {
 fn leading_replica() -> Replica<&'static str> {
     let config = Config::new(1, Membership::of_voters([1, 2, 3]), 7);
     let raft = Raft::new(config, HardState::default(), Vec::new());
-    let mut replica = Replica::new(raft, 100);
+    let mut replica = Replica::new(raft, 100, None);
     while replica.raft().role() != RoleName::Leader {
         replica.tick();
         for message in replica.take_messages() {

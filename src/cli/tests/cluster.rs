@@ -121,7 +121,12 @@ impl Cluster {
             commit: 9,
             applied: 9,
             last_index: 9,
+            first_index: 1,
             log_bytes: 512,
+            snapshot_index: 0,
+            snapshot_bytes: 0,
+            snapshot_age_ms: 0,
+            sending: Vec::new(),
             uptime_ms: 1000,
             gauges: vec![],
         }

@@ -413,7 +413,12 @@ fn the_status_of_all_servers_comes_without_a_leader_and_with_one_dead() {
         commit: 0,
         applied: 0,
         last_index: 0,
+        first_index: 1,
         log_bytes: 0,
+        snapshot_index: 0,
+        snapshot_bytes: 0,
+        snapshot_age_ms: 0,
+        sending: Vec::new(),
         uptime_ms: 0,
         gauges: Vec::new(),
     };

@@ -1,6 +1,7 @@
 //! Exactly once, as a client sees it: the traps one by one, then sequences at random.
 
 mod model;
+mod snapshots;
 
 use super::*;
 use crate::kv::{Command, Op, Scan};

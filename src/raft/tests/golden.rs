@@ -223,6 +223,19 @@ fn describe(envelope: &Envelope) -> String {
         }
         Message::Heartbeat { commit, round } => format!("heartbeat commit {commit} round {round}"),
         Message::HeartbeatReply { round } => format!("heartbeat heard, round {round}"),
+        Message::Snapshot {
+            meta,
+            bytes,
+            offset,
+            data,
+        } => format!(
+            "snapshot up to {}, {} bytes at {offset} of {bytes}",
+            meta.last,
+            data.len()
+        ),
+        Message::SnapshotReply { last, received } => {
+            format!("snapshot up to {last} received up to {received}")
+        }
         Message::TimeoutNow => "campaign now".to_string(),
         Message::Outdated => "your term has passed".to_string(),
     };
