@@ -36,6 +36,7 @@ mod message;
 mod outbox;
 mod progress;
 mod reads;
+mod refusal;
 mod replication;
 mod role;
 mod snapshots;
@@ -51,6 +52,7 @@ pub use config::Config;
 pub use event::{Event, Fault, Reason};
 pub use membership::{Membership, VoteResult};
 pub use message::{Conflict, Envelope, Message};
+pub use refusal::{ProposeError, ReadError};
 pub use snapshots::{Part, PartRequest};
 pub use transfer::StoredSnapshot;
 pub use types::{
@@ -64,28 +66,6 @@ use role::Role;
 
 /// Terms beyond this are not believed, so that counting on from one cannot overflow.
 const MAX_TERM: Term = Term::MAX / 2;
-
-/// Why a command was not appended. It will not be executed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProposeError {
-    /// This node does not lead.
-    #[error("this node does not lead")]
-    NotLeader,
-    /// Too much is uncommitted, or leadership is being handed over.
-    #[error("too much is under way")]
-    Busy,
-}
-
-/// Why a read was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// This node does not lead.
-    #[error("this node does not lead")]
-    NotLeader,
-    /// Too many reads wait.
-    #[error("too many reads are under way")]
-    Busy,
-}
 
 /// The reads that are decided, as [`Raft::take_reads`] hands them out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,11 +1,20 @@
 //! A small deterministic cluster of cores. Messages wait in one queue until they are delivered;
 //! disks are prompt unless a test holds them back.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 
 use crate::raft::{
-    Config, Entry, Envelope, HardState, Membership, NodeId, Payload, Raft, RoleName, Write,
+    Config, Entry, EntryId, Envelope, HardState, Membership, Message, NodeId, Payload, Raft,
+    RoleName, SnapshotMeta, StoredSnapshot, Write,
 };
+
+/// What each snapshot holds, for all nodes: its file is only played.
+type Library = Rc<RefCell<BTreeMap<EntryId, Vec<Entry>>>>;
+
+/// How large the file of each snapshot is said to be, in bytes.
+pub const SNAPSHOT_BYTES: u64 = 1000;
 
 /// One core with its disk and what it has executed.
 pub struct Node {
@@ -18,6 +27,11 @@ pub struct Node {
     /// While set, writes stay in `pending`.
     pub disk_held: bool,
     pub applied: Vec<Entry>,
+    library: Library,
+    /// The newest snapshot on disk.
+    snapshot: Option<StoredSnapshot>,
+    /// The snapshot that is coming in, and up to where it has.
+    incoming: Option<(EntryId, u64)>,
 }
 
 pub struct Cluster {
@@ -29,8 +43,11 @@ pub struct Cluster {
 }
 
 impl Node {
-    fn new(config: Config) -> Self {
+    fn new(config: Config, library: Library) -> Self {
         Self {
+            library,
+            snapshot: None,
+            incoming: None,
             raft: Raft::new(config.clone(), HardState::default(), Vec::new()),
             config,
             disk: (HardState::default(), Vec::new()),
@@ -52,6 +69,11 @@ impl Node {
             self.raft.durable(id);
             self.pending.extend(self.raft.take_write());
         }
+        self.store_parts();
+        if let Some(meta) = self.raft.take_install() {
+            self.applied = self.library.borrow()[&meta.last].clone();
+            self.raft.applied(meta.last.index);
+        }
         let entries = self.raft.take_committed(usize::MAX);
         if let Some(last) = entries.last() {
             let index = last.id.index;
@@ -60,11 +82,64 @@ impl Node {
         }
         assert_eq!(self.raft.fault(), None);
     }
+
+    fn store_parts(&mut self) {
+        for part in self.raft.take_received_parts() {
+            let last = part.meta.last;
+            let so_far = self.incoming.filter(|(of, _)| *of == last);
+            let mut received = so_far.map_or(0, |(_, received)| received);
+            if part.offset == received {
+                received += part.data.len() as u64;
+            }
+            self.incoming = Some((last, received));
+            if received < part.bytes {
+                self.raft.part_stored(last, received);
+                continue;
+            }
+            let snapshot = StoredSnapshot {
+                meta: part.meta,
+                bytes: part.bytes,
+            };
+            self.snapshot = Some(snapshot.clone());
+            self.raft.install(snapshot);
+        }
+    }
+
+    fn take_snapshot(&mut self) {
+        let last = self.applied.last().expect("something was executed");
+        let meta = SnapshotMeta {
+            last: last.id,
+            time_ms: last.time_ms,
+            membership: self.config.membership.clone(),
+        };
+        let (last, bytes) = (meta.last, SNAPSHOT_BYTES);
+        let executed = self.applied.clone();
+        self.library.borrow_mut().insert(last, executed);
+        let snapshot = StoredSnapshot { meta, bytes };
+        self.snapshot = Some(snapshot.clone());
+        self.raft.snapshot_taken(snapshot);
+    }
+
+    /// The messages that leave now; the parts of snapshots among them hold zeros.
+    fn messages(&mut self) -> Vec<Envelope> {
+        let mut messages = self.raft.take_messages();
+        for request in self.raft.take_part_requests() {
+            let mut envelope = request.envelope;
+            if let Message::Snapshot { data, .. } = &mut envelope.message {
+                *data = vec![0; request.length as usize].into();
+            }
+            messages.push(envelope);
+        }
+        messages
+    }
 }
 
 fn execute((hard_state, log): &mut (HardState, Vec<Entry>), write: Write) {
     if let Some(new) = write.hard_state {
         *hard_state = new;
+    }
+    if write.restart.is_some() {
+        log.clear();
     }
     if let Some(first) = write.entries.first() {
         log.retain(|entry| entry.id.index < first.id.index);
@@ -79,10 +154,11 @@ impl Cluster {
 
     pub fn with(size: u64, adjust: impl Fn(&mut Config)) -> Self {
         let membership = Membership::of_voters(1..=size);
+        let library = Library::default();
         let node = |id| {
             let mut config = Config::new(id, membership.clone(), id);
             adjust(&mut config);
-            (id, Node::new(config))
+            (id, Node::new(config, library.clone()))
         };
         Self {
             nodes: (1..=size).map(node).collect(),
@@ -103,7 +179,7 @@ impl Cluster {
                 continue;
             }
             node.carry();
-            self.queue.extend(node.raft.take_messages());
+            self.queue.extend(node.messages());
         }
     }
 
@@ -184,9 +260,10 @@ impl Cluster {
     pub fn elect(&mut self) -> NodeId {
         self.until("a leader that can serve", |cluster| {
             let leader = cluster.leader().map(|id| &cluster.nodes[&id].raft);
+            // A committed entry that is not held any more is covered by a snapshot.
             leader.is_some_and(|raft| {
                 let committed = raft.entry(raft.commit());
-                committed.is_some_and(|entry| entry.id.term == raft.term())
+                raft.commit() > 0 && committed.is_none_or(|entry| entry.id.term == raft.term())
             })
         });
         self.leader().expect("just found")
@@ -215,13 +292,26 @@ impl Cluster {
         node.pending.clear();
         node.disk_held = false;
         node.applied.clear();
+        node.incoming = None;
     }
 
     pub fn restart(&mut self, id: NodeId) {
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
-        let (hard_state, entries) = node.disk.clone();
-        node.raft = Raft::new(node.config.clone(), hard_state, entries);
+        let (hard_state, mut entries) = node.disk.clone();
+        let snapshot = node.snapshot.clone();
+        if let Some(StoredSnapshot { meta, .. }) = &snapshot {
+            let behind = |entry: &Entry| entry.id.index > meta.last.index;
+            entries.retain(behind);
+            node.applied = node.library.borrow()[&meta.last].clone();
+        }
+        node.raft = Raft::restore(node.config.clone(), hard_state, snapshot, entries);
         self.down.remove(&id);
+    }
+
+    /// Lets the node take a snapshot of what it has executed.
+    pub fn take_snapshot(&mut self, id: NodeId) {
+        let node = self.nodes.get_mut(&id).expect("a node of the cluster");
+        node.take_snapshot();
     }
 
     /// Starts the node anew with this on its disk.

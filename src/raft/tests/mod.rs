@@ -7,4 +7,5 @@ mod paper;
 mod rejoining;
 mod repair;
 mod replication;
+mod snapshots;
 mod swarm;

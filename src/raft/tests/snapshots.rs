@@ -1,0 +1,252 @@
+//! Snapshots (paper section 7): a follower that needs entries which are gone.
+
+use super::harness::{Cluster, SNAPSHOT_BYTES};
+use crate::raft::{Config, EntryId, Envelope, Message, NodeId, StoredSnapshot};
+
+/// Three nodes that keep nothing of the log that a snapshot covers, and send small parts.
+fn cluster() -> Cluster {
+    Cluster::with(3, |config: &mut Config| {
+        config.trailing_bytes = 0;
+        config.snapshot_part_bytes = 100;
+        config.snapshot_window_bytes = 300;
+    })
+}
+
+/// A follower is cut off, the others go on and take snapshots of all they have executed.
+fn fall_behind(cluster: &mut Cluster) -> (NodeId, NodeId) {
+    let leader = cluster.elect();
+    cluster.propose(leader, "a");
+    cluster.settle();
+    let behind = (1..=3).find(|id| *id != leader).expect("two followers");
+    cluster.isolate(behind);
+    for command in ["b", "c", "d"] {
+        cluster.propose(leader, command);
+        cluster.settle();
+    }
+    cluster.take_snapshot(leader);
+    (leader, behind)
+}
+
+fn all_have(cluster: &Cluster, commands: &[&str]) -> bool {
+    (1..=3).all(|id| cluster.executed(id) == commands)
+}
+
+fn parts(cluster: &mut Cluster, lose: impl Fn(u64) -> bool) -> Vec<u64> {
+    let mut offsets = Vec::new();
+    for _ in 0..200 {
+        for node in cluster.nodes.values_mut() {
+            node.raft.tick();
+        }
+        cluster.settle_for(|envelope: &Envelope| match envelope.message {
+            Message::Snapshot { offset, .. } => {
+                offsets.push(offset);
+                !lose(offsets.len() as u64)
+            }
+            _ => true,
+        });
+    }
+    offsets
+}
+
+#[test]
+fn a_follower_whose_entries_are_gone_gets_the_snapshot_and_then_what_follows() {
+    let mut cluster = cluster();
+    let (leader, _) = fall_behind(&mut cluster);
+    assert_eq!(
+        cluster.node(leader).first_index(),
+        cluster.node(leader).commit() + 1
+    );
+    cluster.heal();
+    cluster.until("the snapshot has arrived", |c| {
+        all_have(c, &["a", "b", "c", "d"])
+    });
+    let leader = cluster.elect();
+    cluster.propose(leader, "e");
+    cluster.until("the log flows again", |c| {
+        all_have(c, &["a", "b", "c", "d", "e"])
+    });
+}
+
+#[test]
+fn each_part_is_sent_once_while_none_is_lost_and_few_are_on_their_way() {
+    let mut cluster = cluster();
+    fall_behind(&mut cluster);
+    cluster.heal();
+    let offsets = parts(&mut cluster, |_| false);
+    let once: Vec<u64> = (0..SNAPSHOT_BYTES / 100).map(|part| part * 100).collect();
+    assert_eq!(offsets, once);
+}
+
+#[test]
+fn lost_parts_are_sent_again_from_where_the_follower_is() {
+    let mut cluster = cluster();
+    fall_behind(&mut cluster);
+    cluster.heal();
+    let offsets = parts(&mut cluster, |number| number % 4 == 3);
+    assert!(all_have(&cluster, &["a", "b", "c", "d"]), "{offsets:?}");
+    let parts = SNAPSHOT_BYTES / 100;
+    assert!((offsets.len() as u64) < 4 * parts, "{offsets:?}");
+}
+
+#[test]
+fn a_receiver_that_restarts_midway_gets_the_snapshot_from_the_beginning() {
+    let mut cluster = cluster();
+    let (_, behind) = fall_behind(&mut cluster);
+    cluster.heal();
+    // The third part and all that follow are lost.
+    let offsets = parts(&mut cluster, |number| number > 2);
+    assert!(offsets.starts_with(&[0, 100, 200]), "{offsets:?}");
+    cluster.crash(behind);
+    cluster.restart(behind);
+    cluster.until("it has all", |c| all_have(c, &["a", "b", "c", "d"]));
+}
+
+#[test]
+fn a_snapshot_of_the_past_is_refused_before_a_byte_of_it_is_looked_at() {
+    let mut cluster = cluster();
+    let (leader, _) = fall_behind(&mut cluster);
+    cluster.heal();
+    cluster.until("all have it", |c| all_have(c, &["a", "b", "c", "d"]));
+    let leader_term = cluster.node(leader).term();
+    let follower = (1..=3).find(|id| *id != leader).expect("two followers");
+    let snapshot = cluster.node(leader).newest_snapshot().cloned();
+    let StoredSnapshot { meta, bytes } = snapshot.expect("it was taken");
+    let last = meta.last.index;
+    cluster.node(follower).step(Envelope {
+        from: leader,
+        to: follower,
+        term: leader_term,
+        message: Message::Snapshot {
+            meta,
+            bytes,
+            offset: 0,
+            data: vec![0; 100].into(),
+        },
+    });
+    let raft = cluster.node(follower);
+    assert!(!raft.has_received_parts());
+    let answers: Vec<Message> = raft
+        .take_messages()
+        .into_iter()
+        .map(|e| e.message)
+        .collect();
+    assert_eq!(answers, [Message::Accepted { matched: last }]);
+}
+
+#[test]
+fn a_snapshot_that_comes_too_late_is_not_installed() {
+    let mut cluster = cluster();
+    let (leader, behind) = fall_behind(&mut cluster);
+    let snapshot = cluster.node(leader).newest_snapshot().cloned();
+    let snapshot = snapshot.expect("it was taken");
+    cluster.heal();
+    cluster.until("all have it", |c| all_have(c, &["a", "b", "c", "d"]));
+    assert!(!cluster.node(behind).install(snapshot));
+    assert_eq!(cluster.node(behind).take_install(), None);
+}
+
+#[test]
+fn an_append_from_below_the_snapshot_counts_as_matching_and_drops_nothing() {
+    let mut cluster = cluster();
+    let (leader, _) = fall_behind(&mut cluster);
+    let follower = cluster
+        .nodes
+        .keys()
+        .copied()
+        .find(|id| *id != leader && !cluster.cut.contains(&(leader, *id)));
+    let follower = follower.expect("one is connected");
+    cluster.until("it has executed all", |c| c.executed(follower).len() == 4);
+    cluster.take_snapshot(follower);
+    let (term, last) = (cluster.node(leader).term(), cluster.node(follower).last());
+    let entries = Vec::new();
+    let prev = EntryId { term: 1, index: 1 };
+    let append = Message::Append {
+        prev,
+        entries,
+        commit: 1,
+    };
+    cluster.node(follower).step(Envelope {
+        from: leader,
+        to: follower,
+        term,
+        message: append,
+    });
+    let raft = cluster.node(follower);
+    assert_eq!((raft.last(), raft.fault()), (last, None));
+    let answers: Vec<Message> = raft
+        .take_messages()
+        .into_iter()
+        .map(|e| e.message)
+        .collect();
+    assert_eq!(answers, [Message::Accepted { matched: 1 }]);
+}
+
+#[test]
+fn a_node_that_restarts_from_a_snapshot_has_its_log_behind_it_and_does_so_twice() {
+    let mut cluster = cluster();
+    let (leader, _) = fall_behind(&mut cluster);
+    cluster.heal();
+    cluster.until("all have it", |c| all_have(c, &["a", "b", "c", "d"]));
+    let index = cluster.node(leader).commit();
+    for _ in 0..2 {
+        cluster.crash(leader);
+        cluster.restart(leader);
+        let raft = cluster.node(leader);
+        assert_eq!((raft.commit(), raft.first_index()), (index, index + 1));
+    }
+    let leader = cluster.elect();
+    cluster.propose(leader, "e");
+    cluster.until("the work goes on", |c| {
+        all_have(c, &["a", "b", "c", "d", "e"])
+    });
+}
+
+#[test]
+fn entries_that_follow_the_very_last_one_of_a_snapshot_stay() {
+    let mut cluster = cluster();
+    let (leader, behind) = fall_behind(&mut cluster);
+    let snapshot = cluster.node(leader).newest_snapshot().cloned();
+    let snapshot = snapshot.expect("it was taken");
+    // The same log arrives as entries, but nothing says yet that they are committed.
+    let last = cluster.node(leader).last();
+    let term = cluster.node(leader).term();
+    let own = cluster.node(behind).last();
+    let entry = |index| crate::raft::Entry {
+        id: EntryId { term, index },
+        time_ms: u64::MAX,
+        payload: crate::raft::Payload::Empty,
+    };
+    let entries = (own.index + 1..=last.index + 1).map(entry).collect();
+    cluster.node(behind).step(Envelope {
+        from: leader,
+        to: behind,
+        term,
+        message: Message::Append {
+            prev: own,
+            entries,
+            commit: 0,
+        },
+    });
+    let raft = cluster.node(behind);
+    assert_eq!(raft.last().index, last.index + 1);
+    assert!(raft.install(snapshot.clone()));
+    assert_eq!(raft.last().index, last.index + 1, "what follows it stays");
+    assert_eq!(raft.commit(), last.index);
+    assert_eq!(raft.take_install(), Some(snapshot.meta));
+}
+
+#[test]
+fn a_log_that_contradicts_the_snapshot_begins_anew_on_disk_too() {
+    let mut cluster = cluster();
+    let (leader, behind) = fall_behind(&mut cluster);
+    let snapshot = cluster.node(leader).newest_snapshot().cloned();
+    let snapshot = snapshot.expect("it was taken");
+    let last = snapshot.meta.last;
+    let raft = cluster.node(behind);
+    assert!(raft.last().index < last.index);
+    while raft.take_write().is_some() {}
+    assert!(raft.install(snapshot));
+    let write = raft.take_write().expect("the disk has to know");
+    assert_eq!((write.restart, write.entries.len()), (Some(last), 0));
+    assert_eq!(raft.last(), last);
+}
