@@ -60,6 +60,8 @@ pub struct Replica<W> {
     applying: Index,
     /// The term that this node led after the last input.
     led: Option<Term>,
+    /// The node stops: nobody would end a request that came in now.
+    abandoned: bool,
 }
 
 impl<W> Replica<W> {
@@ -75,6 +77,7 @@ impl<W> Replica<W> {
             ended: Vec::new(),
             max_waiting,
             led: None,
+            abandoned: false,
         }
     }
 
@@ -103,6 +106,9 @@ impl<W> Replica<W> {
     /// Proposes a command, for whose reply `waiter` waits up to `timeout` ticks. Returns the entry
     /// that it became; `None` if it was refused, and then `waiter` has [`ended`](Self::take_ended).
     pub fn submit(&mut self, command: Bytes, timeout: u64, waiter: W) -> Option<EntryId> {
+        if self.abandoned {
+            return self.refuse(waiter, End::Unknown(Doubt::ShuttingDown));
+        }
         let accepted = match self.is_full() {
             true => Err(ProposeError::Busy),
             false => self.raft.propose(command),
@@ -121,6 +127,10 @@ impl<W> Replica<W> {
 
     /// Asks for a linearizable read, for whose answer `waiter` waits up to `timeout` ticks.
     pub fn query(&mut self, query: Bytes, timeout: u64, waiter: W) {
+        if self.abandoned {
+            self.refuse(waiter, End::Unknown(Doubt::ShuttingDown));
+            return;
+        }
         let id = self.reads.fresh_id();
         let accepted = match self.is_full() {
             true => Err(ReadError::Busy),
@@ -230,8 +240,9 @@ impl<W> Replica<W> {
         self.raft.fault()
     }
 
-    /// The node stops: everything that waits ends.
+    /// The node stops: everything that waits ends, and so does at once whatever still comes in.
     pub fn abandon(&mut self) {
+        self.abandoned = true;
         let all = self.writes.take_all().chain(self.reads.take_all());
         let ends = all.map(|waiter| (waiter, End::Unknown(Doubt::ShuttingDown)));
         self.ended.extend(ends);
@@ -259,5 +270,38 @@ impl<W> Replica<W> {
             let waiter = self.reads.fail(id);
             self.ended.extend(waiter.map(|waiter| (waiter, lost)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::{Config, HardState, Membership};
+
+    fn leader() -> Replica<&'static str> {
+        let config = Config::new(1, Membership::of_voters([1]), 1);
+        let raft = Raft::new(config, HardState::default(), Vec::new());
+        let mut replica = Replica::new(raft, 10);
+        while replica.raft().role() != RoleName::Leader {
+            replica.tick();
+            if let Some(write) = replica.take_write() {
+                replica.durable(write.id);
+            }
+        }
+        replica
+    }
+
+    #[test]
+    fn a_request_that_comes_after_the_end_is_ended_at_once_and_leaves_no_trace() {
+        let mut replica = leader();
+        let last = replica.raft().last();
+        replica.submit(Bytes::from("command"), 100, "before");
+        replica.abandon();
+        assert_eq!(replica.submit(Bytes::from("command"), 100, "command"), None);
+        replica.query(Bytes::from("query"), 100, "query");
+        let shutting_down = End::Unknown(Doubt::ShuttingDown);
+        let ended = ["before", "command", "query"].map(|waiter| (waiter, shutting_down));
+        assert_eq!(replica.take_ended(), ended);
+        assert_eq!(replica.raft().last().index, last.index + 1);
     }
 }
