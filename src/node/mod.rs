@@ -16,18 +16,18 @@ mod outcome;
 mod replica;
 mod service;
 mod shared;
+mod sync;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod waiters;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam::channel::bounded;
-use parking_lot::Mutex;
 
 use crate::machine::StateMachine;
 use crate::net::{self, Net, NetError, Peers};
@@ -39,10 +39,14 @@ pub use config::{Config, Timing};
 pub use members::parse_members;
 pub use outcome::{Outcome, Pending};
 pub use replica::{End, Replica, Work};
+#[cfg(feature = "shuttle")]
+pub use sync::explored::{Sabotage, sabotage};
 
 use outcome::{Waiter, encode, receive};
 use service::NodeService;
 use shared::{Shared, Signals};
+use sync::bounded;
+use threads::Threads;
 
 /// Carries messages to the other nodes. May lose, repeat, delay and reorder them, but must neither
 /// change them nor block.
@@ -112,11 +116,12 @@ impl Node {
     /// [`StartError`]: nothing has been started, and nothing on disk was changed but for what a
     /// crash had left unfinished.
     pub fn start<S: StateMachine>(config: Config, machine: S) -> Result<Handle<S>, StartError> {
-        config.raft()?;
+        // Before anything is touched.
+        config.raft(0)?;
         let listen = listen_address(&config)?;
-        let disk = Arc::new(RealDisk::open(&config.data)?);
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&config.data)?);
         let identity = machine.identity();
-        let opened = open(&config, disk, &identity)?;
+        let opened = open(&config, &disk, &identity)?;
         let net = Net::bind(net::Config {
             listen,
             id: config.id,
@@ -133,7 +138,7 @@ impl Node {
         let rpc = threads::spawn("rpc", &handle.shared, move |_| {
             net.run(service).map_err(NodeError::Net)
         })?;
-        handle.threads.lock().push(rpc);
+        handle.threads.push(rpc);
         Ok(handle)
     }
 
@@ -148,26 +153,35 @@ impl Node {
         disk: Arc<dyn Disk>,
         transport: Arc<dyn Transport>,
     ) -> Result<Handle<S>, StartError> {
-        let opened = open(&config, disk, &machine.identity())?;
+        let opened = open(&config, &disk, &machine.identity())?;
         launch(config, machine, opened, transport, Box::new(|| {}))
     }
 }
 
-fn open(
-    config: &Config,
-    disk: Arc<dyn Disk>,
-    machine: &str,
-) -> Result<(Storage, Recovered), StorageError> {
+/// What is on a node's disk, and the seed of its election timeouts.
+struct Opened {
+    storage: Storage,
+    recovered: Recovered,
+    /// Nodes that start together must not time out together (paper 5.2).
+    seed: u64,
+}
+
+fn open(config: &Config, disk: &Arc<dyn Disk>, machine: &str) -> Result<Opened, StorageError> {
     let identity = Identity {
         cluster: config.cluster.clone(),
         node: config.id,
         machine: machine.to_string(),
     };
-    let (storage, recovered) = Storage::open(disk, &identity, storage::Options::default())?;
+    let options = storage::Options::default();
+    let (storage, recovered) = Storage::open(disk.clone(), &identity, options)?;
     for note in &recovered.notes {
         log::warn!("{note}");
     }
-    Ok((storage, recovered))
+    Ok(Opened {
+        storage,
+        recovered,
+        seed: disk.unique_id(),
+    })
 }
 
 fn listen_address(config: &Config) -> Result<SocketAddr, StartError> {
@@ -186,11 +200,16 @@ fn listen_address(config: &Config) -> Result<SocketAddr, StartError> {
 fn launch<S: StateMachine>(
     config: Config,
     machine: S,
-    (storage, recovered): (Storage, Recovered),
+    opened: Opened,
     transport: Arc<dyn Transport>,
     on_stop: Box<dyn Fn() + Send + Sync>,
 ) -> Result<Handle<S>, StartError> {
-    let raft = Raft::new(config.raft()?, recovered.hard_state, recovered.entries);
+    let Opened {
+        storage,
+        recovered,
+        seed,
+    } = opened;
+    let raft = Raft::new(config.raft(seed)?, recovered.hard_state, recovered.entries);
     log::info!(
         "node {} of cluster \"{}\" starts in term {} with a log up to {}",
         config.id,
@@ -206,28 +225,28 @@ fn launch<S: StateMachine>(
     let log_bytes = storage.log_bytes();
     shared.log_bytes.store(log_bytes, Ordering::Relaxed);
     // From here on a failure drops the handle, which ends the threads that exist already.
-    let handle = Handle {
+    let mut handle = Handle {
         shared: shared.clone(),
-        threads: Mutex::new(Vec::new()),
+        threads: Threads::default(),
         address: None,
     };
-    let threads = [
-        threads::spawn("apply", &shared, |shared| threads::apply(shared))?,
-        threads::spawn("replicator", &shared, move |shared| {
-            threads::replicator(shared, &nudged, storage)
-        })?,
-        threads::spawn("ticker", &shared, move |shared| {
-            threads::ticker(shared, &ticker_stopped)
-        })?,
-    ];
-    handle.threads.lock().extend(threads);
+    let apply = threads::spawn("apply", &shared, |shared| threads::apply(shared))?;
+    handle.threads.push(apply);
+    let replicator = threads::spawn("replicator", &shared, move |shared| {
+        threads::replicator(shared, &nudged, storage)
+    })?;
+    handle.threads.push(replicator);
+    let ticker = threads::spawn("ticker", &shared, move |shared| {
+        threads::ticker(shared, &ticker_stopped)
+    })?;
+    handle.threads.push(ticker);
     Ok(handle)
 }
 
 /// A running node. Dropping it stops the node.
 pub struct Handle<S: StateMachine> {
     shared: Arc<Shared<S>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Threads,
     address: Option<SocketAddr>,
 }
 
@@ -299,6 +318,13 @@ impl<S: StateMachine> Handle<S> {
         self.shared.send();
     }
 
+    /// Lets one tick pass, for a test whose clock stands still.
+    #[cfg(feature = "shuttle")]
+    pub fn tick(&self) {
+        self.shared.input(Replica::tick);
+        self.shared.send();
+    }
+
     /// What the node knows of itself.
     pub fn status(&self) -> Status {
         self.shared.status()
@@ -324,10 +350,11 @@ impl<S: StateMachine> Handle<S> {
         self.wait_until(timeout, |raft| raft.role() != RoleName::Leader)
     }
 
-    /// Stops the node and waits for its threads. Requests that are under way end as unknown.
+    /// Stops the node and waits for its threads, unless it is one of them that calls. Requests
+    /// that are under way end as unknown, and so does at once whatever is asked from then on.
     pub fn shutdown(&self) {
         self.shared.stop(None);
-        self.join();
+        self.threads.join();
     }
 
     /// Waits until the node stops.
@@ -336,13 +363,8 @@ impl<S: StateMachine> Handle<S> {
     /// [`NodeError`] if it stopped for another reason than [`shutdown`](Self::shutdown).
     pub fn wait(&self) -> Result<(), NodeError> {
         self.shared.wait_for_end();
-        self.join();
+        self.threads.join();
         self.shared.failure().map_or(Ok(()), Err)
-    }
-
-    fn join(&self) {
-        let threads = std::mem::take(&mut *self.threads.lock());
-        threads.into_iter().for_each(threads::join);
     }
 }
 
