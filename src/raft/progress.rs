@@ -135,7 +135,8 @@ impl Progress {
     /// since, must not move anything back.
     pub fn rejected(&mut self, prev: Index, next: Index) -> bool {
         let fresh = match self.flow {
-            Flow::Probe { .. } => prev + 1 == self.next,
+            // Not `prev + 1`: a peer says what `prev` is. `next` is ours, and at least 1.
+            Flow::Probe { .. } => prev == self.next - 1,
             Flow::Replicate { .. } => prev > self.matched && prev < self.next,
             Flow::Snapshot => false,
         };
@@ -192,6 +193,7 @@ mod tests {
         progress.sent(8, 100);
         assert!(!progress.rejected(5, 3), "matched up to 5 already");
         assert!(!progress.rejected(9, 3), "never sent");
+        assert!(!Progress::new(5).rejected(Index::MAX, 3), "never asked");
         assert_eq!((progress.matched(), progress.next()), (5, 9));
         assert!(progress.rejected(7, 3));
         assert_eq!((progress.matched(), progress.next()), (5, 6));
