@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs all the tests: unit, integration and documentation tests, the style guide (tests/tidy), and
-# real nodes that are killed with kill -9 under load.
+# Runs all the tests: unit, integration and documentation tests, the style guide (tests/tidy), the
+# threads of a node under a schedule explorer (tests/schedules), and real nodes that are killed with
+# kill -9 under load.
 #
 # usage: scripts/test.sh [ARGUMENTS OF cargo test...]
 #
@@ -8,6 +9,7 @@
 # same. With arguments, only the tests of cargo that they choose are run.
 #
 #   RAFTKV_KILL_SECONDS  how long nodes are killed (20)
+#   RAFTKV_SCHEDULES     how many schedules of its threads each test of a node explores (2000)
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -38,7 +40,7 @@ step() { # NAME COMMAND...
     fi
 }
 
-run_cargo() { cargo test --no-fail-fast "$@" 2>&1 | tee "$LOG"; }
+run_cargo() { cargo test --no-fail-fast "$@" 2>&1 | tee -a "$LOG"; }
 
 # The programs that cargo has just built for its own tests, with all assertions in them.
 kill_nodes() {
@@ -58,6 +60,7 @@ main() {
     cd "$ROOT"
     step "cargo test" run_cargo "$@"
     if (($# == 0)); then
+        step "schedules" run_cargo --no-default-features --features shuttle --test schedules
         step "build of the programs" cargo build --quiet --bins
         step "kill and restart" kill_nodes
     fi

@@ -63,13 +63,12 @@ impl<S: StateMachine> Apply<S> {
 
     fn wait_for_work(&self) -> Option<Work<Waiter<S::Reply>>> {
         let mut replica = self.shared.replica.lock();
-        while !replica.has_work() {
-            if self.shared.is_stopping() {
-                return None;
-            }
+        while !self.shared.is_stopping() && !replica.has_work() {
             self.shared.work.wait(&mut replica);
         }
-        Some(replica.take_work(APPLY_BYTES))
+        // Whatever is left: nobody waits for it any more, and a restart executes it again.
+        let stopping = self.shared.is_stopping();
+        (!stopping).then(|| replica.take_work(APPLY_BYTES))
     }
 
     fn execute(&mut self, work: Work<Waiter<S::Reply>>) {

@@ -1,7 +1,6 @@
 //! What a node is told when it starts.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -98,12 +97,10 @@ impl Config {
         }
     }
 
-    /// The settings of the core that follow from these.
-    pub(super) fn raft(&self) -> Result<raft::Config, StartError> {
+    /// The settings of the core that follow from these. `seed` decides its election timeouts.
+    pub(super) fn raft(&self, seed: u64) -> Result<raft::Config, StartError> {
         self.timing.validate().map_err(StartError::Config)?;
         let membership = Membership::of_voters(self.members.keys().copied());
-        // Nodes that start together must not time out together (paper 5.2).
-        let seed = RandomState::new().hash_one(self.id);
         let mut config = raft::Config::new(self.id, membership, seed);
         let tick = self.timing.tick.as_millis().max(1);
         let ticks = |time: Duration| u32::try_from(time.as_millis() / tick).unwrap_or(u32::MAX / 4);

@@ -19,18 +19,18 @@ mod service;
 mod shared;
 mod snapshot_due;
 mod snapshots;
+mod sync;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod waiters;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam::channel::bounded;
-use parking_lot::Mutex;
 
 use crate::machine::StateMachine;
 use crate::net::{self, Net, NetError, Peers};
@@ -42,12 +42,16 @@ pub use config::{Config, Timing};
 pub use members::parse_members;
 pub use outcome::{Outcome, Pending};
 pub use replica::{End, Replica, Work};
+#[cfg(feature = "shuttle")]
+pub use sync::explored::{Sabotage, sabotage};
 
 use apply::Apply;
 use outcome::{Waiter, encode, receive};
 use service::NodeService;
 use shared::{Shared, Signals};
 use snapshots::Courier;
+use sync::bounded;
+use threads::Threads;
 
 /// Carries messages to the other nodes. May lose, repeat, delay and reorder them, but must neither
 /// change them nor block.
@@ -131,11 +135,12 @@ impl Node {
     /// [`StartError`]: nothing has been started, and nothing on disk was changed but for what a
     /// crash had left unfinished.
     pub fn start<S: StateMachine>(config: Config, machine: S) -> Result<Handle<S>, StartError> {
-        config.raft()?;
+        // Before anything is touched.
+        config.raft(0)?;
         let listen = listen_address(&config)?;
-        let disk = Arc::new(RealDisk::open(&config.data)?);
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&config.data)?);
         let identity = machine.identity();
-        let opened = open(&config, disk, &identity)?;
+        let opened = open(&config, &disk, &identity)?;
         let net = Net::bind(net::Config {
             listen,
             id: config.id,
@@ -152,7 +157,7 @@ impl Node {
         let rpc = threads::spawn("rpc", &handle.shared, move |_| {
             net.run(service).map_err(NodeError::Net)
         })?;
-        handle.threads.lock().push(rpc);
+        handle.threads.push(rpc);
         Ok(handle)
     }
 
@@ -167,26 +172,35 @@ impl Node {
         disk: Arc<dyn Disk>,
         transport: Arc<dyn Transport>,
     ) -> Result<Handle<S>, StartError> {
-        let opened = open(&config, disk, &machine.identity())?;
+        let opened = open(&config, &disk, &machine.identity())?;
         launch(config, machine, opened, transport, Box::new(|| {}))
     }
 }
 
-fn open(
-    config: &Config,
-    disk: Arc<dyn Disk>,
-    machine: &str,
-) -> Result<(Storage, Recovered), StorageError> {
+/// What is on a node's disk, and the seed of its election timeouts.
+struct Opened {
+    storage: Storage,
+    recovered: Recovered,
+    /// Nodes that start together must not time out together (paper 5.2).
+    seed: u64,
+}
+
+fn open(config: &Config, disk: &Arc<dyn Disk>, machine: &str) -> Result<Opened, StorageError> {
     let identity = Identity {
         cluster: config.cluster.clone(),
         node: config.id,
         machine: machine.to_string(),
     };
-    let (storage, recovered) = Storage::open(disk, &identity, storage::Options::default())?;
+    let options = storage::Options::default();
+    let (storage, recovered) = Storage::open(disk.clone(), &identity, options)?;
     for note in &recovered.notes {
         log::warn!("{note}");
     }
-    Ok((storage, recovered))
+    Ok(Opened {
+        storage,
+        recovered,
+        seed: disk.unique_id(),
+    })
 }
 
 fn listen_address(config: &Config) -> Result<SocketAddr, StartError> {
@@ -205,10 +219,15 @@ fn listen_address(config: &Config) -> Result<SocketAddr, StartError> {
 fn launch<S: StateMachine>(
     config: Config,
     machine: S,
-    (storage, recovered): (Storage, Recovered),
+    opened: Opened,
     transport: Arc<dyn Transport>,
     on_stop: Box<dyn Fn() + Send + Sync>,
 ) -> Result<Handle<S>, StartError> {
+    let Opened {
+        storage,
+        recovered,
+        seed,
+    } = opened;
     let files = storage.snapshots();
     let snapshot = recovered.snapshot.map(|info| StoredSnapshot {
         meta: info.meta,
@@ -221,7 +240,7 @@ fn launch<S: StateMachine>(
     let meta = snapshot.as_ref().map(|snapshot| &snapshot.meta);
     let (applied, time_ms) = meta.map_or((EntryId::ZERO, 0), |meta| (meta.last, meta.time_ms));
     let (hard_state, entries) = (recovered.hard_state, recovered.entries);
-    let raft = Raft::restore(config.raft()?, hard_state, snapshot, entries);
+    let raft = Raft::restore(config.raft(seed)?, hard_state, snapshot, entries);
     log::info!(
         "node {} of cluster \"{}\" starts in term {} with a log up to {}",
         config.id,
@@ -242,24 +261,25 @@ fn launch<S: StateMachine>(
     let apply = Apply::new(shared.clone(), applied, time_ms);
     let courier = Courier::default();
     // From here on a failure drops the handle, which ends the threads that exist already.
-    let handle = Handle {
+    let mut handle = Handle {
         shared: shared.clone(),
-        threads: Mutex::new(Vec::new()),
+        threads: Threads::default(),
         address: None,
     };
-    let threads = [
-        threads::spawn("apply", &shared, move |_| apply.run())?,
-        threads::spawn("replicator", &shared, move |shared| {
-            threads::replicator(shared, &replicator_nudged, storage)
-        })?,
-        threads::spawn("courier", &shared, move |shared| {
-            courier.run(shared, &courier_nudged)
-        })?,
-        threads::spawn("ticker", &shared, move |shared| {
-            threads::ticker(shared, &ticker_stopped)
-        })?,
-    ];
-    handle.threads.lock().extend(threads);
+    let apply = threads::spawn("apply", &shared, move |_| apply.run())?;
+    handle.threads.push(apply);
+    let replicator = threads::spawn("replicator", &shared, move |shared| {
+        threads::replicator(shared, &replicator_nudged, storage)
+    })?;
+    handle.threads.push(replicator);
+    let courier = threads::spawn("courier", &shared, move |shared| {
+        courier.run(shared, &courier_nudged)
+    })?;
+    handle.threads.push(courier);
+    let ticker = threads::spawn("ticker", &shared, move |shared| {
+        threads::ticker(shared, &ticker_stopped)
+    })?;
+    handle.threads.push(ticker);
     Ok(handle)
 }
 
@@ -278,7 +298,7 @@ fn restore<S: StateMachine>(
 /// A running node. Dropping it stops the node.
 pub struct Handle<S: StateMachine> {
     shared: Arc<Shared<S>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Threads,
     address: Option<SocketAddr>,
 }
 
@@ -355,6 +375,13 @@ impl<S: StateMachine> Handle<S> {
         self.shared.input(|replica| replica.want_snapshot());
     }
 
+    /// Lets one tick pass, for a test whose clock stands still.
+    #[cfg(feature = "shuttle")]
+    pub fn tick(&self) {
+        self.shared.input(Replica::tick);
+        self.shared.send();
+    }
+
     /// What the node knows of itself.
     pub fn status(&self) -> Status {
         self.shared.status()
@@ -382,7 +409,8 @@ impl<S: StateMachine> Handle<S> {
         self.wait_until(timeout, |raft| raft.role() != RoleName::Leader)
     }
 
-    /// Stops the node and waits for its threads. Requests that are under way end as unknown.
+    /// Stops the node and waits for its threads, unless it is one of them that calls. Requests
+    /// that are under way end as unknown, and so does at once whatever is asked from then on.
     pub fn shutdown(&self) {
         self.shared.stop(None);
         self.join();
@@ -399,13 +427,12 @@ impl<S: StateMachine> Handle<S> {
     }
 
     fn join(&self) {
-        let threads = std::mem::take(&mut *self.threads.lock());
-        threads.into_iter().for_each(threads::join);
+        self.threads.join();
         // Nobody is left to begin another one.
-        self.shared
-            .take_snapshot_thread()
-            .into_iter()
-            .for_each(threads::join);
+        if let Some(snapshot) = self.shared.take_snapshot_thread() {
+            // What went wrong in it is in the log.
+            let _ = snapshot.join();
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! How a request ends, and the way back to who asked.
 
-use crossbeam::channel::{Receiver, Sender};
 use std::time::Duration;
 
 use super::replica::End;
+use super::sync::{Receiver, Sender};
 use crate::machine::StateMachine;
 use crate::net::{Replies, ReplyTo};
 use crate::raft::EntryId;

@@ -378,3 +378,36 @@ impl<W> Replica<W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::{Config, HardState, Membership};
+
+    fn leader() -> Replica<&'static str> {
+        let config = Config::new(1, Membership::of_voters([1]), 1);
+        let raft = Raft::new(config, HardState::default(), Vec::new());
+        let mut replica = Replica::new(raft, 10, None);
+        while replica.raft().role() != RoleName::Leader {
+            replica.tick();
+            if let Some(write) = replica.take_write() {
+                replica.durable(write.id);
+            }
+        }
+        replica
+    }
+
+    #[test]
+    fn a_request_that_comes_after_the_end_is_ended_at_once_and_leaves_no_trace() {
+        let mut replica = leader();
+        let last = replica.raft().last();
+        replica.submit(Bytes::from("command"), 100, "before");
+        replica.abandon();
+        assert_eq!(replica.submit(Bytes::from("command"), 100, "command"), None);
+        replica.query(Bytes::from("query"), 100, "query");
+        let shutting_down = End::Unknown(Doubt::ShuttingDown);
+        let ended = ["before", "command", "query"].map(|waiter| (waiter, shutting_down));
+        assert_eq!(replica.take_ended(), ended);
+        assert_eq!(replica.raft().last().index, last.index + 1);
+    }
+}

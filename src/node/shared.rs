@@ -2,16 +2,14 @@
 //! something in, and carry away what comes of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-use crossbeam::channel::Sender;
-use parking_lot::{Condvar, Mutex};
 
 use super::config::Config;
 use super::outcome::{Outcome, Waiter, answer};
 use super::replica::{End, Replica};
+use super::sync::thread::JoinHandle;
+use super::sync::{self, AtomicBool, AtomicU64, Condvar, Mutex, Sender};
 use super::{NodeError, Transport};
 use crate::kv;
 use crate::machine::{Gate, StateMachine};
@@ -148,7 +146,7 @@ impl<S: StateMachine> Shared<S> {
             log_bytes: AtomicU64::new(0),
             cut_to: AtomicU64::new(0),
             snapshot_thread: Mutex::new(None),
-            started: Instant::now(),
+            started: sync::now(),
             stopping: AtomicBool::new(false),
             end: Mutex::new(None),
         }
@@ -208,16 +206,16 @@ impl<S: StateMachine> Shared<S> {
         if let Some(fault) = consequences.fault {
             self.stop(Some(NodeError::Fault(fault)));
         }
-        let mut replies = Replies::new();
-        for (waiter, end) in consequences.ended {
-            self.end(waiter, end, &mut replies);
-        }
+        self.end_all(consequences.ended);
     }
 
-    fn end(&self, waiter: Waiter<S::Reply>, end: End, replies: &mut Replies) {
-        match waiter {
-            Waiter::Remote(to) => to.queue(self.answer(end), replies),
-            Waiter::Local(sender) => drop(sender.try_send(Outcome::Ended(end))),
+    fn end_all(&self, ended: Vec<(Waiter<S::Reply>, End)>) {
+        let mut replies = Replies::new();
+        for (waiter, end) in ended {
+            match waiter {
+                Waiter::Remote(to) => to.queue(self.answer(end), &mut replies),
+                Waiter::Local(sender) => drop(sender.try_send(Outcome::Ended(end))),
+            }
         }
     }
 
@@ -270,7 +268,7 @@ impl<S: StateMachine> Shared<S> {
             snapshot_bytes: newest.as_ref().map_or(0, |info| info.bytes),
             snapshot_age_ms: newest.as_ref().map_or(0, age_ms),
             sending: sending.collect(),
-            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            uptime_ms: u64::try_from((sync::now() - self.started).as_millis()).unwrap_or(u64::MAX),
             gauges: gauges
                 .into_iter()
                 .map(|(name, value)| (name.to_string(), value))
@@ -282,7 +280,8 @@ impl<S: StateMachine> Shared<S> {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Ends all threads. The first reason given is the one that [`ended`](Self::ended) tells.
+    /// Ends all threads. The first reason given is the one that [`failure`](Self::failure)
+    /// tells.
     pub fn stop(&self, reason: Option<NodeError>) {
         if let Some(error) = reason {
             let mut end = self.end.lock();
@@ -299,11 +298,9 @@ impl<S: StateMachine> Shared<S> {
         drop(replica);
         self.work.notify_all();
         self.changed.notify_all();
+        // While the event loop still runs: it sends what waits before it ends.
+        self.end_all(consequences.ended);
         self.signals.stop();
-        let mut replies = Replies::new();
-        for (waiter, end) in consequences.ended {
-            self.end(waiter, end, &mut replies);
-        }
     }
 
     /// Why the node stopped, if not because it was told to.
@@ -318,13 +315,21 @@ impl<S: StateMachine> Shared<S> {
         timeout: Duration,
         mut holds: impl FnMut(&Replica<Waiter<S::Reply>>) -> bool,
     ) -> bool {
-        let deadline = Instant::now() + timeout;
+        // None: longer than any clock runs.
+        let deadline = sync::now().checked_add(timeout);
         let mut replica = self.replica.lock();
         loop {
             if holds(&replica) {
                 return true;
             }
-            if self.is_stopping() || self.changed.wait_until(&mut replica, deadline).timed_out() {
+            if self.is_stopping() {
+                return false;
+            }
+            let Some(deadline) = deadline else {
+                self.changed.wait(&mut replica);
+                continue;
+            };
+            if self.changed.wait_until(&mut replica, deadline).timed_out() {
                 return holds(&replica);
             }
         }

@@ -3,12 +3,10 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::thread;
-
-use crossbeam::channel::Receiver;
 
 use super::NodeError;
 use super::shared::Shared;
+use super::sync::{Receiver, thread};
 use crate::machine::StateMachine;
 use crate::raft::{EntryId, Message, Part, PartRequest, SnapshotMeta, StoredSnapshot};
 use crate::storage::{Incoming, SnapshotInfo, Snapshots, StorageError};

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{self, JoinHandle};
-use std::time::Instant;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError};
+use crossbeam::channel::RecvTimeoutError;
 
 use super::shared::Shared;
+use super::sync::thread::{self, JoinHandle, ThreadId};
+use super::sync::{self, Mutex, Receiver};
 use super::{NodeError, StartError};
 use crate::machine::StateMachine;
 use crate::storage::Storage;
@@ -48,14 +48,14 @@ pub(super) fn ticker<S: StateMachine>(
     // After a pause (SIGSTOP, a suspended machine) most of the time that has passed is ignored:
     // the messages that came meanwhile are still to be read, and must not find a candidate.
     let most = (timing.heartbeat.as_nanos() / timing.tick.as_nanos().max(1)).max(1) as u32;
-    let mut next = Instant::now() + timing.tick;
+    let mut next = sync::now() + timing.tick;
     while !shared.is_stopping() {
-        let wait = next.saturating_duration_since(Instant::now());
+        let wait = next.saturating_duration_since(sync::now());
         match stop.recv_timeout(wait) {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
         }
-        let late = Instant::now().saturating_duration_since(next);
+        let late = sync::now().saturating_duration_since(next);
         let passed = 1 + (late.as_nanos() / timing.tick.as_nanos().max(1)) as u64;
         next += timing
             .tick
@@ -92,10 +92,29 @@ pub(super) fn replicator<S: StateMachine>(
     Ok(())
 }
 
-/// Waits for a thread to end, unless it is the one that asks.
-pub(super) fn join(thread: JoinHandle<()>) {
-    if thread.thread().id() != thread::current().id() {
-        // A panic has been reported by its guard.
-        let _ = thread.join();
+/// The threads of a node that are to be waited for.
+#[derive(Default)]
+pub(super) struct Threads {
+    ids: Vec<ThreadId>,
+    running: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Threads {
+    /// Adds a thread.
+    pub fn push(&mut self, thread: JoinHandle<()>) {
+        self.ids.push(thread.thread().id());
+        self.running.lock().push(thread);
+    }
+
+    /// Waits until all have ended, whoever else waits for them too. A thread of the node's own does
+    /// not wait: the others may be waiting for it.
+    pub fn join(&self) {
+        if self.ids.contains(&thread::current().id()) {
+            return;
+        }
+        for thread in self.running.lock().drain(..) {
+            // A panic has been reported by its guard.
+            let _ = thread.join();
+        }
     }
 }

@@ -159,6 +159,12 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
         if id.index <= common.log.base().index {
             continue;
         }
+        // No leader's log has its time go back, and the state machine relies on that. The bytes are
+        // from a faulty node; they get no answer.
+        let before = common.log.get(id.index - 1);
+        if before.is_some_and(|before| before.time_ms > entry.time_ms) {
+            return;
+        }
         match common.log.term_at(id.index) {
             // An append that was overtaken by later ones: what follows must stay (paper 5.3).
             Some(term) if term == id.term && config.keeps(Rule::MatchingEntriesStay) => continue,

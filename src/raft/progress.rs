@@ -138,6 +138,7 @@ impl Progress {
     /// since, must not move anything back.
     pub fn rejected(&mut self, prev: Index, next: Index) -> bool {
         let asked = match self.flow {
+            // Not `prev + 1`: a peer says what `prev` is. `next` is ours, and at least 1.
             Flow::Probe { .. } => prev == self.next - 1,
             Flow::Replicate { .. } => prev < self.next,
             Flow::Snapshot(_) => false,
@@ -232,6 +233,7 @@ mod tests {
         progress.sent(8, 100);
         assert!(!progress.rejected(5, 3), "matched up to 5 already");
         assert!(!progress.rejected(9, 3), "never sent");
+        assert!(!Progress::new(5).rejected(Index::MAX, 3), "never asked");
         assert_eq!((progress.matched(), progress.next()), (5, 9));
         assert!(progress.rejected(7, 3));
         assert_eq!((progress.matched(), progress.next()), (5, 6));

@@ -1,0 +1,245 @@
+//! The same under the schedule explorer `shuttle`: every lock, signal and wait is a point at which
+//! another thread may go on, and the explorer tries one order after the other.
+//!
+//! Time stands still here. No wait ends because its time is up, so a thread that waits for a
+//! signal which was lost waits for ever, and the explorer reports a deadlock. Whoever wants time to
+//! pass hands in ticks ([`Handle::tick`](crate::node::Handle::tick)).
+//!
+//! [`sabotage`] breaks one of the promises that the node relies on, to show that the explorer
+//! notices.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, LazyLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::RecvTimeoutError;
+pub use shuttle::sync::atomic::{AtomicBool, AtomicU64};
+pub use shuttle::thread;
+
+/// A promise to break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// None: all is as it should be.
+    Nothing,
+    /// A token is lost unless somebody is waiting for it just then, as if the nudge had no room.
+    LostToken,
+    /// To give up a lock and to begin to wait are two steps, as if whoever notifies did not take
+    /// the lock that the condition lies under.
+    LateWait,
+}
+
+thread_local! {
+    // The explorer runs all threads of a test on one thread of the system.
+    static SABOTAGE: Cell<Sabotage> = const { Cell::new(Sabotage::Nothing) };
+}
+
+/// Breaks a promise from here on, in all that this test explores.
+pub fn sabotage(promise: Sabotage) {
+    SABOTAGE.set(promise);
+}
+
+/// The time, which stands still.
+pub fn now() -> Instant {
+    static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *NOW
+}
+
+/// As `parking_lot::Mutex`.
+#[derive(Default)]
+pub struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+/// The lock, held. It is away only while its holder waits.
+pub struct MutexGuard<'a, T>(&'a Mutex<T>, Option<shuttle::sync::MutexGuard<'a, T>>);
+
+impl<T> Mutex<T> {
+    /// A lock around a value.
+    pub fn new(value: T) -> Self {
+        Self(shuttle::sync::Mutex::new(value))
+    }
+
+    /// Waits for the lock.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        MutexGuard(self, Some(guard))
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.1.as_deref().expect("its holder does not wait")
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.1.as_deref_mut().expect("its holder does not wait")
+    }
+}
+
+/// As `parking_lot::Condvar`.
+pub struct Condvar(shuttle::sync::Condvar);
+
+/// Whether a wait ended because its time was up.
+pub struct WaitTimeoutResult(bool);
+
+impl WaitTimeoutResult {
+    /// Whether it did.
+    pub fn timed_out(&self) -> bool {
+        self.0
+    }
+}
+
+impl Condvar {
+    /// A condition for which nobody waits.
+    pub fn new() -> Self {
+        Self(shuttle::sync::Condvar::new())
+    }
+
+    /// Gives up the lock, waits to be notified, and takes the lock again.
+    pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+        if SABOTAGE.get() == Sabotage::LateWait {
+            drop(guard.1.take());
+            thread::yield_now();
+            guard.1 = guard.0.lock().1.take();
+        }
+        let held = guard.1.take().expect("its holder does not wait");
+        let held = self.0.wait(held).unwrap_or_else(PoisonError::into_inner);
+        guard.1 = Some(held);
+    }
+
+    /// As [`wait`](Self::wait): the deadline never comes.
+    pub fn wait_until<T>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        _deadline: Instant,
+    ) -> WaitTimeoutResult {
+        self.wait(guard);
+        WaitTimeoutResult(false)
+    }
+
+    /// Wakes one of those who wait.
+    pub fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    /// Wakes all who wait.
+    pub fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+struct Channel<T> {
+    state: Mutex<State<T>>,
+    changed: Condvar,
+}
+
+struct State<T> {
+    queue: VecDeque<T>,
+    capacity: usize,
+    /// Whether the other side is still there, and waits.
+    sender: bool,
+    receiver: bool,
+    waiting: bool,
+}
+
+/// As `crossbeam::channel::Sender`.
+pub struct Sender<T>(Arc<Channel<T>>);
+
+/// As `crossbeam::channel::Receiver`.
+pub struct Receiver<T>(Arc<Channel<T>>);
+
+/// A value could not be sent.
+#[derive(Debug)]
+pub struct NotSent;
+
+/// The sender has gone.
+#[derive(Debug)]
+pub struct Disconnected;
+
+/// A channel for so many values.
+pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    let channel = Arc::new(Channel {
+        state: Mutex::new(State {
+            queue: VecDeque::new(),
+            capacity,
+            sender: true,
+            receiver: true,
+            waiting: false,
+        }),
+        changed: Condvar::new(),
+    });
+    (Sender(channel.clone()), Receiver(channel))
+}
+
+impl<T> Sender<T> {
+    /// Sends a value if there is room.
+    ///
+    /// # Errors
+    /// [`NotSent`] if there is none, or nobody to receive it.
+    pub fn try_send(&self, value: T) -> Result<(), NotSent> {
+        let mut state = self.0.state.lock();
+        // A value that carries nothing is a token.
+        let token = size_of::<T>() == 0;
+        let lost = SABOTAGE.get() == Sabotage::LostToken && token && !state.waiting;
+        if lost || !state.receiver || state.queue.len() >= state.capacity {
+            return Err(NotSent);
+        }
+        state.queue.push_back(value);
+        drop(state);
+        self.0.changed.notify_all();
+        Ok(())
+    }
+}
+
+impl<T> Receiver<T> {
+    /// Waits for a value.
+    ///
+    /// # Errors
+    /// [`Disconnected`] if there is none and never will be.
+    pub fn recv(&self) -> Result<T, Disconnected> {
+        self.recv_timeout(Duration::MAX).map_err(|_| Disconnected)
+    }
+
+    /// As [`recv`](Self::recv), except that a wait of no time at all is over at once.
+    ///
+    /// # Errors
+    /// As crossbeam's.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        let mut state = self.0.state.lock();
+        loop {
+            if let Some(value) = state.queue.pop_front() {
+                return Ok(value);
+            }
+            if !state.sender {
+                return Err(RecvTimeoutError::Disconnected);
+            }
+            if timeout.is_zero() {
+                return Err(RecvTimeoutError::Timeout);
+            }
+            state.waiting = true;
+            self.0.changed.wait(&mut state);
+            state.waiting = false;
+        }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.0.state.lock().sender = false;
+        self.0.changed.notify_all();
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.receiver = false;
+        let queue = std::mem::take(&mut state.queue);
+        drop(state);
+        drop(queue);
+    }
+}

@@ -1,0 +1,177 @@
+//! How a node ends, on real threads.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::machine::{At, Gate};
+use crate::storage::SimDisk;
+use crate::wire::client::Doubt;
+
+/// Longer than anything here takes, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+type Step = Box<dyn FnMut() + Send>;
+
+/// Does one thing for each command.
+struct Machine(Step);
+
+impl StateMachine for Machine {
+    type Reply = ();
+    type Snapshot = ();
+
+    fn identity(&self) -> String {
+        "a test's machine".into()
+    }
+
+    fn gate(&self) -> Gate {
+        Arc::new(|_| Ok(()))
+    }
+
+    fn apply(&mut self, _: At, _: &Bytes) {
+        (self.0)();
+    }
+
+    fn query(&self, _: &Bytes) {}
+
+    fn encode_reply((): &(), _: &mut Vec<u8>) {}
+
+    fn snapshot(&self) {}
+
+    fn write_snapshot((): &(), _: &mut dyn io::Write) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn restore(&self, _: &mut dyn io::Read) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn digest(&self) -> u64 {
+        0
+    }
+
+    fn gauges(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
+
+/// To nobody.
+struct Nowhere;
+
+impl Transport for Nowhere {
+    fn send(&self, _: Vec<Envelope>) {}
+}
+
+fn config() -> Config {
+    let mut config = Config::new(1, [(1, "node-1:1".to_string())], "in memory");
+    config.timing.heartbeat = Duration::from_millis(10);
+    config.timing.election = Duration::from_millis(30);
+    config
+}
+
+fn leader(machine: Machine, on_stop: Box<dyn Fn() + Send + Sync>) -> Handle<Machine> {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+    let opened = open(&config(), &disk, &machine.identity()).expect("a new folder opens");
+    let node = launch(config(), machine, opened, Arc::new(Nowhere), on_stop);
+    let node = node.expect("the node starts");
+    // The longest time that there is: no clock can tell when it will be over.
+    assert!(node.wait_until(Duration::MAX, |raft| raft.role() == RoleName::Leader));
+    node
+}
+
+fn start(node: &Handle<Machine>, command: Bytes) -> Pending<()> {
+    let started = node.start(command, PATIENCE);
+    started.unwrap_or_else(|end| panic!("refused: {end:?}"))
+}
+
+const SHUTTING_DOWN: Outcome<()> = Outcome::Ended(End::Unknown(Doubt::ShuttingDown));
+
+#[test]
+fn a_panic_in_the_state_machine_stops_the_node_and_ends_every_request() {
+    let machine = Machine(Box::new(|| panic!("as the test wants it")));
+    let node = leader(machine, Box::new(|| {}));
+    let first = start(&node, Bytes::new());
+    assert_eq!(first.wait(PATIENCE), SHUTTING_DOWN);
+    let end = node.wait();
+    assert!(matches!(end, Err(NodeError::Panicked("apply"))), "{end:?}");
+    // Nobody would end these later on.
+    let asked = Instant::now();
+    let refused = node.start(Bytes::new(), PATIENCE).err();
+    assert_eq!(refused, Some(SHUTTING_DOWN));
+    assert_eq!(node.query(Bytes::new(), PATIENCE), SHUTTING_DOWN);
+    assert!(
+        asked.elapsed() < PATIENCE / 2,
+        "they waited for their time to be up"
+    );
+}
+
+/// A machine that waits within its first command until it is let go, by a message or by the end of
+/// who could send one; with the number of commands that it has begun.
+fn held() -> (Machine, SyncSender<()>, Receiver<()>, Arc<AtomicUsize>) {
+    let (go, held) = sync_channel::<()>(0);
+    let (begins, begun) = sync_channel(1);
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = count.clone();
+    let step = move || {
+        if counter.fetch_add(1, Ordering::SeqCst) == 0 {
+            begins.send(()).expect("the test waits for it");
+            let _ = held.recv_timeout(PATIENCE);
+        }
+    };
+    (Machine(Box::new(step)), go, begun, count)
+}
+
+#[test]
+fn a_stop_ends_requests_while_their_clients_can_still_be_told_and_executes_nothing_more() {
+    let (machine, go, begun, executed) = held();
+    let waiting: Arc<Mutex<Option<Pending<()>>>> = Arc::default();
+    let (tell, told) = sync_channel(1);
+    let (go, pending) = (Mutex::new(Some(go)), waiting.clone());
+    let on_stop = move || {
+        // Here the event loop would be told to end.
+        if let Some(pending) = pending.lock().take() {
+            tell.send(pending.wait(Duration::ZERO))
+                .expect("room for one");
+        }
+        drop(go.lock().take());
+    };
+    let node = leader(machine, Box::new(on_stop));
+    // Each as large as what is executed at a time.
+    let commands = [(); 3].map(|()| start(&node, vec![0; 1 << 20].into()));
+    begun.recv_timeout(PATIENCE).expect("the first one begins");
+    let deadline = Instant::now() + PATIENCE;
+    while !node.wait_until(Duration::from_millis(10), |raft| raft.commit() >= 4) {
+        assert!(Instant::now() < deadline, "the commands are not committed");
+    }
+    let [first, _, last] = commands;
+    *waiting.lock() = Some(last);
+    node.shutdown();
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(SHUTTING_DOWN));
+    assert_eq!(first.wait(PATIENCE), Outcome::Reply(()));
+    assert_eq!(executed.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_node_can_be_dropped_by_a_thread_of_its_own() {
+    let slot: Arc<Mutex<Option<Handle<Machine>>>> = Arc::default();
+    let (ends, ended) = sync_channel(1);
+    let (go, held) = sync_channel::<()>(1);
+    let last = slot.clone();
+    let step = move || {
+        held.recv_timeout(PATIENCE).expect("the test lets it go");
+        let node = last.lock().take();
+        drop(node);
+        ends.send(()).expect("room for one");
+    };
+    let node = leader(Machine(Box::new(step)), Box::new(|| {}));
+    let pending = start(&node, Bytes::new());
+    *slot.lock() = Some(node);
+    go.send(()).expect("room for one");
+    assert_eq!(ended.recv_timeout(PATIENCE), Ok(()), "it waits for itself");
+    assert_eq!(pending.wait(PATIENCE), Outcome::Reply(()));
+}

@@ -1,0 +1,217 @@
+//! What comes in on a socket.
+
+use std::fmt::Debug;
+
+use raftkv::raft::{Conflict, Entry, EntryId, Envelope, Index, Message, Payload, RoleName, Term};
+use raftkv::wire::client::{Answer, Ask, Doubt, NotLeader, Request, Response, Status};
+use raftkv::wire::handshake::{Caller, Hello, HelloError, VERSION, Welcome};
+use raftkv::wire::{codec, frame};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The largest frame that the target admits, in bytes: small enough for an input to exceed it.
+const LIMIT: usize = 1000;
+
+/// A stream of frames is read to its end, or to the first bytes that are no frame; and a frame that
+/// has not come in as a whole yet is waited for.
+pub fn frames(data: &[u8]) {
+    let mut rest = data;
+    while let Ok(Some((payload, used))) = frame::split(rest, LIMIT) {
+        assert!(payload.len() <= LIMIT && used == frame::HEADER_LEN + payload.len());
+        let cut = &rest[..used - 1];
+        assert_eq!(
+            frame::split(cut, LIMIT),
+            Ok(None),
+            "a frame without its end"
+        );
+        let mut again = Vec::new();
+        frame::put_with(&mut again, |out| out.extend_from_slice(payload));
+        assert_eq!(again, rest[..used], "a frame has one form only");
+        rest = &rest[used..];
+    }
+}
+
+pub fn frame_seeds() -> Vec<Vec<u8>> {
+    let mut stream = Vec::new();
+    frame::put(&"one", &mut stream);
+    frame::put(&(2u64, "two"), &mut stream);
+    let mut empty = Vec::new();
+    frame::put_with(&mut empty, |_| {});
+    let over = [0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0].to_vec();
+    vec![stream, empty, over]
+}
+
+/// What decodes is a value: it is the same after it has been sent on.
+pub fn value<T: Serialize + DeserializeOwned + PartialEq + Debug>(data: &[u8]) -> Option<T> {
+    let value: T = codec::decode(data).ok()?;
+    let again = codec::decode(&codec::to_bytes(&value));
+    assert_eq!(again.as_ref(), Ok(&value), "a value changed on its way");
+    Some(value)
+}
+
+pub fn handshake(data: &[u8]) {
+    let hello = Hello::decode(data);
+    let welcome = value::<Welcome>(data);
+    // Any version can tell any other what is wrong.
+    let version = codec::decode_prefix::<u16>(data);
+    match hello {
+        Ok(hello) => assert_eq!(Hello::decode(&codec::to_bytes(&hello)), Ok(hello)),
+        Err(HelloError::Version { theirs }) => assert_eq!(version, Ok(theirs)),
+        Err(HelloError::Malformed(error)) => assert!(!error.to_string().is_empty()),
+    }
+    drop(welcome);
+}
+
+pub fn handshake_seeds() -> Vec<Vec<u8>> {
+    let hello = |version, caller| Hello {
+        version,
+        cluster: "raftkv".into(),
+        caller,
+    };
+    let peer = Caller::Peer {
+        from: 1,
+        to: 2,
+        machine: "raftkv store, version 1".into(),
+    };
+    let accepted = Welcome::Accepted {
+        cluster: "raftkv".into(),
+        id: 300,
+    };
+    vec![
+        encoded(&hello(VERSION, Caller::Client)),
+        encoded(&hello(VERSION, peer)),
+        encoded(&hello(999, Caller::Client)),
+        encoded(&accepted),
+        encoded(&Welcome::Refused("no".into())),
+    ]
+}
+
+pub fn client(data: &[u8]) {
+    value::<Request>(data);
+    value::<Response>(data);
+}
+
+pub fn client_seeds() -> Vec<Vec<u8>> {
+    let asks = [
+        Ask::Submit("command".into()),
+        Ask::Query("query".into()),
+        Ask::Status,
+        Ask::Transfer(None),
+        Ask::Transfer(Some(70_000)),
+    ];
+    let requests = asks.map(|ask| {
+        encoded(&Request {
+            id: 1 << 40,
+            timeout_ms: 5000,
+            ask,
+        })
+    });
+    let responses = answers().map(|answer| encoded(&Response { id: 7, answer }));
+    [&requests[..], &responses[..]].concat()
+}
+
+fn answers() -> [Answer; 7] {
+    let not_leader = NotLeader {
+        id: 1,
+        role: RoleName::PreCandidate,
+        term: 4,
+        leader: Some((2, "host:7000".into())),
+    };
+    let status = Status {
+        id: 1,
+        cluster: "raftkv".into(),
+        role: RoleName::Leader,
+        term: 3,
+        leader: Some(1),
+        members: vec![(1, "a:1".into()), (2, "b:1".into())],
+        active: vec![1, 2],
+        commit: 1000,
+        applied: 999,
+        last_index: 1001,
+        first_index: 900,
+        log_bytes: 1 << 33,
+        snapshot_index: 899,
+        snapshot_bytes: 1 << 32,
+        snapshot_age_ms: 1000,
+        sending: vec![(2, 10, 1 << 32)],
+        uptime_ms: 5,
+        gauges: vec![("keys".into(), 7)],
+    };
+    [
+        Answer::Reply("reply".into()),
+        Answer::NotLeader(not_leader),
+        Answer::Busy,
+        Answer::Invalid("no".into()),
+        Answer::Unknown(Doubt::ShuttingDown),
+        Answer::Status(Box::new(status)),
+        Answer::Transferring,
+    ]
+}
+
+pub fn peer(data: &[u8]) {
+    value::<Envelope>(data);
+    value::<Vec<Entry>>(data);
+}
+
+pub fn peer_seeds() -> Vec<Vec<u8>> {
+    messages()
+        .map(|message| encoded(&envelope(message)))
+        .to_vec()
+}
+
+fn envelope(message: Message) -> Envelope {
+    Envelope {
+        from: 1,
+        to: 2,
+        term: 300,
+        message,
+    }
+}
+
+fn messages() -> [Message; 11] {
+    let last = EntryId { term: 3, index: 9 };
+    let conflict = Conflict {
+        term: 2,
+        first_index: 4,
+    };
+    let entries = [(10, Payload::Empty), (11, Payload::Command("x".into()))];
+    let entries = entries.map(|(index, payload)| entry(3, index, payload));
+    [
+        Message::PreVote { next_term: 4, last },
+        Message::PreVoteReply {
+            next_term: 4,
+            granted: true,
+        },
+        Message::Vote {
+            last,
+            transfer: true,
+        },
+        Message::VoteReply { granted: true },
+        Message::Append {
+            prev: last,
+            entries: entries.to_vec(),
+            commit: 9,
+        },
+        Message::Accepted { matched: 11 },
+        Message::Rejected { prev: 9, conflict },
+        Message::Heartbeat {
+            commit: 9,
+            round: 1 << 20,
+        },
+        Message::HeartbeatReply { round: 1 },
+        Message::TimeoutNow,
+        Message::Outdated,
+    ]
+}
+
+pub fn entry(term: Term, index: Index, payload: Payload) -> Entry {
+    Entry {
+        id: EntryId { term, index },
+        time_ms: 10 * index,
+        payload,
+    }
+}
+
+pub fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
+    codec::to_bytes(value).to_vec()
+}
