@@ -40,6 +40,8 @@ pub use members::parse_members;
 pub use outcome::{Outcome, Pending};
 pub use replica::{End, Replica, Work};
 
+#[cfg(feature = "sim")]
+pub(crate) use outcome::answer;
 use outcome::{Waiter, encode, receive};
 use service::NodeService;
 use shared::{Shared, Signals};
