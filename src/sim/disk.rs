@@ -74,6 +74,7 @@ impl Node {
             life: 0,
             running: None,
             damaged: false,
+            retired: false,
             was_up: false,
             has_one_vote: false,
             slow_disk: false,
@@ -87,7 +88,7 @@ impl Node {
 impl World {
     /// Starts a node from its disk. Sometimes it goes down again while it starts.
     pub(super) fn start(&mut self, n: usize) -> Result<(), Failure> {
-        if self.nodes[n].running.is_some() {
+        if self.nodes[n].running.is_some() || self.nodes[n].retired {
             return Ok(());
         }
         let machine = Kv::new(self.plan.limits.clone());

@@ -66,6 +66,8 @@ pub(super) struct Node {
     pub running: Option<Running>,
     /// Its disk is damaged, so it must refuse to start, and stays down.
     pub damaged: bool,
+    /// It is down for good, though nothing is wrong with it.
+    pub retired: bool,
     /// Whether it has ever been up: only then its folder is complete.
     pub was_up: bool,
     /// Whether a copy of its vote has been damaged since it was last up.

@@ -74,7 +74,7 @@ impl World {
             } else if self.random.chance(0.5) {
                 self.network.sever(n);
             } else {
-                self.nodes[n].damaged = true;
+                self.nodes[n].retired = true;
                 self.crash(n, true);
             }
         }

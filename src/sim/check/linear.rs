@@ -142,17 +142,14 @@ fn effects(
         Action::Get(key) => return read(record, key),
         Action::Scan(scan) => return scanned(record, scan, keys),
     };
-    let (reply, returned) = match (&record.end, replay.execution(record)) {
-        (Some((returned, super::super::history::End::Reply(reply))), _) => (Some(reply), *returned),
-        (_, Some(execution)) => (None, execution.at),
-        (_, None) => return Vec::new(),
+    let (reply, returned) = match (record.reply(), &record.end, replay.execution(record)) {
+        // What is committed has taken effect, even if its reply took its time.
+        (Some(reply), Some((returned, _)), Some(execution)) => {
+            (Some(reply), execution.at.min(*returned))
+        }
+        (_, _, Some(execution)) => (Some(&execution.reply), execution.at),
+        _ => return Vec::new(),
     };
-    if matches!(reply, Some(Reply::Refused(_))) {
-        return Vec::new();
-    }
-    if reply.is_none() && matches!(replay.execution(record), Some(e) if matches!(e.reply, Reply::Refused(_))) {
-        return Vec::new();
-    }
     let (key, effect) = match op {
         Op::Get { key } => match reply {
             Some(Reply::Value(value)) => (key, Effect::Read(hashed(value.as_ref()))),
