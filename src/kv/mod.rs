@@ -21,5 +21,7 @@ mod value;
 
 pub use command::{Command, CommandOf, Op, OpOf, Query, Reply, SessionId};
 pub use limits::{Limits, LimitsError, MAX_MESSAGE};
+#[cfg(feature = "sim")]
+pub use replicated::Canary;
 pub use replicated::Kv;
 pub use scan::{Item, Page, Scan};

@@ -38,6 +38,8 @@ use crate::wire::client::{Answer, Ask, Status};
 pub use config::{Config, Timing};
 pub use members::parse_members;
 pub use outcome::{Outcome, Pending};
+#[cfg(feature = "sim")]
+pub use replica::Canary;
 pub use replica::{End, Replica, Work};
 
 #[cfg(feature = "sim")]

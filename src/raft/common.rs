@@ -3,6 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use super::canary::Canary;
 use super::config::Config;
 use super::event::{Event, Fault, Reason};
 use super::log::{Log, NotHandedOut};
@@ -33,7 +34,8 @@ pub(super) struct Common {
 
 impl Common {
     pub fn new(config: Config, hard_state: HardState, entries: Vec<Entry>) -> Self {
-        let log = Log::recovered(entries);
+        let mut log = Log::recovered(entries);
+        log.counts_replaced_writes = config.is(Canary::CountsReplacedWrites);
         assert!(
             log.last().term <= hard_state.term,
             "the log holds a term that the node does not know"
@@ -132,13 +134,18 @@ impl Common {
     }
 
     fn send_after(&mut self, write: WriteId, to: NodeId, message: Message) {
+        let early = match &message {
+            Message::VoteReply { .. } => self.config.is(Canary::VotesEarly),
+            Message::Accepted { .. } => self.config.is(Canary::AcknowledgesEarly),
+            _ => false,
+        };
         let envelope = Envelope {
             from: self.id(),
             to,
             term: self.term(),
             message,
         };
-        if write <= self.done_write {
+        if write <= self.done_write || early {
             self.outbox.send(envelope);
         } else {
             self.outbox.send_after(write, envelope);

@@ -1,5 +1,6 @@
 //! What a node of the algorithm is told when it starts.
 
+use super::canary::Canary;
 use super::membership::Membership;
 use super::types::NodeId;
 
@@ -29,6 +30,9 @@ pub struct Config {
     pub max_uncommitted_bytes: usize,
     /// How many reads may wait for their confirmation; past it reads are refused.
     pub max_pending_reads: usize,
+    /// What this node does wrong on purpose.
+    #[cfg(feature = "sim")]
+    pub canary: Option<Canary>,
 }
 
 impl Config {
@@ -47,9 +51,21 @@ impl Config {
             max_inflight_messages: 256,
             max_uncommitted_bytes: 64 << 20,
             max_pending_reads: 16_384,
+            #[cfg(feature = "sim")]
+            canary: None,
         }
     }
 
+    /// Whether this node is to be wrong in this way, as a test of the tests.
+    pub(super) fn is(&self, canary: Canary) -> bool {
+        #[cfg(feature = "sim")]
+        return self.canary == Some(canary);
+        #[cfg(not(feature = "sim"))]
+        return {
+            let _ = canary;
+            false
+        };
+    }
     /// Says what is wrong with the settings, if anything is.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! A node that follows a leader, or waits for one (paper 5.2, 5.3).
 
+use super::canary::Canary;
 use super::common::Common;
 use super::event::{Fault, Reason};
 use super::message::Message;
@@ -134,6 +135,9 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
             return;
         }
     }
+    if common.config.is(Canary::CutsOnOvertakenAppend) {
+        common.log.truncate(prev.index.max(committed) + 1);
+    }
     for entry in entries {
         let id = entry.id;
         if id.index <= common.log.base().index {
@@ -157,7 +161,13 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
         common.log.push(entry);
     }
     // Not the log's own last entry: what lies behind `verified` may contradict the leader's.
-    common.log.commit_to(commit.min(verified).max(committed));
+    let verified_here = match common.config.is(Canary::CommitsUnverified) {
+        true => common.log.last().index,
+        false => verified,
+    };
+    common
+        .log
+        .commit_to(commit.min(verified_here).max(committed));
     common.acknowledge(from, verified);
 }
 

@@ -24,6 +24,7 @@
 //! are kept: all counting goes through [`Membership`], the log has a base below which it holds
 //! nothing, and a follower that needs entries from there is known as one that needs a snapshot.
 
+mod canary;
 mod candidate;
 mod common;
 mod config;
@@ -41,6 +42,8 @@ mod types;
 
 use bytes::Bytes;
 
+#[cfg(feature = "sim")]
+pub use canary::Canary;
 pub use config::Config;
 pub use event::{Event, Fault, Reason};
 pub use membership::{Membership, VoteResult};

@@ -3,13 +3,14 @@
 //! A follower has no `next` to misuse and a leader no election timer: what a role does not have
 //! cannot be wrong. Every transition consumes the old role and returns the new one.
 
+use super::canary::Canary;
 use super::candidate::Candidate;
 use super::common::Common;
 use super::event::Reason;
 use super::follower::Follower;
 use super::leader::Leader;
 use super::message::Message;
-use super::types::{NodeId, RoleName, Term};
+use super::types::{EntryId, NodeId, RoleName, Term};
 
 #[derive(Debug)]
 pub(super) enum Role {
@@ -97,7 +98,7 @@ impl Role {
         match message {
             Message::PreVote { next_term, last } => {
                 let granted = next_term > common.term()
-                    && last >= common.log.last()
+                    && is_up_to_date(common, last)
                     && !self.hears_leader(common);
                 common.send(from, Message::PreVoteReply { next_term, granted });
                 return self;
@@ -151,9 +152,9 @@ impl Role {
 
     /// Gives or refuses a vote in the present term (paper 5.2 and 5.4.1). A candidate that asks
     /// again, because the answer was lost, gets the same answer.
-    fn vote(mut self, common: &mut Common, from: NodeId, last: super::EntryId) -> Role {
+    fn vote(mut self, common: &mut Common, from: NodeId, last: EntryId) -> Role {
         let free = common.vote().is_none_or(|vote| vote == from);
-        let granted = free && self.leader(common).is_none() && last >= common.log.last();
+        let granted = free && self.leader(common).is_none() && is_up_to_date(common, last);
         if granted {
             common.vote_for(from);
             if let Role::Follower(follower) = &mut self {
@@ -163,4 +164,9 @@ impl Role {
         common.send(from, Message::VoteReply { granted });
         self
     }
+}
+
+/// Whether a log with this last entry may lead (paper 5.4.1).
+fn is_up_to_date(common: &Common, last: EntryId) -> bool {
+    last >= common.log.last() || common.config.is(Canary::VotesForAnyLog)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::canary::Canary;
 use super::history::{Action, End, Record, open_session};
 use super::node::{Packet, Waiter, address};
 use super::trace::trace;
@@ -269,6 +270,12 @@ impl World {
         let executed = matches!(heard, Heard::Reply(_)) || active.call.in_doubt();
         let once = matches!(&active.purpose, Purpose::Execute { op, .. } if !matches!(op, Op::Get { .. }));
         let ask = active.ask.clone().filter(|_| executed && once);
+        if self.canary == Some(Canary::RetriesUnderNewNumber)
+            && let Purpose::Execute { ticket, .. } = &mut active.purpose
+            && heard == Heard::GoOn
+        {
+            *ticket = None;
+        }
         match heard {
             Heard::GoOn => self.proceed(c, id),
             Heard::Reply(reply) => self.replied(c, id, reply),

@@ -4,6 +4,7 @@
 //! before, the operations of the write are executed up to one that is drawn; and if it was the
 //! power that failed, what was not synced is kept, lost or torn as [`SimDisk::crash`] draws it.
 
+use super::canary::Canary;
 use super::check::Promised;
 use super::node::{Node, Running};
 use super::trace::trace;
@@ -91,7 +92,9 @@ impl World {
         if self.nodes[n].running.is_some() || self.nodes[n].retired {
             return Ok(());
         }
+        let canary = self.canary;
         let machine = Kv::new(self.plan.limits.clone());
+        let machine = machine.with_canary(canary.and_then(Canary::kv));
         let identity = Identity {
             cluster: "simulated".into(),
             node: n as NodeId + 1,
@@ -106,6 +109,7 @@ impl World {
         let options = storage::Options {
             segment_bytes: self.plan.segment_bytes,
             allocate_bytes: 4 << 10,
+            canary: canary.and_then(Canary::storage),
         };
         let opened = Storage::open(std::sync::Arc::new(disk.clone()), &identity, options);
         disk.heal();
@@ -157,7 +161,8 @@ impl World {
         );
         // Once there are snapshots, the machine starts from the one found on the disk.
         let raft = Raft::new(self.raft_config(n), hard_state, entries);
-        let replica = Replica::new(raft, self.plan.max_waiting);
+        let replica = Replica::new(raft, self.plan.max_waiting)
+            .with_canary(self.canary.and_then(Canary::replica));
         let running = Running::new(replica, storage, machine, self.now);
         self.nodes[n].running = Some(running);
         self.stats.starts += 1;
@@ -171,6 +176,7 @@ impl World {
         config.max_append_bytes = self.plan.max_append_bytes;
         config.max_inflight_messages = self.plan.max_inflight_messages;
         config.max_uncommitted_bytes = self.plan.max_uncommitted_bytes;
+        config.canary = self.canary.and_then(Canary::raft);
         config
     }
 

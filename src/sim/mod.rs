@@ -1,5 +1,6 @@
 //! A whole cluster in one thread, on virtual time, from one seed.
 
+mod canary;
 mod check;
 mod client;
 mod disk;
@@ -18,6 +19,7 @@ mod world;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use canary::Canary;
 pub use trace::Trace;
 pub use world::Stats;
 
@@ -33,6 +35,8 @@ pub struct Options {
     pub seed: u64,
     /// What to do with the trace.
     pub trace: Trace,
+    /// What is wrong on purpose.
+    pub canary: Option<Canary>,
 }
 
 /// How a run went.

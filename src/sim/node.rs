@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use super::canary::Canary;
 use super::check::Promised;
 use super::disk::Durable;
 use super::network::Place;
@@ -14,7 +15,7 @@ use crate::client::CallError;
 use crate::kv::Kv;
 use crate::machine::{At, Gate, StateMachine};
 use crate::node::{Replica, answer};
-use crate::raft::{Envelope, Index, NodeId, Payload, Write};
+use crate::raft::{Envelope, Index, NodeId, Payload, RoleName, Write};
 use crate::storage::{SimDisk, Storage};
 use crate::wire::client::{Answer, Ask};
 use crate::wire::codec;
@@ -224,6 +225,9 @@ impl World {
         let packets = std::mem::take(&mut running.inbox);
         let mut answers = Vec::new();
         let mut transfers = Vec::new();
+        // A clone is made in O(1).
+        let machine = self.running(n).machine.clone();
+        let local_reads = self.canary == Some(Canary::LocalReads);
         self.input(n, |replica| {
             for packet in packets {
                 match packet {
@@ -238,6 +242,11 @@ impl World {
                                 Ok(()) => drop(replica.submit(command, ticks, from)),
                                 Err(sentence) => answers.push((from, Answer::Invalid(sentence))),
                             },
+                            Ask::Query(query) if local_reads => {
+                                if replica.raft().role() == RoleName::Leader {
+                                    answers.push((from, encode(&machine.query(&query))));
+                                }
+                            }
                             Ask::Query(query) => replica.query(query, ticks, from),
                             Ask::Transfer(to) => transfers.push(to),
                             Ask::Status => {}
@@ -297,6 +306,11 @@ impl World {
                     index: entry.id.index,
                     time_ms: entry.time_ms,
                 };
+                let running = self.running(n);
+                let leads = running.replica.raft().role() == RoleName::Leader;
+                if !leads && self.canary == Some(Canary::LeaderAppliesOnly) {
+                    continue;
+                }
                 let reply = self.running(n).machine.apply(at, command);
                 replies.extend(waiter.map(|waiter| (waiter, encode(&reply))));
             }

@@ -1,5 +1,6 @@
 //! The world of a run: all that there is, and one thing happening after the other.
 
+use super::canary::Canary;
 use super::check::Checks;
 use super::client::{Client, Wake};
 use super::history::Record;
@@ -67,7 +68,8 @@ pub struct Stats {
 
 /// All that there is.
 pub(super) struct World {
-    pub options: Options,
+    /// What is wrong on purpose.
+    pub canary: Option<Canary>,
     pub now: Time,
     pub queue: Queue<Event>,
     pub random: Random,
@@ -101,7 +103,7 @@ impl World {
         let clients = (0..plan.clients).map(|_| Client::new(plan.nodes, random.number()));
         let clients = clients.collect();
         Self {
-            options,
+            canary: options.canary,
             now: 0,
             queue: Queue::new(),
             plan,

@@ -29,6 +29,7 @@
 //! that the folder was replaced by an older copy of itself. Raft has no answer to either.
 
 mod block;
+mod canary;
 mod disk;
 mod error;
 mod folder;
@@ -48,6 +49,10 @@ use std::sync::Arc;
 
 use crate::raft::{Entry, EntryId, HardState, Write};
 
+#[cfg(not(feature = "sim"))]
+use canary::Canary;
+#[cfg(feature = "sim")]
+pub use canary::Canary;
 pub use disk::{Disk, DiskFile};
 pub use error::StorageError;
 pub use identity::Identity;
@@ -69,6 +74,9 @@ pub struct Options {
     /// The space ahead of the log is filled with zeros in steps of so many bytes. Each step costs
     /// a sync more.
     pub allocate_bytes: u64,
+    /// What the folder does wrong on purpose.
+    #[cfg(feature = "sim")]
+    pub canary: Option<Canary>,
 }
 
 impl Default for Options {
@@ -76,7 +84,22 @@ impl Default for Options {
         Self {
             segment_bytes: 64 << 20,
             allocate_bytes: 1 << 20,
+            #[cfg(feature = "sim")]
+            canary: None,
         }
+    }
+}
+
+impl Options {
+    /// Whether this folder is to be wrong in this way, as a test of the tests.
+    pub(super) fn is(&self, canary: Canary) -> bool {
+        #[cfg(feature = "sim")]
+        return self.canary == Some(canary);
+        #[cfg(not(feature = "sim"))]
+        return {
+            let _ = canary;
+            false
+        };
     }
 }
 
@@ -95,6 +118,8 @@ pub struct Recovered {
 pub struct Storage {
     vote: Vote,
     log: Log,
+    /// See [`Canary`].
+    goes_on: bool,
     /// Why nothing more may be written.
     stopped: Option<String>,
 }
@@ -118,19 +143,21 @@ impl Storage {
             None => create(&folder, identity, &options)?,
         };
         let found = vote::read(&folder, &owner)?;
-        let (mut replay, last) = replay::read(&folder, &owner)?;
+        let (mut replay, last) = replay::read(&folder, &owner, &options)?;
         let hard_state = found.state();
         check_term(&folder, hard_state, replay.outline.last())?;
 
         let notes = found.note.iter().cloned().chain(last.note()).collect();
         let entries = std::mem::take(&mut replay.entries);
         folder.remove_unfinished()?;
-        let vote = found.settle()?;
+        let vote = found.settle(options.is(Canary::VoteUnsynced))?;
+        let goes_on = options.is(Canary::GoesOnAfterFailure);
         let log = Log::settle(&folder, options, replay, last)?;
         folder.sync()?;
         let storage = Self {
             vote,
             log,
+            goes_on,
             stopped: None,
         };
         let recovered = Recovered {
@@ -155,7 +182,9 @@ impl Storage {
             return Err(StorageError::Stopped { reason });
         }
         let result = self.write_in_order(write);
-        if let Err(error) = &result {
+        if let Err(error) = &result
+            && !self.goes_on
+        {
             self.stopped = Some(error.to_string());
         }
         result

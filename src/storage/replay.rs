@@ -2,7 +2,9 @@
 
 use crate::raft::{Entry, EntryId};
 
+use super::Options;
 use super::block::{self, BLOCK};
+use super::canary::Canary;
 use super::error::{LOG_ADVICE, StorageError};
 use super::folder::{File, Folder};
 use super::identity::Owner;
@@ -18,6 +20,8 @@ pub(super) struct Replay {
     pub(super) sequence: u64,
     /// How many bytes all the records have together.
     pub(super) record_bytes: u64,
+    /// See [`Canary`].
+    keeps_old_tail: bool,
 }
 
 /// The last segment, and where the log ends in it.
@@ -35,7 +39,11 @@ pub(super) struct Last {
 }
 
 /// Reads the log. Changes nothing.
-pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<(Replay, Last), StorageError> {
+pub(super) fn read(
+    folder: &Folder,
+    owner: &Owner,
+    options: &Options,
+) -> Result<(Replay, Last), StorageError> {
     let mut numbers: Vec<u64> = folder
         .list()?
         .iter()
@@ -47,6 +55,7 @@ pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<(Replay, Last), Sto
         outline: Outline::after(EntryId::ZERO),
         sequence: 1,
         record_bytes: 0,
+        keeps_old_tail: options.is(Canary::KeepsOldTail),
     };
     let mut bytes = Vec::new();
     let mut last: Option<Last> = None;
@@ -77,7 +86,10 @@ pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<(Replay, Last), Sto
     let mut last = last.ok_or_else(|| missing(folder, 1))?;
     last.record = bytes[start_of_last..last.end].to_vec();
     last.torn = segment::torn_bytes(&bytes, last.end, last.header.salt, replay.sequence)
-        .map_err(damaged_in(&last.file))?;
+        .or_else(|damage| match options.is(Canary::CutsDamage) {
+            true => Ok(bytes.len() - last.end),
+            false => Err(damaged_in(&last.file)(damage)),
+        })?;
     Ok((replay, last))
 }
 
@@ -120,6 +132,10 @@ impl Replay {
     fn record(&mut self, payload: &[u8]) -> Result<(), String> {
         let entries = record::entries(payload)?;
         let kept = self.outline.append(&entries)?;
+        if self.keeps_old_tail && self.entries.len() > kept + entries.len() {
+            self.entries.splice(kept..kept + entries.len(), entries);
+            return Ok(());
+        }
         self.entries.truncate(kept);
         self.entries.extend(entries);
         Ok(())

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use super::Checks;
 use crate::kv::{Kv, Limits, Op, Reply, SessionId};
 use crate::machine::{At, StateMachine};
-use crate::raft::Payload;
+use crate::raft::{Index, Payload};
 use crate::sim::history::{Action, Record, number_of};
 use crate::sim::{Failure, Time};
 
 /// What became of one numbered operation in the log.
 #[derive(Clone, Debug)]
 pub struct Execution {
+    pub index: Index,
     /// When its entry was first known to be committed.
     pub at: Time,
     pub reply: Reply,
@@ -45,7 +46,9 @@ impl Replay {
                 let reply = machine.apply(at, command);
                 if let Some(number) = number_of(command).filter(|_| was_executed(&reply)) {
                     let at = committed.at;
-                    executed.entry(number).or_insert(Execution { at, reply });
+                    let index = committed.entry.id.index;
+                    let execution = Execution { index, at, reply };
+                    executed.entry(number).or_insert(execution);
                 }
             }
             true_at(&machine, index);
