@@ -8,7 +8,7 @@ use super::canary::Canary;
 use super::check::Promised;
 use super::node::{Node, Running};
 use super::trace::trace;
-use super::world::{Event, World};
+use super::world::{Event, TICK, World};
 use super::Failure;
 use crate::kv::Kv;
 use crate::machine::StateMachine;
@@ -38,7 +38,7 @@ impl Durable {
     }
 
     /// Compares what a node found on its disk, which is durable from now on.
-    fn recovered(&mut self, found: &Recovered) -> Result<(), Failure> {
+    fn recovered(&mut self, found: &Recovered, promised: &mut Promised) -> Result<(), Failure> {
         let same = |this: &Self| {
             this.hard_state == found.hard_state && this.entries == found.entries
         };
@@ -47,6 +47,7 @@ impl Durable {
         {
             self.hard_state = write.hard_state.unwrap_or(self.hard_state);
             if !same(self) {
+                promised.overwritten(&write, &self.entries);
                 self.apply(write);
             }
         }
@@ -76,6 +77,7 @@ impl Node {
             running: None,
             damaged: false,
             retired: false,
+            tick: TICK,
             was_up: false,
             has_one_vote: false,
             slow_disk: false,
@@ -142,7 +144,7 @@ impl World {
             let sentence = format!("node {} starts from a disk with flipped bits", n + 1);
             return Err(Failure::new("damage is noticed", sentence));
         }
-        node.durable.recovered(&recovered)?;
+        node.durable.recovered(&recovered, &mut node.promised)?;
         node.promised.check(n, &recovered)?;
         node.life += 1;
         (node.was_up, node.has_one_vote) = (true, false);

@@ -4,6 +4,7 @@ use super::Time;
 use super::plan::Fault;
 use super::trace::trace;
 use super::world::{Event, World};
+use crate::raft::RoleName;
 use crate::storage::Disk;
 
 /// The most operations into a write at which it fails.
@@ -22,7 +23,7 @@ impl World {
         let next = self.now + 1 + self.random.exponential(mean);
         self.queue.add(next, Event::Fault(fault, mean));
         self.stats.faults += 1;
-        let n = self.random.below(self.nodes.len() as u64) as usize;
+        let n = self.somebody();
         let until = self.now + 1 + self.random.exponential(2 * self.plan.mean_outage);
         trace!(self, "{fault:?} strikes, perhaps at node {}", n + 1);
         match fault {
@@ -42,6 +43,11 @@ impl World {
             Fault::Kill => {
                 let victim = self.victim();
                 self.crash(victim, false);
+            }
+            Fault::LeaderCrash => {
+                if let Some(leader) = self.a_leader() {
+                    self.crash(leader, true);
+                }
             }
             Fault::Blackout => (0..self.nodes.len()).for_each(|n| self.crash(n, true)),
             Fault::Pause => self.pause(n, until),
@@ -66,6 +72,50 @@ impl World {
         }
     }
 
+    /// A node that leads, if one does.
+    fn a_leader(&self) -> Option<usize> {
+        let leads = |node: &super::node::Node| {
+            let running = node.running.as_ref();
+            running.is_some_and(|running| running.replica.raft().role() == RoleName::Leader)
+        };
+        self.nodes.iter().position(leads)
+    }
+
+    /// Any node, but often one that leads.
+    fn somebody(&mut self) -> usize {
+        let anybody = self.random.below(self.nodes.len() as u64) as usize;
+        match self.a_leader() {
+            Some(leader) if self.random.chance(0.4) => leader,
+            _ => anybody,
+        }
+    }
+
+    /// A node has been elected: its luck may not last for long (paper figure 8).
+    pub(super) fn elected(&mut self, n: usize) {
+        if !self.faults_go_on || !self.random.chance(self.plan.doom) {
+            return;
+        }
+        let network = &self.plan.network;
+        let mean = network.least_delay + 2 * network.mean_delay + self.plan.sync;
+        // Before it has committed anything, or after.
+        let mean = mean * *self.random.pick(&[1, 20]);
+        let at = self.now + self.random.exponential(mean);
+        let life = self.nodes[n].life;
+        self.queue.add(at, Event::Doom(n, life));
+    }
+
+    pub(super) fn doom(&mut self, n: usize) {
+        if self.random.chance(0.5) {
+            self.crash(n, true);
+            return;
+        }
+        let until = self.now + self.random.exponential(2 * self.plan.mean_outage);
+        for other in 0..self.nodes.len() {
+            self.network.cut(n, other, until);
+            self.network.cut(other, n, until);
+        }
+    }
+
     /// A directed link between two nodes, or between a node and a client.
     fn a_link(&mut self) -> (usize, usize) {
         let places = (self.nodes.len() + self.clients.len()) as u64;
@@ -78,10 +128,10 @@ impl World {
     /// that both sides see; in both directions or in one.
     fn partition(&mut self, until: Time) {
         let count = self.nodes.len();
-        let alone = self.random.below(count as u64) as usize;
-        let side: Vec<u64> = match self.random.below(3) {
+        let alone = self.somebody();
+        let side: Vec<u64> = match self.random.below(4) {
             0 => (0..count).map(|_| self.random.below(2)).collect(),
-            1 => (0..count).map(|n| u64::from(n == alone)).collect(),
+            1 | 2 => (0..count).map(|n| u64::from(n == alone)).collect(),
             _ => {
                 let half = |n: usize| if n == alone { 2 } else { (n % 2) as u64 };
                 (0..count).map(half).collect()

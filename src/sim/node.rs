@@ -69,6 +69,8 @@ pub(super) struct Node {
     pub damaged: bool,
     /// It is down for good, though nothing is wrong with it.
     pub retired: bool,
+    /// How long it takes a tick to be.
+    pub tick: Time,
     /// Whether it has ever been up: only then its folder is complete.
     pub was_up: bool,
     /// Whether a copy of its vote has been damaged since it was last up.
@@ -165,6 +167,9 @@ impl World {
 
     /// Sets off the threads of a node that has just started.
     pub(super) fn set_off(&mut self, n: usize) {
+        if self.plan.clocks_differ && self.faults_go_on {
+            self.nodes[n].tick = self.random.between(TICK * 7 / 10, TICK * 14 / 10);
+        }
         let first = self.random.below(TICK);
         self.running(n).next_tick = self.now + first;
         self.later(n, first, Step::Tick);
@@ -178,10 +183,10 @@ impl World {
     }
 
     fn tick(&mut self, n: usize) -> Result<(), Failure> {
-        let now = self.now;
+        let (now, tick) = (self.now, self.nodes[n].tick);
         let running = self.running(n);
-        let passed = 1 + (now - running.next_tick) / TICK;
-        running.next_tick += passed * TICK;
+        let passed = 1 + (now - running.next_tick) / tick;
+        running.next_tick += passed * tick;
         let next = running.next_tick - now;
         self.later(n, next, Step::Tick);
         self.input(n, |replica| {
@@ -368,6 +373,9 @@ impl World {
         let (has_write, has_work) = (replica.has_write(), replica.has_work());
         for event in events {
             trace!(self, "node {}: {event}", n + 1);
+            if event.role == RoleName::Leader {
+                self.elected(n);
+            }
         }
         let running = self.nodes[n].running.as_mut().expect("it runs");
         self.checks.node(n, self.now, running)?;

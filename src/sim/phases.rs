@@ -3,7 +3,7 @@
 
 use super::node::address;
 use super::trace::trace;
-use super::world::{Event, World};
+use super::world::{Event, TICK, World};
 use super::{Failure, Time, check};
 use crate::raft::RoleName;
 
@@ -46,7 +46,7 @@ impl World {
         if self.closing {
             return false;
         }
-        let room = self.stats.operations < self.plan.max_operations as u64;
+        let room = self.stats.operations < self.plan.max_operations;
         room || (!self.faults_go_on && self.clients[c].done < PROOFS)
     }
 
@@ -65,7 +65,7 @@ impl World {
         trace!(self, "faults end; nodes that must go on, from 0: {:?}", self.core);
         for n in 0..self.nodes.len() {
             self.disk_recovers(n);
-            self.nodes[n].fail_next = None;
+            (self.nodes[n].fail_next, self.nodes[n].tick) = (None, TICK);
             if self.core.contains(&n) {
                 if self.nodes[n].running.is_some() {
                     self.wake(n);

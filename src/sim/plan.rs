@@ -24,6 +24,8 @@ pub(super) enum Fault {
     PowerCut,
     /// A node's process dies; what it wrote stays.
     Kill,
+    /// Whoever leads loses its power.
+    LeaderCrash,
     /// All nodes lose their power.
     Blackout,
     /// A node stands still for a while: no ticks, no input, no completion.
@@ -46,15 +48,16 @@ pub(super) enum Fault {
     Transfer,
 }
 
-const FAULTS: [(Fault, Time); 15] = [
+const FAULTS: [(Fault, Time); 16] = [
     (Fault::CutLink, 3 * SECOND),
-    (Fault::Partition, 4 * SECOND),
+    (Fault::Partition, 2 * SECOND),
     (Fault::Clog, 3 * SECOND),
     (Fault::PowerCut, 3 * SECOND),
     (Fault::Kill, 6 * SECOND),
+    (Fault::LeaderCrash, 3 * SECOND),
     (Fault::Blackout, 20 * SECOND),
     (Fault::Pause, 4 * SECOND),
-    (Fault::SlowDisk, 5 * SECOND),
+    (Fault::SlowDisk, 3 * SECOND),
     (Fault::FailDisk, 8 * SECOND),
     (Fault::FullDisk, 20 * SECOND),
     (Fault::RotLog, 20 * SECOND),
@@ -71,13 +74,15 @@ pub(super) struct Plan {
     pub clients: usize,
     /// How many operations a client has under way at the most.
     pub concurrency: usize,
+    /// Whether the clocks of some nodes run fast and those of others slow.
+    pub clocks_differ: bool,
     /// Keys that are only appended to, and keys that see everything.
     pub append_keys: u64,
     pub mixed_keys: u64,
     /// How long faults go on.
     pub chaos: Time,
     /// How many operations the clients begin in that time at the most.
-    pub max_operations: usize,
+    pub max_operations: u64,
     pub think: Time,
     pub network: Quality,
     /// How long one write takes, on average.
@@ -86,6 +91,8 @@ pub(super) struct Plan {
     /// The faults of this run with the mean time between two of a kind.
     pub faults: Vec<(Fault, Time)>,
     pub mean_outage: Time,
+    /// How likely a node that has just been elected loses its power, or is cut off, before long.
+    pub doom: f64,
     pub limits: Limits,
     pub max_append_bytes: usize,
     pub max_inflight_messages: usize,
@@ -101,26 +108,33 @@ pub(super) struct Plan {
 impl Plan {
     pub fn draw(random: &mut Random) -> Self {
         let nodes = *random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5]);
+        let (clients, concurrency) = (random.between(1, 6), random.between(1, 4));
+        let chaos = random.between(5, 30) * SECOND;
+        let max_operations = random.between(100, 1500);
+        // Spread over the whole time, or the sooner done.
+        let think = chaos * clients * concurrency / max_operations;
         Self {
             nodes,
-            clients: random.between(1, 5) as usize,
-            concurrency: random.between(1, 4) as usize,
+            clients: clients as usize,
+            concurrency: concurrency as usize,
+            clocks_differ: random.chance(0.4),
             append_keys: random.between(1, 3),
             mixed_keys: random.between(1, 4),
-            chaos: random.between(5, 30) * SECOND,
-            max_operations: random.between(50, 400) as usize,
-            think: *random.pick(&[5 * MS, 30 * MS, 100 * MS]),
+            chaos,
+            max_operations,
+            think: think / *random.pick(&[1, 4, 16]),
             network: network(random),
             sync: *random.pick(&[100, MS, 5 * MS, 20 * MS]),
             segment_bytes: *random.pick(&[8 << 10, 32 << 10, 1 << 20]),
             faults: faults(random),
+            doom: *random.pick(&[0.0, 0.0, 0.3, 0.8]),
             mean_outage: *random.pick(&[300 * MS, SECOND, 3 * SECOND]),
             limits: limits(random),
             max_append_bytes: *random.pick(&[1, 200, 1 << 20]),
             max_inflight_messages: *random.pick(&[1, 4, 256]),
             max_uncommitted_bytes: *random.pick(&[300, 1 << 20, 64 << 20]),
             max_waiting: *random.pick(&[3, 65_536, 65_536]),
-            attempt_timeout: *random.pick(&[50 * MS, 300 * MS, SECOND]),
+            attempt_timeout: *random.pick(&[50 * MS, 50 * MS, 300 * MS, SECOND]),
             deadline: *random.pick(&[SECOND, 4 * SECOND, 10 * SECOND]),
             repeat: *random.pick(&[0.0, 0.05, 0.3]),
         }

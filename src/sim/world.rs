@@ -29,6 +29,8 @@ pub(super) enum Event {
     Client(usize, u64, Wake),
     /// A fault strikes, and the next one of its kind is due some time later.
     Fault(Fault, Time),
+    /// The luck of a new leader ends, if that life of it is still on.
+    Doom(usize, u64),
     /// A node starts.
     Start(usize),
     /// A node that stood still goes on, if that life of it is still on.
@@ -136,6 +138,11 @@ impl World {
             Event::Answer(to, result) => self.heard(to.client, to.attempt, result),
             Event::Client(c, life, wake) => self.wake_client(c, life, wake),
             Event::Fault(fault, mean) => self.strike(fault, mean),
+            Event::Doom(n, life) => {
+                if self.faults_go_on && self.nodes[n].life == life {
+                    self.doom(n);
+                }
+            }
             Event::Start(n) => self.start(n)?,
             Event::Wake(n, life) => {
                 if self.nodes[n].life == life && self.nodes[n].running.is_some() {
