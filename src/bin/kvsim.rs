@@ -1,8 +1,8 @@
 //! Runs seeds of the simulator and says what became of them. See `docs/testing.md`.
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -38,14 +38,20 @@ fn main() -> ExitCode {
     let held = if arguments.all_canaries {
         // They panic by design.
         std::panic::set_hook(Box::new(|_| {}));
-        Canary::all().into_iter().all(|canary| catch(&arguments, canary))
+        Canary::all()
+            .into_iter()
+            .all(|canary| catch(&arguments, canary))
     } else if let Some(seed) = arguments.seed {
         one(seed, arguments.canary)
     } else {
         std::panic::set_hook(Box::new(|_| {}));
         many(&arguments)
     };
-    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if held {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, String> {
@@ -82,7 +88,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, Strin
 /// One seed, with its trace.
 fn one(seed: u64, canary: Option<Canary>) -> bool {
     let trace = Trace::Print;
-    let report = sim::run(Options { seed, trace, canary });
+    let report = sim::run(Options {
+        seed,
+        trace,
+        canary,
+    });
     println!("{:#?}", report.stats);
     match &report.failure {
         None => println!("seed {seed} held"),
@@ -128,7 +138,11 @@ fn many(arguments: &Arguments) -> bool {
         {
             let canary = arguments.canary;
             let trace = Trace::Off;
-            let report = sim::run(Options { seed, trace, canary });
+            let report = sim::run(Options {
+                seed,
+                trace,
+                canary,
+            });
             let mut total = total.lock().unwrap_or_else(|broken| broken.into_inner());
             total.add(&report);
             if let Some(failure) = report.failure {
@@ -147,7 +161,9 @@ fn many(arguments: &Arguments) -> bool {
             scope.spawn(work);
         }
     });
-    let total = total.into_inner().unwrap_or_else(|broken| broken.into_inner());
+    let total = total
+        .into_inner()
+        .unwrap_or_else(|broken| broken.into_inner());
     summary(&total, started.elapsed().as_secs_f64())
 }
 

@@ -71,7 +71,11 @@ impl<W> Writes<W> {
     /// Leadership is lost: only what is committed is still certain to be applied.
     pub fn take_uncommitted(&mut self, commit: Index) -> impl Iterator<Item = W> + use<W> {
         #[cfg(feature = "sim")]
-        let commit = if self.by_index_only { Index::MAX - 1 } else { commit };
+        let commit = if self.by_index_only {
+            Index::MAX - 1
+        } else {
+            commit
+        };
         let uncommitted = self.waiting.split_off(&(commit + 1));
         uncommitted.into_values().map(|write| write.waiter)
     }

@@ -69,7 +69,9 @@ impl Canary {
 
     /// The canary of this name, as [`Display`](fmt::Display) writes it.
     pub fn named(name: &str) -> Option<Self> {
-        Self::all().into_iter().find(|canary| canary.to_string() == name)
+        Self::all()
+            .into_iter()
+            .find(|canary| canary.to_string() == name)
     }
 
     pub(super) fn raft(self) -> Option<raft::Canary> {

@@ -57,10 +57,18 @@ struct Active {
 
 #[derive(Clone)]
 enum Purpose {
-    Query { record: usize },
-    Execute { record: usize, ticket: Option<Ticket>, op: Op },
+    Query {
+        record: usize,
+    },
+    Execute {
+        record: usize,
+        ticket: Option<Ticket>,
+        op: Op,
+    },
     /// Opens a session, wanted by another call.
-    Open { wanted_by: u64 },
+    Open {
+        wanted_by: u64,
+    },
 }
 
 impl Client {
@@ -234,7 +242,9 @@ impl World {
     fn request(&mut self, from: Waiter, server: usize, delay: u64, timeout: Duration, ask: Ask) {
         let place = self.nodes.len() + from.client;
         let sent = self.now + delay;
-        let arrivals = self.network.arrivals((place, server), sent, &mut self.random);
+        let arrivals = self
+            .network
+            .arrivals((place, server), sent, &mut self.random);
         if let Some(at) = arrivals.first() {
             let timeout = timeout.as_micros() as u64;
             let packet = Packet::Request { from, timeout, ask };
@@ -249,7 +259,10 @@ impl World {
         while self.random.chance(self.plan.repeat) {
             let server = self.random.below(self.nodes.len() as u64) as usize;
             let delay = self.random.exponential(500_000);
-            let nobody = Waiter { client: c, attempt: 0 };
+            let nobody = Waiter {
+                client: c,
+                attempt: 0,
+            };
             self.request(nobody, server, delay, Duration::from_secs(1), ask.clone());
             self.stats.repeats += 1;
         }
@@ -268,7 +281,8 @@ impl World {
         trace!(self, "client {c} hears of node {}: {result:?}", server + 1);
         let heard = active.call.heard(now, server, result, &mut client.routes);
         let executed = matches!(heard, Heard::Reply(_)) || active.call.in_doubt();
-        let once = matches!(&active.purpose, Purpose::Execute { op, .. } if !matches!(op, Op::Get { .. }));
+        let once =
+            matches!(&active.purpose, Purpose::Execute { op, .. } if !matches!(op, Op::Get { .. }));
         let ask = active.ask.clone().filter(|_| executed && once);
         if self.canary == Some(Canary::RetriesUnderNewNumber)
             && let Purpose::Execute { ticket, .. } = &mut active.purpose
@@ -364,9 +378,8 @@ impl World {
 
     /// Lets the calls go on that waited for a number.
     fn resume(&mut self, c: usize) {
-        let waits = |active: &Active| {
-            matches!(&active.purpose, Purpose::Execute { ticket: None, .. })
-        };
+        let waits =
+            |active: &Active| matches!(&active.purpose, Purpose::Execute { ticket: None, .. });
         let calls = self.clients[c].calls.iter();
         let waiting: BTreeSet<u64> = calls.filter(|(_, a)| waits(a)).map(|(id, _)| *id).collect();
         waiting.into_iter().for_each(|id| self.proceed(c, id));
@@ -410,7 +423,10 @@ impl World {
         let server = self.random.below(self.nodes.len() as u64) as usize;
         let to = self.random.between(1, self.nodes.len() as u64);
         let to = Some(to).filter(|_| self.random.chance(0.5));
-        let nobody = Waiter { client: 0, attempt: 0 };
+        let nobody = Waiter {
+            client: 0,
+            attempt: 0,
+        };
         self.request(nobody, server, 0, Duration::from_secs(1), Ask::Transfer(to));
     }
 }

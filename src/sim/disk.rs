@@ -4,12 +4,12 @@
 //! before, the operations of the write are executed up to one that is drawn; and if it was the
 //! power that failed, what was not synced is kept, lost or torn as [`SimDisk::crash`] draws it.
 
+use super::Failure;
 use super::canary::Canary;
 use super::check::Promised;
 use super::node::{Node, Running};
 use super::trace::trace;
 use super::world::{Event, TICK, World};
-use super::Failure;
 use crate::kv::Kv;
 use crate::machine::StateMachine;
 use crate::node::Replica;
@@ -39,9 +39,8 @@ impl Durable {
 
     /// Compares what a node found on its disk, which is durable from now on.
     fn recovered(&mut self, found: &Recovered, promised: &mut Promised) -> Result<(), Failure> {
-        let same = |this: &Self| {
-            this.hard_state == found.hard_state && this.entries == found.entries
-        };
+        let same =
+            |this: &Self| this.hard_state == found.hard_state && this.entries == found.entries;
         if let Some(write) = self.unfinished.take()
             && !same(self)
         {
@@ -129,7 +128,10 @@ impl World {
                 self.restart_later(n);
                 Ok(())
             }
-            Err(error) => Err(Failure::new("a node starts", format!("node {}: {error}", n + 1))),
+            Err(error) => Err(Failure::new(
+                "a node starts",
+                format!("node {}: {error}", n + 1),
+            )),
         }
     }
 

@@ -233,9 +233,15 @@ impl World {
     }
 
     fn flip(&mut self, n: usize, file: &str, range: std::ops::Range<usize>) {
-        let offset = self.random.between(range.start as u64, range.end as u64 - 1) as usize;
+        let offset = self
+            .random
+            .between(range.start as u64, range.end as u64 - 1) as usize;
         let bit = self.random.below(8) as u8;
-        trace!(self, "bit {bit} of {file} of node {} flips at {offset}", n + 1);
+        trace!(
+            self,
+            "bit {bit} of {file} of node {} flips at {offset}",
+            n + 1
+        );
         self.nodes[n].disk.flip_bit(file, offset, bit);
     }
 }

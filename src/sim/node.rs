@@ -414,12 +414,7 @@ impl World {
         }
     }
 
-    pub(super) fn carry_answer(
-        &mut self,
-        n: usize,
-        to: Waiter,
-        result: Result<Answer, CallError>,
-    ) {
+    pub(super) fn carry_answer(&mut self, n: usize, to: Waiter, result: Result<Answer, CallError>) {
         let place: Place = self.nodes.len() + to.client;
         let arrivals = self
             .network

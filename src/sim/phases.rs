@@ -62,7 +62,10 @@ impl World {
         let most = healthy.len() as u64;
         let size = self.random.between(self.plan.quorum() as u64, most) as usize;
         self.core = healthy[..size].to_vec();
-        trace!(self, "faults end; nodes that must go on, from 0: {:?}", self.core);
+        trace!(
+            self,
+            "faults end; nodes that must go on, from 0: {:?}", self.core
+        );
         for n in 0..self.nodes.len() {
             self.disk_recovers(n);
             (self.nodes[n].fail_next, self.nodes[n].tick) = (None, TICK);
@@ -121,7 +124,11 @@ impl World {
     /// What everybody is doing, for somebody who wonders why nothing happens.
     fn state(&self) -> String {
         let nodes = self.nodes.iter().enumerate().map(|(n, node)| {
-            let in_core = if self.core.contains(&n) { "core" } else { "other" };
+            let in_core = if self.core.contains(&n) {
+                "core"
+            } else {
+                "other"
+            };
             match &node.running {
                 None => format!("{} ({in_core}) is down", address(n)),
                 Some(running) => {
@@ -131,7 +138,11 @@ impl World {
                         address(n),
                         raft.role(),
                         raft.term(),
-                        if raft.role() == RoleName::Leader { " leads" } else { "" },
+                        if raft.role() == RoleName::Leader {
+                            " leads"
+                        } else {
+                            ""
+                        },
                         raft.last(),
                         raft.commit(),
                         raft.applied_index()

@@ -8,7 +8,6 @@ use super::history::Action;
 use super::world::World;
 use crate::kv::{Op, Scan};
 
-
 impl World {
     /// The next thing that a client does.
     pub(super) fn draw_action(&mut self, c: usize) -> Action {

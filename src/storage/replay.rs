@@ -85,11 +85,12 @@ pub(super) fn read(
     }
     let mut last = last.ok_or_else(|| missing(folder, 1))?;
     last.record = bytes[start_of_last..last.end].to_vec();
-    last.torn = segment::torn_bytes(&bytes, last.end, last.header.salt, replay.sequence)
-        .or_else(|damage| match options.is(Canary::CutsDamage) {
+    last.torn = segment::torn_bytes(&bytes, last.end, last.header.salt, replay.sequence).or_else(
+        |damage| match options.is(Canary::CutsDamage) {
             true => Ok(bytes.len() - last.end),
             false => Err(damaged_in(&last.file)(damage)),
-        })?;
+        },
+    )?;
     Ok((replay, last))
 }
 

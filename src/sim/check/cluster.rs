@@ -71,7 +71,10 @@ impl Checks {
                 let held = held.map_or("nothing".to_string(), |held| held.to_string());
                 return Err(Failure::new(
                     "a leader holds all that is committed",
-                    format!("node {} leads term {term} and has {held} in place of {id}", n + 1),
+                    format!(
+                        "node {} leads term {term} and has {held} in place of {id}",
+                        n + 1
+                    ),
                 ));
             }
         }
@@ -124,6 +127,8 @@ impl Checks {
 
     /// The id of the last entry that is known to be committed.
     pub fn last(&self) -> EntryId {
-        self.canonical.last().map_or(EntryId::ZERO, |known| known.entry.id)
+        self.canonical
+            .last()
+            .map_or(EntryId::ZERO, |known| known.entry.id)
     }
 }

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use super::replay::Replay;
 use crate::kv::{Kv, Op, Query, Reply};
 use crate::machine::StateMachine;
+use crate::sim::Failure;
 use crate::sim::client::{APPEND_KEYS, text};
 use crate::sim::history::{Action, Record};
-use crate::sim::Failure;
 
 /// Counts every append in what the machine holds in the end.
 pub fn check(records: &[Record], machine: &Kv, replay: &Replay) -> Result<(), Failure> {
@@ -55,5 +55,8 @@ fn value_of(machine: &Kv, key: &Bytes) -> Bytes {
 
 /// How often a part occurs. No part of a run lies within another one.
 fn count(value: &[u8], part: &[u8]) -> usize {
-    value.windows(part.len()).filter(|window| *window == part).count()
+    value
+        .windows(part.len())
+        .filter(|window| *window == part)
+        .count()
 }

@@ -77,7 +77,11 @@ impl Effect {
                     Some(Ok(())) => matches,
                     Some(Err(seen)) => !matches && *seen == state,
                 };
-                let after = if matches { extend(MISSING, value) } else { state };
+                let after = if matches {
+                    extend(MISSING, value)
+                } else {
+                    state
+                };
                 fits.then_some(after)
             }
         }
@@ -113,9 +117,8 @@ pub fn check(records: &[Record], replay: &Replay) -> Result<(), Failure> {
             });
         }
     }
-    by_key
-        .iter()
-        .try_for_each(|(key, operations)| match one_key(operations, Order::Any) {
+    by_key.iter().try_for_each(|(key, operations)| {
+        match one_key(operations, Order::Any) {
             // A history that the order of the log explains is explained.
             Err(None) => one_key(operations, Order::Log),
             result => result,
@@ -124,7 +127,8 @@ pub fn check(records: &[Record], replay: &Replay) -> Result<(), Failure> {
             let sentence = sentence.unwrap_or("there are too many orders to try".into());
             let sentence = format!("the history of {}: {sentence}", text(key));
             Failure::new("the history is linearizable", sentence)
-        }))
+        })
+    })
 }
 
 impl Action {
@@ -145,11 +149,7 @@ impl Action {
 
 /// What an operation means for each key that it touches. What nobody saw and the log does not hold
 /// means nothing.
-fn effects(
-    record: &Record,
-    replay: &Replay,
-    keys: &BTreeSet<Bytes>,
-) -> Vec<(Bytes, Effect, Time)> {
+fn effects(record: &Record, replay: &Replay, keys: &BTreeSet<Bytes>) -> Vec<(Bytes, Effect, Time)> {
     let op = match &record.action {
         Action::Execute(op) => op,
         Action::Get(key) => return read(record, key),
@@ -193,7 +193,10 @@ fn effects(
                 Some(Reply::Swapped(Err(seen))) => Some(Err(hashed(seen.as_ref()))),
                 _ => None,
             };
-            (key, Effect::Cas(hashed(expected.as_ref()), value.clone(), swapped))
+            (
+                key,
+                Effect::Cas(hashed(expected.as_ref()), value.clone(), swapped),
+            )
         }
     };
     vec![(key.clone(), effect, returned)]
@@ -326,17 +329,14 @@ fn waits_for_another(
     i: usize,
 ) -> bool {
     let this = operations[i].index;
-    let waits_for = |other: &Operation| this.is_some() && other.index.is_some_and(|o| Some(o) < this);
+    let waits_for =
+        |other: &Operation| this.is_some() && other.index.is_some_and(|o| Some(o) < this);
     open.iter().enumerate().any(|(slot, held)| {
         held.is_some_and(|i| done & (1 << slot) == 0 && waits_for(&operations[i]))
     })
 }
 
-fn not_linear(
-    operation: &Operation,
-    operations: &[Operation],
-    open: &[Option<usize>],
-) -> String {
+fn not_linear(operation: &Operation, operations: &[Operation], open: &[Option<usize>]) -> String {
     let line = |operation: &Operation| {
         let Record {
             client,

@@ -99,10 +99,7 @@ impl Replay {
 fn was_executed(reply: &Reply) -> bool {
     !matches!(
         reply,
-        Reply::NoSession(_)
-            | Reply::AnswerDropped
-            | Reply::TooManyInFlight
-            | Reply::Refused(_)
+        Reply::NoSession(_) | Reply::AnswerDropped | Reply::TooManyInFlight | Reply::Refused(_)
     )
 }
 
