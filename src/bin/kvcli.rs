@@ -1,3 +1,5 @@
-//! The interactive shell of raftkv.
+//! The store in a terminal, in a script and in a pipe: see [`raftkv::cli`].
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    raftkv::cli::main()
+}

@@ -1,6 +1,8 @@
 //! One node of a raftkv cluster, as a program.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
@@ -9,7 +11,8 @@ use raftkv::kv::{Kv, Limits};
 use raftkv::node::{Config, Handle, Node, NodeError, StartError, Timing, parse_members};
 use raftkv::raft::{Fault, NodeId};
 use raftkv::storage::StorageError;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 /// One node of a replicated key/value store.
@@ -87,6 +90,13 @@ impl From<Exit> for ExitCode {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    // Else the system would end the process without a word where a limit on the size of files
+    // (ulimit -f) ends a write; now the write fails.
+    let too_large = Arc::new(AtomicBool::new(false));
+    if let Err(error) = flag::register(SIGXFSZ, too_large) {
+        eprintln!("kvnode: cannot catch a signal: {error}");
+        return Exit::Failed.into();
+    }
     let default = env_logger::Env::default().default_filter_or("info");
     env_logger::Builder::from_env(default)
         .format_timestamp_millis()
@@ -128,15 +138,15 @@ fn run(args: Args) -> Result<Exit, (Exit, String)> {
         election: Duration::from_millis(args.election_ms),
         ..Timing::default()
     };
+    // Before the node starts: told to stop in that moment, it stops cleanly once it has started.
+    let signals = Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| (Exit::Failed, format!("cannot listen for signals: {error}")))?;
     let node = Node::start(config, Kv::new(limits)).map_err(explain)?;
-    serve(&node)
+    serve(&node, signals)
 }
 
 /// Runs until a signal or a failure ends the node.
-fn serve(node: &Handle<Kv>) -> Result<Exit, (Exit, String)> {
-    let failed = |sentence: String| (Exit::Failed, sentence);
-    let mut signals = Signals::new([SIGTERM, SIGINT])
-        .map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
+fn serve(node: &Handle<Kv>, mut signals: Signals) -> Result<Exit, (Exit, String)> {
     let closer = signals.handle();
     let ended = thread::scope(|scope| {
         scope.spawn(move || {
@@ -162,7 +172,7 @@ fn serve(node: &Handle<Kv>) -> Result<Exit, (Exit, String)> {
         Err(NodeError::Fault(fault @ Fault::AcknowledgedEntriesLost { .. })) => {
             Err((Exit::Folder, fault.to_string()))
         }
-        Err(error) => Err(failed(error.to_string())),
+        Err(error) => Err((Exit::Failed, error.to_string())),
     }
 }
 
@@ -172,7 +182,7 @@ fn explain(error: StartError) -> (Exit, String) {
         StartError::Net(_) => Exit::Listen,
         StartError::Storage(StorageError::Locked { .. }) => Exit::Locked,
         StartError::Storage(StorageError::Io { .. }) | StartError::Thread(_) => Exit::Failed,
-        StartError::Storage(_) => Exit::Folder,
+        StartError::Storage(_) | StartError::Restore(_) => Exit::Folder,
     };
     (exit, error.to_string())
 }

@@ -22,17 +22,18 @@ use crate::wire::codec;
 /// deadline ([`Options::deadline`]). Many threads may use one Clerk at once: they share its
 /// session and one connection per server, and do not wait for each other.
 ///
-/// ```no_run
-/// # fn main() -> Result<(), raftkv::client::Error> {
-/// use raftkv::client::Clerk;
+/// ```
+/// use raftkv::testkit::Cluster;
 ///
-/// let clerk = Clerk::connect(["127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:7003"])?;
+/// // Against running nodes: Clerk::connect(["10.0.0.1:7000", "10.0.0.2:7000", "10.0.0.3:7000"])
+/// let cluster = Cluster::of_stores(3);
+/// let clerk = cluster.clerk();
+///
 /// clerk.put("greeting", "hello")?;
 /// clerk.append("greeting", ", world")?;
 /// assert_eq!(clerk.get("greeting")?.as_deref(), Some(&b"hello, world"[..]));
 /// assert_eq!(clerk.get("nothing")?, None);
-/// # Ok(())
-/// # }
+/// # Ok::<(), raftkv::client::Error>(())
 /// ```
 ///
 /// # Exactly once

@@ -167,11 +167,7 @@ impl Connection {
                     written += count;
                     Ok(())
                 }
-                Err(error) if is_timeout(error.kind()) => match give_up(until, stop) {
-                    // Nothing of the frame is out: the connection remains as it was.
-                    Err(why) if written == 0 => return Err(why),
-                    waited => waited,
-                },
+                Err(error) if is_timeout(error.kind()) => give_up(until, stop),
                 Err(error) => Err(error.kind().to_string()),
             };
             if let Err(why) = failed {
@@ -326,5 +322,63 @@ fn give_up(until: Instant, stop: &Stop) -> Result<(), String> {
         Err("its time ran out".into())
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Long enough that only a failing test waits for it.
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// A connection on which this thread waits for the answers to so many requests.
+    fn waiting(requests: usize) -> Connection {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let connection = Connection::new(stream, Frames::new());
+        for _ in 0..requests {
+            let id = connection.register().unwrap();
+            let mut inbox = connection.inbox.lock();
+            inbox.waiting.get_mut(&id).unwrap().listening = true;
+        }
+        connection
+    }
+
+    /// Whether what `act` does wakes this thread; if it did not, its slices would hide that.
+    fn wakes(act: impl FnOnce()) -> bool {
+        // Whatever woke it before is over.
+        thread::park_timeout(Duration::ZERO);
+        act();
+        let begun = Instant::now();
+        thread::park_timeout(LONG);
+        begun.elapsed() < LONG
+    }
+
+    #[test]
+    fn an_answer_wakes_the_thread_that_waits_for_it() {
+        let connection = waiting(1);
+        let (id, answer) = (1, Answer::Busy);
+        let responses = vec![Response { id, answer }];
+        assert!(wakes(|| connection
+            .inbox
+            .lock()
+            .deliver(responses)
+            .unwrap()));
+    }
+
+    #[test]
+    fn a_reader_that_leaves_wakes_another_to_take_its_role() {
+        let connection = waiting(2);
+        assert!(wakes(|| connection.inbox.lock().leave(1)));
+    }
+
+    #[test]
+    fn a_broken_connection_wakes_all_who_wait() {
+        let connection = waiting(1);
+        let mut inbox = connection.inbox.lock();
+        assert!(wakes(
+            || connection.break_off(&mut inbox, "broken by a test")
+        ));
     }
 }

@@ -86,7 +86,8 @@ pub enum Error {
     /// The answer is not one to this question: the server is of another make or broken. The
     /// request may have been executed.
     #[error(
-        "outcome unknown: the answer makes no sense here: {0}. Do client and server have the same version?"
+        "outcome unknown: the answer makes no sense here: {0}. Do client and server have the same \
+         version?"
     )]
     BadAnswer(String),
     /// The list of servers cannot be used.

@@ -202,7 +202,7 @@ fn open(server: &str, until: Instant) -> std::io::Result<TcpStream> {
     for address in server.to_socket_addrs()?.take(8) {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            break;
+            return Err(std::io::Error::other("no time was left to connect"));
         }
         match TcpStream::connect_timeout(&address, left.min(CONNECT_TIMEOUT)) {
             Ok(stream) => {

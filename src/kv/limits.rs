@@ -197,7 +197,11 @@ impl Limits {
     /// An empty key is refused: it is nearly always a variable that was not set, and an empty
     /// start already means "from the first key" in a scan.
     pub(super) fn check_key(&self, key: &[u8]) -> Result<(), String> {
-        match key.len() {
+        self.check_key_len(key.len())
+    }
+
+    pub(super) fn check_key_len(&self, len: usize) -> Result<(), String> {
+        match len {
             0 => Err("the key is empty; a key has at least one byte".into()),
             len if len <= self.max_key_bytes => Ok(()),
             len => Err(format!(

@@ -1,5 +1,6 @@
 //! The store and the sessions as one state machine.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use super::command::{CommandOf, Query, Reply};
 use super::digest::Digest;
 use super::limits::Limits;
 use super::sessions::Sessions;
+use super::snapshot::Snapshot;
 use super::store::Store;
 use crate::machine::{At, Gate, StateMachine};
 use crate::wire::codec;
@@ -103,6 +105,7 @@ impl Kv {
 
 impl StateMachine for Kv {
     type Reply = Reply;
+    type Snapshot = Snapshot;
 
     fn identity(&self) -> String {
         let limits = self
@@ -171,6 +174,34 @@ impl StateMachine for Kv {
         codec::encode(reply, out);
     }
 
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            last: self.last,
+            store: self.store.clone(),
+            sessions: self.sessions.clone(),
+        }
+    }
+
+    fn write_snapshot(snapshot: &Snapshot, out: &mut dyn io::Write) -> io::Result<()> {
+        snapshot.write(out)
+    }
+
+    fn restore(&self, input: &mut dyn io::Read) -> io::Result<Self> {
+        let Snapshot {
+            last,
+            store,
+            sessions,
+        } = Snapshot::read(input, &self.limits)?;
+        Ok(Self {
+            limits: self.limits.clone(),
+            store,
+            sessions,
+            last,
+            #[cfg(feature = "sim")]
+            canary: self.canary,
+        })
+    }
+
     fn digest(&self) -> u64 {
         let mut digest = Digest::new();
         digest.number(self.last.index);
@@ -188,6 +219,7 @@ impl StateMachine for Kv {
             ("sessions", self.sessions.len() as u64),
             ("replies", kept.replies),
             ("reply_bytes", kept.bytes),
+            ("duplicates", self.sessions.duplicates()),
         ]
     }
 }

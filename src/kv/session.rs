@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::ops::{AddAssign, SubAssign};
 
+use bytes::Bytes;
+
 use super::command::Reply;
 use super::digest::Digest;
 use super::limits::Limits;
@@ -37,8 +39,10 @@ pub(super) struct Kept {
 pub(super) enum Admission {
     /// Execute it and [`keep`](Session::keep) its reply.
     Execute,
+    /// It was executed before; this is what it answered.
+    Repeated(Reply),
     /// Do not execute it; this is the answer.
-    Answer(Reply),
+    Refused(Reply),
 }
 
 impl Session {
@@ -51,6 +55,58 @@ impl Session {
         }
     }
 
+    /// A session as it was, still without its replies, which [`restore`](Self::restore) adds.
+    pub fn restored(last_used: At, lowest_unanswered: u64) -> Result<Self, String> {
+        if lowest_unanswered == 0 {
+            return Err("its lowest unanswered number is 0; the first number is 1".into());
+        }
+        Ok(Self {
+            lowest_unanswered,
+            ..Self::new(last_used)
+        })
+    }
+
+    /// Adds a reply as it was, if it keeps the invariants: they come in the order of their numbers.
+    pub fn restore(&mut self, seq: u64, reply: Reply, limits: &Limits) -> Result<(), String> {
+        let follows = self.replies.back().is_none_or(|(last, _)| *last < seq);
+        let ahead = seq.checked_sub(self.lowest_unanswered);
+        if !follows || ahead.is_none_or(|ahead| ahead >= limits.max_in_flight) {
+            return Err(format!(
+                "number {seq} does not follow the one before it, or lies outside the window"
+            ));
+        }
+        match &reply {
+            Reply::Value(value) | Reply::Swapped(Err(value)) => {
+                let len = value.as_ref().map_or(0, Bytes::len);
+                limits.check_value("a value that was read", len)?;
+            }
+            Reply::Done
+            | Reply::Deleted(_)
+            | Reply::Swapped(Ok(()))
+            | Reply::Appended(_)
+            | Reply::Refused(_) => (),
+            _ => {
+                return Err(format!(
+                    "number {seq} was answered by what no operation returns"
+                ));
+            }
+        }
+        self.kept += Kept::of(&reply);
+        self.replies.push_back((seq, reply));
+        Ok(())
+    }
+
+    /// The replies to all lower numbers have been dropped.
+    pub fn lowest_unanswered(&self) -> u64 {
+        self.lowest_unanswered
+    }
+
+    /// The kept replies in the order of their numbers.
+    pub fn replies(&self) -> impl Iterator<Item = &(u64, Reply)> {
+        self.replies.iter()
+    }
+
+    /// How many replies are kept, and what they weigh.
     pub fn kept(&self) -> Kept {
         self.kept
     }
@@ -62,16 +118,16 @@ impl Session {
     /// that held it up, too, would never be lifted.
     pub fn admit(&self, seq: u64, limits: &Limits) -> Admission {
         let Some(ahead) = seq.checked_sub(self.lowest_unanswered) else {
-            return Admission::Answer(Reply::AnswerDropped);
+            return Admission::Refused(Reply::AnswerDropped);
         };
         if let Ok(place) = self.place(seq) {
-            return Admission::Answer(self.replies[place].1.clone());
+            return Admission::Repeated(self.replies[place].1.clone());
         }
         let has_room =
             ahead < limits.max_in_flight && self.kept.bytes < limits.max_session_reply_bytes;
         match ahead == 0 || has_room {
             true => Admission::Execute,
-            false => Admission::Answer(Reply::TooManyInFlight),
+            false => Admission::Refused(Reply::TooManyInFlight),
         }
     }
 
@@ -169,7 +225,7 @@ mod tests {
     fn answer(session: &Session, seq: u64) -> Option<Reply> {
         match session.admit(seq, &limits()) {
             Admission::Execute => None,
-            Admission::Answer(reply) => Some(reply),
+            Admission::Repeated(reply) | Admission::Refused(reply) => Some(reply),
         }
     }
 

@@ -1,9 +1,9 @@
 //! All sessions: opened, found, ended, and kept within their bounds.
 //!
 //! Sessions end in three ways: the client closes them; nobody uses them for the time limit; or
-//! there are too many of them, or too many bytes of replies in them, and they are the ones that were
-//! not used for longest. The last rule is there because a client that never comes back, such as a
-//! one-shot command, leaves a session behind: refusing new ones instead would let such clients
+//! there are too many of them, or too many bytes of replies in them, and they are the ones that
+//! were not used for longest. The last rule is there because a client that never comes back, such
+//! as a one-shot command, leaves a session behind: refusing new ones instead would let such clients
 //! lock everybody out (thesis 6.3).
 
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub(super) struct Sessions {
     /// the order in which they expire.
     by_use: OrdMap<u64, SessionId>,
     kept: Kept,
+    /// How many operations were answered by what they had answered before.
+    duplicates: u64,
 }
 
 impl Sessions {
@@ -42,6 +44,11 @@ impl Sessions {
     /// The replies that all sessions keep.
     pub fn kept(&self) -> Kept {
         self.kept
+    }
+
+    /// How many repeated operations were answered from a session instead of executed, ever.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates
     }
 
     /// Ends the sessions that nobody has used for longer than the time limit.
@@ -94,10 +101,15 @@ impl Sessions {
         limits: &Limits,
         execute: impl FnOnce() -> Reply,
     ) -> Reply {
+        let mut duplicate = false;
         let reply = self.using(at, id, |session| {
             session.forget_below(lowest_unanswered);
             match session.admit(seq, limits) {
-                Admission::Answer(reply) => reply,
+                Admission::Repeated(reply) => {
+                    duplicate = true;
+                    reply
+                }
+                Admission::Refused(reply) => reply,
                 Admission::Execute => {
                     let reply = execute();
                     session.keep(seq, reply.clone());
@@ -105,6 +117,7 @@ impl Sessions {
                 }
             }
         });
+        self.duplicates += u64::from(duplicate);
         // The session at hand is the last that this would come to.
         while self.kept.bytes > limits.max_reply_bytes && self.len() > 1 {
             self.remove_oldest();
@@ -112,8 +125,72 @@ impl Sessions {
         reply
     }
 
+    /// All sessions, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.by_id.iter().map(|(id, session)| (*id, &**session))
+    }
+
+    /// No session yet, but the count of what sessions answered.
+    pub fn with_duplicates(duplicates: u64) -> Self {
+        Self {
+            duplicates,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in a session as it was when `last` was applied. They come in the order of their ids.
+    pub fn restore(
+        &mut self,
+        id: SessionId,
+        session: Session,
+        last: At,
+        limits: &Limits,
+    ) -> Result<(), String> {
+        let used = session.last_used;
+        if id == 0 || self.by_id.get_max().is_some_and(|(last, _)| id <= *last) {
+            return Err(format!("its id, {id}, does not follow the one before it"));
+        }
+        if used.index < id || used.index > last.index || used.time_ms > last.time_ms {
+            return Err("it was used before it was opened, or after the last command".into());
+        }
+        if last.time_ms - used.time_ms > limits.session_ttl_ms {
+            return Err("it has expired".into());
+        }
+        if self.len() >= limits.max_sessions {
+            return Err(format!(
+                "the limit is {} (max_sessions)",
+                limits.max_sessions
+            ));
+        }
+        self.kept += session.kept();
+        self.by_id.insert(id, Arc::new(session));
+        match self.by_use.insert(used.index, id) {
+            None => Ok(()),
+            Some(other) => Err(format!("session {other} was last used by the same command")),
+        }
+    }
+
+    /// Checks what concerns all sessions together, once all of them are restored.
+    pub fn check_restored(&self, limits: &Limits) -> Result<(), String> {
+        let times = self
+            .by_use
+            .values()
+            .map(|id| self.by_id[id].last_used.time_ms);
+        if !times.is_sorted() {
+            return Err("time goes back from one use of a session to the next".into());
+        }
+        if self.kept.bytes > limits.max_reply_bytes && self.len() > 1 {
+            return Err(format!(
+                "the sessions keep {} bytes of replies; the limit is {} (max_reply_bytes)",
+                self.kept.bytes, limits.max_reply_bytes
+            ));
+        }
+        Ok(())
+    }
+
     /// Adds all sessions to a digest.
     pub fn digest(&self, digest: &mut Digest) {
+        digest.number(self.duplicates);
         digest.number(self.by_id.len() as u64);
         for (id, session) in &self.by_id {
             digest.number(*id);

@@ -7,14 +7,15 @@ use imbl::OrdMap;
 
 use super::command::{OpOf, Reply};
 use super::digest::Digest;
+use super::key::Key;
 use super::limits::Limits;
 use super::scan::{Item, Page, Scan};
-use super::value::{Value, keep};
+use super::value::Value;
 
 /// A persistent ordered map, so that a clone is made in O(1) and shares what both have.
 #[derive(Clone, Default)]
 pub(super) struct Store {
-    map: OrdMap<Bytes, Value>,
+    map: OrdMap<Key, Value>,
     /// The bytes of all keys and values together.
     bytes: u64,
 }
@@ -63,7 +64,7 @@ impl Store {
             }
             None => {
                 self.bytes += key.len() as u64;
-                self.map.insert(keep(source, key), value);
+                self.map.insert(Key::new(key), value);
             }
         }
     }
@@ -132,12 +133,12 @@ impl Store {
             let value_len = if scan.keys_only { 0 } else { value.len() };
             let fits = page.items.len() < max_items && key.len() + value_len <= room;
             if !fits && !page.items.is_empty() {
-                page.next = Some(key.clone());
+                page.next = Some(Bytes::copy_from_slice(key));
                 break;
             }
             room = room.saturating_sub(key.len() + value_len);
             page.items.push(Item {
-                key: key.clone(),
+                key: Bytes::copy_from_slice(key),
                 value: match scan.keys_only {
                     true => Bytes::new(),
                     false => value.to_bytes(),
@@ -145,6 +146,28 @@ impl Store {
             });
         }
         page
+    }
+
+    /// All keys and their values, in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
+        self.map.iter()
+    }
+
+    /// Takes in items that are in strictly ascending order and follow all that are present.
+    ///
+    /// Every second one goes in after the others. The map splits a full node in the middle and comes
+    /// back to neither half if keys only ever ascend, so that in their order all nodes would stay
+    /// half empty; this way the second half of the items fills them.
+    pub fn extend_sorted(&mut self, items: &mut Vec<(Key, Value)>) {
+        let mut later = Vec::with_capacity(items.len() / 2);
+        for (place, (key, value)) in items.drain(..).enumerate() {
+            self.bytes += (key.len() + value.len()) as u64;
+            match place % 2 {
+                0 => drop(self.map.insert(key, value)),
+                _ => later.push((key, value)),
+            }
+        }
+        self.map.extend(later);
     }
 
     /// Adds the content to a digest: the same for equal contents, however they came about.

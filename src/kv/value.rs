@@ -1,6 +1,9 @@
-//! A value: bytes that are shared with the log, cloned in no time, and grow cheaply at the end.
+//! A value: bytes that are cloned in no time, take up little more memory than they are, and grow
+//! cheaply at the end.
 //!
-//! A value that was put is a slice of the command that put it. A value that grew is a rope: full
+//! A small value takes one allocation of just its size, and is copied when it is read or grows: that
+//! costs less than to share it, by memory and by time. A large one that was put is a slice of the
+//! command that put it, shared with the log and the replies. A large one that grew is a rope: full
 //! chunks in a persistent vector, and a tail that collects small additions until they make a chunk.
 //! So an append costs the same whether the value has a hundred bytes or eight million.
 
@@ -11,29 +14,37 @@ use imbl::Vector;
 
 use super::digest::Digest;
 
-/// From this length on, in bytes, an addition becomes a chunk of its own; shorter ones are
-/// collected until they reach it. No chunk is shorter, save a tail that such an addition cut off.
+/// From this length on, in bytes, a value is large, and an addition becomes a chunk of its own;
+/// shorter ones are collected until they reach it. No chunk is shorter, save a tail that such an
+/// addition cut off.
 const CHUNK: usize = 4096;
 
+/// No larger than it must be: the map has room for twice as many values as it holds.
 #[derive(Clone, Debug)]
-pub(super) struct Value(Repr);
-
-#[derive(Clone, Debug)]
-enum Repr {
-    Whole(Bytes),
-    Rope(Arc<Rope>),
+pub(super) enum Value {
+    /// Fewer bytes than [`CHUNK`].
+    Small(Arc<[u8]>),
+    Large(Arc<Large>),
 }
 
-#[derive(Clone, Debug, Default)]
-struct Rope {
+#[derive(Clone, Debug)]
+pub(super) enum Large {
+    /// A value that did not grow.
+    Whole(Bytes),
+    /// A value that grew.
+    Rope(Rope),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Rope {
     len: usize,
     chunks: Vector<Bytes>,
     /// The end of the value, shorter than [`CHUNK`].
     tail: Vec<u8>,
 }
 
-/// `part`, which lies within `source`, as bytes to keep: shared if it is at least half of the source,
-/// else copied. A small part that shares would hold on to the memory of all the source.
+/// `part`, which lies within `source`, as bytes to keep: shared if it is at least half of the
+/// source, else copied. A small part that shares would hold on to the memory of all the source.
 pub(super) fn keep(source: &Bytes, part: &[u8]) -> Bytes {
     if part.len() >= source.len() / 2 {
         source.slice_ref(part)
@@ -45,40 +56,53 @@ pub(super) fn keep(source: &Bytes, part: &[u8]) -> Bytes {
 impl Value {
     /// The value that is `part`, which lies within `source`.
     pub fn new(source: &Bytes, part: &[u8]) -> Self {
-        Self(Repr::Whole(keep(source, part)))
+        match part.len() < CHUNK {
+            true => Self::Small(part.into()),
+            false => Self::large(Large::Whole(keep(source, part))),
+        }
+    }
+
+    fn large(large: Large) -> Self {
+        Self::Large(Arc::new(large))
     }
 
     /// The length in bytes.
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Repr::Whole(bytes) => bytes.len(),
-            Repr::Rope(rope) => rope.len,
+        match self {
+            Self::Small(bytes) => bytes.len(),
+            Self::Large(large) => match &**large {
+                Large::Whole(bytes) => bytes.len(),
+                Large::Rope(rope) => rope.len,
+            },
         }
     }
 
     /// Adds `part`, which lies within `source`, to the end.
     pub fn append(&mut self, source: &Bytes, part: &[u8]) {
-        if let Repr::Whole(whole) = &self.0 {
-            let mut rope = Rope::default();
-            rope.append(whole, whole);
-            self.0 = Repr::Rope(Arc::new(rope));
-        }
-        if let Repr::Rope(rope) = &mut self.0 {
-            Arc::make_mut(rope).append(source, part);
+        match self {
+            Self::Small(bytes) if bytes.len() + part.len() < CHUNK => {
+                *bytes = [bytes, part].concat().into();
+            }
+            Self::Small(bytes) => {
+                let mut rope = Rope::from_tail(bytes);
+                rope.append(source, part);
+                *self = Self::large(Large::Rope(rope));
+            }
+            Self::Large(large) => Arc::make_mut(large).append(source, part),
         }
     }
 
-    /// The value in one piece: shared where it is one already, else copied.
+    /// The value in one piece: shared if it is a large one that did not grow, else copied.
     pub fn to_bytes(&self) -> Bytes {
-        match &self.0 {
-            Repr::Whole(bytes) => bytes.clone(),
-            Repr::Rope(rope) => {
-                let mut bytes = Vec::with_capacity(rope.len);
-                self.pieces()
-                    .for_each(|piece| bytes.extend_from_slice(piece));
-                bytes.into()
-            }
+        if let Self::Large(large) = self
+            && let Large::Whole(bytes) = &**large
+        {
+            return bytes.clone();
         }
+        let mut bytes = Vec::with_capacity(self.len());
+        self.pieces()
+            .for_each(|piece| bytes.extend_from_slice(piece));
+        bytes.into()
     }
 
     /// Whether the value is equal to `bytes`.
@@ -97,17 +121,60 @@ impl Value {
         self.pieces().for_each(|piece| digest.bytes(piece));
     }
 
-    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let (chunks, tail) = match &self.0 {
-            Repr::Whole(bytes) => (None, &bytes[..]),
-            Repr::Rope(rope) => (Some(&rope.chunks), &rope.tail[..]),
+    /// The pieces that make up the value, in order.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let (chunks, last) = match self {
+            Self::Small(bytes) => (None, &bytes[..]),
+            Self::Large(large) => match &**large {
+                Large::Whole(bytes) => (None, &bytes[..]),
+                Large::Rope(rope) => (Some(&rope.chunks), &rope.tail[..]),
+            },
         };
         let chunks = chunks.into_iter().flatten().map(|chunk| &chunk[..]);
-        chunks.chain(std::iter::once(tail))
+        chunks.chain(std::iter::once(last))
+    }
+}
+
+/// The value that takes over the bytes. It holds on to no other memory.
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        match bytes.len() < CHUNK {
+            true => Self::Small(bytes.into()),
+            false => Self::large(Large::Whole(bytes.into_boxed_slice().into())),
+        }
+    }
+}
+
+impl Large {
+    fn append(&mut self, source: &Bytes, part: &[u8]) {
+        match self {
+            Self::Rope(rope) => rope.append(source, part),
+            Self::Whole(bytes) => {
+                let mut rope = Rope::from_chunk(bytes.clone());
+                rope.append(source, part);
+                *self = Self::Rope(rope);
+            }
+        }
     }
 }
 
 impl Rope {
+    fn from_tail(tail: &[u8]) -> Self {
+        Self {
+            len: tail.len(),
+            chunks: Vector::new(),
+            tail: tail.to_vec(),
+        }
+    }
+
+    fn from_chunk(chunk: Bytes) -> Self {
+        Self {
+            len: chunk.len(),
+            chunks: Vector::unit(chunk),
+            tail: Vec::new(),
+        }
+    }
+
     fn append(&mut self, source: &Bytes, part: &[u8]) {
         self.len += part.len();
         if part.len() >= CHUNK {
@@ -146,6 +213,11 @@ mod tests {
         let mut digest = Digest::new();
         value.digest(&mut digest);
         digest.finish()
+    }
+
+    #[test]
+    fn a_handle_takes_two_words() {
+        assert_eq!(size_of::<Value>(), 2 * size_of::<usize>());
     }
 
     #[test]

@@ -84,8 +84,8 @@ impl Acceptor {
             _ => {
                 if !self.failing {
                     log::error!(
-                        "cannot accept connections: {error}. Trying again every {PAUSE:?}; if files \
-                         are the limit, raise it (ulimit -n)"
+                        "cannot accept connections: {error}. Trying again every {PAUSE:?}; if \
+                         files are the limit, raise it (ulimit -n)"
                     );
                 }
                 self.failing = true;
@@ -109,5 +109,27 @@ impl Acceptor {
         );
         // A courtesy: the connection closes either way.
         let _ = socket.write(&refusal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_failure_nothing_is_accepted_for_a_moment_and_then_whoever_waited() {
+        let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (mut acceptor, now) = (Acceptor::new(listener), Instant::now());
+        let _caller = std::net::TcpStream::connect(address).unwrap();
+        acceptor.ready = true;
+        // Out of file descriptors, which has no kind of its own.
+        let error = std::io::Error::other("too many open files");
+        acceptor.failed(&error, now);
+        assert!(!acceptor.is_runnable());
+        assert_eq!(acceptor.deadline(), Some(now + PAUSE));
+        assert!(acceptor.accept(now + PAUSE / 2, 1).is_empty());
+        assert_eq!(acceptor.accept(now + PAUSE, 1).len(), 1);
+        assert_eq!(acceptor.deadline(), None);
     }
 }

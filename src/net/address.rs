@@ -12,9 +12,9 @@ use crate::raft::NodeId;
 ///
 /// Looking a name up can take seconds and cannot be interrupted, so it has a short-lived thread of
 /// its own, called `resolve`: one at a time for each peer, none for a peer given by IP address. A
-/// name is looked up before each dial, as it may stand for another machine by then, except that
-/// all the addresses of one answer are tried first. The thread is not joined when the loop ends: it holds
-/// nothing but the place where it leaves its answer.
+/// name is looked up before each dial, as it may stand for another machine by then, except that all
+/// the addresses of one answer are tried first. The thread is not joined when the loop ends: it
+/// holds nothing but the place where it leaves its answer.
 pub(super) enum Address {
     Fixed(SocketAddr),
     Name {

@@ -130,7 +130,12 @@ impl Connection {
             }
             let room = scratch.len().min(share);
             match (&*self.socket).read(&mut scratch[..room]) {
-                Ok(0) => return Err(Close::Ended),
+                Ok(0) => {
+                    return Err(match self.input.bytes().len() {
+                        0 => Close::Ended,
+                        left => Close::CutShort(left),
+                    });
+                }
                 Ok(len) => {
                     self.input.append(&scratch[..len]);
                     share -= len;

@@ -1,27 +1,26 @@
 //! The loop itself: waits for events, and gives every connection its turn.
 
+mod connecting;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::accept::Acceptor;
 use super::connection::{Connection, Turned};
 use super::dialer::Dialer;
-use super::opening::Opening;
-use super::options;
 use super::outlet::{Bounds, Outlet, WhenFull};
-use super::peer_side::Dialled;
 use super::peers::Peers;
 use super::protocol::{Close, Local, Stage, Turn};
 use super::shared::{Shared, Stopper};
-use super::{Config, Limits, NetError, Service};
+use super::{Config, NetError, Service};
 use crate::raft::NodeId;
 
 const LISTENER: Token = Token(0);
@@ -36,11 +35,7 @@ const EVENTS: usize = 1024;
 const MESSAGES_PER_TURN: usize = 512;
 /// The buffer that all connections read into.
 const SCRATCH: usize = 64 << 10;
-/// Room for connections beyond the clients: for peers, and for callers that did not say yet who
-/// they are.
-const ROOM_BESIDE_CLIENTS: usize = 64;
-/// What an empty outgoing buffer keeps. There are many clients, and few peers, which get much.
-const CLIENT_KEEPS: usize = 16 << 10;
+/// What an empty outgoing buffer of a peer keeps, in bytes: peers are few and get much.
 const PEER_KEEPS: usize = 1 << 20;
 
 pub(super) struct EventLoop {
@@ -54,8 +49,8 @@ pub(super) struct EventLoop {
     deadlines: BTreeSet<(Instant, Token)>,
     /// Those whose turn it is.
     runnable: Vec<Token>,
-    /// Those that are not read from. One that has closed meanwhile may be among them.
-    held: Vec<Token>,
+    /// Those that are not read from.
+    held: BTreeSet<Token>,
     clients: usize,
     next_token: usize,
     scratch: Vec<u8>,
@@ -91,7 +86,7 @@ impl EventLoop {
             dialers,
             deadlines: BTreeSet::new(),
             runnable: Vec::new(),
-            held: Vec::new(),
+            held: BTreeSet::new(),
             clients: 0,
             next_token: FIRST_CONNECTION,
             scratch: vec![0; SCRATCH],
@@ -118,10 +113,21 @@ impl EventLoop {
 
     pub(super) fn run(mut self, service: &mut dyn Service) -> Result<(), NetError> {
         let mut events = Events::with_capacity(EVENTS);
+        let carried = self.carry(&mut events, service);
+        let result = carried.and_then(|()| self.linger(&mut events));
+        // Whoever can send shares the sockets: they do not close by being dropped here.
+        for connection in self.connections.values() {
+            connection.outlet.finish();
+            connection.outlet.close();
+        }
+        result
+    }
+
+    fn carry(&mut self, events: &mut Events, service: &mut dyn Service) -> Result<(), NetError> {
         while !self.local.shared.stopping() {
             self.dial_due();
-            self.wait(&mut events)?;
-            for event in &events {
+            self.wait(events)?;
+            for event in events.iter() {
                 self.on_event(event);
             }
             self.close_overdue();
@@ -130,7 +136,7 @@ impl EventLoop {
                 service.flush();
             }
         }
-        self.linger(&mut events)
+        Ok(())
     }
 
     /// Sleeps until something happens or is due: without end if nothing is.
@@ -217,7 +223,9 @@ impl EventLoop {
             match turned {
                 Ok(Turned::Idle) => {}
                 Ok(Turned::More) => self.make_runnable(token),
-                Ok(Turned::Held) => self.held.push(token),
+                Ok(Turned::Held) => {
+                    self.held.insert(token);
+                }
                 Err(why) => self.close(token, &why),
             }
         }
@@ -265,6 +273,7 @@ impl EventLoop {
         let Some(connection) = self.connections.remove(&token) else {
             return;
         };
+        self.held.remove(&token);
         let now = Instant::now();
         if let Some(deadline) = connection.deadline {
             self.deadlines.remove(&(deadline, token));
@@ -286,101 +295,9 @@ impl EventLoop {
         // Dropping the last handle of the socket closes it and takes it out of the poll.
     }
 
-    fn accept(&mut self) {
-        let now = Instant::now();
-        let due = self.acceptor.deadline().is_some_and(|due| due <= now);
-        if !self.acceptor.is_runnable() && !due {
-            return;
-        }
-        let accepted = self.connections.values().filter(|c| c.dialled.is_none());
-        let limit = self.local.limits.max_clients + ROOM_BESIDE_CLIENTS;
-        let room = limit.saturating_sub(accepted.count());
-        for (socket, address) in self.acceptor.accept(now, room) {
-            if let Err(error) = self.admit(socket, address, now) {
-                log::warn!("cannot serve the caller at {address}: {error}");
-            }
-        }
-    }
-
-    fn admit(&mut self, socket: TcpStream, address: SocketAddr, now: Instant) -> io::Result<()> {
-        options::accepted(&socket)?;
-        let (token, socket) = self.register(socket)?;
-        let outlet = Arc::new(Outlet::new(client_bounds(&self.local.limits)));
-        outlet.open(socket.clone(), Vec::new());
-        let opening = Box::new(Opening::default());
-        let mut connection = Connection::new(socket, address, outlet, opening);
-        let deadline = now + self.local.limits.handshake;
-        connection.deadline = Some(deadline);
-        self.deadlines.insert((deadline, token));
-        self.connections.insert(token, connection);
-        Ok(())
-    }
-
-    fn register(&mut self, mut socket: TcpStream) -> io::Result<(Token, Arc<TcpStream>)> {
-        let token = Token(self.next_token);
-        self.next_token += 1;
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
-            .register(&mut socket, token, interest)?;
-        Ok((token, Arc::new(socket)))
-    }
-
-    fn dial_due(&mut self) {
-        let (now, shared) = (Instant::now(), &self.local.shared);
-        let due = self.dialers.iter_mut();
-        let due = due.filter_map(|(&peer, dialer)| Some((peer, dialer.due(now, shared)?)));
-        for (peer, address) in due.collect::<Vec<_>>() {
-            self.dial(peer, address);
-        }
-    }
-
-    fn dial(&mut self, peer: NodeId, address: SocketAddr) {
-        let now = Instant::now();
-        let socket = TcpStream::connect(address).and_then(|socket| {
-            options::dialled(&socket, self.local.limits.peer_stall)?;
-            self.register(socket)
-        });
-        let Some(dialer) = self.dialers.get_mut(&peer) else {
-            return;
-        };
-        let (token, socket) = match socket {
-            Ok(registered) => registered,
-            Err(error) => return dialer.lost(&Close::Io(error), now),
-        };
-        let protocol = Box::new(Dialled::new(peer));
-        let mut connection = Connection::new(socket, address, dialer.outlet.clone(), protocol);
-        let deadline = now + self.local.limits.connect;
-        connection.dialled = Some(peer);
-        connection.connecting = true;
-        connection.deadline = Some(deadline);
-        self.deadlines.insert((deadline, token));
-        self.connections.insert(token, connection);
-    }
-
-    /// Opens the way to a peer if its connection is established now. It may take long to be
-    /// welcomed, as a peer that is stopped has a kernel that accepts; that is no reason to dial again.
-    fn establish(&mut self, token: Token) -> Result<(), Close> {
-        let Some(connection) = self.connections.get_mut(&token) else {
-            return Ok(());
-        };
-        let Some(socket) = connection.established()? else {
-            return Ok(());
-        };
-        if let Some(deadline) = connection.deadline.take() {
-            self.deadlines.remove(&(deadline, token));
-        }
-        let dialled = connection.dialled;
-        if let Some(dialer) = dialled.and_then(|peer| self.dialers.get(&peer)) {
-            dialer.outlet.open(socket, dialer.prelude(&self.local));
-        }
-        Ok(())
-    }
-
-    /// Sends what waits for a moment longer, reading and accepting no more; then closes all.
-    fn linger(mut self, events: &mut Events) -> Result<(), NetError> {
+    /// Sends what waits for a moment longer, reading and accepting no more.
+    fn linger(&mut self, events: &mut Events) -> Result<(), NetError> {
         let until = Instant::now() + self.local.limits.linger;
-        drop(self.acceptor);
         for connection in self.connections.values() {
             connection.outlet.flush();
         }
@@ -388,7 +305,7 @@ impl EventLoop {
             let waiting = self.connections.values().any(|c| c.outlet.queued() > 0);
             let left = until.saturating_duration_since(Instant::now());
             if !waiting || left.is_zero() {
-                break;
+                return Ok(());
             }
             poll(&mut self.poll, events, Some(left))?;
             for event in events.iter() {
@@ -397,11 +314,6 @@ impl EventLoop {
                 let _ = connection.map(|connection| connection.on_event(event));
             }
         }
-        for connection in self.connections.values() {
-            connection.outlet.finish();
-            connection.outlet.close();
-        }
-        Ok(())
     }
 }
 
@@ -412,14 +324,6 @@ fn poll(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> Resu
             Ok(())
         }
         other => Ok(other?),
-    }
-}
-
-fn client_bounds(limits: &Limits) -> Bounds {
-    Bounds {
-        queue: limits.client_queue_bytes.saturating_mul(8),
-        when_full: WhenFull::BreakOff,
-        keep: CLIENT_KEEPS,
     }
 }
 

@@ -3,9 +3,9 @@
 //! The loop knows nothing of consensus. It carries bytes, and hands decoded messages to a
 //! [`Service`], all on its own thread. What goes out does not pass through the loop: waking a
 //! thread on another core costs more than a system call, so *whoever* has something to send
-//! ([`ReplyTo`], [`Peers`]) locks the connection's outlet, encodes at the end of its buffer and writes to
-//! the non-blocking socket on the spot. Only what the kernel does not take stays in the buffer,
-//! and the loop sends it when the kernel reports room.
+//! ([`ReplyTo`], [`Peers`]) locks the connection's outlet, encodes at the end of its buffer and
+//! writes to the non-blocking socket on the spot. Only what the kernel does not take stays in the
+//! buffer, and the loop sends it when the kernel reports room.
 //!
 //! ```text
 //!   accepted socket ─▶ Opening ─▶ ClientSide ─▶ Service::request ─▶ ReplyTo ─┐
@@ -17,14 +17,14 @@
 //!
 //! - Between two nodes there are two connections; each node sends on the one that it dialled. A
 //!   node that is not connected, or has too much waiting, is sent nothing: consensus repeats.
-//! - Every socket is registered once, edge-triggered, for reading and writing. A connection that has
-//!   more than its share to read is put behind the others and remembered as runnable.
-//! - A client over its bounds ([`Limits`]) is no longer read from, so that TCP holds it back. Whoever
-//!   brings it below the bounds again wakes the loop.
+//! - Every socket is registered once, edge-triggered, for reading and writing. A connection that
+//!   has more than its share to read is put behind the others and remembered as runnable.
+//! - A client over its bounds ([`Limits`]) is no longer read from, so that TCP holds it back.
+//!   Whoever brings it below the bounds again wakes the loop.
 //! - The loop sleeps without a timeout when nothing is due. Deadlines exist only while a
 //!   connection opens and while a peer is to be dialled again.
-//! - Bytes of a caller reach a [`protocol::Protocol`] as they come: a further protocol on the same port is
-//!   told apart in [`opening`] by its first bytes.
+//! - Bytes of a caller reach a `Protocol` (`protocol.rs`) as they come: a further protocol on the
+//!   same port is told apart in `opening.rs` by its first bytes.
 //! - Whatever is wrong with what came in ends that one connection with one line in the log.
 //!
 //! What is missing: encryption and authentication (use a private network); a bound over all

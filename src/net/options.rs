@@ -23,9 +23,9 @@ pub(super) fn accepted(socket: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// For a connection to a peer: if what was sent is not acknowledged within `patience`, it is
-/// dead. Without this the kernel repeats ever more rarely, and after a cut of the network that lasts
-/// some minutes the nodes would need two more to find each other again.
+/// For a connection to a peer: if what was sent is not acknowledged within `patience`, it is dead.
+/// Without this the kernel repeats ever more rarely, and after a cut of the network that lasts some
+/// minutes the nodes would need two more to find each other again.
 pub(super) fn dialled(socket: &TcpStream, patience: Duration) -> io::Result<()> {
     socket.set_nodelay(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]

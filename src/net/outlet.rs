@@ -29,8 +29,8 @@ pub(super) struct Bounds {
 /// What becomes of a value that finds the queue full.
 #[derive(Clone, Debug)]
 pub(super) enum WhenFull {
-    /// It is dropped, as if the network had lost it. If the socket has taken nothing for this long, the
-    /// connection is broken off.
+    /// It is dropped, as if the network had lost it. If the socket has taken nothing for this long,
+    /// the connection is broken off.
     Drop(Duration),
     /// The connection is broken off.
     BreakOff,

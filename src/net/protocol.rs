@@ -84,6 +84,8 @@ impl Turn<'_> {
 pub(super) enum Close {
     #[error("the other side closed the connection")]
     Ended,
+    #[error("it ended in the middle of a message, after {0} bytes of it")]
+    CutShort(usize),
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("it does not speak this protocol: its first bytes are \"{0}\"")]

@@ -25,6 +25,9 @@ pub struct Config {
     pub timing: Timing,
     /// The longest that a request may take, whatever its client asks for.
     pub max_request_time: Duration,
+    /// After how many bytes of log a snapshot is taken, or after as many as the last one has, if
+    /// that is more. `None`: only when asked for, and the log grows until then.
+    pub snapshot_log_bytes: Option<u64>,
     /// How many requests may wait for their end at a time; further ones are refused as busy.
     pub max_waiting: usize,
 }
@@ -50,6 +53,31 @@ impl Default for Timing {
     }
 }
 
+impl Timing {
+    fn validate(&self) -> Result<(), String> {
+        let Self {
+            tick,
+            heartbeat,
+            election,
+        } = *self;
+        if tick < Duration::from_millis(1) || heartbeat < tick {
+            return Err(format!(
+                "a heartbeat every {heartbeat:?} is too often: choose at least {:?}",
+                tick.max(Duration::from_millis(1))
+            ));
+        }
+        if election < 2 * heartbeat + tick {
+            return Err(format!(
+                "an election timeout of {election:?} is too short for a heartbeat every \
+                 {heartbeat:?}: one lost heartbeat would depose a leader. Choose at least {:?}, or \
+                 a shorter heartbeat",
+                2 * heartbeat + tick
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl Config {
     /// The usual settings for node `id` of a cluster with these members.
     pub fn new(
@@ -65,12 +93,14 @@ impl Config {
             data: data.into(),
             timing: Timing::default(),
             max_request_time: Duration::from_secs(30),
+            snapshot_log_bytes: Some(64 << 20),
             max_waiting: 65_536,
         }
     }
 
     /// The settings of the core that follow from these.
     pub(super) fn raft(&self) -> Result<raft::Config, StartError> {
+        self.timing.validate().map_err(StartError::Config)?;
         let membership = Membership::of_voters(self.members.keys().copied());
         // Nodes that start together must not time out together (paper 5.2).
         let seed = RandomState::new().hash_one(self.id);
@@ -80,6 +110,10 @@ impl Config {
         config.tick_ms = tick as u64;
         config.heartbeat_ticks = ticks(self.timing.heartbeat);
         config.election_ticks = ticks(self.timing.election);
+        // A follower that lags by less than this share of the log needs no snapshot.
+        let trailing = self.snapshot_log_bytes.map_or(u64::MAX, |bytes| bytes / 4);
+        let trailing = usize::try_from(trailing).unwrap_or(usize::MAX);
+        config.trailing_bytes = config.trailing_bytes.min(trailing);
         config.validate().map_err(StartError::Config)?;
         Ok(config)
     }

@@ -10,12 +10,15 @@
 //!
 //! Everything that decides is in [`Replica`] and below; see [`Node::start`] for the way in.
 
+mod apply;
 mod config;
 mod members;
 mod outcome;
 mod replica;
 mod service;
 mod shared;
+mod snapshot_due;
+mod snapshots;
 mod threads;
 mod waiters;
 
@@ -31,8 +34,8 @@ use parking_lot::Mutex;
 
 use crate::machine::StateMachine;
 use crate::net::{self, Net, NetError, Peers};
-use crate::raft::{Envelope, Fault, Raft, RoleName};
-use crate::storage::{self, Disk, Identity, RealDisk, Recovered, Storage, StorageError};
+use crate::raft::{EntryId, Envelope, Fault, Index, Raft, RoleName, SnapshotMeta, StoredSnapshot};
+use crate::storage::{self, Disk, Identity, RealDisk, Recovered, Snapshots, Storage, StorageError};
 use crate::wire::client::{Answer, Ask, Status};
 
 pub use config::{Config, Timing};
@@ -42,11 +45,13 @@ pub use outcome::{Outcome, Pending};
 pub use replica::Canary;
 pub use replica::{End, Replica, Work};
 
+use apply::Apply;
 #[cfg(feature = "sim")]
 pub(crate) use outcome::answer;
 use outcome::{Waiter, encode, receive};
 use service::NodeService;
 use shared::{Shared, Signals};
+use snapshots::Courier;
 
 /// Carries messages to the other nodes. May lose, repeat, delay and reorder them, but must neither
 /// change them nor block.
@@ -73,6 +78,9 @@ pub enum StartError {
     /// The node cannot listen, or not reach its peers' addresses.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// The state machine cannot take over the snapshot in the data folder.
+    #[error(transparent)]
+    Restore(NodeError),
     /// The system refused a thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -81,9 +89,20 @@ pub enum StartError {
 /// Why a running node stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// A write or a sync failed. What is on disk is not known any more; a restart reads it.
+    /// The disk failed. What is on it is not known any more; a restart reads it.
     #[error(transparent)]
     Storage(StorageError),
+    /// A snapshot is whole, but the state machine cannot take it over.
+    #[error(
+        "the state of the snapshot up to {index} cannot be taken over: {reason}. Do all nodes run \
+         the same version?"
+    )]
+    Restore {
+        /// The last index that the snapshot stands for.
+        index: Index,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The cluster's promises are broken.
     #[error(transparent)]
     Fault(Fault),
@@ -194,7 +213,19 @@ fn launch<S: StateMachine>(
     transport: Arc<dyn Transport>,
     on_stop: Box<dyn Fn() + Send + Sync>,
 ) -> Result<Handle<S>, StartError> {
-    let raft = Raft::new(config.raft()?, recovered.hard_state, recovered.entries);
+    let files = storage.snapshots();
+    let snapshot = recovered.snapshot.map(|info| StoredSnapshot {
+        meta: info.meta,
+        bytes: info.bytes,
+    });
+    let machine = match &snapshot {
+        Some(snapshot) => restore(&machine, &files, &snapshot.meta)?,
+        None => machine,
+    };
+    let meta = snapshot.as_ref().map(|snapshot| &snapshot.meta);
+    let (applied, time_ms) = meta.map_or((EntryId::ZERO, 0), |meta| (meta.last, meta.time_ms));
+    let (hard_state, entries) = (recovered.hard_state, recovered.entries);
+    let raft = Raft::restore(config.raft()?, hard_state, snapshot, entries);
     log::info!(
         "node {} of cluster \"{}\" starts in term {} with a log up to {}",
         config.id,
@@ -202,13 +233,18 @@ fn launch<S: StateMachine>(
         raft.term(),
         raft.last().index
     );
-    let replica = Replica::new(raft, config.max_waiting);
-    let (nudge, nudged) = bounded(1);
-    let (ticker_stop, ticker_stopped) = bounded(0);
-    let signals = Signals::new(nudge, ticker_stop, on_stop);
-    let shared = Arc::new(Shared::new(config, replica, signals, transport, machine));
+    let replica = Replica::new(raft, config.max_waiting, config.snapshot_log_bytes);
+    let (to_replicator, replicator_nudged) = bounded(1);
+    let (to_courier, courier_nudged) = bounded(1);
+    let (to_ticker, ticker_stopped) = bounded(0);
+    let signals = Signals::new(to_replicator, to_courier, to_ticker, on_stop);
+    let shared = Arc::new(Shared::new(
+        config, replica, signals, transport, files, machine,
+    ));
     let log_bytes = storage.log_bytes();
     shared.log_bytes.store(log_bytes, Ordering::Relaxed);
+    let apply = Apply::new(shared.clone(), applied, time_ms);
+    let courier = Courier::default();
     // From here on a failure drops the handle, which ends the threads that exist already.
     let handle = Handle {
         shared: shared.clone(),
@@ -216,9 +252,12 @@ fn launch<S: StateMachine>(
         address: None,
     };
     let threads = [
-        threads::spawn("apply", &shared, |shared| threads::apply(shared))?,
+        threads::spawn("apply", &shared, move |_| apply.run())?,
         threads::spawn("replicator", &shared, move |shared| {
-            threads::replicator(shared, &nudged, storage)
+            threads::replicator(shared, &replicator_nudged, storage)
+        })?,
+        threads::spawn("courier", &shared, move |shared| {
+            courier.run(shared, &courier_nudged)
         })?,
         threads::spawn("ticker", &shared, move |shared| {
             threads::ticker(shared, &ticker_stopped)
@@ -226,6 +265,18 @@ fn launch<S: StateMachine>(
     ];
     handle.threads.lock().extend(threads);
     Ok(handle)
+}
+
+fn restore<S: StateMachine>(
+    machine: &S,
+    files: &Snapshots,
+    meta: &SnapshotMeta,
+) -> Result<S, StartError> {
+    let mut file = files.open(meta.last)?;
+    machine.restore(&mut file).map_err(|error| {
+        let (index, reason) = (meta.last.index, error.to_string());
+        StartError::Restore(NodeError::Restore { index, reason })
+    })
 }
 
 /// A running node. Dropping it stops the node.
@@ -252,7 +303,7 @@ impl<S: StateMachine> Handle<S> {
         timeout: Duration,
     ) -> Result<Pending<S::Reply>, Outcome<S::Reply>> {
         let command = command.into();
-        (self.shared.gate)(&command).map_err(Outcome::Invalid)?;
+        self.shared.admit(&command).map_err(Outcome::Invalid)?;
         let (sender, outcome) = bounded(1);
         let ticks = self.shared.deadline(timeout);
         let waiter = Waiter::Local(sender);
@@ -303,6 +354,11 @@ impl<S: StateMachine> Handle<S> {
         self.shared.send();
     }
 
+    /// Takes a snapshot now, unless one is being taken or nothing has happened since the last one.
+    pub fn take_snapshot(&self) {
+        self.shared.input(|replica| replica.want_snapshot());
+    }
+
     /// What the node knows of itself.
     pub fn status(&self) -> Status {
         self.shared.status()
@@ -323,8 +379,10 @@ impl<S: StateMachine> Handle<S> {
     /// Hands leadership over, if this node leads and another can take it. Returns whether this
     /// node does not lead any more when `timeout` has passed.
     pub fn resign(&self, timeout: Duration) -> bool {
-        self.shared.input(|replica| replica.transfer(None));
+        let successor = self.shared.input(|replica| replica.transfer(None));
         self.shared.send();
+        // With nobody to hand over to there is nothing to wait for.
+        let timeout = successor.map_or(Duration::ZERO, |_| timeout);
         self.wait_until(timeout, |raft| raft.role() != RoleName::Leader)
     }
 
@@ -347,6 +405,11 @@ impl<S: StateMachine> Handle<S> {
     fn join(&self) {
         let threads = std::mem::take(&mut *self.threads.lock());
         threads.into_iter().for_each(threads::join);
+        // Nobody is left to begin another one.
+        self.shared
+            .take_snapshot_thread()
+            .into_iter()
+            .for_each(threads::join);
     }
 }
 

@@ -4,12 +4,15 @@
 //! out. It owns no clock, thread, socket or file, and a simulator drives the same code. `W` is
 //! whatever the caller needs to answer a request; the replica hands each back exactly once.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
+use super::snapshot_due::SnapshotDue;
 use super::waiters::{Reads, Writes};
 use crate::raft::{
-    Entry, EntryId, Envelope, Event, Fault, Index, NodeId, ProposeError, Raft, ReadError, RoleName,
-    Term, Write, WriteId,
+    Entry, EntryId, Envelope, Event, Fault, Index, NodeId, Part, PartRequest, ProposeError, Raft,
+    ReadError, RoleName, SnapshotMeta, StoredSnapshot, Term, Write, WriteId,
 };
 use crate::wire::client::Doubt;
 
@@ -34,6 +37,8 @@ pub enum End {
 /// What the state machine has to do next, in this order.
 #[derive(Debug)]
 pub struct Work<W> {
+    /// A snapshot, already on disk, whose state takes the place of the present one.
+    pub install: Option<SnapshotMeta>,
     /// Committed entries, each with who waits for its reply.
     pub entries: Vec<(Entry, Option<W>)>,
     /// Queries to answer after that.
@@ -43,7 +48,23 @@ pub struct Work<W> {
 impl<W> Work<W> {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.reads.is_empty()
+        self.install.is_none() && self.entries.is_empty() && self.reads.is_empty()
+    }
+}
+
+/// What is to be done with the files of snapshots next.
+#[derive(Debug, Default)]
+pub struct Errands {
+    /// Parts to read and send.
+    pub to_send: Vec<PartRequest>,
+    /// Parts that have come in, to be stored.
+    pub to_store: VecDeque<Part>,
+}
+
+impl Errands {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.to_send.is_empty() && self.to_store.is_empty()
     }
 }
 
@@ -60,6 +81,10 @@ pub struct Replica<W> {
     applying: Index,
     /// The term that this node led after the last input.
     led: Option<Term>,
+    due: SnapshotDue,
+    parts_to_send: Vec<PartRequest>,
+    /// Nothing more is taken on.
+    stopped: bool,
     #[cfg(feature = "sim")]
     canary: Option<Canary>,
 }
@@ -78,8 +103,13 @@ pub enum Canary {
 impl<W> Replica<W> {
     /// A replica around a core. At most `max_waiting` requests wait at a time; further ones end as
     /// [`End::Busy`].
-    pub fn new(raft: Raft, max_waiting: usize) -> Self {
+    ///
+    /// A snapshot is due when `snapshot_log_bytes` of entries have been applied since the last
+    /// one, or as many as that one has, if that is more; `None`: only when asked for.
+    pub fn new(raft: Raft, max_waiting: usize, snapshot_log_bytes: Option<u64>) -> Self {
         Self {
+            due: SnapshotDue::new(snapshot_log_bytes),
+            parts_to_send: Vec::new(),
             applying: raft.applied_index(),
             raft,
             ticks: 0,
@@ -88,6 +118,7 @@ impl<W> Replica<W> {
             ended: Vec::new(),
             max_waiting,
             led: None,
+            stopped: false,
             #[cfg(feature = "sim")]
             canary: None,
         }
@@ -126,7 +157,10 @@ impl<W> Replica<W> {
     /// Proposes a command, for whose reply `waiter` waits up to `timeout` ticks. Returns the entry
     /// that it became; `None` if it was refused, and then `waiter` has [`ended`](Self::take_ended).
     pub fn submit(&mut self, command: Bytes, timeout: u64, waiter: W) -> Option<EntryId> {
-        let accepted = match self.is_full() {
+        if self.stopped {
+            return self.refuse(waiter, End::Unknown(Doubt::ShuttingDown));
+        }
+        let accepted = match self.is_overloaded() {
             true => Err(ProposeError::Busy),
             false => self.raft.propose(command),
         };
@@ -144,8 +178,12 @@ impl<W> Replica<W> {
 
     /// Asks for a linearizable read, for whose answer `waiter` waits up to `timeout` ticks.
     pub fn query(&mut self, query: Bytes, timeout: u64, waiter: W) {
+        if self.stopped {
+            self.refuse(waiter, End::Unknown(Doubt::ShuttingDown));
+            return;
+        }
         let id = self.reads.fresh_id();
-        let accepted = match self.is_full() {
+        let accepted = match self.is_overloaded() {
             true => Err(ReadError::Busy),
             false => self.raft.read(id),
         };
@@ -156,8 +194,10 @@ impl<W> Replica<W> {
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.writes.len() + self.reads.len() >= self.max_waiting
+    /// Only a leader is ever busy: whoever hears "busy" comes back to the same node.
+    fn is_overloaded(&self) -> bool {
+        let waiting = self.writes.len() + self.reads.len();
+        self.raft.role() == RoleName::Leader && waiting >= self.max_waiting
     }
 
     fn refuse(&mut self, waiter: W, end: End) -> Option<EntryId> {
@@ -195,7 +235,74 @@ impl<W> Replica<W> {
         let messages = self.raft.take_messages();
         // Collecting begins rounds of reads, and a single voter confirms its own at once.
         self.collect_reads();
+        self.parts_to_send.extend(self.raft.take_part_requests());
         messages
+    }
+
+    /// What is to be done with the files of snapshots, since the last call.
+    pub fn take_errands(&mut self) -> Errands {
+        Errands {
+            to_send: std::mem::take(&mut self.parts_to_send),
+            to_store: self.raft.take_received_parts(),
+        }
+    }
+
+    /// Whether [`take_errands`](Self::take_errands) would return something.
+    pub fn has_errands(&self) -> bool {
+        !self.parts_to_send.is_empty() || self.raft.has_received_parts()
+    }
+
+    /// A part of a snapshot has been stored; see [`Raft::part_stored`].
+    pub fn part_stored(&mut self, last: EntryId, received: u64) {
+        self.raft.part_stored(last, received);
+    }
+
+    /// A part that was to be sent cannot be read; see [`Raft::snapshot_gone`].
+    pub fn snapshot_gone(&mut self, to: NodeId, last: EntryId) {
+        self.raft.snapshot_gone(to, last);
+    }
+
+    /// A snapshot from the leader is durable; see [`Raft::install`].
+    pub fn install(&mut self, snapshot: StoredSnapshot) -> bool {
+        self.due.installed(snapshot.bytes);
+        self.raft.install(snapshot)
+    }
+
+    /// Somebody wants a snapshot now, whether one is due or not.
+    pub fn want_snapshot(&mut self) {
+        self.due.want();
+    }
+
+    /// Whether the state machine, which has executed everything up to `applied`, is to be copied
+    /// for a snapshot now. If so, what the snapshot stands for; no other one is due until
+    /// [`snapshot_taken`](Self::snapshot_taken) or [`snapshot_failed`](Self::snapshot_failed).
+    pub fn begin_snapshot(&mut self, applied: EntryId, time_ms: u64) -> Option<SnapshotMeta> {
+        let newest = self.raft.newest_snapshot().map(|newest| newest.meta.last);
+        if !self.due.is_due() || applied == EntryId::ZERO {
+            return None;
+        }
+        self.due.begun();
+        if newest.is_some_and(|newest| newest.index >= applied.index) {
+            // Nothing has happened since.
+            self.due.failed();
+            return None;
+        }
+        Some(SnapshotMeta {
+            last: applied,
+            time_ms,
+            membership: self.raft.membership().clone(),
+        })
+    }
+
+    /// The snapshot that was being written is durable; see [`Raft::snapshot_taken`].
+    pub fn snapshot_taken(&mut self, snapshot: StoredSnapshot) {
+        self.due.taken(snapshot.bytes);
+        self.raft.snapshot_taken(snapshot);
+    }
+
+    /// The snapshot that was being written could not be. The next one is due as if it had been.
+    pub fn snapshot_failed(&mut self) {
+        self.due.failed();
     }
 
     /// What has to be written next.
@@ -211,16 +318,23 @@ impl<W> Replica<W> {
     /// What the state machine has to do next: about `max_bytes` of entries, and the queries that
     /// may be answered after them.
     pub fn take_work(&mut self, max_bytes: usize) -> Work<W> {
+        let lost = End::Unknown(Doubt::LeadershipLost);
+        let install = self.raft.take_install();
+        if let Some(meta) = &install {
+            let covered = self.writes.take_up_to(meta.last.index);
+            self.ended.extend(covered.map(|waiter| (waiter, lost)));
+            self.applying = meta.last.index;
+        }
         let entries = self.raft.take_committed(max_bytes);
         if let Some(last) = entries.last() {
             self.applying = last.id.index;
         }
+        self.due.applied(entries.iter().map(Entry::weight).sum());
         let entries = entries.into_iter().map(|entry| {
             let waiter = match self.writes.take(entry.id) {
                 None => None,
                 Some(Ok(waiter)) => Some(waiter),
                 Some(Err(waiter)) => {
-                    let lost = End::Unknown(Doubt::LeadershipLost);
                     self.ended.push((waiter, lost));
                     None
                 }
@@ -228,6 +342,7 @@ impl<W> Replica<W> {
             (entry, waiter)
         });
         Work {
+            install,
             entries: entries.collect(),
             reads: self.reads.take_ready(self.applying),
         }
@@ -235,7 +350,7 @@ impl<W> Replica<W> {
 
     /// Whether there is something for the state machine to do.
     pub fn has_work(&self) -> bool {
-        self.raft.has_committed() || self.reads.has_ready(self.applying)
+        self.raft.has_committed() || self.reads.has_ready(self.applying) || self.due.is_due()
     }
 
     /// The requests that have ended without being executed here.
@@ -253,8 +368,10 @@ impl<W> Replica<W> {
         self.raft.fault()
     }
 
-    /// The node stops: everything that waits ends.
+    /// The node stops: everything that waits ends, and whatever still comes ends at once, for
+    /// there are no ticks any more that would end it.
     pub fn abandon(&mut self) {
+        self.stopped = true;
         let all = self.writes.take_all().chain(self.reads.take_all());
         let ends = all.map(|waiter| (waiter, End::Unknown(Doubt::ShuttingDown)));
         self.ended.extend(ends);

@@ -94,8 +94,7 @@ impl<S: StateMachine> Service for NodeService<S> {
         let timeout = Duration::from_millis(request.timeout_ms.into());
         let ticks = self.shared.deadline(timeout);
         match request.ask {
-            // The log must never hold what does not decode: all replicas would fail on it.
-            Ask::Submit(command) => match (self.shared.gate)(&command) {
+            Ask::Submit(command) => match self.shared.admit(&command) {
                 Ok(()) => self.inputs.push(Input::Submit(command, ticks, reply)),
                 Err(sentence) => reply.send(Answer::Invalid(sentence)),
             },
@@ -136,6 +135,10 @@ pub(super) fn transfer<S: StateMachine>(shared: &Shared<S>, to: Option<NodeId>) 
     shared.send();
     match begun {
         Ok(()) => Answer::Transferring,
+        // Done already; the request may well be the repeat of one whose answer got lost.
+        Err((Some(leader), _)) if to == Some(leader) && leader == shared.config.id => {
+            Answer::Transferring
+        }
         Err((Some(leader), _)) if leader == shared.config.id => Answer::Invalid(match to {
             Some(to) => format!("node {to} is not another voter of this cluster"),
             None => "there is no other voter to lead this cluster".to_string(),

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam::channel::Sender;
 use parking_lot::{Condvar, Mutex};
@@ -12,10 +13,22 @@ use super::config::Config;
 use super::outcome::{Outcome, Waiter, answer};
 use super::replica::{End, Replica};
 use super::{NodeError, Transport};
+use crate::kv;
 use crate::machine::{Gate, StateMachine};
 use crate::net::Replies;
-use crate::raft::{Event, Fault, NodeId};
+use crate::raft::{Envelope, Event, Fault, Index, NodeId};
+use crate::storage::{SnapshotInfo, Snapshots};
 use crate::wire::client::{Answer, Status};
+use crate::wire::frame;
+
+/// The largest command, in bytes: what is left of a frame for it, with a share for what surrounds
+/// it.
+const MAX_COMMAND: usize = frame::MAX_PAYLOAD - (64 << 10);
+
+const _: () = assert!(
+    kv::MAX_MESSAGE <= MAX_COMMAND,
+    "the store's commands and replies fit a frame"
+);
 
 /// Lock order: `sending`, then `machine`, then `replica`. No system call is made and no waiter is
 /// answered under `replica`.
@@ -31,9 +44,18 @@ pub(super) struct Shared<S: StateMachine> {
     /// would take entries that overtake others for a loss.
     sending: Mutex<()>,
     transport: Arc<dyn Transport>,
+    /// The snapshots on this node's disk.
+    pub files: Snapshots,
     pub machine: Mutex<S>,
-    pub gate: Gate,
+    /// The machine's gauges as they were after the last work of the apply thread. The machine
+    /// itself is locked while it works, and nobody who asks for a status may wait for that.
+    pub gauges: Mutex<Vec<(&'static str, u64)>>,
+    gate: Gate,
     pub log_bytes: AtomicU64,
+    /// Up to here the log on disk is not needed any more.
+    pub cut_to: AtomicU64,
+    /// The thread that wrote a snapshot last, or still does.
+    snapshot_thread: Mutex<Option<JoinHandle<()>>>,
     started: Instant,
     stopping: AtomicBool,
     end: Mutex<Option<NodeError>>,
@@ -42,7 +64,9 @@ pub(super) struct Shared<S: StateMachine> {
 /// The ways to wake the threads that wait for something else than the replica's lock.
 pub(super) struct Signals {
     /// Wakes the replicator. Room for one token: a signal that can neither block nor get lost.
-    nudge: Sender<()>,
+    replicator: Sender<()>,
+    /// Wakes the courier, in the same way.
+    courier: Sender<()>,
     /// Ends the ticker by being dropped.
     ticker: Mutex<Option<Sender<()>>>,
     /// Ends the event loop.
@@ -51,27 +75,30 @@ pub(super) struct Signals {
 
 impl Signals {
     pub fn new(
-        nudge: Sender<()>,
+        replicator: Sender<()>,
+        courier: Sender<()>,
         ticker: Sender<()>,
         on_stop: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
         Self {
-            nudge,
+            replicator,
+            courier,
             ticker: Mutex::new(Some(ticker)),
             on_stop,
         }
     }
 
-    fn nudge(&self) {
-        // A token that is there already says the same.
-        let _ = self.nudge.try_send(());
-    }
-
     fn stop(&self) {
-        self.nudge();
+        nudge(&self.replicator);
+        nudge(&self.courier);
         drop(self.ticker.lock().take());
         (self.on_stop)();
     }
+}
+
+fn nudge(thread: &Sender<()>) {
+    // A token that is there already says the same.
+    let _ = thread.try_send(());
 }
 
 /// What an input brought about that others have to act on.
@@ -81,6 +108,7 @@ struct Consequences<R> {
     fault: Option<Fault>,
     has_write: bool,
     has_work: bool,
+    has_errands: bool,
 }
 
 impl<R> Consequences<R> {
@@ -91,6 +119,7 @@ impl<R> Consequences<R> {
             fault: replica.fault(),
             has_write: replica.has_write(),
             has_work: replica.has_work(),
+            has_errands: replica.has_errands(),
         }
     }
 }
@@ -101,6 +130,7 @@ impl<S: StateMachine> Shared<S> {
         replica: Replica<Waiter<S::Reply>>,
         signals: Signals,
         transport: Arc<dyn Transport>,
+        files: Snapshots,
         machine: S,
     ) -> Self {
         Self {
@@ -111,9 +141,13 @@ impl<S: StateMachine> Shared<S> {
             signals,
             sending: Mutex::new(()),
             transport,
+            files,
             gate: machine.gate(),
+            gauges: Mutex::new(machine.gauges()),
             machine: Mutex::new(machine),
             log_bytes: AtomicU64::new(0),
+            cut_to: AtomicU64::new(0),
+            snapshot_thread: Mutex::new(None),
             started: Instant::now(),
             stopping: AtomicBool::new(false),
             end: Mutex::new(None),
@@ -144,9 +178,23 @@ impl<S: StateMachine> Shared<S> {
         self.act(consequences);
     }
 
+    /// Sends a message in whatever order: a part of a snapshot.
+    pub fn transmit(&self, message: Envelope) {
+        self.transport.send(vec![message]);
+    }
+
+    /// Lets the replicator remove what the log holds up to `index`.
+    pub fn cut_log(&self, index: Index) {
+        self.cut_to.fetch_max(index, Ordering::SeqCst);
+        nudge(&self.signals.replicator);
+    }
+
     fn act(&self, consequences: Consequences<S::Reply>) {
         if consequences.has_write {
-            self.signals.nudge();
+            nudge(&self.signals.replicator);
+        }
+        if consequences.has_errands {
+            nudge(&self.signals.courier);
         }
         if consequences.has_work {
             self.work.notify_one();
@@ -181,16 +229,30 @@ impl<S: StateMachine> Shared<S> {
         self.config.members.get(&id).cloned()
     }
 
+    /// Whether a command may enter the log: the log must never hold what does not decode, as all
+    /// replicas would fail on it, nor what no message can carry.
+    pub fn admit(&self, command: &[u8]) -> Result<(), String> {
+        if command.len() > MAX_COMMAND {
+            return Err(format!(
+                "the command has {} bytes; the limit is {MAX_COMMAND}",
+                command.len()
+            ));
+        }
+        (self.gate)(command)
+    }
+
     /// How many ticks a request may take that asks for this time.
     pub fn deadline(&self, timeout: Duration) -> u64 {
         self.config.ticks(timeout.min(self.config.max_request_time))
     }
 
     pub fn status(&self) -> Status {
-        // Not under the replica's lock: the apply thread takes both in this order.
-        let gauges = self.machine.lock().gauges();
+        let gauges = self.gauges.lock().clone();
+        let newest = self.files.newest();
         let replica = self.replica.lock();
         let raft = replica.raft();
+        let transfers = raft.transfers().into_iter();
+        let sending = transfers.map(|(to, received, snapshot)| (to, received, snapshot.bytes));
         Status {
             id: self.config.id,
             cluster: self.config.cluster.clone(),
@@ -202,7 +264,12 @@ impl<S: StateMachine> Shared<S> {
             commit: raft.commit(),
             applied: raft.applied_index(),
             last_index: raft.last().index,
+            first_index: raft.first_index(),
             log_bytes: self.log_bytes.load(Ordering::Relaxed),
+            snapshot_index: newest.as_ref().map_or(0, |info| info.meta.last.index),
+            snapshot_bytes: newest.as_ref().map_or(0, |info| info.bytes),
+            snapshot_age_ms: newest.as_ref().map_or(0, age_ms),
+            sending: sending.collect(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             gauges: gauges
                 .into_iter()
@@ -263,6 +330,15 @@ impl<S: StateMachine> Shared<S> {
         }
     }
 
+    /// Keeps the thread that writes a snapshot, to be joined. The one before it has ended.
+    pub fn keep_snapshot_thread(&self, thread: JoinHandle<()>) {
+        *self.snapshot_thread.lock() = Some(thread);
+    }
+
+    pub fn take_snapshot_thread(&self) -> Option<JoinHandle<()>> {
+        self.snapshot_thread.lock().take()
+    }
+
     /// Waits until the node has been told to stop, or stops by itself.
     pub fn wait_for_end(&self) {
         let mut replica = self.replica.lock();
@@ -270,4 +346,11 @@ impl<S: StateMachine> Shared<S> {
             self.changed.wait(&mut replica);
         }
     }
+}
+
+/// How long ago the snapshot was taken; 0 if the clock has been set back since.
+fn age_ms(info: &SnapshotInfo) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_ms = now.map_or(0, |now| now.as_millis() as u64);
+    now_ms.saturating_sub(info.created_ms)
 }

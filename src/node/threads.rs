@@ -7,23 +7,16 @@ use std::time::Instant;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
-use super::outcome::reply;
 use super::shared::Shared;
 use super::{NodeError, StartError};
-use crate::machine::{At, StateMachine};
-use crate::net::Replies;
-use crate::raft::Payload;
+use crate::machine::StateMachine;
 use crate::storage::Storage;
-
-/// How much of the log the apply thread takes on at a time, in bytes: enough to spread the cost
-/// of a lock, little enough not to keep the first one waiting for the last one's reply.
-const APPLY_BYTES: usize = 1 << 20;
 
 /// Starts a named thread that stops the node when it ends for any other reason than being told.
 pub(super) fn spawn<S: StateMachine>(
     name: &'static str,
     shared: &Arc<Shared<S>>,
-    run: impl FnOnce(&Shared<S>) -> Result<(), NodeError> + Send + 'static,
+    run: impl FnOnce(&Arc<Shared<S>>) -> Result<(), NodeError> + Send + 'static,
 ) -> Result<JoinHandle<()>, StartError> {
     let shared = shared.clone();
     let body = move || {
@@ -84,57 +77,19 @@ pub(super) fn replicator<S: StateMachine>(
     while nudge.recv().is_ok() && !shared.is_stopping() {
         // The leader's followers write at the same time as it does (thesis 10.2.1).
         shared.send();
+        let cut_to = shared.cut_to.swap(0, Ordering::SeqCst);
+        if cut_to > 0 {
+            storage.cut(cut_to).map_err(NodeError::Storage)?;
+        }
         while let Some(write) = shared.input(|replica| replica.take_write()) {
             storage.write(&write).map_err(NodeError::Storage)?;
-            let bytes = storage.log_bytes();
-            shared.log_bytes.store(bytes, Ordering::Relaxed);
             shared.input(|replica| replica.durable(write.id));
             shared.send();
         }
+        let bytes = storage.log_bytes();
+        shared.log_bytes.store(bytes, Ordering::Relaxed);
     }
     Ok(())
-}
-
-/// Executes what is committed, in log order, and answers those who wait for it.
-pub(super) fn apply<S: StateMachine>(shared: &Shared<S>) -> Result<(), NodeError> {
-    let mut replies = Replies::new();
-    loop {
-        let mut replica = shared.replica.lock();
-        while !replica.has_work() {
-            if shared.is_stopping() {
-                return Ok(());
-            }
-            shared.work.wait(&mut replica);
-        }
-        let work = replica.take_work(APPLY_BYTES);
-        drop(replica);
-
-        let last = work.entries.last().map(|(entry, _)| entry.id.index);
-        let mut machine = shared.machine.lock();
-        for (entry, waiter) in work.entries {
-            let Payload::Command(command) = &entry.payload else {
-                continue;
-            };
-            let at = At {
-                index: entry.id.index,
-                time_ms: entry.time_ms,
-            };
-            let result = machine.apply(at, command);
-            if let Some(waiter) = waiter {
-                reply::<S>(waiter, result, &mut replies);
-            }
-        }
-        for (query, waiter) in work.reads {
-            let result = machine.query(&query);
-            reply::<S>(waiter, result, &mut replies);
-        }
-        drop(machine);
-        replies.flush();
-        if let Some(index) = last {
-            shared.input(|replica| replica.applied(index));
-            shared.changed.notify_all();
-        }
-    }
 }
 
 /// Waits for a thread to end, unless it is the one that asks.

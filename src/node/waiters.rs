@@ -68,6 +68,13 @@ impl<W> Writes<W> {
         })
     }
 
+    /// A snapshot stands for the entries up to `index`: nobody will see their replies here.
+    pub fn take_up_to(&mut self, index: Index) -> impl Iterator<Item = W> + use<W> {
+        let later = self.waiting.split_off(&(index + 1));
+        let covered = std::mem::replace(&mut self.waiting, later);
+        covered.into_values().map(|write| write.waiter)
+    }
+
     /// Leadership is lost: only what is committed is still certain to be applied.
     pub fn take_uncommitted(&mut self, commit: Index) -> impl Iterator<Item = W> + use<W> {
         #[cfg(feature = "sim")]

@@ -1,27 +1,52 @@
-//! Known-wrong variants of the core, by which the simulator proves that its checkers see anything.
-//! Nothing can switch them on outside of it.
+//! Canaries: the algorithm with one rule left out.
+//!
+//! A checker that has never caught anything proves nothing. The random clusters of the tests run
+//! with each of these rules left out in turn, and must notice. Outside of tests every rule is kept:
+//! the question is answered at compile time.
 
-/// What the core does wrong.
+use super::config::Config;
+
+/// A rule that a test can leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Canary {
-    /// Votes leave before they are on disk.
-    VotesEarly,
-    /// Acknowledgements leave before the entries are on disk.
-    AcknowledgesEarly,
-    /// The leader's own log counts before it is on disk.
-    CountsItselfEarly,
-    /// Entries of earlier terms are committed by counting copies (paper figure 8).
-    CommitsOldTerms,
-    /// A vote goes to candidates whose log lacks entries.
-    VotesForAnyLog,
-    /// A follower commits up to its own last entry, whether it is the leader's or not.
-    CommitsUnverified,
-    /// An append that was overtaken cuts off what later ones brought.
-    CutsOnOvertakenAppend,
-    /// A write counts for what has replaced its entries since (A-B-A).
-    CountsReplacedWrites,
-    /// Reads are answered without asking whether this node still leads.
-    ReadsUnconfirmed,
-    /// Reads are answered before an entry of the leader's own term is committed.
-    ReadsBeforeFirstCommit,
+pub enum Rule {
+    /// What is sent waits until the term and the vote are on disk.
+    TermAndVoteDurableFirst,
+    /// An acknowledgement waits until the entries are on disk.
+    EntriesDurableFirst,
+    /// The leader's own copy counts once it is on disk.
+    OwnCopyDurableFirst,
+    /// One vote in a term.
+    OneVote,
+    /// A vote goes only to a log as complete as one's own.
+    CompleteLogsOnly,
+    /// Only an entry of the leader's own term commits.
+    OwnTermCommits,
+    /// A follower commits no further than the append has verified.
+    VerifiedCommits,
+    /// Entries that match already stay, with all that follows them.
+    MatchingEntriesStay,
+    /// Reads wait for a round of confirmations.
+    ReadsAreConfirmed,
+    /// Reads wait for an entry of the leader's own term.
+    ReadsAfterOwnEntry,
+    /// Reads fail when leadership is lost.
+    ReadsEnd,
+    /// What may have been lost is asked again.
+    QuestionsAreRepeated,
+    /// Who sends in a term that has passed is told so.
+    OutdatedAreTold,
+}
+
+impl Config {
+    /// Whether this node keeps the rule, as all but canaries do.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn keeps(&self, rule: Rule) -> bool {
+        self.without != Some(rule)
+    }
+
+    /// Whether this node keeps the rule, as all but canaries do.
+    #[cfg(not(any(test, feature = "sim")))]
+    pub(super) const fn keeps(&self, _: Rule) -> bool {
+        true
+    }
 }

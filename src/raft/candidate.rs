@@ -75,6 +75,11 @@ impl Candidate {
     }
 
     pub fn tick(mut self, common: &mut Common) -> Role {
+        // Nobody has been asked before the own vote is on disk. Were the time counted that it takes
+        // to get there, a disk slower than the timeout would never let an election be held.
+        if self.ballot == Ballot::Real && !common.hard_state_durable() {
+            return Role::Candidate(self);
+        }
         self.elapsed += 1;
         if self.elapsed < self.timeout {
             return Role::Candidate(self);
@@ -89,7 +94,7 @@ impl Candidate {
             }
             // A leader of this term exists: its sender won the election (paper 5.2). Without this
             // a candidate's term would outrun every entry's.
-            Message::Append { .. } | Message::Heartbeat { .. } => {
+            Message::Append { .. } | Message::Heartbeat { .. } | Message::Snapshot { .. } => {
                 Follower::new(common, None).step(common, from, message)
             }
             // Answers to an earlier role's questions; the senders do not wait.

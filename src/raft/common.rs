@@ -1,14 +1,17 @@
 //! What a node has in every role: its durable state, its log, its outboxes.
 
+use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::canary::Canary;
+use super::canary::Rule;
 use super::config::Config;
 use super::event::{Event, Fault, Reason};
 use super::log::{Log, NotHandedOut};
 use super::message::{Envelope, Message};
 use super::outbox::Outbox;
+use super::snapshots::{PartRequest, Snapshots};
+use super::transfer::StoredSnapshot;
 use super::types::{
     Entry, EntryId, HardState, Index, NodeId, Payload, ReadId, RoleName, Term, Write, WriteId,
 };
@@ -29,13 +32,22 @@ pub(super) struct Common {
     pub events: Vec<Event>,
     pub reads_ready: Vec<(ReadId, Index)>,
     pub reads_failed: Vec<ReadId>,
+    pub snapshots: Snapshots,
     pub fault: Option<Fault>,
 }
 
 impl Common {
-    pub fn new(config: Config, hard_state: HardState, entries: Vec<Entry>) -> Self {
-        let mut log = Log::recovered(entries);
-        log.counts_replaced_writes = config.is(Canary::CountsReplacedWrites);
+    pub fn new(
+        config: Config,
+        hard_state: HardState,
+        snapshot: Option<StoredSnapshot>,
+        entries: Vec<Entry>,
+    ) -> Self {
+        let base = snapshot.as_ref().map(|snapshot| &snapshot.meta);
+        let log = match base {
+            Some(meta) => Log::recovered(meta.last, meta.time_ms, entries),
+            None => Log::recovered(EntryId::ZERO, 0, entries),
+        };
         assert!(
             log.last().term <= hard_state.term,
             "the log holds a term that the node does not know"
@@ -52,6 +64,7 @@ impl Common {
             events: Vec::new(),
             reads_ready: Vec::new(),
             reads_failed: Vec::new(),
+            snapshots: Snapshots::new(snapshot),
             fault: None,
         }
     }
@@ -119,12 +132,15 @@ impl Common {
     /// Sends a message as soon as the term that it carries, and a vote that it may speak of, are
     /// durable; that is at once unless an election is going on.
     pub fn send(&mut self, to: NodeId, message: Message) {
-        self.send_after(self.hard_state_write, to, message);
+        let keeps = self.config.keeps(Rule::TermAndVoteDurableFirst);
+        let write = if keeps { self.hard_state_write } else { 0 };
+        self.send_after(write, to, message);
     }
 
     /// Acknowledges the log up to `matched`, once it is on disk.
     pub fn acknowledge(&mut self, to: NodeId, matched: Index) {
         let log_write = match self.log.write_covering(matched) {
+            _ if !self.config.keeps(Rule::EntriesDurableFirst) => 0,
             Ok(None) => 0,
             Ok(Some(id)) => id,
             Err(NotHandedOut) => self.next_write,
@@ -134,22 +150,35 @@ impl Common {
     }
 
     fn send_after(&mut self, write: WriteId, to: NodeId, message: Message) {
-        let early = match &message {
-            Message::VoteReply { .. } => self.config.is(Canary::VotesEarly),
-            Message::Accepted { .. } => self.config.is(Canary::AcknowledgesEarly),
-            _ => false,
-        };
         let envelope = Envelope {
             from: self.id(),
             to,
             term: self.term(),
             message,
         };
-        if write <= self.done_write || early {
+        if write <= self.done_write {
             self.outbox.send(envelope);
         } else {
             self.outbox.send_after(write, envelope);
         }
+    }
+
+    /// Has a part of a snapshot read and sent. The term is durable: a leader's always is.
+    pub fn request_part(&mut self, to: NodeId, of: StoredSnapshot, offset: u64, length: u64) {
+        let envelope = Envelope {
+            from: self.id(),
+            to,
+            term: self.term(),
+            message: Message::Snapshot {
+                meta: of.meta,
+                bytes: of.bytes,
+                offset,
+                data: Bytes::new(),
+            },
+        };
+        self.snapshots
+            .requests
+            .push(PartRequest { envelope, length });
     }
 
     pub fn take_messages(&mut self) -> Vec<Envelope> {
@@ -166,6 +195,7 @@ impl Common {
         Some(Write {
             id,
             hard_state: (self.hard_state_write == id).then_some(self.hard_state),
+            restart: self.log.take_restart(),
             entries: self.log.hand_out(id),
         })
     }

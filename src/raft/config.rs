@@ -1,6 +1,5 @@
 //! What a node of the algorithm is told when it starts.
 
-use super::canary::Canary;
 use super::membership::Membership;
 use super::types::NodeId;
 
@@ -28,11 +27,18 @@ pub struct Config {
     pub max_inflight_messages: usize,
     /// How many bytes of entries the leader may hold uncommitted; past it proposals are refused.
     pub max_uncommitted_bytes: usize,
+    /// How many bytes of entries that a snapshot covers are kept in memory, for followers that lag
+    /// a little.
+    pub trailing_bytes: usize,
+    /// How many bytes of a snapshot one message carries at the most.
+    pub snapshot_part_bytes: u64,
+    /// How many bytes of a snapshot may be on their way to one follower, unacknowledged.
+    pub snapshot_window_bytes: u64,
     /// How many reads may wait for their confirmation; past it reads are refused.
     pub max_pending_reads: usize,
-    /// What this node does wrong on purpose.
-    #[cfg(feature = "sim")]
-    pub canary: Option<Canary>,
+    /// The rule that this node breaks, as a canary of the tests.
+    #[cfg(any(test, feature = "sim"))]
+    pub without: Option<super::canary::Rule>,
 }
 
 impl Config {
@@ -50,22 +56,15 @@ impl Config {
             max_inflight_bytes: 8 << 20,
             max_inflight_messages: 256,
             max_uncommitted_bytes: 64 << 20,
+            trailing_bytes: 8 << 20,
+            snapshot_part_bytes: 256 << 10,
+            snapshot_window_bytes: 1 << 20,
             max_pending_reads: 16_384,
-            #[cfg(feature = "sim")]
-            canary: None,
+            #[cfg(any(test, feature = "sim"))]
+            without: None,
         }
     }
 
-    /// Whether this node is to be wrong in this way, as a test of the tests.
-    pub(super) fn is(&self, canary: Canary) -> bool {
-        #[cfg(feature = "sim")]
-        return self.canary == Some(canary);
-        #[cfg(not(feature = "sim"))]
-        return {
-            let _ = canary;
-            false
-        };
-    }
     /// Says what is wrong with the settings, if anything is.
     ///
     /// # Errors
@@ -99,6 +98,10 @@ impl Config {
             (
                 self.max_inflight_messages >= 1,
                 "max_inflight_messages must be at least 1",
+            ),
+            (
+                self.snapshot_part_bytes >= 1 && self.snapshot_window_bytes >= 1,
+                "snapshot_part_bytes and snapshot_window_bytes must be at least 1",
             ),
             (
                 self.max_uncommitted_bytes >= 1,

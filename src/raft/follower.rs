@@ -1,10 +1,11 @@
 //! A node that follows a leader, or waits for one (paper 5.2, 5.3).
 
-use super::canary::Canary;
+use super::canary::Rule;
 use super::common::Common;
 use super::event::{Fault, Reason};
 use super::message::Message;
 use super::role::Role;
+use super::snapshots::Part;
 use super::types::{Entry, EntryId, Index, NodeId, RoleName};
 
 #[derive(Debug)]
@@ -76,6 +77,23 @@ impl Follower {
                 }
                 Role::Follower(self)
             }
+            Message::Snapshot {
+                meta,
+                bytes,
+                offset,
+                data,
+            } => {
+                if self.hear(common, from) {
+                    let part = Part {
+                        meta,
+                        bytes,
+                        offset,
+                        data,
+                    };
+                    snapshot_part(common, from, part);
+                }
+                Role::Follower(self)
+            }
             Message::TimeoutNow if common.config.membership.is_voter(common.id()) => {
                 Role::campaign(common, Reason::AskedToLead)
             }
@@ -129,15 +147,13 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
             return;
         }
         _ => {
-            let conflict = common.log.conflict_at(prev.index);
+            let conflict = common.log.conflict_at(prev);
             let prev = prev.index;
             common.send(from, Message::Rejected { prev, conflict });
             return;
         }
     }
-    if common.config.is(Canary::CutsOnOvertakenAppend) {
-        common.log.truncate(prev.index.max(committed) + 1);
-    }
+    let config = &common.config;
     for entry in entries {
         let id = entry.id;
         if id.index <= common.log.base().index {
@@ -145,7 +161,7 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
         }
         match common.log.term_at(id.index) {
             // An append that was overtaken by later ones: what follows must stay (paper 5.3).
-            Some(term) if term == id.term => continue,
+            Some(term) if term == id.term && config.keeps(Rule::MatchingEntriesStay) => continue,
             Some(_) if id.index <= committed => {
                 common
                     .fault
@@ -161,18 +177,18 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
         common.log.push(entry);
     }
     // Not the log's own last entry: what lies behind `verified` may contradict the leader's.
-    let verified_here = match common.config.is(Canary::CommitsUnverified) {
-        true => common.log.last().index,
-        false => verified,
+    let bound = match config.keeps(Rule::VerifiedCommits) {
+        true => verified,
+        false => common.log.last().index,
     };
-    common
-        .log
-        .commit_to(commit.min(verified_here).max(committed));
+    common.log.commit_to(commit.min(bound).max(committed));
     common.acknowledge(from, verified);
 }
 
 /// Whether these are entries that some leader of this term could have in its log after `prev`.
 fn follow_each_other(common: &Common, prev: EntryId, entries: &[Entry]) -> bool {
+    // Only what stands before the first entry has no term, and it has no index either.
+    let real = (prev.index == 0) == (prev.term == 0);
     let mut last = prev;
     let consecutive = entries.iter().all(|entry| {
         let next = last.index.checked_add(1);
@@ -181,7 +197,7 @@ fn follow_each_other(common: &Common, prev: EntryId, entries: &[Entry]) -> bool 
         follows
     });
     let in_order_of_time = entries.is_sorted_by_key(|entry| entry.time_ms);
-    consecutive && in_order_of_time && last.term <= common.term()
+    real && consecutive && in_order_of_time && last.term <= common.term()
 }
 
 /// Handles a heartbeat of the present term's leader. It carries no more of the commit index than
@@ -197,4 +213,18 @@ fn heartbeat(common: &mut Common, from: NodeId, commit: Index, round: u64) {
     }
     common.log.commit_to(commit);
     common.send(from, Message::HeartbeatReply { round });
+}
+
+/// Handles a part of a snapshot from the present term's leader (paper figure 13).
+fn snapshot_part(common: &mut Common, from: NodeId, part: Part) {
+    if part.meta.last.term > common.term() {
+        // No leader of this term has such an entry; the bytes are from a faulty node.
+        return;
+    }
+    if part.meta.last.index <= common.log.committed() {
+        // Nothing new, and known to be equal: no byte of it is looked at.
+        common.acknowledge(from, part.meta.last.index);
+        return;
+    }
+    common.snapshots.receive(part);
 }

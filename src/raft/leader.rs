@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::canary::Canary;
+use super::canary::Rule;
 use super::common::Common;
 use super::event::{Fault, Reason};
-use super::message::{Conflict, Message};
+use super::message::Message;
 use super::progress::Progress;
 use super::reads::Reads;
 use super::role::Role;
@@ -17,14 +17,14 @@ use super::{ProposeError, ReadError};
 
 #[derive(Debug)]
 pub(super) struct Leader {
-    progress: BTreeMap<NodeId, Progress>,
+    pub(super) progress: BTreeMap<NodeId, Progress>,
     /// The empty entry that opened this term. Once it is committed, so is all before it.
     first: Index,
     /// Cluster time: goes on from the last entry's.
     time_ms: u64,
     heartbeat_elapsed: u32,
     quorum_elapsed: u32,
-    reads: Reads,
+    pub(super) reads: Reads,
     transfer: Option<Transfer>,
     uncommitted_bytes: usize,
 }
@@ -153,7 +153,7 @@ impl Leader {
     }
 
     /// Tells the target to campaign once it holds the whole log.
-    fn finish_transfer(&mut self, common: &mut Common) {
+    pub(super) fn finish_transfer(&mut self, common: &mut Common) {
         let Some(transfer) = self.transfer.as_mut().filter(|t| !t.told) else {
             return;
         };
@@ -168,8 +168,8 @@ impl Leader {
     /// them, and a round of confirmations for the reads that wait. Called when messages are
     /// collected, so that what came in together goes out together.
     pub fn broadcast(&mut self, common: &mut Common) {
-        let has_committed_in_term = common.log.committed() >= self.first
-            || common.config.is(Canary::ReadsBeforeFirstCommit);
+        let has_committed_in_term =
+            common.log.committed() >= self.first || !common.config.keeps(Rule::ReadsAfterOwnEntry);
         if has_committed_in_term && self.reads.begin_round(common.log.committed()) {
             self.send_heartbeats(common);
             self.confirm_reads(common);
@@ -177,46 +177,6 @@ impl Leader {
         let followers: Vec<NodeId> = self.progress.keys().copied().collect();
         for id in followers {
             self.send_appends(common, id);
-        }
-    }
-
-    /// Asks the followers of which nothing was heard since the last heartbeat where they stand.
-    fn repeat_questions(&mut self, common: &mut Common) {
-        for (id, progress) in &mut self.progress {
-            if !progress.needs_snapshot(common.log.base().index) && progress.heartbeat_due() {
-                progress.asked();
-                send_append(common, *id, progress.next(), 0);
-            }
-        }
-    }
-
-    fn send_heartbeats(&mut self, common: &mut Common) {
-        let (round, committed) = (self.reads.number(), common.log.committed());
-        for (id, progress) in &self.progress {
-            let commit = committed.min(progress.matched());
-            common.send(*id, Message::Heartbeat { commit, round });
-        }
-    }
-
-    fn send_appends(&mut self, common: &mut Common, id: NodeId) {
-        let Some(progress) = self.progress.get_mut(&id) else {
-            return;
-        };
-        if progress.needs_snapshot(common.log.base().index) {
-            return;
-        }
-        if progress.may_ask() {
-            progress.asked();
-            send_append(common, id, progress.next(), 0);
-        }
-        let config = &common.config;
-        let (max_messages, max_bytes) = (config.max_inflight_messages, config.max_inflight_bytes);
-        let max_append = config.max_append_bytes;
-        while progress.may_send(max_messages, max_bytes)
-            && progress.next() <= common.log.last().index
-        {
-            let (last, weight) = send_append(common, id, progress.next(), max_append);
-            progress.sent(last, weight);
         }
     }
 
@@ -228,7 +188,12 @@ impl Leader {
             Message::Accepted { matched } => self.accepted(common, from, matched),
             Message::Rejected { prev, conflict } => self.rejected(common, from, prev, conflict),
             Message::HeartbeatReply { round } => self.heartbeat_answered(common, from, round),
-            Message::Append { .. } | Message::Heartbeat { .. } => {
+            Message::SnapshotReply { last, received } => {
+                if let Some(progress) = self.progress.get_mut(&from) {
+                    progress.received(last, received);
+                }
+            }
+            Message::Append { .. } | Message::Heartbeat { .. } | Message::Snapshot { .. } => {
                 common.fault.get_or_insert(Fault::TwoLeaders {
                     known: common.id(),
                     other: from,
@@ -240,31 +205,6 @@ impl Leader {
             _ => {}
         }
         Role::Leader(self)
-    }
-
-    fn accepted(&mut self, common: &mut Common, from: NodeId, matched: Index) {
-        let Some(progress) = self.progress.get_mut(&from) else {
-            return;
-        };
-        // Beyond the log: no follower of this term says so.
-        if matched <= common.log.last().index && progress.accepted(matched) {
-            self.advance_commit(common);
-            self.finish_transfer(common);
-        }
-    }
-
-    fn rejected(&mut self, common: &mut Common, from: NodeId, prev: Index, conflict: Conflict) {
-        let Some(progress) = self.progress.get_mut(&from) else {
-            return;
-        };
-        // Where this leader has entries of the conflicting term too, the logs may agree up to the
-        // last of them; otherwise not within that term at all (paper 5.3).
-        let candidate = common.log.last_index_up_to_term(conflict.term);
-        let next = match common.log.term_at(candidate) {
-            Some(term) if term == conflict.term && term != 0 => candidate + 1,
-            _ => conflict.first_index,
-        };
-        progress.rejected(prev, next);
     }
 
     fn heartbeat_answered(&mut self, common: &mut Common, from: NodeId, round: u64) {
@@ -284,9 +224,9 @@ impl Leader {
     fn confirm_reads(&mut self, common: &mut Common) {
         let own = self.reads.number();
         let round_of = |id: NodeId| self.progress.get(&id).map_or(own, |p| p.round);
-        let confirmed = match common.config.is(Canary::ReadsUnconfirmed) {
-            true => own,
-            false => common.config.membership.quorum_value(round_of),
+        let confirmed = match common.config.keeps(Rule::ReadsAreConfirmed) {
+            true => common.config.membership.quorum_value(round_of),
+            false => own,
         };
         common.reads_ready.extend(self.reads.confirmed(confirmed));
     }
@@ -294,16 +234,16 @@ impl Leader {
     /// Commits what a quorum holds durably, this node's own disk counting as one vote (thesis
     /// 10.2.1): but only through an entry of the present term (paper 5.4.2).
     pub fn advance_commit(&mut self, common: &mut Common) {
-        let durable = match common.config.is(Canary::CountsItselfEarly) {
-            true => common.log.last().index,
-            false => common.log.durable(),
+        let durable = match common.config.keeps(Rule::OwnCopyDurableFirst) {
+            true => common.log.durable(),
+            false => common.log.last().index,
         };
         let matched_of = |id: NodeId| self.progress.get(&id).map_or(durable, |p| p.matched());
         let held = common.config.membership.quorum_value(matched_of);
         let committed = common.log.committed();
-        let own_term = common.log.term_at(held) == Some(common.term())
-            || common.config.is(Canary::CommitsOldTerms);
-        if held <= committed || !own_term {
+        let own = common.log.term_at(held) == Some(common.term())
+            || !common.config.keeps(Rule::OwnTermCommits);
+        if held <= committed || !own {
             return;
         }
         common.log.commit_to(held);
@@ -325,27 +265,4 @@ impl Leader {
     pub fn first(&self) -> Index {
         self.first
     }
-}
-
-/// Sends the entries from `next` on, within `max_bytes`; none if that is zero. Returns the last
-/// index that the message covers, and the weight of its entries.
-fn send_append(common: &mut Common, to: NodeId, next: Index, max_bytes: usize) -> (Index, usize) {
-    let prev = EntryId {
-        index: next - 1,
-        term: common.log.term_at(next - 1).expect("next is in the log"),
-    };
-    let entries = match max_bytes {
-        0 => Vec::new(),
-        _ => common.log.slice(next, Index::MAX, max_bytes),
-    };
-    let weight = entries.iter().map(|entry| entry.weight()).sum();
-    let last = prev.index + entries.len() as Index;
-    let commit = common.log.committed();
-    let append = Message::Append {
-        prev,
-        entries,
-        commit,
-    };
-    common.send(to, append);
-    (last, weight)
 }

@@ -3,7 +3,7 @@
 //! Invariants, asserted by [`Log::check`] (all bounds inclusive):
 //! - entries have consecutive indexes from `base.index + 1` on, and terms never go back;
 //! - cluster time never goes back along the log;
-//! - `base <= applied <= applying <= committed <= last`;
+//! - `base <= applying <= committed <= last`, and `applied <= applying`;
 //! - `durable <= handed <= last`.
 //!
 //! `committed` may run ahead of `durable`: a quorum of others suffices (thesis 10.2.1).
@@ -17,6 +17,10 @@ use super::types::{Entry, EntryId, Index, Term, WriteId};
 pub(super) struct Log {
     /// The last entry that is no longer held, because a snapshot stands for it.
     base: EntryId,
+    /// That entry's cluster time.
+    base_time_ms: u64,
+    /// Set while the disk does not know yet that the log begins anew behind this entry.
+    restart: Option<EntryId>,
     entries: VecDeque<Entry>,
     /// Up to here the present entries have been handed to the disk.
     handed: Index,
@@ -29,26 +33,26 @@ pub(super) struct Log {
     committed: Index,
     applying: Index,
     applied: Index,
-    /// See [`Canary`](super::canary::Canary).
-    pub counts_replaced_writes: bool,
 }
 
 impl Log {
-    /// A log as it was found on disk.
-    pub fn recovered(entries: Vec<Entry>) -> Self {
-        let last = entries.last().map_or(0, |entry| entry.id.index);
-        let log = Self {
-            base: EntryId::ZERO,
-            entries: entries.into(),
-            handed: last,
-            durable: last,
+    /// A log as it was found on disk, behind the snapshot that was found with it.
+    pub fn recovered(base: EntryId, base_time_ms: u64, entries: Vec<Entry>) -> Self {
+        let mut log = Self {
+            base,
+            base_time_ms,
+            restart: None,
+            entries: VecDeque::with_capacity(entries.len()),
+            handed: base.index,
+            durable: base.index,
             in_flight: VecDeque::new(),
-            committed: 0,
-            applying: 0,
-            applied: 0,
-            counts_replaced_writes: false,
+            committed: base.index,
+            applying: base.index,
+            applied: base.index,
         };
-        log.check();
+        entries.into_iter().for_each(|entry| log.push(entry));
+        log.handed = log.last().index;
+        log.durable = log.handed;
         log
     }
 
@@ -61,7 +65,8 @@ impl Log {
     }
 
     pub fn last_time_ms(&self) -> u64 {
-        self.entries.back().map_or(0, |entry| entry.time_ms)
+        let last = self.entries.back();
+        last.map_or(self.base_time_ms, |entry| entry.time_ms)
     }
 
     pub fn committed(&self) -> Index {
@@ -105,9 +110,6 @@ impl Log {
         let last = from - 1;
         self.handed = self.handed.min(last);
         self.durable = self.durable.min(last);
-        if self.counts_replaced_writes {
-            return;
-        }
         for (_, covers) in &mut self.in_flight {
             *covers = (*covers).min(last);
         }
@@ -129,12 +131,14 @@ impl Log {
             .collect()
     }
 
-    /// Where this log departs from a leader's whose entry at `prev` it does not have.
-    pub fn conflict_at(&self, prev: Index) -> Conflict {
-        match self.get(prev) {
+    /// Where this log departs from a leader's whose entry `prev` it does not have.
+    pub fn conflict_at(&self, prev: EntryId) -> Conflict {
+        // The leader's log holds no higher term up to `prev`, so none of those here is its own.
+        let possible = self.last_index_up_to_term(prev.term).min(prev.index);
+        match self.get(prev.index).filter(|_| possible == prev.index) {
             None => Conflict {
                 term: 0,
-                first_index: self.last().index + 1,
+                first_index: possible + 1,
             },
             Some(entry) => {
                 let term = entry.id.term;
@@ -162,7 +166,56 @@ impl Log {
     }
 
     pub fn has_unwritten(&self) -> bool {
-        self.handed < self.last().index
+        self.restart.is_some() || self.handed < self.last().index
+    }
+
+    /// Where the log on disk is to begin anew, before the entries that are handed out next.
+    pub fn take_restart(&mut self) -> Option<EntryId> {
+        self.restart.take()
+    }
+
+    /// A snapshot stands for the log up to `up_to`: drops it from memory, but for `trailing` bytes
+    /// of it, which save a follower that lags a little from needing the snapshot.
+    pub fn compact(&mut self, up_to: Index, trailing: usize) {
+        let up_to = up_to.min(self.applied);
+        let covered = up_to.saturating_sub(self.base.index) as usize;
+        let covered = covered.min(self.entries.len());
+        let mut weight = 0;
+        let kept = self.entries.range(..covered).rev().take_while(|entry| {
+            weight += entry.weight();
+            weight <= trailing
+        });
+        let dropped = covered - kept.count();
+        if let Some(last) = self.entries.drain(..dropped).next_back() {
+            self.base = last.id;
+            self.base_time_ms = last.time_ms;
+        }
+    }
+
+    /// A snapshot from the leader takes the place of the log up to `last`, which lies beyond all
+    /// that is committed here. What follows stays if it follows that very entry (paper figure 13,
+    /// InstallSnapshot 6 and 7).
+    pub fn install(&mut self, last: EntryId, time_ms: u64) {
+        assert!(last.index > self.committed, "a snapshot of the past");
+        if self.term_at(last.index) == Some(last.term) {
+            let covered = (last.index - self.base.index) as usize;
+            self.entries.drain(..covered);
+        } else {
+            self.entries.clear();
+            self.restart = Some(last);
+            self.handed = last.index;
+            for (_, covers) in &mut self.in_flight {
+                *covers = 0;
+            }
+            self.durable = last.index;
+        }
+        self.base = last;
+        self.base_time_ms = time_ms;
+        // The snapshot is durable, and with it the log up to here.
+        self.durable = self.durable.max(last.index);
+        self.handed = self.handed.max(last.index);
+        self.committed = last.index;
+        self.applying = last.index;
     }
 
     /// The write that makes the log durable up to `index`: `Ok(None)` if it is already, `Err` if
@@ -217,14 +270,9 @@ impl Log {
         let last = self.last().index;
         let length = self.entries.len() as Index;
         assert_eq!(last, self.base.index + length, "the log has a hole");
-        let progress = [
-            self.base.index,
-            self.applied,
-            self.applying,
-            self.committed,
-            last,
-        ];
+        let progress = [self.base.index, self.applying, self.committed, last];
         assert!(progress.is_sorted(), "progress out of order: {progress:?}");
+        assert!(self.applied <= self.applying, "applied what was not given");
         let disk = [self.durable, self.handed, last];
         assert!(disk.is_sorted(), "durability out of order: {disk:?}");
     }

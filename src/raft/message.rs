@@ -1,8 +1,9 @@
 //! What the nodes of a cluster say to each other.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::types::{Entry, EntryId, Index, NodeId, Term};
+use super::types::{Entry, EntryId, Index, NodeId, SnapshotMeta, Term};
 
 /// A message on its way from one node to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +88,26 @@ pub enum Message {
         /// The `round` of the heartbeat.
         round: u64,
     },
+    /// From the leader to a follower that needs entries which the leader no longer holds: a part of
+    /// a snapshot's file (paper section 7). Only a few parts are on their way at a time.
+    Snapshot {
+        /// What the snapshot stands for.
+        meta: SnapshotMeta,
+        /// The size of the whole file, in bytes.
+        bytes: u64,
+        /// Where in the file `data` belongs.
+        offset: u64,
+        /// The part. Empty at the end of the file: then it only asks how far the follower is.
+        data: Bytes,
+    },
+    /// The answer to a [`Message::Snapshot`] of the same term that is not complete yet. Once it is
+    /// installed, or if it brings nothing new, the answer is [`Message::Accepted`].
+    SnapshotReply {
+        /// The last entry of the snapshot, which tells it from others.
+        last: EntryId,
+        /// Up to here the follower has the file: the offset that it needs next.
+        received: u64,
+    },
     /// From the leader to the follower that is to take over: campaign at once (thesis 3.10).
     TimeoutNow,
     /// The answer to a request of an older term. It carries nothing but the envelope's term, from
@@ -98,9 +119,10 @@ pub enum Message {
 /// Where a follower's log departs from the leader's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflict {
-    /// The term of the follower's entry at `prev`, or zero if its log ends before `prev`.
+    /// The term of the follower's entry at `prev`, or zero if it holds none there that could be in
+    /// the leader's log: none at all, or one of a higher term than `prev`'s.
     pub term: Term,
-    /// The first index that the follower holds of that term; if its log ends before `prev`, the
-    /// index after its last entry.
+    /// The first index that the follower holds of that term; for term zero, the index after the
+    /// last entry that could be in the leader's log.
     pub first_index: Index,
 }

@@ -20,9 +20,8 @@
 //! It follows the paper ("In Search of an Understandable Consensus Algorithm", extended version)
 //! and the thesis ("Consensus: Bridging Theory and Practice"); comments name the section.
 //!
-//! What is not here: changes of membership while the cluster runs, and snapshots. Their places
-//! are kept: all counting goes through [`Membership`], the log has a base below which it holds
-//! nothing, and a follower that needs entries from there is known as one that needs a snapshot.
+//! What is not here: changes of membership while the cluster runs. Their place is kept: all
+//! counting goes through [`Membership`].
 
 mod canary;
 mod candidate;
@@ -37,19 +36,28 @@ mod message;
 mod outbox;
 mod progress;
 mod reads;
+mod replication;
 mod role;
+mod snapshots;
+mod transfer;
 mod types;
+mod view;
+
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 #[cfg(feature = "sim")]
-pub use canary::Canary;
+pub use canary::Rule;
 pub use config::Config;
 pub use event::{Event, Fault, Reason};
 pub use membership::{Membership, VoteResult};
 pub use message::{Conflict, Envelope, Message};
+pub use snapshots::{Part, PartRequest};
+pub use transfer::StoredSnapshot;
 pub use types::{
-    Entry, EntryId, HardState, Index, NodeId, Payload, ReadId, RoleName, Term, Write, WriteId,
+    Entry, EntryId, HardState, Index, NodeId, Payload, ReadId, RoleName, SnapshotMeta, Term, Write,
+    WriteId,
 };
 
 use common::Common;
@@ -123,10 +131,24 @@ impl Raft {
     /// # Panics
     /// If the settings are not [valid](Config::validate), or the entries are not a log.
     pub fn new(config: Config, hard_state: HardState, entries: Vec<Entry>) -> Self {
+        Self::restore(config, hard_state, None, entries)
+    }
+
+    /// A node as it comes up with a snapshot, from which the state machine has been restored, and
+    /// the entries that follow it.
+    ///
+    /// # Panics
+    /// If the settings are not [valid](Config::validate), or the entries do not follow.
+    pub fn restore(
+        config: Config,
+        hard_state: HardState,
+        snapshot: Option<StoredSnapshot>,
+        entries: Vec<Entry>,
+    ) -> Self {
         if let Err(sentence) = config.validate() {
             panic!("invalid settings: {sentence}");
         }
-        let mut common = Common::new(config, hard_state, entries);
+        let mut common = Common::new(config, hard_state, snapshot, entries);
         let follower = Follower::new(&mut common, None);
         Self {
             common,
@@ -233,9 +255,82 @@ impl Raft {
         self.common.log.take_committed(max_bytes)
     }
 
-    /// Whether [`take_committed`](Self::take_committed) would return something.
+    /// Whether there is a snapshot to install or an entry to execute.
     pub fn has_committed(&self) -> bool {
-        self.common.log.has_committed()
+        self.common.snapshots.to_install.is_some() || self.common.log.has_committed()
+    }
+
+    /// A snapshot of this node's own state has become durable: the log that it covers may go.
+    pub fn snapshot_taken(&mut self, snapshot: StoredSnapshot) {
+        let last = snapshot.meta.last.index;
+        self.common.snapshots.stored(snapshot);
+        let up_to = match self.present() {
+            Role::Leader(leader) => last.min(leader.may_compact_to()),
+            _ => last,
+        };
+        let trailing = self.common.config.trailing_bytes;
+        self.common.log.compact(up_to, trailing);
+        self.check();
+    }
+
+    /// The parts of snapshots that are to be read and sent; collected with the messages.
+    pub fn take_part_requests(&mut self) -> Vec<PartRequest> {
+        std::mem::take(&mut self.common.snapshots.requests)
+    }
+
+    /// A part that was requested for `to` cannot be read: the snapshot up to `last` is gone.
+    pub fn snapshot_gone(&mut self, to: NodeId, last: EntryId) {
+        if let Some(Role::Leader(leader)) = &mut self.role {
+            leader.snapshot_gone(&self.common, to, last);
+        }
+    }
+
+    /// The parts of a snapshot that have come in since the last call, to be stored.
+    pub fn take_received_parts(&mut self) -> VecDeque<Part> {
+        self.common.snapshots.take_received()
+    }
+
+    /// Whether [`take_received_parts`](Self::take_received_parts) would return something.
+    pub fn has_received_parts(&self) -> bool {
+        self.common.snapshots.has_received()
+    }
+
+    /// The snapshot up to `last` has been stored up to the offset `received`.
+    pub fn part_stored(&mut self, last: EntryId, received: u64) {
+        if let Some(Role::Follower(follower)) = &self.role
+            && let Some(leader) = follower.leader()
+        {
+            let reply = Message::SnapshotReply { last, received };
+            self.common.send(leader, reply);
+        }
+    }
+
+    /// A snapshot from the leader is whole, verified and durable. Returns whether it takes the
+    /// place of this node's state: it does not if the node has moved on meanwhile.
+    pub fn install(&mut self, snapshot: StoredSnapshot) -> bool {
+        let meta = snapshot.meta.clone();
+        let Some(Role::Follower(follower)) = &self.role else {
+            return false;
+        };
+        let leader = follower.leader();
+        self.common.snapshots.stored(snapshot);
+        let index = meta.last.index;
+        let news = index > self.common.log.committed();
+        if news {
+            self.common.log.install(meta.last, meta.time_ms);
+            self.common.snapshots.to_install = Some(meta);
+        }
+        if let Some(leader) = leader {
+            self.common.acknowledge(leader, index);
+        }
+        self.check();
+        news
+    }
+
+    /// The snapshot that the state machine has to take over before it executes the entries that
+    /// [`take_committed`](Self::take_committed) returns next.
+    pub fn take_install(&mut self) -> Option<SnapshotMeta> {
+        self.common.snapshots.to_install.take()
     }
 
     /// The reads that have been decided since the last call.
@@ -251,92 +346,10 @@ impl Raft {
         std::mem::take(&mut self.common.events)
     }
 
-    /// Proof that the cluster's promises are broken. Once there is one, the node must stop.
-    pub fn fault(&self) -> Option<Fault> {
-        self.common.fault
-    }
-
-    /// This node.
-    pub fn id(&self) -> NodeId {
-        self.common.id()
-    }
-
-    /// The present role.
-    pub fn role(&self) -> RoleName {
-        self.present().name()
-    }
-
-    /// The present term.
-    pub fn term(&self) -> Term {
-        self.common.term()
-    }
-
-    /// The present term and vote, which may not be on disk yet.
-    pub fn hard_state(&self) -> HardState {
-        self.common.hard_state()
-    }
-
-    /// The leader of the present term, as far as this node knows.
-    pub fn leader(&self) -> Option<NodeId> {
-        self.present().leader(&self.common)
-    }
-
-    /// The voters and learners that this leader has heard from lately, itself included; nobody
-    /// at any other node.
-    pub fn active(&self) -> Vec<NodeId> {
-        match self.present() {
-            Role::Leader(leader) => leader.active(&self.common),
-            _ => Vec::new(),
-        }
-    }
-
-    /// The highest index known to be committed.
-    pub fn commit(&self) -> Index {
-        self.common.log.committed()
-    }
-
-    /// The highest index that the state machine has executed.
-    pub fn applied_index(&self) -> Index {
-        self.common.log.applied()
-    }
-
-    /// The id of the last entry in the log.
-    pub fn last(&self) -> EntryId {
-        self.common.log.last()
-    }
-
-    /// The entry at this index, if the log holds it.
-    pub fn entry(&self, index: Index) -> Option<&Entry> {
-        self.common.log.get(index)
-    }
-
-    fn present(&self) -> &Role {
-        self.role.as_ref().expect("no input is being handled")
-    }
-
     fn transition(&mut self, change: impl FnOnce(Role, &mut Common) -> Role) {
         let role = self.role.take().expect("inputs do not nest");
         self.role = Some(change(role, &mut self.common));
         self.check();
-    }
-
-    /// Asserts what must hold between any two inputs.
-    fn check(&self) {
-        let common = &self.common;
-        common.log.check();
-        assert!(
-            common.log.last().term <= common.term(),
-            "the log is ahead of the term"
-        );
-        if let Role::Leader(leader) = self.present() {
-            assert_eq!(common.vote(), Some(common.id()), "a leader without a vote");
-            let last = common.log.last().index;
-            assert!(leader.first() <= last, "a leader without its first entry");
-            for (id, progress) in leader.progress() {
-                let in_order = progress.matched() < progress.next() && progress.next() <= last + 1;
-                assert!(in_order, "node {id} is followed past the log");
-            }
-        }
     }
 }
 

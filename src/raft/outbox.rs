@@ -22,8 +22,8 @@ impl Outbox {
     }
 
     /// Keeps the message until the write is done. What waits for the same write and says the same
-    /// is kept once, and of acknowledgements the furthest, so that a flood of repeated requests
-    /// holds no memory.
+    /// is kept once, and of acknowledgements and confirmations the furthest, so that a flood of
+    /// requests holds no memory.
     pub fn send_after(&mut self, write: WriteId, envelope: Envelope) {
         let absorbed = self
             .later
@@ -61,6 +61,12 @@ fn absorb(waiting: &mut Envelope, new: &Envelope) -> bool {
     match (&mut waiting.message, &new.message) {
         (Message::Accepted { matched }, Message::Accepted { matched: other }) if same_way => {
             *matched = (*matched).max(*other);
+            true
+        }
+        (Message::HeartbeatReply { round }, Message::HeartbeatReply { round: other })
+            if same_way =>
+        {
+            *round = (*round).max(*other);
             true
         }
         _ => waiting == new,

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::types::Index;
+use super::transfer::{SnapshotTransfer, StoredSnapshot};
+use super::types::{EntryId, Index};
 
 /// How entries flow to a follower.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub(super) enum Flow {
         /// been lost.
         moved: bool,
     },
-    /// The entries that the follower needs next are no longer held: it needs a snapshot.
-    Snapshot,
+    /// The entries that the follower needs next are no longer held: it gets a snapshot.
+    Snapshot(SnapshotTransfer),
 }
 
 #[derive(Debug)]
@@ -79,7 +80,7 @@ impl Progress {
             Flow::Replicate {
                 in_flight, bytes, ..
             } => in_flight.len() < max_messages && *bytes < max_bytes,
-            Flow::Probe { .. } | Flow::Snapshot => false,
+            Flow::Probe { .. } | Flow::Snapshot(_) => false,
         }
     }
 
@@ -103,7 +104,9 @@ impl Progress {
         match &mut self.flow {
             // An answer to a question of long ago says nothing about the present one.
             Flow::Probe { .. } if index + 1 < self.next => {}
-            Flow::Probe { .. } | Flow::Snapshot => self.replicate(),
+            // It has what the snapshot would bring, or at least not all of it yet.
+            Flow::Snapshot(transfer) if self.next <= transfer.last().index => {}
+            Flow::Probe { .. } | Flow::Snapshot(_) => self.replicate(),
             Flow::Replicate {
                 in_flight,
                 bytes,
@@ -134,24 +137,57 @@ impl Progress {
     /// Returns whether the rejection is news: a stale one, of a question that has been answered
     /// since, must not move anything back.
     pub fn rejected(&mut self, prev: Index, next: Index) -> bool {
-        let fresh = match self.flow {
-            Flow::Probe { .. } => prev + 1 == self.next,
-            Flow::Replicate { .. } => prev > self.matched && prev < self.next,
-            Flow::Snapshot => false,
+        let asked = match self.flow {
+            Flow::Probe { .. } => prev == self.next - 1,
+            Flow::Replicate { .. } => prev < self.next,
+            Flow::Snapshot(_) => false,
         };
+        // What was acknowledged matches for good. A follower that denies it has lost its disk: to
+        // ask it again at once would go on without end.
+        let fresh = asked && prev > self.matched;
         if fresh {
-            self.next = next.clamp(self.matched + 1, prev.max(self.matched + 1));
+            self.next = next.clamp(self.matched + 1, prev);
             self.flow = Flow::Probe { asked: false };
         }
         fresh
     }
 
-    /// The log begins behind `base`: if the follower needs earlier entries, it needs a snapshot.
-    pub fn needs_snapshot(&mut self, base: Index) -> bool {
-        if self.next <= base {
-            self.flow = Flow::Snapshot;
+    /// Whether the next entry to send is one that the log, which begins behind `base`, no longer
+    /// holds, and no snapshot is on its way yet.
+    pub fn needs_snapshot(&self, base: Index) -> bool {
+        self.next <= base && !matches!(self.flow, Flow::Snapshot(_))
+    }
+
+    pub fn send_snapshot(&mut self, snapshot: StoredSnapshot) {
+        self.flow = Flow::Snapshot(SnapshotTransfer::new(snapshot));
+    }
+
+    /// The snapshot that is on its way.
+    pub fn transfer(&self) -> Option<&SnapshotTransfer> {
+        match &self.flow {
+            Flow::Snapshot(transfer) => Some(transfer),
+            _ => None,
         }
-        self.flow == Flow::Snapshot
+    }
+
+    /// The next part of the snapshot to send, if one is on its way and may be sent now.
+    pub fn next_part(
+        &mut self,
+        part_bytes: u64,
+        window: u64,
+    ) -> Option<(StoredSnapshot, u64, u64)> {
+        let Flow::Snapshot(transfer) = &mut self.flow else {
+            return None;
+        };
+        let (offset, length) = transfer.next_part(part_bytes, window)?;
+        Some((transfer.snapshot().clone(), offset, length))
+    }
+
+    /// The follower says how far it has received a snapshot.
+    pub fn received(&mut self, last: EntryId, received: u64) {
+        if let Flow::Snapshot(transfer) = &mut self.flow {
+            transfer.answered(last, received);
+        }
     }
 
     /// A heartbeat is due. Returns whether to ask where the follower stands, because what was sent
@@ -162,7 +198,10 @@ impl Progress {
             Flow::Replicate {
                 in_flight, moved, ..
             } => !std::mem::replace(moved, false) && !in_flight.is_empty(),
-            Flow::Snapshot => false,
+            Flow::Snapshot(transfer) => {
+                transfer.heartbeat_due();
+                false
+            }
         }
     }
 }
@@ -170,6 +209,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::{Membership, SnapshotMeta};
 
     fn replicating(last: Index) -> Progress {
         let mut progress = Progress::new(last);
@@ -205,6 +245,24 @@ mod tests {
     }
 
     #[test]
+    fn a_rejection_of_any_number_is_survived() {
+        let mut progress = Progress::new(5);
+        assert!(!progress.rejected(u64::MAX, u64::MAX));
+        assert!(!progress.rejected(0, 0), "an empty log rejects nothing");
+        assert_eq!(progress.next(), 6);
+    }
+
+    #[test]
+    fn a_follower_that_denies_what_it_acknowledged_is_not_asked_again_at_once() {
+        let mut progress = replicating(5);
+        progress.sent(6, 10);
+        assert!(progress.rejected(6, 1));
+        progress.asked();
+        assert!(!progress.rejected(5, 1));
+        assert!(!progress.may_ask(), "not before the next heartbeat");
+    }
+
+    #[test]
     fn what_is_on_its_way_is_bounded_and_acknowledged_in_order() {
         let mut progress = replicating(0);
         progress.sent(2, 60);
@@ -227,12 +285,22 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_behind_the_log_needs_a_snapshot_until_it_is_past_it() {
+    fn a_follower_behind_the_log_gets_a_snapshot_until_it_is_past_it() {
         let mut progress = replicating(3);
         assert!(!progress.needs_snapshot(3));
         assert!(progress.needs_snapshot(4));
+        let last = EntryId { term: 1, index: 9 };
+        let meta = SnapshotMeta {
+            last,
+            time_ms: 0,
+            membership: Membership::of_voters([1]),
+        };
+        progress.send_snapshot(StoredSnapshot { meta, bytes: 10 });
+        assert!(!progress.needs_snapshot(4), "it is on its way");
         assert!(!progress.may_send(9, 100) && !progress.may_ask());
+        progress.accepted(8);
+        assert!(progress.transfer().is_some(), "it has not all of it yet");
         progress.accepted(9);
-        assert!(!progress.needs_snapshot(4));
+        assert!(progress.transfer().is_none() && progress.next() == 10);
     }
 }

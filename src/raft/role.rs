@@ -3,14 +3,14 @@
 //! A follower has no `next` to misuse and a leader no election timer: what a role does not have
 //! cannot be wrong. Every transition consumes the old role and returns the new one.
 
-use super::canary::Canary;
+use super::canary::Rule;
 use super::candidate::Candidate;
 use super::common::Common;
 use super::event::Reason;
 use super::follower::Follower;
 use super::leader::Leader;
 use super::message::Message;
-use super::types::{EntryId, NodeId, RoleName, Term};
+use super::types::{NodeId, RoleName, Term};
 
 #[derive(Debug)]
 pub(super) enum Role {
@@ -84,7 +84,9 @@ impl Role {
 
     /// Becomes a follower without a leader in the present term.
     pub fn step_down(self, common: &mut Common, reason: Reason) -> Role {
-        if let Role::Leader(leader) = self {
+        if let Role::Leader(leader) = self
+            && common.config.keeps(Rule::ReadsEnd)
+        {
             let reads = leader.abandon_reads();
             common.reads_failed.extend(reads);
         }
@@ -98,7 +100,7 @@ impl Role {
         match message {
             Message::PreVote { next_term, last } => {
                 let granted = next_term > common.term()
-                    && is_up_to_date(common, last)
+                    && is_complete(common, last)
                     && !self.hears_leader(common);
                 common.send(from, Message::PreVoteReply { next_term, granted });
                 return self;
@@ -142,7 +144,12 @@ impl Role {
     /// dropped: they are about a role that this node has left.
     fn receive_outdated(self, common: &mut Common, from: NodeId, message: &Message) -> Role {
         match message {
-            Message::Append { .. } | Message::Heartbeat { .. } | Message::Vote { .. } => {
+            Message::Append { .. }
+            | Message::Heartbeat { .. }
+            | Message::Snapshot { .. }
+            | Message::Vote { .. }
+                if common.config.keeps(Rule::OutdatedAreTold) =>
+            {
                 common.send(from, Message::Outdated);
             }
             _ => {}
@@ -152,10 +159,12 @@ impl Role {
 
     /// Gives or refuses a vote in the present term (paper 5.2 and 5.4.1). A candidate that asks
     /// again, because the answer was lost, gets the same answer.
-    fn vote(mut self, common: &mut Common, from: NodeId, last: EntryId) -> Role {
+    fn vote(mut self, common: &mut Common, from: NodeId, last: super::EntryId) -> Role {
         let free = common.vote().is_none_or(|vote| vote == from);
-        let granted = free && self.leader(common).is_none() && is_up_to_date(common, last);
-        if granted {
+        let granted = (free || !common.config.keeps(Rule::OneVote))
+            && self.leader(common).is_none()
+            && is_complete(common, last);
+        if granted && free {
             common.vote_for(from);
             if let Role::Follower(follower) = &mut self {
                 follower.voted();
@@ -166,7 +175,7 @@ impl Role {
     }
 }
 
-/// Whether a log with this last entry may lead (paper 5.4.1).
-fn is_up_to_date(common: &Common, last: EntryId) -> bool {
-    last >= common.log.last() || common.config.is(Canary::VotesForAnyLog)
+/// Whether a log that ends with `last` is at least as up-to-date as this node's (paper 5.4.1).
+fn is_complete(common: &Common, last: super::EntryId) -> bool {
+    last >= common.log.last() || !common.config.keeps(Rule::CompleteLogsOnly)
 }

@@ -7,8 +7,8 @@ use crate::{kv, node, raft, storage};
 /// What is wrong on purpose in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Canary {
-    /// The core.
-    Raft(raft::Canary),
+    /// The core does not keep a rule.
+    Without(raft::Rule),
     /// The data folder.
     Storage(storage::Canary),
     /// The replica.
@@ -28,25 +28,26 @@ impl Canary {
     pub fn all() -> Vec<Self> {
         use kv::Canary::{ExecutesRepeats, ExecutesWithoutSession};
         use node::Canary::{RefusesWhatIsUnderWay, WaitsForIndexOnly};
-        use raft::Canary::{
-            AcknowledgesEarly, CommitsOldTerms, CommitsUnverified, CountsItselfEarly,
-            CountsReplacedWrites, CutsOnOvertakenAppend, ReadsBeforeFirstCommit, ReadsUnconfirmed,
-            VotesEarly, VotesForAnyLog,
+        use raft::Rule::{
+            CompleteLogsOnly, EntriesDurableFirst, MatchingEntriesStay, OneVote,
+            OwnCopyDurableFirst, OwnTermCommits, QuestionsAreRepeated, ReadsAfterOwnEntry,
+            ReadsAreConfirmed, TermAndVoteDurableFirst, VerifiedCommits,
         };
         use storage::Canary::{
             CutsDamage, GoesOnAfterFailure, KeepsOldTail, LogUnsynced, VoteUnsynced,
         };
-        let raft = [
-            VotesEarly,
-            AcknowledgesEarly,
-            CountsItselfEarly,
-            CommitsOldTerms,
-            VotesForAnyLog,
-            CommitsUnverified,
-            CutsOnOvertakenAppend,
-            CountsReplacedWrites,
-            ReadsUnconfirmed,
-            ReadsBeforeFirstCommit,
+        let rules = [
+            TermAndVoteDurableFirst,
+            EntriesDurableFirst,
+            OwnCopyDurableFirst,
+            OneVote,
+            CompleteLogsOnly,
+            OwnTermCommits,
+            VerifiedCommits,
+            MatchingEntriesStay,
+            ReadsAreConfirmed,
+            ReadsAfterOwnEntry,
+            QuestionsAreRepeated,
         ];
         let storage = [
             LogUnsynced,
@@ -55,7 +56,7 @@ impl Canary {
             KeepsOldTail,
             GoesOnAfterFailure,
         ];
-        let mut all: Vec<Self> = raft.map(Self::Raft).into();
+        let mut all: Vec<Self> = rules.map(Self::Without).into();
         all.extend(storage.map(Self::Storage));
         all.extend([WaitsForIndexOnly, RefusesWhatIsUnderWay].map(Self::Replica));
         all.extend([ExecutesRepeats, ExecutesWithoutSession].map(Self::Kv));
@@ -74,9 +75,9 @@ impl Canary {
             .find(|canary| canary.to_string() == name)
     }
 
-    pub(super) fn raft(self) -> Option<raft::Canary> {
+    pub(super) fn rule(self) -> Option<raft::Rule> {
         match self {
-            Self::Raft(canary) => Some(canary),
+            Self::Without(rule) => Some(rule),
             _ => None,
         }
     }
@@ -106,7 +107,7 @@ impl Canary {
 impl fmt::Display for Canary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Raft(canary) => write!(f, "{canary:?}"),
+            Self::Without(rule) => write!(f, "{rule:?}"),
             Self::Storage(canary) => write!(f, "{canary:?}"),
             Self::Replica(canary) => write!(f, "{canary:?}"),
             Self::Kv(canary) => write!(f, "{canary:?}"),

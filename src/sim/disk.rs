@@ -154,6 +154,7 @@ impl World {
             hard_state,
             entries,
             notes,
+            ..
         } = recovered;
         trace!(
             self,
@@ -165,7 +166,7 @@ impl World {
         );
         // Once there are snapshots, the machine starts from the one found on the disk.
         let raft = Raft::new(self.raft_config(n), hard_state, entries);
-        let replica = Replica::new(raft, self.plan.max_waiting)
+        let replica = Replica::new(raft, self.plan.max_waiting, None)
             .with_canary(self.canary.and_then(Canary::replica));
         let running = Running::new(replica, storage, machine, self.now);
         self.nodes[n].running = Some(running);
@@ -180,7 +181,7 @@ impl World {
         config.max_append_bytes = self.plan.max_append_bytes;
         config.max_inflight_messages = self.plan.max_inflight_messages;
         config.max_uncommitted_bytes = self.plan.max_uncommitted_bytes;
-        config.canary = self.canary.and_then(Canary::raft);
+        config.without = self.canary.and_then(Canary::rule);
         config
     }
 

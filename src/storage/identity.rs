@@ -1,10 +1,12 @@
 //! Whose folder it is.
 //!
-//! The file `identity` is one [block](super::block) with the magic `rkvwho\0\n` and a body of
-//! [`Body`]. It is written once, when the folder is made, and in two steps: first under the name
-//! `identity.new`, before there is any other file; then, when the vote and the first segment of
-//! the log exist, it gets its own name. So a folder with an `identity` is complete, and whatever
-//! is missing in it has been lost; a folder with an `identity.new` only was never in use.
+//! The file `identity` is one [block](super::block) with the magic `rkvwho\0\n`. Its body is, in
+//! this order: the owner, which is the cluster's name, the node's id and a random number of 128
+//! bits for the folder; and the identity of the state machine. The file is written once, when the
+//! folder is made, and in two steps: first under the name `identity.new`, before there is any other
+//! file; then, when the vote and the first segment of the log exist, it gets its own name. So a
+//! folder with an `identity` is complete, and whatever is missing in it has been lost; a folder
+//! with an `identity.new` only was never in use.
 
 use std::fmt;
 
@@ -15,7 +17,7 @@ use crate::raft::NodeId;
 use super::block::{self, BLOCK, BlockError};
 use super::error::{LOG_ADVICE, StorageError};
 use super::folder::{Folder, unfinished};
-use super::{segment, vote};
+use super::{segment, snapshot, vote};
 
 /// The name of the file.
 pub(super) const NAME: &str = "identity";
@@ -121,11 +123,12 @@ fn may_precede(name: &str, names: &[String]) -> bool {
     let interrupted = names.contains(&unfinished(NAME));
     match segment::number(name) {
         Some(number) => interrupted && number == 1,
+        None if snapshot::last_of(name).is_some() => false,
         None => interrupted || name != vote::NAME,
     }
 }
 
-/// Takes possession of a new folder, for now under the unfinished name.
+/// Takes possession of a new folder, under the unfinished name until all else is in place.
 pub(super) fn begin(folder: &Folder, identity: &Identity) -> Result<Owner, StorageError> {
     let id = u128::from(folder.unique_id()) << 64 | u128::from(folder.unique_id());
     let body = Body {
@@ -148,6 +151,17 @@ pub(super) fn finish(folder: &Folder) -> Result<(), StorageError> {
     folder.finish(NAME)
 }
 
+/// The words of `text` that `other` lacks; all of it, if it only lacks words itself.
+fn words_not_in(other: &str, text: &str) -> String {
+    let known: Vec<&str> = other.split(' ').collect();
+    let words = text.split(' ').filter(|word| !known.contains(word));
+    let words: Vec<&str> = words.collect();
+    match words.is_empty() {
+        true => text.to_string(),
+        false => words.join(" "),
+    }
+}
+
 impl Body {
     /// How the folder is not the wanted one, and what to do about it.
     fn difference(&self, wanted: &Identity) -> Option<(String, &'static str)> {
@@ -168,8 +182,9 @@ impl Body {
         }
         if self.machine != wanted.machine {
             let problem = format!(
-                "it was made for the state machine {:?}, and this node runs {:?}",
-                self.machine, wanted.machine
+                "it was made for a state machine with {:?}, and this node runs one with {:?}",
+                words_not_in(&wanted.machine, &self.machine),
+                words_not_in(&self.machine, &wanted.machine)
             );
             let advice = "Run the node with the settings that the folder was made with";
             return Some((problem, advice));

@@ -1,18 +1,23 @@
 //! Segments: the files that the log consists of.
 //!
-//! They are named `log-` and their number in twenty digits; the first number is 1 and none is left
-//! out. A segment starts with a [block](super::block) whose magic is `rkvlog\0\n` and whose body
-//! is [`Header`]. [Records](super::record) follow from offset 4096 on, one directly behind the
-//! other; then zeros up to the end of the file. A segment gets its name only when its header is
-//! durable, so a segment without a valid header is damaged.
+//! They are named `log-` and their number in twenty digits. The first number is 1; once a snapshot
+//! covers the start of the log, the oldest segments are removed, and none between the others is
+//! left out. A segment starts with a [block](super::block) whose magic is `rkvlog\0\n` and whose body
+//! is, in this order: the owner as in the file [`identity`](super::identity); the segment's number;
+//! its salt; the sequence number of its first record; term and index of the entry that ends the log
+//! before it. [Records](super::record) follow from offset 4096 on, one directly behind the other;
+//! then zeros up to the end of the file. A segment gets its name only when its header is durable,
+//! so a segment without a valid header is damaged.
 //!
 //! A segment is begun when the next record does not fit into the one before it, and the next
 //! record is written only when all before it are durable. So whatever precedes the last record of
 //! the log was acknowledged, and only that one may be torn.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
-use crate::raft::EntryId;
+use crate::raft::{Entry, EntryId, Index};
 
 use super::identity::Owner;
 use super::record;
@@ -37,6 +42,37 @@ pub(super) struct Header {
     pub(super) previous: EntryId,
 }
 
+/// What a segment takes, and what it is needed for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) number: u64,
+    /// The highest index that any of its records holds, even if it was replaced since: a record
+    /// that replaces it may be on its way still. 0 if all of them are void.
+    pub(super) highest: Index,
+    /// How many bytes its records have.
+    pub(super) record_bytes: u64,
+    /// How many bytes the file has.
+    pub(super) file_bytes: u64,
+}
+
+/// Enters a record of `len` bytes that ends the last segment. If the log starts anew with it, what
+/// precedes it is void.
+pub(super) fn note_record(
+    extents: &mut VecDeque<Extent>,
+    restart: Option<EntryId>,
+    entries: &[Entry],
+    len: u64,
+) {
+    if restart.is_some() {
+        extents.iter_mut().for_each(|extent| extent.highest = 0);
+    }
+    if let Some(extent) = extents.back_mut() {
+        let highest = entries.last().map_or(0, |entry| entry.id.index);
+        extent.highest = extent.highest.max(highest);
+        extent.record_bytes += len;
+    }
+}
+
 /// The name of a segment's file.
 pub(super) fn name(number: u64) -> String {
     format!("{PREFIX}{number:020}")
@@ -55,53 +91,63 @@ pub(super) struct Damage {
     pub(super) problem: String,
 }
 
-/// Judges what follows the last valid record of the log: how many bytes of a torn record there are.
+/// Judges what follows the last valid record of the log, which ends at `end`: how many bytes of a
+/// torn record there are. `sequence` is the number that this record has.
 ///
-/// `sequence` is the number that the next record would have. It was never acknowledged if it is
-/// the last that was written, and then a crash may have left any of its sectors unwritten. It was
-/// acknowledged if a record with a higher number exists, for that one was written after it was
-/// durable. And no crash is needed to explain that nothing is there.
+/// If there is a record with a higher number, this one had been acknowledged, for the other was
+/// written when this one was durable. It is damaged then, and not torn.
+///
+/// Else it may not have been acknowledged, and a crash may have left any part of it out. But if
+/// nothing of it is left out, no crash has made it invalid. Its space had been filled with zeros,
+/// durably, before it was written: so what is missing after a crash are sectors of zeros, and
+/// after a write that the system broke off, the end. A record that is bad and happens to contain
+/// a sector of zeros is the one case in which damage is taken for a torn tail.
 pub(super) fn torn_bytes(
     bytes: &[u8],
     end: usize,
     salt: u64,
     sequence: u64,
 ) -> Result<usize, Damage> {
-    let rest = bytes.get(end..).unwrap_or_default();
+    let damage = |problem| Damage {
+        offset: end,
+        problem,
+    };
+    let rest = &bytes[end..];
     let Some(last) = rest.iter().rposition(|byte| *byte != 0) else {
         return Ok(0);
     };
-    for at in (end..bytes.len()).step_by(record::ALIGNMENT) {
-        let later = record::Header::read(&bytes[at..], salt);
-        if let Some(later) = later.filter(|later| later.sequence > sequence) {
-            return Err(Damage {
-                offset: end,
-                problem: format!(
-                    "record {sequence} is not valid, but record {} behind it at offset {at} is, \
-                     so it had been acknowledged",
-                    later.sequence
-                ),
-            });
-        }
+    if let Some((at, later)) = later_record(rest, salt, sequence) {
+        return Err(damage(format!(
+            "record {sequence} is not valid, but record {later} behind it at offset {} is, so it \
+             had been acknowledged",
+            end + at
+        )));
     }
     let header = record::Header::read(rest, salt).filter(|header| header.sequence == sequence);
-    let len = header.map_or(record::HEADER, |header| header.record_len());
-    // Its space had been filled with zeros, durably, before the record was written. So what is
-    // missing after a crash are sectors, and after a write that the system broke off, the end.
-    // With a header that is not valid, all that is known of the end is that it is behind it.
-    let in_file = end + len <= bytes.len();
-    let cut_short = last + 1 < len.max(record::HEADER + 1);
+    // Without a valid header all that is known of the record's end is that it is behind it.
+    let (len, least) = match header {
+        Some(header) => (header.record_len(), header.record_len()),
+        None => (record::HEADER, record::HEADER + 1),
+    };
+    let in_file = len <= rest.len();
+    let cut_short = last + 1 < least;
     if in_file && (cut_short || record::has_unwritten_sector(bytes, end..end + len)) {
-        Ok(last + 1)
-    } else {
-        Err(Damage {
-            offset: end,
-            problem: format!(
-                "record {sequence} is not valid, and no part of it is missing as after a crash: \
-                 it was changed after it had been written"
-            ),
-        })
+        return Ok(last + 1);
     }
+    Err(damage(format!(
+        "record {sequence} is not valid, and no part of it is missing as after a crash: it was \
+         changed after it had been written"
+    )))
+}
+
+/// The first header of a record with a number above `sequence`: where it is, and the number.
+fn later_record(bytes: &[u8], salt: u64, sequence: u64) -> Option<(usize, u64)> {
+    let places = (0..bytes.len()).step_by(record::ALIGNMENT);
+    let headers = places.filter_map(|at| {
+        let header = record::Header::read(&bytes[at..], salt)?;
+        Some((at, header.sequence))
+    });
+    headers.into_iter().find(|(_, number)| *number > sequence)
 }
 
 #[cfg(test)]

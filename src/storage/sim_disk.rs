@@ -133,7 +133,8 @@ impl SimDisk {
 
     /// Makes the operation of this number fail (the first one is 0) and those after it succeed. A
     /// write that fails has been done in part. A sync that fails leaves in place what was written,
-    /// but it will never become durable unless it is written again: so do Linux file systems.
+    /// but it will never become durable unless it is written again: so do Linux file systems. A
+    /// change or a sync of the folder that fails has done nothing.
     pub fn fail_at(&self, operation: u64) {
         self.state.lock().fail_at = Some(operation);
     }
@@ -359,6 +360,10 @@ impl Disk for SimDisk {
 
     fn unique_id(&self) -> u64 {
         next(&mut self.state.lock().random)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.operations()
     }
 }
 

@@ -1,9 +1,10 @@
 //! The term and vote, each change of them durable as a whole.
 //!
-//! The file `vote` is two copies of one [block](super::block) with the magic `rkvvote\n` and a
-//! body of [`Copy`], at the offsets 0 and 4096. To change it, the first copy is written and synced,
-//! then the second: at any moment at least one of them is whole and durable. The valid copy with
-//! the higher sequence number counts.
+//! The file `vote` is two copies of one [block](super::block) with the magic `rkvvote\n`, at the
+//! offsets 0 and 4096. Its body is, in this order: the owner as in the file
+//! [`identity`](super::identity); a sequence number; the term; the vote, if any. To change it, the
+//! first copy is written and synced, then the second: at any moment at least one of them is whole
+//! and durable. The valid copy with the higher sequence number counts.
 //!
 //! Nothing else can tell how this node voted, no peer and no entry of the log. So if both copies
 //! are bad, the node must not vote, and does not start.
@@ -27,7 +28,7 @@ const COPIES: [u64; 2] = [0, BLOCK as u64];
 
 /// What a copy holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Copy {
+struct Ballot {
     /// Whose vote it is.
     owner: Owner,
     /// Grows by one with each change.
@@ -39,7 +40,7 @@ struct Copy {
 /// The vote file, open for writing.
 pub(super) struct Vote {
     file: File,
-    current: Copy,
+    current: Ballot,
     /// See [`Canary`](super::canary::Canary).
     unsynced: bool,
 }
@@ -54,7 +55,7 @@ pub(super) struct Found {
 
 /// Creates the file, with no term and no vote in it.
 pub(super) fn create(folder: &Folder, owner: &Owner) -> Result<(), StorageError> {
-    let copy = Copy {
+    let copy = Ballot {
         owner: owner.clone(),
         sequence: 1,
         state: HardState::default(),
@@ -114,9 +115,9 @@ pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<Found, StorageError
     })
 }
 
-fn read_copy(bytes: &[u8], at: u64, owner: &Owner) -> Result<Copy, String> {
+fn read_copy(bytes: &[u8], at: u64, owner: &Owner) -> Result<Ballot, String> {
     let bytes = bytes.get(at as usize..).unwrap_or_default();
-    let copy: Copy = block::unseal(MAGIC, bytes).map_err(|error| error.to_string())?;
+    let copy: Ballot = block::unseal(MAGIC, bytes).map_err(|error| error.to_string())?;
     if copy.owner != *owner {
         return Err(format!("it belongs to {}, not to {owner}", copy.owner));
     }

@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 
 use super::network::{Link, Network};
 use super::transport::InProcess;
-use crate::client::{Clerk, Options};
+use crate::client::{self, Clerk, Options};
 use crate::kv::{Kv, Limits};
 use crate::machine::StateMachine;
 use crate::node::{Config, Handle, Node};
@@ -18,6 +18,9 @@ use crate::storage::SimDisk;
 /// How long the cluster may take for whatever a test waits for. Far longer than it ever needs: a
 /// test that comes near it has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long to look away between two looks at a condition.
+const GLANCE: Duration = Duration::from_millis(5);
 
 pub(super) type Nodes<S> = Arc<RwLock<BTreeMap<NodeId, Arc<Handle<S>>>>>;
 
@@ -46,8 +49,21 @@ impl Cluster<Kv> {
     /// # Panics
     /// If the settings are not ones that a Clerk accepts.
     pub fn clerk_with(&self, options: Options) -> Clerk {
-        let transport = Arc::new(InProcess::new(self.nodes.clone()));
-        let clerk = Clerk::over(transport, self.ids().map(address), options);
+        self.clerk_over(self.transport(), self.ids(), options)
+    }
+
+    /// A client that takes another way to the nodes than [`transport`](Self::transport), and knows
+    /// only some of them until it is told of others.
+    ///
+    /// # Panics
+    /// If the settings are not ones that a Clerk accepts.
+    pub fn clerk_over(
+        &self,
+        transport: Arc<dyn client::Transport>,
+        ids: impl IntoIterator<Item = NodeId>,
+        options: Options,
+    ) -> Clerk {
+        let clerk = Clerk::over(transport, ids.into_iter().map(address), options);
         clerk.unwrap_or_else(|error| panic!("no clerk: {error}"))
     }
 }
@@ -93,6 +109,11 @@ impl<S: StateMachine> Cluster<S> {
         ids.into_iter()
     }
 
+    /// A client's way to the nodes, without faults.
+    pub fn transport(&self) -> Arc<dyn client::Transport> {
+        Arc::new(InProcess::new(self.nodes.clone()))
+    }
+
     /// The network between the nodes.
     pub fn network(&self) -> &Network {
         &self.network
@@ -103,8 +124,13 @@ impl<S: StateMachine> Cluster<S> {
     /// # Panics
     /// If it is down.
     pub fn node(&self, id: NodeId) -> Arc<Handle<S>> {
-        let node = self.nodes.read().get(&id).cloned();
+        let node = self.node_if_up(id);
         node.unwrap_or_else(|| panic!("node {id} is down"))
+    }
+
+    /// A node, if it is up.
+    pub fn node_if_up(&self, id: NodeId) -> Option<Arc<Handle<S>>> {
+        self.nodes.read().get(&id).cloned()
     }
 
     /// Whether the node is up.
@@ -114,8 +140,10 @@ impl<S: StateMachine> Cluster<S> {
 
     /// The power of a node fails: what it has not synced is lost, or torn, or kept, by chance.
     pub fn crash(&self, id: NodeId) {
-        // The disk is drawn first: what the threads still write while they end comes too late.
+        // The disk goes first. From then on nothing becomes durable, so whatever the threads still
+        // say while they end is true of what is left.
         if let Some(disk) = self.disks.write().get_mut(&id) {
+            disk.stop_at(0);
             *disk = disk.crash();
         }
         self.network.disconnect(id);
@@ -249,20 +277,28 @@ impl<S: StateMachine> Cluster<S> {
     /// # Panics
     /// If it finds nothing for a long time.
     pub fn wait_for<T>(&self, what: &str, mut find: impl FnMut(&Self) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let mut found = None;
+        let is_found = self.wait_until(PATIENCE, |cluster| {
+            found = find(cluster);
+            found.is_some()
+        });
+        assert!(is_found, "waited {PATIENCE:?} for {what}");
+        found.expect("it was found")
+    }
+
+    /// Looks again and again, until the condition holds or the time is up. Returns whether it
+    /// holds.
+    pub fn wait_until(&self, timeout: Duration, mut holds: impl FnMut(&Self) -> bool) -> bool {
+        let deadline = Instant::now() + timeout;
         loop {
-            if let Some(found) = find(self) {
-                return found;
+            if holds(self) {
+                return true;
             }
-            assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
-            // Until some node's role or applied index changes, but not for long: it may have been
-            // another node's.
-            if let Some(node) = self.up().first() {
-                let mut looked = false;
-                node.wait_until(Duration::from_millis(10), |_| {
-                    std::mem::replace(&mut looked, true)
-                });
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
             }
+            let _ = crossbeam::channel::after(left.min(GLANCE)).recv();
         }
     }
 }

@@ -19,7 +19,10 @@
 
 mod cluster;
 mod network;
+mod recorder;
 mod transport;
 
 pub use cluster::Cluster;
-pub use network::{Link, Network};
+pub use network::{Filter, Link, Network};
+pub use recorder::{Executed, Journal, Recorder};
+pub use transport::{ClientLink, Unreliable};

@@ -22,6 +22,10 @@ pub struct Link {
     pub min_delay: Duration,
     /// The longest delay. It is drawn for each message, so that messages overtake each other.
     pub max_delay: Duration,
+    /// How many of a thousand messages are late: they take from `max_delay` up to `late_delay`.
+    pub late_permille: u32,
+    /// The longest delay of a message that is late.
+    pub late_delay: Duration,
     /// How many of a thousand messages are lost.
     pub loss_permille: u32,
     /// How many of a thousand messages arrive twice.
@@ -34,12 +38,17 @@ impl Link {
         cut: true,
         min_delay: Duration::ZERO,
         max_delay: Duration::ZERO,
+        late_permille: 0,
+        late_delay: Duration::ZERO,
         loss_permille: 0,
         twice_permille: 0,
     };
 }
 
 type Deliver = Arc<dyn Fn(Envelope) + Send + Sync>;
+
+/// Sees every message that is sent, and says whether it gets through.
+pub type Filter = Box<dyn FnMut(&Envelope) -> bool + Send>;
 
 /// How many messages may be on their way; further ones are lost, as in any network.
 const CAPACITY: usize = 100_000;
@@ -58,6 +67,7 @@ struct Shared {
 
 struct State {
     links: BTreeMap<(NodeId, NodeId), Link>,
+    filter: Option<Filter>,
     nodes: BTreeMap<NodeId, Deliver>,
     on_the_way: BinaryHeap<Reverse<Due>>,
     random: ChaCha8Rng,
@@ -98,6 +108,7 @@ impl Network {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 links: BTreeMap::new(),
+                filter: None,
                 nodes: BTreeMap::new(),
                 on_the_way: BinaryHeap::new(),
                 random: ChaCha8Rng::seed_from_u64(seed),
@@ -133,6 +144,17 @@ impl Network {
         self.shared.state.lock().links.insert((from, to), link);
     }
 
+    /// Loses the messages that `filter` does not let through, besides those that the links lose.
+    /// It is called for each message, with the network's lock held.
+    pub fn set_filter(&self, filter: impl FnMut(&Envelope) -> bool + Send + 'static) {
+        self.shared.state.lock().filter = Some(Box::new(filter));
+    }
+
+    /// Takes the filter away.
+    pub fn clear_filter(&self) {
+        self.shared.state.lock().filter = None;
+    }
+
     /// How many messages were sent so far, lost ones included.
     pub fn sent(&self) -> u64 {
         self.shared.state.lock().numbers
@@ -163,7 +185,9 @@ impl State {
     fn send(&mut self, envelope: Envelope) {
         self.numbers += 1;
         let link = self.link(&envelope);
-        if link.cut || self.chance(link.loss_permille) {
+        let filter = self.filter.as_mut();
+        let filtered = filter.is_some_and(|passes| !passes(&envelope));
+        if filtered || link.cut || self.chance(link.loss_permille) {
             return;
         }
         if self.chance(link.twice_permille) {
@@ -181,9 +205,13 @@ impl State {
         if self.on_the_way.len() >= CAPACITY {
             return;
         }
-        let spread = link.max_delay.saturating_sub(link.min_delay).as_micros();
+        let (least, most) = match self.chance(link.late_permille) {
+            true => (link.max_delay, link.late_delay),
+            false => (link.min_delay, link.max_delay),
+        };
+        let spread = most.saturating_sub(least).as_micros();
         let extra = self.random.next_u64() % (spread as u64 + 1);
-        let delay = link.min_delay + Duration::from_micros(extra);
+        let delay = least + Duration::from_micros(extra);
         self.on_the_way.push(Reverse(Due {
             at: Instant::now() + delay,
             number: self.numbers,

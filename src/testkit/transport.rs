@@ -1,6 +1,12 @@
-//! How clients reach the nodes of their own process.
+//! How clients reach the nodes of their own process, and how they fail to.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crossbeam::channel;
+use parking_lot::Mutex;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::cluster::{Nodes, address};
 use crate::client::{CallError, Stop, Transport};
@@ -38,6 +44,70 @@ impl<S: StateMachine> Transport for InProcess<S> {
                 Err(CallError::Lost(format!("{server} went down")))
             }
             answer => Ok(answer),
+        }
+    }
+}
+
+/// How a client's way to the nodes behaves. The default is without fault or delay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientLink {
+    /// The longest delay of a request. It is drawn for each, from zero on.
+    pub max_delay: Duration,
+    /// How many of a thousand requests are lost before a node sees them.
+    pub lost_requests_permille: u32,
+    /// How many of a thousand answers are lost: the request was executed.
+    pub lost_answers_permille: u32,
+}
+
+/// A way to the nodes that delays and loses what it carries. The client learns of a loss as of a
+/// connection that breaks: at once, but not on which side of the node it happened.
+pub struct Unreliable {
+    inner: Arc<dyn Transport>,
+    link: ClientLink,
+    random: Mutex<ChaCha8Rng>,
+}
+
+impl Unreliable {
+    /// Wraps another way. The same seed draws the same faults.
+    pub fn new(inner: Arc<dyn Transport>, link: ClientLink, seed: u64) -> Self {
+        Self {
+            inner,
+            link,
+            random: Mutex::new(ChaCha8Rng::seed_from_u64(seed)),
+        }
+    }
+
+    /// The delay of a request, and whether the request and the answer get lost.
+    fn draw(&self) -> (Duration, bool, bool) {
+        let mut random = self.random.lock();
+        let longest = self.link.max_delay.as_micros() as u64;
+        let delay = Duration::from_micros(random.next_u64() % (longest + 1));
+        let mut lost = |permille| random.next_u32() % 1000 < permille;
+        let request = lost(self.link.lost_requests_permille);
+        (delay, request, lost(self.link.lost_answers_permille))
+    }
+}
+
+impl Transport for Unreliable {
+    fn call(
+        &self,
+        server: &str,
+        ask: &Ask,
+        timeout: Duration,
+        stop: &Stop,
+    ) -> Result<Answer, CallError> {
+        let (delay, request_lost, answer_lost) = self.draw();
+        if !delay.is_zero() {
+            let _ = channel::after(delay).recv();
+        }
+        let lost = || CallError::Lost(format!("the connection to {server} broke"));
+        if request_lost {
+            return Err(lost());
+        }
+        let answer = self.inner.call(server, ask, timeout, stop)?;
+        match answer_lost {
+            true => Err(lost()),
+            false => Ok(answer),
         }
     }
 }

@@ -55,7 +55,7 @@ pub enum Answer {
     Unknown(Doubt),
     /// The answer to [`Ask::Status`].
     Status(Box<Status>),
-    /// The answer to [`Ask::Transfer`]: this node's leadership has ended or is about to.
+    /// The answer to [`Ask::Transfer`]: the one that was asked for leads or is about to.
     Transferring,
 }
 
@@ -107,8 +107,19 @@ pub struct Status {
     pub applied: Index,
     /// The index of the last entry in the log.
     pub last_index: Index,
+    /// The index of the first entry that the log still holds in memory.
+    pub first_index: Index,
     /// How many bytes the log takes up on disk.
     pub log_bytes: u64,
+    /// The last index that the newest snapshot stands for; 0 without one.
+    pub snapshot_index: Index,
+    /// The size of the newest snapshot's file, in bytes.
+    pub snapshot_bytes: u64,
+    /// How long ago the newest snapshot was taken, in milliseconds, by this node's clock.
+    pub snapshot_age_ms: u64,
+    /// The snapshots that this node, if it leads, is sending: to whom, how many bytes have arrived,
+    /// and how many there are.
+    pub sending: Vec<(NodeId, u64, u64)>,
     /// How long the node has been running, in milliseconds.
     pub uptime_ms: u64,
     /// The state machine's own counters, such as keys and sessions.

@@ -1,6 +1,7 @@
 //! Exactly once, as a client sees it: the traps one by one, then sequences at random.
 
 mod model;
+mod snapshots;
 
 use super::*;
 use crate::kv::{Command, Op, Scan};
@@ -88,6 +89,22 @@ fn a_repeated_get_returns_its_first_answer_after_the_value_has_changed() {
     replica.apply(&numbered(session, 3, 1, append("b")));
     assert_eq!(replica.apply(&numbered(session, 2, 1, get())), value("a"));
     assert_eq!(replica.apply(&numbered(session, 4, 1, get())), value("ab"));
+}
+
+#[test]
+fn repeated_numbers_that_a_session_answers_are_counted_and_refusals_are_not() {
+    let mut replica = Replica::new(Limits::default());
+    let session = replica.open();
+    let first = numbered(session, 1, 1, append("a"));
+    replica.apply(&first);
+    assert_eq!(replica.gauge("duplicates"), 0);
+    replica.apply(&first);
+    replica.apply(&first);
+    assert_eq!(replica.gauge("duplicates"), 2);
+    replica.apply(&numbered(session, 2, 2, append("b")));
+    assert_eq!(replica.apply(&first), Reply::AnswerDropped);
+    replica.apply(&Command::CloseSession { session });
+    assert_eq!(replica.gauge("duplicates"), 2);
 }
 
 #[test]

@@ -183,7 +183,7 @@ fn check_content(store: &Store, naive: &Naive) {
         .sum();
     assert_eq!(store.bytes(), bytes as u64);
     for ((key, value), (naive_key, naive_value)) in store.map.iter().zip(naive) {
-        assert_eq!(key, naive_key);
+        assert_eq!(key[..], naive_key[..]);
         assert!(value.equals(naive_value), "the value of {key:?}");
     }
 }

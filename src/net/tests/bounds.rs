@@ -1,4 +1,5 @@
 use super::*;
+use crate::net::outlet::{Bounds, Outlet, WhenFull};
 
 /// Time in which something that must not happen would have happened.
 const A_WHILE: Duration = Duration::from_millis(200);
@@ -193,4 +194,40 @@ fn callers_over_the_number_of_connections_are_sent_away_until_one_closes() {
             && matches!(remote.read(), Ok(Welcome::Accepted { .. }))
     });
     assert!(again, "nobody is let in any more");
+}
+
+#[test]
+fn a_full_outlet_that_makes_no_progress_is_broken_off_and_says_so() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let outlet_of = |when_full| {
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let outlet = Outlet::new(Bounds {
+            queue: 1000,
+            when_full,
+            keep: 0,
+        });
+        outlet.open(Arc::new(mio::net::TcpStream::from_std(socket)), Vec::new());
+        outlet
+    };
+    let fill = |outlet: &Outlet| {
+        let chunk = vec![0u8; 1 << 20];
+        // The kernel's buffers first, then its own.
+        let filled = (0..1000).any(|_| {
+            outlet.send([&chunk]);
+            outlet.queued() >= 1000
+        });
+        assert!(filled);
+        outlet.send([&chunk]);
+    };
+    let patient = outlet_of(WhenFull::Drop(PATIENCE));
+    fill(&patient);
+    assert!(patient.is_open() && patient.queued() < 3 << 20);
+    assert_eq!(patient.close(), None);
+
+    let impatient = outlet_of(WhenFull::Drop(Duration::ZERO));
+    fill(&impatient);
+    assert!(!impatient.is_open());
+    let why = impatient.close().expect("a reason");
+    assert!(why.contains("it took none of the"), "{why}");
 }

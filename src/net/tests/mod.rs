@@ -2,6 +2,8 @@
 
 mod bounds;
 mod clients;
+mod damage;
+mod logged;
 mod peers;
 
 use std::io::{self, Read, Write};
@@ -76,6 +78,7 @@ struct Node {
     stopper: Stopper,
     told: Receiver<Told>,
     refusing: Arc<AtomicBool>,
+    /// Set while the loop runs.
     thread: Option<JoinHandle<()>>,
 }
 

@@ -130,7 +130,7 @@ fn a_peer_that_does_not_read_is_bounded_and_dialled_anew_and_delays_no_other() {
     let third = Node::start(config(3), false);
     let limits = Limits {
         peer_queue_bytes: BOUND,
-        peer_stall: Duration::from_millis(200),
+        peer_stall: Duration::from_secs(1),
         ..Limits::default()
     };
     let peers = [(2, deaf.local_addr().unwrap()), (3, third.address)];
@@ -140,10 +140,11 @@ fn a_peer_that_does_not_read_is_bounded_and_dialled_anew_and_delays_no_other() {
 
     deaf.set_nonblocking(true).unwrap();
     let deadline = Instant::now() + PATIENCE;
+    let messages = vec![large(2, MESSAGE); 16];
     let mut fullest = 0;
     // As long as there is no second connection.
     while deaf.accept().is_err() {
-        first.peers.send(&[large(2, MESSAGE)]);
+        first.peers.send(&messages);
         fullest = fullest.max(first.peers.outlets[&2].queued());
         let sent = Instant::now();
         deliver(&first, &third, 3);

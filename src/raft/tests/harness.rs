@@ -112,19 +112,41 @@ impl Cluster {
         let Some(envelope) = self.queue.pop_front() else {
             return false;
         };
-        let lost = self.cut.contains(&(envelope.from, envelope.to))
-            || self.down.contains(&envelope.to)
-            || self.down.contains(&envelope.from);
-        if !lost {
+        if !self.loses(&envelope) {
             self.node(envelope.to).step(envelope);
         }
         true
+    }
+
+    /// Whether the message is lost on its way.
+    pub fn loses(&self, envelope: &Envelope) -> bool {
+        let (from, to) = (envelope.from, envelope.to);
+        self.cut.contains(&(from, to)) || self.down.contains(&to) || self.down.contains(&from)
+    }
+
+    /// Stops the node's disk, or lets it do what it was given.
+    pub fn hold(&mut self, id: NodeId, held: bool) {
+        let node = self.nodes.get_mut(&id).expect("a node of the cluster");
+        node.disk_held = held;
     }
 
     /// Delivers messages until nobody has anything left to say.
     pub fn settle(&mut self) {
         self.collect();
         while self.deliver() {
+            self.collect();
+        }
+    }
+
+    /// The same, but loses the messages of which `keep` says no.
+    pub fn settle_for(&mut self, mut keep: impl FnMut(&Envelope) -> bool) {
+        self.collect();
+        while let Some(first) = self.queue.front() {
+            if keep(first) {
+                self.deliver();
+            } else {
+                self.queue.pop_front();
+            }
             self.collect();
         }
     }
@@ -200,6 +222,14 @@ impl Cluster {
         let (hard_state, entries) = node.disk.clone();
         node.raft = Raft::new(node.config.clone(), hard_state, entries);
         self.down.remove(&id);
+    }
+
+    /// Starts the node anew with this on its disk.
+    pub fn restart_with(&mut self, id: NodeId, hard_state: HardState, entries: Vec<Entry>) {
+        self.crash(id);
+        let node = self.nodes.get_mut(&id).expect("a node of the cluster");
+        node.disk = (hard_state, entries);
+        self.restart(id);
     }
 
     /// The commands that the node has executed, in order.

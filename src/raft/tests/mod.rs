@@ -1,4 +1,10 @@
 //! Tests of the core: clusters of cores in one thread, their disks and their network in between.
 
+mod golden;
 mod harness;
+mod hostile;
+mod paper;
+mod rejoining;
+mod repair;
 mod replication;
+mod swarm;

@@ -10,7 +10,7 @@ const OUTCOMES: u64 = 12;
 
 /// The ways in which a machine may be found after it stopped, among them as if only the process
 /// had been killed.
-fn outcomes(disk: &SimDisk) -> Vec<SimDisk> {
+pub(super) fn outcomes(disk: &SimDisk) -> Vec<SimDisk> {
     let killed = disk.fork();
     killed.heal();
     let mut outcomes = vec![
@@ -24,7 +24,7 @@ fn outcomes(disk: &SimDisk) -> Vec<SimDisk> {
 
 /// Stops the machine at each operation of `act` in turn, and hands each outcome to `check`. At
 /// least so many operations there must have been.
-fn stop_everywhere(
+pub(super) fn stop_everywhere(
     disk: &SimDisk,
     at_least: u64,
     act: impl Fn(&SimDisk) -> Result<(), StorageError>,
@@ -119,6 +119,7 @@ fn a_vote_that_was_given_is_remembered_and_one_that_was_not_may_be() {
             vote: Some(id),
         }),
         entries: Vec::new(),
+        restart: None,
     };
     let (disk, old) = disk_with(&[vote(1, 2), vote(4, 1)]);
     let next = vote(5, 3);
@@ -185,6 +186,7 @@ fn a_copy_of_the_vote_whose_sync_failed_is_written_again_before_the_other_is_tou
         id: term,
         hard_state: Some(HardState { term, vote: None }),
         entries: Vec::new(),
+        restart: None,
     };
     let (disk, _) = disk_with(&[vote(1)]);
     let (mut storage, _) = open(&disk);
@@ -198,6 +200,27 @@ fn a_copy_of_the_vote_whose_sync_failed_is_written_again_before_the_other_is_tou
     for disk in (0..40).map(|_| disk.crash()) {
         let found = recovered(&disk).hard_state.term;
         assert!(found == 2 || found == 3, "term {found}");
+    }
+}
+
+/// The first copy is in memory only, and the second one is old. Were the second one written first,
+/// the power could fail with neither of them whole.
+#[test]
+fn a_crash_while_a_vote_is_brought_back_leaves_one_good_copy() {
+    let vote = write(5, 1, 0, 0);
+    let (disk, old) = disk_with(&[write(1, 1, 1, 10)]);
+    let (mut storage, _) = open(&disk);
+    disk.stop_at(disk.operations() + 1);
+    storage.write(&vote).expect_err("the machine stops");
+    disk.heal();
+    for step in 0..4 {
+        let disk = disk.fork();
+        disk.stop_at(disk.operations() + step);
+        try_open(&disk).err().expect("the machine stops");
+        for disk in (0..100).map(|_| disk.crash()) {
+            let found = recovered(&disk);
+            assert!(old.may_become(&vote).contains(&found), "{found:?}");
+        }
     }
 }
 
@@ -318,6 +341,7 @@ fn next_write(step: &Step, memory: &Memory, id: u64) -> Write {
         entries: entries
             .map(|index| entry(hard_state.term, index, step.len))
             .collect(),
+        restart: None,
     }
 }
 

@@ -3,6 +3,10 @@
 mod crashes;
 mod damage;
 mod folders;
+mod snapshot_crashes;
+mod snapshot_damage;
+mod snapshots;
+mod story;
 mod writes;
 
 use std::sync::Arc;
@@ -103,6 +107,7 @@ fn write(term: Term, first: Index, count: u64, len: usize) -> Write {
         entries: (first..first + count)
             .map(|index| entry(term, index, len))
             .collect(),
+        restart: None,
     }
 }
 

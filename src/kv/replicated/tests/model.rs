@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn small_limits() -> Limits {
+pub(super) fn small_limits() -> Limits {
     Limits {
         max_value_bytes: 40,
         max_sessions: 3,
@@ -153,8 +153,8 @@ impl Model {
 
 /// A command whose session is one of the latest: 0 stands for the last one that was opened.
 #[derive(Clone, Debug)]
-struct Step {
-    wait_ms: u64,
+pub(super) struct Step {
+    pub wait_ms: u64,
     back: usize,
     kind: Kind,
 }
@@ -167,14 +167,17 @@ enum Kind {
     Execute(u64, u64, Op),
 }
 
-fn a_step() -> impl Strategy<Value = Step> {
+fn an_op() -> impl Strategy<Value = Op> {
     let key = || prop::sample::select(vec!["a", "b"]).prop_map(Bytes::from);
-    let op = prop_oneof![
+    prop_oneof![
         3 => (key(), prop::sample::select(vec!["x", "yz", "0123456789"]))
             .prop_map(|(key, value)| Op::Append { key, value: value.into() }),
         2 => key().prop_map(|key| Op::Get { key }),
         1 => key().prop_map(|key| Op::Delete { key }),
-    ];
+    ]
+}
+
+pub(super) fn a_step(op: impl Strategy<Value = Op>) -> impl Strategy<Value = Step> {
     let execute = (1..12u64, 0..6u64, op)
         .prop_map(|(seq, behind, op)| Kind::Execute(seq, seq.saturating_sub(behind), op));
     let kind = prop_oneof![
@@ -194,7 +197,7 @@ fn a_step() -> impl Strategy<Value = Step> {
 }
 
 impl Step {
-    fn command(&self, opened: &[u64]) -> Command {
+    pub fn command(&self, opened: &[u64]) -> Command {
         let session = opened.iter().rev().nth(self.back).copied().unwrap_or(0);
         match self.kind.clone() {
             Kind::Open => Command::OpenSession,
@@ -213,7 +216,7 @@ impl Step {
 proptest! {
     #[test]
     fn sessions_do_what_the_model_does_and_replicas_stay_equal(
-        steps in prop::collection::vec(a_step(), 1..120),
+        steps in prop::collection::vec(a_step(an_op()), 1..120),
     ) {
         let mut replicas = [Replica::new(small_limits()), Replica::new(small_limits())];
         let mut model = Model::default();

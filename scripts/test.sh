@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Runs all the tests: unit, integration and documentation tests, the style guide (tests/tidy), and
+# real nodes that are killed with kill -9 under load.
+#
+# usage: scripts/test.sh [ARGUMENTS OF cargo test...]
+#
+# Ends with a summary, and with exit code 1 if anything failed; what is left to run is run all the
+# same. With arguments, only the tests of cargo that they choose are run.
+#
+#   RAFTKV_KILL_SECONDS  how long nodes are killed (20)
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+KILL_SECONDS=${RAFTKV_KILL_SECONDS:-20}
+FAILED=()
+LOG=
+
+# Sums up the lines "test result: ok. 12 passed; 0 failed; 1 ignored; ...".
+count() { # passed | failed | ignored
+    local number sum=0
+    while read -r number; do
+        sum=$((sum + number))
+    done < <(sed -nE "s/^test result: .* ([0-9]+) $1;.*/\1/p" "$LOG")
+    printf '%s' "$sum"
+}
+
+step() { # NAME COMMAND...
+    local name=$1 start
+    shift
+    start=$(now_ms)
+    say "--- $name"
+    if "$@"; then
+        say "--- $name: ok ($((($(now_ms) - start) / 1000)) s)"
+    else
+        say "--- $name: FAILED"
+        FAILED+=("$name")
+    fi
+}
+
+run_cargo() { cargo test --no-fail-fast "$@" 2>&1 | tee "$LOG"; }
+
+# The programs that cargo has just built for its own tests, with all assertions in them.
+kill_nodes() {
+    RAFTKV_BIN_DIR=${CARGO_TARGET_DIR:-$ROOT/target}/debug \
+        "$ROOT/scripts/kill_restart.sh" "$KILL_SECONDS"
+}
+
+main() {
+    if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+        print_help
+        exit 0
+    fi
+    command -v cargo >/dev/null || die "cargo is not installed: get Rust from https://rustup.rs"
+    need_number RAFTKV_KILL_SECONDS "$KILL_SECONDS" 5 86400
+    LOG=$(mktemp "${TMPDIR:-/tmp}/raftkv-test.XXXXXX")
+    trap 'rm -f -- "$LOG"' EXIT
+    cd "$ROOT"
+    step "cargo test" run_cargo "$@"
+    if (($# == 0)); then
+        step "build of the programs" cargo build --quiet --bins
+        step "kill and restart" kill_nodes
+    fi
+    say
+    say "$(count passed) tests passed, $(count failed) failed, $(count ignored) ignored"
+    (($(count passed) > 0)) || FAILED+=("no test was run")
+    if ((${#FAILED[@]})); then
+        printf 'FAILED: %s\n' "${FAILED[@]}" >&2
+        exit 1
+    fi
+    say "all tests passed"
+}
+
+main "$@"

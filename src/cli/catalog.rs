@@ -1,0 +1,452 @@
+//! The commands, one row each. Parsing, help, completion and hints are all made from these rows: a
+//! new command is a row here, a variant of [`Command`], and an arm in the
+//! [session](super::session) that executes it.
+
+use bytes::Bytes;
+
+use super::command::{Arguments, Command, Extent, Format, Input, Range};
+use super::grammar;
+
+/// What is to be known about a command.
+#[derive(Debug)]
+pub struct Spec {
+    /// Its name.
+    pub name: &'static str,
+    /// Other names that are understood.
+    pub aliases: &'static [&'static str],
+    /// How to write it, on one line.
+    pub usage: &'static str,
+    /// What it does, on one line.
+    pub summary: &'static str,
+    /// What else there is to know.
+    pub details: &'static str,
+    /// Lines that can be typed as they are.
+    pub examples: &'static [&'static str],
+    /// Its options besides [`COMMON`].
+    pub options: &'static [Opt],
+    /// What its operands are, in order.
+    pub operands: &'static [Operand],
+    /// How many operands there must be.
+    pub required: usize,
+    /// Whether the last operand may be repeated.
+    pub repeats: bool,
+    /// Makes the command; the operands are between `required` and the most that are allowed.
+    pub build: fn(&mut Arguments) -> Result<Command, String>,
+}
+
+/// An option of a command.
+#[derive(Debug)]
+pub struct Opt {
+    /// Its name with both minuses.
+    pub name: &'static str,
+    /// Its short name with one minus.
+    pub short: Option<&'static str>,
+    /// What its value is, if it has one.
+    pub value: Option<&'static str>,
+    /// What it does.
+    pub summary: &'static str,
+}
+
+/// What an operand is: completion goes by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    /// A key, or the beginning of one.
+    Key,
+    /// Something that only the user knows.
+    Value,
+    /// The name of a command.
+    Command,
+    /// One of a few words.
+    OneOf(&'static [&'static str]),
+}
+
+impl Spec {
+    /// The name and the aliases.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        std::iter::once(self.name).chain(self.aliases.iter().copied())
+    }
+
+    /// What the operand at the place is, counted from zero.
+    pub fn operand(&self, place: usize) -> Option<Operand> {
+        match self.operands.get(place) {
+            None if self.repeats => self.operands.last().copied(),
+            found => found.copied(),
+        }
+    }
+}
+
+/// Finds a command by one of its names, in whatever case.
+pub fn find(name: &[u8]) -> Option<&'static Spec> {
+    COMMANDS.iter().find(|spec| {
+        spec.names()
+            .any(|known| known.as_bytes().eq_ignore_ascii_case(name))
+    })
+}
+
+/// The options that every command has.
+pub static COMMON: &[Opt] = &[
+    Opt {
+        name: "--output",
+        short: Some("-o"),
+        value: Some("raw|json|table"),
+        summary: "the form of this one answer",
+    },
+    Opt {
+        name: "--help",
+        short: Some("-h"),
+        value: None,
+        summary: "explain the command instead of executing it",
+    },
+];
+
+static FILE: &[Opt] = &[Opt {
+    name: "--file",
+    short: None,
+    value: Some("PATH"),
+    summary: "take the value from a file, byte for byte; - is standard input",
+}];
+
+/// All commands, in the order in which help lists them.
+pub static COMMANDS: &[Spec] = &[
+    Spec {
+        name: "get",
+        aliases: &[],
+        usage: "get KEY",
+        summary: "read a value",
+        details: "The read is linearizable: it sees every write that was acknowledged before it \
+                  began. A missing key answers (missing); as a single command, kvcli then prints \
+                  nothing on standard output and exits with 1. With -o raw, the default when \
+                  standard output is no terminal, a single command prints exactly the bytes of the \
+                  value.",
+        examples: &["get colour", "get \"two words\"", r#"get "\x00\xff""#],
+        options: &[],
+        operands: &[Operand::Key],
+        required: 1,
+        repeats: false,
+        build: |arguments| {
+            let key = arguments.required("KEY")?;
+            Ok(Command::Get { key })
+        },
+    },
+    Spec {
+        name: "put",
+        aliases: &["set"],
+        usage: "put KEY VALUE | put KEY --file PATH",
+        summary: "set a value",
+        details: "Executed once, however often the network makes kvcli repeat it.",
+        examples: &[
+            "put colour green",
+            "put colour 'light green'",
+            r#"put blob "\x00\xff""#,
+            "put -- -key -value",
+            "put licence --file /usr/share/common-licenses/GPL-3",
+        ],
+        options: FILE,
+        operands: &[Operand::Key, Operand::Value],
+        required: 1,
+        repeats: false,
+        build: |arguments| {
+            let (key, value) = key_and_input(arguments)?;
+            Ok(Command::Put { key, value })
+        },
+    },
+    Spec {
+        name: "append",
+        aliases: &[],
+        usage: "append KEY VALUE | append KEY --file PATH",
+        summary: "add to the end of a value",
+        details: "A missing key counts as empty. Answers the length of the value after it, in \
+                  bytes.",
+        examples: &["append word s", r#"append log "one line\n""#],
+        options: FILE,
+        operands: &[Operand::Key, Operand::Value],
+        required: 1,
+        repeats: false,
+        build: |arguments| {
+            let (key, value) = key_and_input(arguments)?;
+            Ok(Command::Append { key, value })
+        },
+    },
+    Spec {
+        name: "delete",
+        aliases: &["del"],
+        usage: "delete KEY...",
+        summary: "remove keys",
+        details: "Answers how many of the keys were there. Each key is removed by itself: if the \
+                  connection is lost in between, some of them may be gone and others not.",
+        examples: &["delete colour", "delete colour shape 'two words'"],
+        options: &[],
+        operands: &[Operand::Key],
+        required: 1,
+        repeats: true,
+        build: |arguments| {
+            Ok(Command::Delete {
+                keys: arguments.operands(),
+            })
+        },
+    },
+    Spec {
+        name: "cas",
+        aliases: &[],
+        usage: "cas KEY EXPECTED NEW | cas KEY --missing NEW",
+        summary: "set a value if the present one is as expected",
+        details: "Answers the value that is there instead if it is another one, and changes \
+                  nothing; as a single command, kvcli then exits with 1. With --missing, the key \
+                  must not exist.",
+        examples: &["cas colour green blue", "cas lock --missing me"],
+        options: &[Opt {
+            name: "--missing",
+            short: None,
+            value: None,
+            summary: "the key must not exist yet",
+        }],
+        operands: &[Operand::Key, Operand::Value, Operand::Value],
+        required: 2,
+        repeats: false,
+        build: build_cas,
+    },
+    Spec {
+        name: "scan",
+        aliases: &[],
+        usage: "scan [PREFIX] | scan [--from A] [--to B]",
+        summary: "read keys and values in order",
+        details: "Reads the keys that start with PREFIX, or those from A up to but without B, in \
+                  the order of their bytes. Without --limit and --all it reads one page, as much \
+                  as the server answers at once, and says where the next one starts. Each page is \
+                  linearizable by itself; writes may happen between two pages. With -o raw each \
+                  line is the two words KEY VALUE, quoted where needed: put in front of each line \
+                  makes it a command that restores it.",
+        examples: &[
+            "scan",
+            "scan user/ --limit 10",
+            "scan --from a --to b --keys",
+            "scan --all -o raw",
+        ],
+        options: &[
+            Opt {
+                name: "--from",
+                short: None,
+                value: Some("KEY"),
+                summary: "the first key, inclusive",
+            },
+            Opt {
+                name: "--to",
+                short: None,
+                value: Some("KEY"),
+                summary: "the end of the range, exclusive",
+            },
+            Opt {
+                name: "--limit",
+                short: None,
+                value: Some("N"),
+                summary: "read this many keys at the most",
+            },
+            Opt {
+                name: "--all",
+                short: None,
+                value: None,
+                summary: "read all pages",
+            },
+            Opt {
+                name: "--keys",
+                short: None,
+                value: None,
+                summary: "leave the values out",
+            },
+        ],
+        operands: &[Operand::Key],
+        required: 0,
+        repeats: false,
+        build: build_scan,
+    },
+    Spec {
+        name: "status",
+        aliases: &[],
+        usage: "status [-v]",
+        summary: "ask every node about itself",
+        details: "Works without a leader and without a quorum. A node that does not answer is \
+                  listed with the reason. Exits with 3 if fewer voters answer than make a \
+                  quorum.",
+        examples: &["status", "status -v", "status -o json"],
+        options: &[Opt {
+            name: "--verbose",
+            short: Some("-v"),
+            value: None,
+            summary: "show each node's own counters as well",
+        }],
+        operands: &[],
+        required: 0,
+        repeats: false,
+        build: |arguments| {
+            let verbose = arguments.flag("--verbose");
+            Ok(Command::Status { verbose })
+        },
+    },
+    Spec {
+        name: "transfer",
+        aliases: &[],
+        usage: "transfer [ID]",
+        summary: "hand leadership over",
+        details: "To the node with the id, or to the one that is furthest along.",
+        examples: &["transfer", "transfer 2"],
+        options: &[],
+        operands: &[Operand::Value],
+        required: 0,
+        repeats: false,
+        build: |arguments| {
+            let to = arguments.operand();
+            let to = to.map(|id| number(&id, "ID")).transpose()?;
+            match to {
+                Some(0) => Err("no node has the id 0".into()),
+                to => Ok(Command::Transfer { to }),
+            }
+        },
+    },
+    Spec {
+        name: "timing",
+        aliases: &[],
+        usage: "timing on|off",
+        summary: "show how long each answer takes",
+        details: "The time from the command to its answer, retries and redirections included.",
+        examples: &["timing on", "timing off"],
+        options: &[],
+        operands: &[Operand::OneOf(&["on", "off"])],
+        required: 1,
+        repeats: false,
+        build: |arguments| match &*arguments.required("on or off")? {
+            b"on" => Ok(Command::Timing(true)),
+            b"off" => Ok(Command::Timing(false)),
+            other => Err(format!("{} is neither on nor off", grammar::word(other))),
+        },
+    },
+    Spec {
+        name: "output",
+        aliases: &[],
+        usage: "output raw|json|table",
+        summary: "change the form of the answers",
+        details: "raw is for scripts: values and lines of words. json is for programs: one object \
+                  per answer, on one line; bytes that are not UTF-8 are {\"base64\": \"...\"} \
+                  where text would be a string. table is for people. To change a single answer, \
+                  add -o to the command.",
+        examples: &["output json", "output table"],
+        options: &[],
+        operands: &[Operand::OneOf(Format::NAMES)],
+        required: 1,
+        repeats: false,
+        build: |arguments| Format::parse(&arguments.required("the format")?).map(Command::Output),
+    },
+    Spec {
+        name: "help",
+        aliases: &["?"],
+        usage: "help [COMMAND]",
+        summary: "explain a command, or list all",
+        details: "",
+        examples: &["help", "help scan"],
+        options: &[],
+        operands: &[Operand::Command],
+        required: 0,
+        repeats: false,
+        build: |arguments| match arguments.operand() {
+            None => Ok(Command::Help(None)),
+            Some(name) => match find(&name) {
+                Some(spec) => Ok(Command::Help(Some(spec.name))),
+                None => Err(format!("there is no command {}", grammar::word(&name))),
+            },
+        },
+    },
+    Spec {
+        name: "exit",
+        aliases: &["quit"],
+        usage: "exit",
+        summary: "leave",
+        details: "Ctrl-D does the same.",
+        examples: &["exit"],
+        options: &[],
+        operands: &[],
+        required: 0,
+        repeats: false,
+        build: |_| Ok(Command::Exit),
+    },
+];
+
+fn key_and_input(arguments: &mut Arguments) -> Result<(Bytes, Input), String> {
+    let key = arguments.required("KEY")?;
+    let value = match (arguments.operand(), arguments.take("--file")) {
+        (Some(value), None) => Input::Here(value),
+        (None, Some(path)) => Input::File(text(&path, "the path")?.into()),
+        (Some(_), Some(_)) => return Err("a value and --file: one is too many".into()),
+        (None, None) => return Err("VALUE is missing".into()),
+    };
+    Ok((key, value))
+}
+
+fn build_cas(arguments: &mut Arguments) -> Result<Command, String> {
+    let missing = arguments.flag("--missing");
+    let key = arguments.required("KEY")?;
+    let expected = match missing {
+        true => None,
+        false => Some(arguments.required("EXPECTED")?),
+    };
+    let value = arguments.required("NEW")?;
+    match arguments.operand() {
+        None => Ok(Command::Cas {
+            key,
+            expected,
+            value,
+        }),
+        Some(_) => Err("with --missing there is nothing to expect".into()),
+    }
+}
+
+fn build_scan(arguments: &mut Arguments) -> Result<Command, String> {
+    let (from, to) = (arguments.take("--from"), arguments.take("--to"));
+    let (start, end) = match arguments.operand() {
+        Some(_) if from.is_some() || to.is_some() => {
+            return Err("a prefix and --from or --to: one is too many".into());
+        }
+        Some(prefix) => {
+            let end = prefix_end(&prefix);
+            (prefix, end)
+        }
+        None => (from.unwrap_or_default(), to),
+    };
+    let limit = arguments.take("--limit");
+    let extent = match (limit, arguments.flag("--all")) {
+        (Some(_), true) => return Err("--limit and --all: one is too many".into()),
+        (Some(limit), false) => match number(&limit, "--limit")? {
+            0 => return Err("--limit starts at 1".into()),
+            limit => Extent::Limit(limit),
+        },
+        (None, true) => Extent::All,
+        (None, false) => Extent::Page,
+    };
+    let keys_only = arguments.flag("--keys");
+    Ok(Command::Scan(Range {
+        start,
+        end,
+        extent,
+        keys_only,
+    }))
+}
+
+/// The first key behind all those that start with the prefix; `None` if there is none such.
+pub fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
+    let last = prefix.iter().rposition(|&byte| byte != 0xff)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end.into())
+}
+
+fn text<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, String> {
+    std::str::from_utf8(bytes).map_err(|_| format!("{what} is not UTF-8"))
+}
+
+fn number(bytes: &[u8], what: &str) -> Result<u64, String> {
+    let text = text(bytes, what)?;
+    text.parse().map_err(|_| {
+        format!(
+            "{what} must be a whole number, not {}",
+            grammar::word(bytes)
+        )
+    })
+}

@@ -1,0 +1,350 @@
+//! From words to a command.
+//!
+//! What a command takes stands in its row of the [catalogue](super::catalog); here the words are
+//! held against it, the same way whether they come from the shell, a pipe or the command line.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+use super::catalog::{self, COMMON, Opt, Spec};
+use super::grammar::{self, Word};
+use crate::raft::NodeId;
+
+/// A command as it is typed, checked as far as that is possible without a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Read a value.
+    Get {
+        /// The key.
+        key: Bytes,
+    },
+    /// Set a value.
+    Put {
+        /// The key.
+        key: Bytes,
+        /// The new value.
+        value: Input,
+    },
+    /// Add to the end of a value.
+    Append {
+        /// The key.
+        key: Bytes,
+        /// What to add.
+        value: Input,
+    },
+    /// Remove keys, one after the other.
+    Delete {
+        /// The keys; at least one.
+        keys: Vec<Bytes>,
+    },
+    /// Set a value if the present one is as expected.
+    Cas {
+        /// The key.
+        key: Bytes,
+        /// The value that must be present; `None`: the key must be missing.
+        expected: Option<Bytes>,
+        /// The new value.
+        value: Bytes,
+    },
+    /// Read keys in order.
+    Scan(Range),
+    /// Ask every node about itself.
+    Status {
+        /// Show each node's own counters as well.
+        verbose: bool,
+    },
+    /// Hand leadership over.
+    Transfer {
+        /// To whom; `None`: to the node that is furthest along.
+        to: Option<NodeId>,
+    },
+    /// Show how long each answer took, or stop it.
+    Timing(bool),
+    /// Change the form of the answers.
+    Output(Format),
+    /// Explain the command of this name, or list all.
+    Help(Option<&'static str>),
+    /// Leave.
+    Exit,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// It stands in the command.
+    Here(Bytes),
+    /// It is the content of a file; `-` is standard input.
+    File(PathBuf),
+}
+
+/// Which keys a scan reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The first key, inclusive. Empty: from the first of all.
+    pub start: Bytes,
+    /// The end, exclusive. `None`: to the last of all.
+    pub end: Option<Bytes>,
+    /// How many keys to read.
+    pub extent: Extent,
+    /// Leave the values out.
+    pub keys_only: bool,
+}
+
+/// How far a scan goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// As much as the server answers at once.
+    Page,
+    /// This many keys.
+    Limit(u64),
+    /// To the end of the range.
+    All,
+}
+
+/// The form of the answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For scripts: bare values and lines of words
+    Raw,
+    /// For programs: one JSON object per answer
+    Json,
+    /// For people: tables and sentences
+    Table,
+}
+
+impl Format {
+    /// The names as they are typed.
+    pub const NAMES: &'static [&'static str] = &["raw", "json", "table"];
+
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        match bytes {
+            b"raw" => Ok(Self::Raw),
+            b"json" => Ok(Self::Json),
+            b"table" => Ok(Self::Table),
+            other => Err(format!(
+                "{} is no output format; there are raw, json and table",
+                grammar::word(other)
+            )),
+        }
+    }
+}
+
+/// A command and what it says about its own answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// What to do.
+    pub command: Command,
+    /// The form of this one answer, where it is not the usual one.
+    pub format: Option<Format>,
+}
+
+/// Words that are no command: a sentence that says what is wrong and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// Reads one line. `None` if it is blank or a comment.
+///
+/// # Errors
+/// [`UsageError`] if it is neither words nor, then, a command.
+pub fn parse_line(line: &[u8]) -> Result<Option<Request>, UsageError> {
+    let words = grammar::split(line).map_err(|error| UsageError(error.to_string()))?;
+    match words.is_empty() {
+        true => Ok(None),
+        false => parse(&words).map(Some),
+    }
+}
+
+/// Reads the words of one command.
+///
+/// # Errors
+/// [`UsageError`] if there is no such command or the words do not fit it.
+pub fn parse(words: &[Word]) -> Result<Request, UsageError> {
+    let (name, rest) = words
+        .split_first()
+        .ok_or_else(|| UsageError("a command is missing: try help".into()))?;
+    let spec = catalog::find(&name.bytes).ok_or_else(|| unknown_command(&name.bytes))?;
+    let usage = |problem: String| {
+        UsageError(format!(
+            "{problem} (usage: {}; more: help {})",
+            spec.usage, spec.name
+        ))
+    };
+    let mut arguments = Arguments::collect(spec, rest).map_err(usage)?;
+    if arguments.flag("--help") {
+        let command = Command::Help(Some(spec.name));
+        return Ok(Request {
+            command,
+            format: None,
+        });
+    }
+    let format = arguments.take("--output");
+    let format = format.as_deref().map(Format::parse).transpose();
+    let format = format.map_err(usage)?;
+    let given = arguments.operands.len();
+    if given < spec.required {
+        return Err(usage(match given {
+            0 => format!("{} needs more than its name", spec.name),
+            _ => format!("{} needs at least {} words", spec.name, spec.required),
+        }));
+    }
+    if !spec.repeats && given > spec.operands.len() {
+        let surplus = grammar::word(&arguments.operands[spec.operands.len()]).into_owned();
+        return Err(usage(format!(
+            "{} does not know what to do with {surplus}; a word with blanks needs quotes",
+            spec.name
+        )));
+    }
+    let command = (spec.build)(&mut arguments).map_err(usage)?;
+    Ok(Request { command, format })
+}
+
+/// The words behind a command's name, sorted into operands and options.
+#[derive(Debug, Default)]
+pub struct Arguments {
+    operands: Vec<Bytes>,
+    options: Vec<(&'static str, Bytes)>,
+}
+
+impl Arguments {
+    fn collect(spec: &'static Spec, words: &[Word]) -> Result<Self, String> {
+        let mut arguments = Self::default();
+        let mut words = words.iter();
+        let mut options_end = false;
+        while let Some(word) = words.next() {
+            if options_end || word.quoted || !is_option(&word.bytes) {
+                let operand = Bytes::copy_from_slice(&word.bytes);
+                arguments.operands.push(operand);
+                continue;
+            }
+            if word.bytes == b"--" {
+                options_end = true;
+                continue;
+            }
+            let (name, inline) = match word.bytes.iter().position(|&byte| byte == b'=') {
+                Some(at) => (&word.bytes[..at], Some(&word.bytes[at + 1..])),
+                None => (&word.bytes[..], None),
+            };
+            let option = find_option(spec, name)?;
+            let value = match (option.value, inline) {
+                (None, None) => Bytes::new(),
+                (None, Some(_)) => return Err(format!("{} takes no value", option.name)),
+                (Some(_), Some(value)) => Bytes::copy_from_slice(value),
+                (Some(what), None) => match words.next() {
+                    Some(value) => Bytes::copy_from_slice(&value.bytes),
+                    None => return Err(format!("{} needs its {what}", option.name)),
+                },
+            };
+            if arguments
+                .options
+                .iter()
+                .any(|(name, _)| *name == option.name)
+            {
+                return Err(format!("{} is given twice", option.name));
+            }
+            arguments.options.push((option.name, value));
+        }
+        Ok(arguments)
+    }
+
+    /// Takes an option's value out.
+    pub fn take(&mut self, name: &str) -> Option<Bytes> {
+        let at = self.options.iter().position(|(given, _)| *given == name)?;
+        Some(self.options.swap_remove(at).1)
+    }
+
+    /// Takes an option that has no value out.
+    pub fn flag(&mut self, name: &str) -> bool {
+        self.take(name).is_some()
+    }
+
+    /// Takes the first operand out.
+    pub fn operand(&mut self) -> Option<Bytes> {
+        (!self.operands.is_empty()).then(|| self.operands.remove(0))
+    }
+
+    /// Takes the first operand out, which must be there.
+    pub fn required(&mut self, what: &str) -> Result<Bytes, String> {
+        self.operand().ok_or_else(|| format!("{what} is missing"))
+    }
+
+    /// Takes all operands out.
+    pub fn operands(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.operands)
+    }
+}
+
+/// A minus and a letter, or two: `-5` and `-` are data.
+fn is_option(word: &[u8]) -> bool {
+    matches!(word, [b'-', b'-', ..]) || matches!(word, [b'-', c, ..] if c.is_ascii_alphabetic())
+}
+
+fn find_option(spec: &'static Spec, name: &[u8]) -> Result<&'static Opt, String> {
+    let mut all = spec.options.iter().chain(COMMON);
+    let found = all.find(|option| {
+        option.name.as_bytes() == name || option.short.is_some_and(|short| short.as_bytes() == name)
+    });
+    found.ok_or_else(|| {
+        let name = String::from_utf8_lossy(name);
+        let names = spec.options.iter().chain(COMMON).map(|option| option.name);
+        let hint = match nearest(&name, names) {
+            Some(near) => format!("did you mean {near}?"),
+            None => {
+                "put -- before it if it is data; kvcli's own options, such as --cluster, go before \
+                     the command"
+                    .into()
+            }
+        };
+        format!(
+            "{} has no option {}: {hint}",
+            spec.name,
+            name.escape_debug()
+        )
+    })
+}
+
+fn unknown_command(name: &[u8]) -> UsageError {
+    let shown = grammar::word(name);
+    let names = catalog::COMMANDS.iter().flat_map(Spec::names);
+    UsageError(match nearest(&String::from_utf8_lossy(name), names) {
+        Some(near) => format!("there is no command {shown}: did you mean {near}?"),
+        None => format!("there is no command {shown}: help lists all there are"),
+    })
+}
+
+/// The candidate that is the fewest typing errors away, if it is near enough to be meant.
+fn nearest<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let typed: Vec<char> = typed.to_lowercase().chars().take(32).collect();
+    candidates
+        .map(|candidate| (distance(&typed, candidate), candidate))
+        .filter(|(distance, candidate)| {
+            *distance <= 1 + candidate.len() / 4 && *distance < typed.len()
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// The distance of Damerau and Levenshtein: insertions, deletions, replacements, and two
+/// neighbours in the wrong order, each counted as one.
+fn distance(typed: &[char], candidate: &str) -> usize {
+    let candidate: Vec<char> = candidate.chars().collect();
+    let mut rows: Vec<Vec<usize>> = vec![(0..=typed.len()).collect()];
+    for (i, c) in candidate.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, t) in typed.iter().enumerate() {
+            let mut best = rows[i][j] + usize::from(t != c);
+            best = best.min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *t == candidate[i - 1] && typed[j - 1] == *c {
+                best = best.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[candidate.len()][typed.len()]
+}
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

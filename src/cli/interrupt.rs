@@ -1,0 +1,132 @@
+//! Ctrl-C: cancels what is under way, and ends the program where nothing is.
+//!
+//! At the prompt of the shell the terminal hands Ctrl-C to the line editor instead.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
+
+use signal_hook::consts::SIGINT;
+use signal_hook::iterator::Signals;
+
+use super::session::exit;
+use crate::client::Canceller;
+
+const IDLE: u8 = 0;
+const BUSY: u8 = 1;
+const INTERRUPTED: u8 = 2;
+
+/// Whether a command is under way, and whether it has been asked to end.
+#[derive(Debug)]
+pub struct Interrupt {
+    state: AtomicU8,
+    stays: bool,
+}
+
+/// What a SIGINT is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    Cancel,
+    End,
+}
+
+impl Interrupt {
+    /// The program ends if there is nothing to cancel, or if cancelling was not enough.
+    pub fn that_ends() -> Self {
+        Self {
+            state: AtomicU8::new(IDLE),
+            stays: false,
+        }
+    }
+
+    /// The program always stays, however impatient its user is: it is a shell.
+    pub fn that_stays() -> Self {
+        Self {
+            stays: true,
+            ..Self::that_ends()
+        }
+    }
+
+    /// From now on this decides what SIGINT does.
+    ///
+    /// # Errors
+    /// If the system refuses the handler or its thread.
+    pub fn handle(self: &Arc<Self>, canceller: Canceller) -> io::Result<()> {
+        let mut signals = Signals::new([SIGINT])?;
+        let interrupt = Arc::clone(self);
+        // Lives as long as the program: it has nothing to finish.
+        thread::Builder::new()
+            .name("interrupt".into())
+            .spawn(move || {
+                for _ in signals.forever() {
+                    match interrupt.advance() {
+                        Effect::Cancel => canceller.cancel(),
+                        Effect::End => std::process::exit(i32::from(exit::INTERRUPTED)),
+                    }
+                }
+            })?;
+        Ok(())
+    }
+
+    fn advance(&self) -> Effect {
+        let order = Ordering::SeqCst;
+        let set = self.state.compare_exchange(BUSY, INTERRUPTED, order, order);
+        match set.is_ok() || self.stays {
+            true => Effect::Cancel,
+            false => Effect::End,
+        }
+    }
+
+    /// A command begins; it ends when the guard goes.
+    pub fn begin(&self) -> Busy<'_> {
+        self.state.store(BUSY, Ordering::SeqCst);
+        Busy(self)
+    }
+
+    /// Whether the command under way is to end.
+    pub fn is_set(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == INTERRUPTED
+    }
+}
+
+/// While it lives, a command is under way.
+#[derive(Debug)]
+pub struct Busy<'a>(&'a Interrupt);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.state.store(IDLE, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_interrupt_cancels_the_command_and_the_next_one_ends_the_program() {
+        let interrupt = Interrupt::that_ends();
+        assert_eq!(interrupt.advance(), Effect::End);
+        let busy = interrupt.begin();
+        assert!(!interrupt.is_set());
+        assert_eq!(interrupt.advance(), Effect::Cancel);
+        assert!(interrupt.is_set());
+        assert_eq!(interrupt.advance(), Effect::End);
+        drop(busy);
+        assert!(!interrupt.is_set());
+    }
+
+    #[test]
+    fn no_interrupt_ends_a_shell() {
+        let interrupt = Interrupt::that_stays();
+        assert_eq!(interrupt.advance(), Effect::Cancel);
+        let _busy = interrupt.begin();
+        assert!(!interrupt.is_set());
+        assert_eq!(
+            [interrupt.advance(), interrupt.advance()],
+            [Effect::Cancel; 2]
+        );
+        assert!(interrupt.is_set());
+    }
+}

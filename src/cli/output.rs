@@ -1,0 +1,356 @@
+//! How answers look.
+//!
+//! | answer            | raw                      | json                                        |
+//! |-------------------|--------------------------|---------------------------------------------|
+//! | value             | the value, see below     | `{"value":"..."}`                           |
+//! | missing value     | `(missing)`, see below   | `{"value":null}`                            |
+//! | put               | `ok`                     | `{"ok":true}`                               |
+//! | append            | the new length           | `{"length":5}`                              |
+//! | delete            | how many were there      | `{"deleted":1}`                             |
+//! | cas that was done | `ok`                     | `{"swapped":true}`                          |
+//! | cas that was not  | `(differs) VALUE`        | `{"swapped":false,"value":"..."}`           |
+//! | scan              | `KEY VALUE` on each line | `{"items":[{"key":"k","value":"v"}],"next":null}` |
+//! | status            | a line for each node     | `{"leader":1,"nodes":[...],...}`            |
+//! | error             | `(error)`                | `{"error":{"kind":"no","message":"..."}}`   |
+//!
+//! - As a single command with raw output, a value is written byte for byte with nothing added but
+//!   a newline if it goes to a terminal, and a missing one is written as nothing at all.
+//! - In a pipe, raw and json answer one line for each command: a scan's words are all on one line,
+//!   an empty scan is `(empty)`.
+//! - Everywhere else a value is shown on one line, in quotes if it is not plain text; what starts
+//!   with `(` and has no quotes is not a value. Keys and values of a scan are words of the
+//!   [`grammar`].
+//! - In a table of a scan, long values are cut: a table is for people.
+//! - In json, bytes that are not UTF-8 are `{"base64":"..."}` in place of a string.
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use comfy_table::{Table, presets};
+use serde_json::{Value, json};
+
+use super::command::Format;
+use super::grammar;
+use super::status::Report;
+use crate::kv::Item;
+
+/// What is to be said to one command, scans excepted.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// Done; there is nothing else to say.
+    Done,
+    /// The value of a key, `None` if it is missing.
+    Value(Option<Bytes>),
+    /// The length of a value after an append, in bytes.
+    Length(u64),
+    /// How many keys were removed, and how many were named.
+    Deleted {
+        /// Those that were there.
+        removed: usize,
+        /// All.
+        named: usize,
+    },
+    /// Whether a value was replaced, or the one that is there instead.
+    Swapped(Result<(), Option<Bytes>>),
+    /// The state of the cluster.
+    Status {
+        /// What was found out.
+        report: Box<Report>,
+        /// Whether a table shows each node's own counters.
+        verbose: bool,
+    },
+    /// An explanation: all of it, and in one line.
+    Help {
+        /// Several lines, without the last newline.
+        long: String,
+        /// One line.
+        short: String,
+    },
+}
+
+/// Where answers go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// To whoever called kvcli with a single command.
+    Single {
+        /// Whether that is a person at a terminal.
+        terminal: bool,
+    },
+    /// To a program that reads one line for each command that it wrote.
+    Piped,
+    /// To a person in the shell.
+    Shell,
+}
+
+/// Writes answers.
+pub struct Printer<'a> {
+    out: &'a mut dyn Write,
+    style: Style,
+    /// The form of the answer that comes next.
+    pub format: Format,
+    /// Whether a scan has begun and not ended.
+    scanning: bool,
+    /// Whether the scan has had an item.
+    begun: bool,
+}
+
+impl<'a> Printer<'a> {
+    /// Writes to `out`.
+    pub fn new(out: &'a mut dyn Write, style: Style, format: Format) -> Self {
+        Self {
+            out,
+            style,
+            format,
+            scanning: false,
+            begun: false,
+        }
+    }
+
+    /// Whether kvcli was called with a single command.
+    pub fn is_single(&self) -> bool {
+        matches!(self.style, Style::Single { .. })
+    }
+
+    /// Whether a missing value is written as nothing, so that a person has to be told otherwise.
+    pub fn hides_missing(&self) -> bool {
+        self.is_single() && self.format == Format::Raw
+    }
+
+    /// Writes one answer.
+    ///
+    /// # Errors
+    /// What the output answers.
+    pub fn answer(&mut self, answer: &Answer) -> io::Result<()> {
+        match self.format {
+            Format::Json => self.line(&to_json(answer).to_string()),
+            Format::Raw => self.raw(answer),
+            Format::Table => self.line(&for_people(answer)),
+        }
+    }
+
+    fn raw(&mut self, answer: &Answer) -> io::Result<()> {
+        let piped = self.style == Style::Piped;
+        match (answer, self.style) {
+            (Answer::Value(value), Style::Single { terminal }) => {
+                self.out.write_all(value.as_deref().unwrap_or_default())?;
+                if terminal && value.is_some() {
+                    self.out.write_all(b"\n")?;
+                }
+                self.out.flush()
+            }
+            (Answer::Deleted { removed, .. }, _) => self.line(&removed.to_string()),
+            (Answer::Length(length), _) => self.line(&length.to_string()),
+            (Answer::Swapped(Err(present)), _) => {
+                self.line(&format!("(differs) {}", shown(present.as_ref())))
+            }
+            (Answer::Status { report, .. }, _) => {
+                let separator = if piped { " " } else { "\n" };
+                self.line(&report.lines().join(separator))
+            }
+            (Answer::Help { short, .. }, _) if piped => self.line(short),
+            _ => self.line(&for_people(answer)),
+        }
+    }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{text}")?;
+        self.out.flush()
+    }
+
+    /// Begins the answer to a scan.
+    ///
+    /// # Errors
+    /// What the output answers.
+    pub fn scan_begins(&mut self) -> io::Result<()> {
+        (self.scanning, self.begun) = (true, false);
+        match self.format {
+            Format::Json => self.out.write_all(b"{\"items\":["),
+            Format::Raw | Format::Table => Ok(()),
+        }
+    }
+
+    /// Writes some items of a scan.
+    ///
+    /// # Errors
+    /// What the output answers.
+    pub fn scan_items(&mut self, items: &[Item], keys_only: bool) -> io::Result<()> {
+        if self.format == Format::Table {
+            self.begun |= !items.is_empty();
+            return match items {
+                [] => Ok(()),
+                items => self.line(&item_table(items, keys_only)),
+            };
+        }
+        for item in items {
+            let separator = match (self.format, self.style) {
+                _ if !self.begun => "",
+                (Format::Json, _) => ",",
+                (_, Style::Piped) => " ",
+                _ => "\n",
+            };
+            self.begun = true;
+            write!(self.out, "{separator}")?;
+            match (self.format, keys_only) {
+                (Format::Json, true) => write!(self.out, "{}", json!({"key": text(&item.key)})),
+                (Format::Json, false) => {
+                    let (key, value) = (text(&item.key), text(&item.value));
+                    write!(self.out, "{}", json!({"key": key, "value": value}))
+                }
+                (_, true) => write!(self.out, "{}", grammar::word(&item.key)),
+                (_, false) => {
+                    let (key, value) = (grammar::word(&item.key), grammar::word(&item.value));
+                    write!(self.out, "{key} {value}")
+                }
+            }?;
+        }
+        Ok(())
+    }
+
+    /// Ends the answer to a scan; `next` is the key where it could go on.
+    ///
+    /// # Errors
+    /// What the output answers.
+    pub fn scan_ends(&mut self, next: Option<&Bytes>) -> io::Result<()> {
+        let begun = self.begun;
+        (self.scanning, self.begun) = (false, false);
+        match (self.format, begun) {
+            (Format::Json, _) => {
+                let next = next.map_or(Value::Null, |next| text(next));
+                self.line(&format!("],\"next\":{next}}}"))
+            }
+            (Format::Table, true) => Ok(()),
+            (Format::Raw, true) => self.line(""),
+            // For scripts, no keys are no lines, unless each command has its line.
+            (Format::Raw, false) if self.style != Style::Piped => self.out.flush(),
+            (Format::Raw | Format::Table, false) => self.line("(empty)"),
+        }
+    }
+
+    /// Says on the output that a command has failed, as far as the output would be misread without
+    /// it; the person is told elsewhere. A scan that fails after it has begun is thus still one
+    /// line in a pipe, and still one object in json.
+    ///
+    /// # Errors
+    /// What the output answers.
+    pub fn failed(&mut self, kind: &str, message: &str) -> io::Result<()> {
+        let error = json!({"kind": kind, "message": message});
+        let piped = self.style == Style::Piped;
+        let (scanning, begun) = (self.scanning, self.begun);
+        (self.scanning, self.begun) = (false, false);
+        match self.format {
+            Format::Json if scanning => self.line(&format!("],\"error\":{error}}}")),
+            Format::Json if piped => self.line(&json!({"error": error}).to_string()),
+            Format::Raw if begun && piped => self.line(" (error)"),
+            Format::Raw if begun => self.line(""),
+            Format::Raw | Format::Table if piped => self.line("(error)"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A value on one line.
+fn shown(value: Option<&Bytes>) -> String {
+    value.map_or("(missing)".into(), |value| {
+        grammar::line(value).into_owned()
+    })
+}
+
+fn for_people(answer: &Answer) -> String {
+    match answer {
+        Answer::Done | Answer::Swapped(Ok(())) => "ok".into(),
+        Answer::Value(value) => shown(value.as_ref()),
+        Answer::Length(1) => "1 byte".into(),
+        Answer::Length(length) => format!("{length} bytes"),
+        Answer::Deleted { removed, named: 1 } => match removed {
+            0 => "(missing)".into(),
+            _ => "ok".into(),
+        },
+        Answer::Deleted { removed, named } => format!("{removed} of {named} keys removed"),
+        Answer::Swapped(Err(None)) => "not set: the key is missing".into(),
+        Answer::Swapped(Err(present)) => {
+            format!("not set: the value is {}", shown(present.as_ref()))
+        }
+        Answer::Status { report, verbose } => report.table(*verbose),
+        Answer::Help { long, .. } => long.clone(),
+    }
+}
+
+/// The beginning of a value, and its length if that is not all: a table is for overview.
+fn shortened(value: &[u8]) -> String {
+    /// In characters; a value that is not longer is never cut.
+    const SHOWN: usize = 100;
+    // A character has four bytes at the most, and what is cut within one is shown in quotes.
+    let shown = grammar::line(&value[..value.len().min(4 * SHOWN)]);
+    match (shown.char_indices().nth(SHOWN), value.len() > 4 * SHOWN) {
+        (None, false) => shown.into_owned(),
+        (cut, _) => {
+            let end = cut.map_or(shown.len(), |(end, _)| end);
+            format!("{}... ({} bytes)", &shown[..end], value.len())
+        }
+    }
+}
+
+fn item_table(items: &[Item], keys_only: bool) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    match keys_only {
+        true => table.set_header(["key"]),
+        false => table.set_header(["key", "value"]),
+    };
+    for item in items {
+        match keys_only {
+            true => table.add_row([grammar::word(&item.key).into_owned()]),
+            false => table.add_row([
+                grammar::word(&item.key).into_owned(),
+                shortened(&item.value),
+            ]),
+        };
+    }
+    table.to_string()
+}
+
+fn to_json(answer: &Answer) -> Value {
+    let value = |value: &Option<Bytes>| value.as_deref().map_or(Value::Null, text);
+    match answer {
+        Answer::Done => json!({"ok": true}),
+        Answer::Value(found) => json!({"value": value(found)}),
+        Answer::Length(length) => json!({"length": length}),
+        Answer::Deleted { removed, .. } => json!({"deleted": removed}),
+        Answer::Swapped(Ok(())) => json!({"swapped": true}),
+        Answer::Swapped(Err(present)) => json!({"swapped": false, "value": value(present)}),
+        Answer::Status { report, .. } => report.json(),
+        Answer::Help { long, .. } => json!({"help": long}),
+    }
+}
+
+/// Bytes as a string, or as base64 where they are not UTF-8.
+fn text(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => json!(text),
+        Err(_) => json!({"base64": base64(bytes)}),
+    }
+}
+
+/// RFC 4648 section 4, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or(0));
+        let group = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for place in 0..4 {
+            match place <= chunk.len() {
+                true => {
+                    let digit = (group >> (18 - 6 * place)) & 63;
+                    out.push(char::from(DIGITS[digit as usize]));
+                }
+                false => out.push('='),
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "output_tests.rs"]
+mod tests;

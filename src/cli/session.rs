@@ -1,0 +1,347 @@
+//! Executes commands: one arm for each, the same for the shell, a pipe and a single command.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::command::{Command, Extent, Format, Input, Range, Request, UsageError};
+use super::interrupt::Interrupt;
+use super::output::{Answer, Printer};
+use super::status::Report;
+use super::{grammar, help};
+use crate::client::{CasOutcome, Clerk, Error, Kind};
+use crate::kv::Scan;
+use crate::wire::frame::MAX_PAYLOAD;
+
+/// The exit codes of kvcli.
+pub mod exit {
+    /// Done.
+    pub const DONE: u8 = 0;
+    /// The server said no: a missing key, a value that is not the expected one, a limit.
+    pub const NO: u8 = 1;
+    /// The command or an option is wrong; nothing was sent.
+    pub const USAGE: u8 = 2;
+    /// Not executed: no connection, no leader, no quorum, or no room.
+    pub const UNAVAILABLE: u8 = 3;
+    /// A write may or may not have been executed, or its answer could not be written.
+    pub const UNKNOWN: u8 = 4;
+    /// Ended by Ctrl-C, not executed: what a shell says of a program that SIGINT ended.
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// What came of a command besides its answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The exit code, as a single command. Not zero also where there is an answer, if it is "no".
+    pub code: u8,
+    /// Something for the person, not for a script that reads the answer.
+    pub note: Option<String>,
+    /// Leave.
+    pub leave: bool,
+}
+
+/// Why a command has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// It is none.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// Its value cannot be read.
+    #[error("{0}")]
+    Input(String),
+    /// There may be more commands, but they cannot be read.
+    #[error("cannot read on: {0}")]
+    Unreadable(io::Error),
+    /// The cluster did not execute it, or it is not known whether it did.
+    #[error(transparent)]
+    Client(#[from] Error),
+    /// One of several keys failed.
+    #[error("{done} of {named} keys were done before this one: {error}")]
+    Partly {
+        /// How many keys were done.
+        done: usize,
+        /// How many were named.
+        named: usize,
+        /// What happened to the next.
+        error: Error,
+    },
+    /// Ctrl-C came between two requests.
+    #[error("cancelled")]
+    Interrupted,
+    /// The answer cannot be written.
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) | Failure::Input(_) | Failure::Unreadable(_) => exit::USAGE,
+            Failure::Client(Error::Cancelled {
+                maybe_executed: false,
+            })
+            | Failure::Interrupted => exit::INTERRUPTED,
+            Failure::Client(error) | Failure::Partly { error, .. } => match error.kind() {
+                Kind::No => exit::NO,
+                Kind::Usage => exit::USAGE,
+                Kind::Refused | Kind::Unavailable => exit::UNAVAILABLE,
+                Kind::Unknown => exit::UNKNOWN,
+            },
+            // Whoever reads the answers has had enough, which is no error: kvcli scan | head.
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::DONE,
+            // It was executed, but whoever waits for the answer does not know.
+            Failure::Output(_) => exit::UNKNOWN,
+        }
+    }
+
+    /// The code's name in json.
+    pub fn kind(&self) -> &'static str {
+        match self.code() {
+            exit::DONE => "done",
+            exit::NO => "no",
+            exit::USAGE => "usage",
+            exit::UNAVAILABLE => "unavailable",
+            exit::INTERRUPTED => "interrupted",
+            _ => "unknown",
+        }
+    }
+
+    /// Whether it makes no sense to go on with the next command.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Failure::Output(_)
+                | Failure::Unreadable(_)
+                | Failure::Interrupted
+                | Failure::Client(Error::Cancelled { .. })
+                | Failure::Partly {
+                    error: Error::Cancelled { .. },
+                    ..
+                }
+        )
+    }
+}
+
+/// A Clerk and what the commands have set.
+pub struct Session {
+    clerk: Clerk,
+    interrupt: Arc<Interrupt>,
+    /// The form of the answers.
+    pub format: Format,
+    /// Whether to tell how long each answer took.
+    pub timing: bool,
+}
+
+impl Session {
+    /// Executes commands through the Clerk. `interrupt` is asked between two requests of one
+    /// command.
+    pub fn new(clerk: Clerk, interrupt: Arc<Interrupt>, format: Format, timing: bool) -> Self {
+        Self {
+            clerk,
+            interrupt,
+            format,
+            timing,
+        }
+    }
+
+    /// What the commands so far took, in one line of `name=value` words.
+    pub fn stats(&self) -> String {
+        let stats = self.clerk.stats();
+        format!(
+            "calls={} attempts={} retries={} leader_changes={}",
+            stats.calls, stats.attempts, stats.retries, stats.leader_changes
+        )
+    }
+
+    /// Executes one command and writes its answer.
+    ///
+    /// # Errors
+    /// [`Failure`], which is also written as far as the output would be misread without.
+    pub fn run(&mut self, request: &Request, printer: &mut Printer) -> Result<Outcome, Failure> {
+        let interrupt = Arc::clone(&self.interrupt);
+        let _busy = interrupt.begin();
+        printer.format = request.format.unwrap_or(self.format);
+        match self.execute(&request.command, printer) {
+            Err(Failure::Output(error)) => Err(Failure::Output(error)),
+            Err(failure) => {
+                printer.failed(failure.kind(), &failure.to_string())?;
+                Err(failure)
+            }
+            done => done,
+        }
+    }
+
+    fn execute(&mut self, command: &Command, printer: &mut Printer) -> Result<Outcome, Failure> {
+        let mut outcome = Outcome::default();
+        let answer = match command {
+            Command::Get { key } => {
+                let value = self.clerk.get(key)?;
+                if value.is_none() {
+                    outcome.code = exit::NO;
+                    outcome.note = printer.hides_missing().then(|| "(missing)".into());
+                }
+                Answer::Value(value)
+            }
+            Command::Put { key, value } => {
+                self.clerk.put(key, load(value, printer.is_single())?)?;
+                Answer::Done
+            }
+            Command::Append { key, value } => {
+                let value = load(value, printer.is_single())?;
+                Answer::Length(self.clerk.append(key, value)?)
+            }
+            Command::Delete { keys } => self.delete(keys)?,
+            Command::Cas {
+                key,
+                expected,
+                value,
+            } => match self.clerk.cas(key, expected.as_deref(), value)? {
+                CasOutcome::Swapped => Answer::Swapped(Ok(())),
+                CasOutcome::Mismatch(present) => {
+                    outcome.code = exit::NO;
+                    Answer::Swapped(Err(present))
+                }
+            },
+            Command::Scan(range) => return self.scan(range, printer),
+            Command::Status { verbose } => return self.status(*verbose, printer),
+            Command::Transfer { to } => {
+                self.clerk.transfer(*to)?;
+                Answer::Done
+            }
+            Command::Help(name) => help::answer(*name),
+            Command::Timing(on) => {
+                self.timing = *on;
+                Answer::Done
+            }
+            Command::Output(format) => {
+                (self.format, printer.format) = (*format, *format);
+                Answer::Done
+            }
+            Command::Exit => {
+                outcome.leave = true;
+                return Ok(outcome);
+            }
+        };
+        printer.answer(&answer)?;
+        Ok(outcome)
+    }
+
+    fn delete(&self, keys: &[Bytes]) -> Result<Answer, Failure> {
+        let mut removed = 0;
+        for (done, key) in keys.iter().enumerate() {
+            let named = keys.len();
+            let deleted = match self.clerk.delete(key) {
+                Err(error) if named > 1 => return Err(Failure::Partly { done, named, error }),
+                deleted => deleted?,
+            };
+            removed += usize::from(deleted);
+            if self.interrupt.is_set() && done + 1 < named {
+                let maybe_executed = false;
+                return Err(Failure::Partly {
+                    done: done + 1,
+                    named,
+                    error: Error::Cancelled { maybe_executed },
+                });
+            }
+        }
+        Ok(Answer::Deleted {
+            removed,
+            named: keys.len(),
+        })
+    }
+
+    fn scan(&self, range: &Range, printer: &mut Printer) -> Result<Outcome, Failure> {
+        let mut left = match range.extent {
+            Extent::Limit(limit) => limit,
+            Extent::Page | Extent::All => u64::MAX,
+        };
+        let mut start = range.start.clone();
+        printer.scan_begins()?;
+        let next = loop {
+            let page = self.clerk.scan(Scan {
+                start,
+                end: range.end.clone(),
+                // Zero is the server's own limit, which is lower than this one can be.
+                limit: u32::try_from(left).unwrap_or(0),
+                limit_bytes: 0,
+                keys_only: range.keys_only,
+            })?;
+            printer.scan_items(&page.items, range.keys_only)?;
+            left = left.saturating_sub(page.items.len() as u64);
+            match page.next {
+                Some(next) if range.extent != Extent::Page && left > 0 => start = next,
+                next => break next,
+            }
+            if self.interrupt.is_set() {
+                return Err(Failure::Interrupted);
+            }
+        };
+        printer.scan_ends(next.as_ref())?;
+        let note = next.filter(|_| range.extent == Extent::Page).map(|next| {
+            let next = grammar::word(&next);
+            format!("there are more keys: go on with --from {next}, or read all with --all")
+        });
+        Ok(Outcome {
+            note,
+            ..Outcome::default()
+        })
+    }
+
+    fn status(&self, verbose: bool, printer: &mut Printer) -> Result<Outcome, Failure> {
+        let answers = self.clerk.status().into_iter().map(|server| {
+            let result = server.result.map_err(|error| error.to_string());
+            (server.address, result)
+        });
+        let report = Report::new(answers.collect());
+        let code = match report.has_quorum() {
+            true => exit::DONE,
+            false => exit::UNAVAILABLE,
+        };
+        printer.answer(&Answer::Status {
+            report: Box::new(report),
+            verbose,
+        })?;
+        Ok(Outcome {
+            code,
+            ..Outcome::default()
+        })
+    }
+}
+
+/// The value itself. Standard input is a value only where it is not where commands come from.
+fn load(input: &Input, stdin_is_free: bool) -> Result<Bytes, Failure> {
+    match input {
+        Input::Here(value) => Ok(value.clone()),
+        Input::File(path) if path == Path::new("-") && !stdin_is_free => Err(Failure::Input(
+            "--file - works for a single command only: here, commands come from standard input"
+                .into(),
+        )),
+        Input::File(path) if path == Path::new("-") => {
+            read("standard input", &mut io::stdin().lock())
+        }
+        Input::File(path) => {
+            let name = path.display().to_string();
+            let mut file = File::open(path)
+                .map_err(|error| Failure::Input(format!("cannot open {name}: {error}")))?;
+            read(&name, &mut file)
+        }
+    }
+}
+
+/// Reads all there is, up to what can be sent.
+fn read(name: &str, from: &mut dyn Read) -> Result<Bytes, Failure> {
+    let mut value = Vec::new();
+    from.take(MAX_PAYLOAD as u64 + 1)
+        .read_to_end(&mut value)
+        .map_err(|error| Failure::Input(format!("cannot read {name}: {error}")))?;
+    match value.len() > MAX_PAYLOAD {
+        true => Err(Failure::Input(format!(
+            "{name} is larger than {MAX_PAYLOAD} bytes, the most that can be sent"
+        ))),
+        false => Ok(value.into()),
+    }
+}

@@ -1,0 +1,308 @@
+//! The state of the cluster as far as its nodes tell it, with those that do not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use serde_json::{Map, Value, json};
+
+use super::grammar;
+use crate::raft::{NodeId, RoleName};
+use crate::wire::client::Status;
+
+/// What came of asking every node for its status.
+#[derive(Clone, Debug)]
+pub struct Report {
+    nodes: Vec<Node>,
+    leader: Option<NodeId>,
+    /// All members; none is known if nobody answers.
+    members: BTreeSet<NodeId>,
+}
+
+/// One node, or an address that may be one.
+#[derive(Clone, Debug)]
+struct Node {
+    /// Known from the node itself or from the others.
+    id: Option<NodeId>,
+    address: String,
+    /// What it says, or why it says nothing.
+    answer: Result<Status, String>,
+}
+
+impl Report {
+    /// Puts together what each address answered, or why it did not.
+    pub fn new(answers: Vec<(String, Result<Status, String>)>) -> Self {
+        let best = answers
+            .iter()
+            .filter_map(|(_, answer)| answer.as_ref().ok())
+            .max_by_key(|status| (status.role == RoleName::Leader, status.term));
+        let members: BTreeMap<NodeId, String> = best.map_or_else(BTreeMap::new, |status| {
+            status.members.iter().cloned().collect()
+        });
+        let mut nodes: Vec<Node> = Vec::new();
+        for (address, answer) in answers {
+            let id = match &answer {
+                Ok(status) => Some(status.id),
+                Err(_) => members
+                    .iter()
+                    .find(|(_, known)| **known == address)
+                    .map(|(id, _)| *id),
+            };
+            // The same node may be known under two addresses, such as a name and a number.
+            if id.is_none()
+                || !nodes
+                    .iter()
+                    .any(|node| node.id == id && node.answer.is_ok())
+            {
+                nodes.retain(|node| id.is_none() || node.id != id);
+                nodes.push(Node {
+                    id,
+                    address,
+                    answer,
+                });
+            }
+        }
+        for (id, address) in &members {
+            if !nodes.iter().any(|node| node.id == Some(*id)) {
+                nodes.push(Node {
+                    id: Some(*id),
+                    address: address.clone(),
+                    answer: Err("it was not asked: --cluster does not name it".into()),
+                });
+            }
+        }
+        nodes.sort_by_key(|node| (node.id.is_none(), node.id, node.address.clone()));
+        let leader = nodes
+            .iter()
+            .filter_map(|node| node.answer.as_ref().ok())
+            .filter(|status| status.role == RoleName::Leader)
+            .max_by_key(|status| status.term)
+            .map(|status| status.id);
+        Self {
+            nodes,
+            leader,
+            members: members.into_keys().collect(),
+        }
+    }
+
+    /// How many members answer; one that has been removed may still run, and does not count.
+    fn answering(&self) -> usize {
+        let ids = self.nodes.iter().filter(|node| node.answer.is_ok());
+        ids.filter_map(|node| node.id)
+            .filter(|id| self.members.contains(id))
+            .count()
+    }
+
+    /// How many members there are, as far as anybody says.
+    fn voters(&self) -> usize {
+        match self.members.len() {
+            0 => self.nodes.len(),
+            known => known,
+        }
+    }
+
+    /// Whether enough nodes answer for the cluster to work.
+    pub fn has_quorum(&self) -> bool {
+        self.answering() > self.voters() / 2
+    }
+
+    /// The state in one sentence.
+    pub fn summary(&self) -> String {
+        let (answering, voters) = (self.answering(), self.voters());
+        if answering == 0 {
+            return format!(
+                "0 of {voters} servers answer: check the addresses and whether the nodes run"
+            );
+        }
+        let verb = if answering == 1 { "answers" } else { "answer" };
+        let leader = match self.leader {
+            Some(leader) => format!("leader {leader}"),
+            None => "no leader".into(),
+        };
+        let advice = match self.has_quorum() {
+            true => String::new(),
+            false => format!("; a quorum needs {}: start the others", voters / 2 + 1),
+        };
+        format!("{answering} of {voters} voters {verb}, {leader}{advice}")
+    }
+
+    /// A table for people, the reasons of those that do not answer, and the summary.
+    pub fn table(&self, verbose: bool) -> String {
+        let gauges: BTreeSet<&str> = match verbose {
+            true => self.gauges().filter(|name| *name != "sessions").collect(),
+            false => BTreeSet::new(),
+        };
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_FULL_CONDENSED);
+        let fixed = [
+            "id",
+            "address",
+            "role",
+            "term",
+            "commit",
+            "applied",
+            "last index",
+            "log",
+            "sessions",
+            "uptime",
+        ];
+        table.set_header(fixed.iter().chain(&gauges).copied());
+        for node in &self.nodes {
+            table.add_row(self.row(node, &gauges));
+        }
+        let mut text = format!("{table}\n");
+        for node in &self.nodes {
+            if let Err(reason) = &node.answer {
+                let name = node.id.map_or("the node".into(), |id| format!("node {id}"));
+                writeln!(text, "{name} at {} does not answer: {reason}", node.address)
+                    .expect("writing into a string does not fail");
+            }
+        }
+        text + &self.summary()
+    }
+
+    fn gauges(&self) -> impl Iterator<Item = &str> {
+        let answers = self
+            .nodes
+            .iter()
+            .filter_map(|node| node.answer.as_ref().ok());
+        answers.flat_map(|status| status.gauges.iter().map(|(name, _)| name.as_str()))
+    }
+
+    fn row(&self, node: &Node, gauges: &BTreeSet<&str>) -> Vec<Cell> {
+        let id = node.id.map_or("?".into(), |id| id.to_string());
+        let mut row = vec![id, node.address.clone()];
+        match &node.answer {
+            Err(_) => {
+                row.push("no answer".into());
+                row.resize(10 + gauges.len(), "-".into());
+            }
+            Ok(status) => {
+                // A leader that was cut off may still believe that it leads; only one is marked.
+                let mark = if self.leader == node.id { " *" } else { "" };
+                let gauge = |name: &str| find(status, name).map_or("-".into(), |n| n.to_string());
+                row.push(format!("{}{mark}", status.role));
+                let counts = [
+                    status.term,
+                    status.commit,
+                    status.applied,
+                    status.last_index,
+                ];
+                row.extend(counts.map(|count| count.to_string()));
+                row.push(size(status.log_bytes));
+                row.push(gauge("sessions"));
+                row.push(duration(status.uptime_ms));
+                row.extend(gauges.iter().map(|name| gauge(name)));
+            }
+        }
+        let align = |(column, text)| match column {
+            1 | 2 => Cell::new(text),
+            _ => Cell::new(text).set_alignment(CellAlignment::Right),
+        };
+        row.into_iter().enumerate().map(align).collect()
+    }
+
+    /// One line of `name=value` words for each node.
+    pub fn lines(&self) -> Vec<String> {
+        let line = |node: &Node| {
+            let id = node.id.map_or("?".into(), |id| id.to_string());
+            let mut words = vec![format!("id={id}"), format!("address={}", node.address)];
+            match &node.answer {
+                Err(reason) => words.push(format!("error={}", grammar::word(reason.as_bytes()))),
+                Ok(status) => {
+                    words.push(format!("role={}", status.role));
+                    let numbers = numbers(status);
+                    words.extend(numbers.map(|(name, number)| format!("{name}={number}")));
+                    let gauges = status.gauges.iter();
+                    words.extend(gauges.map(|(name, number)| format!("{name}={number}")));
+                }
+            }
+            words.join(" ")
+        };
+        self.nodes.iter().map(line).collect()
+    }
+
+    /// Everything, for programs.
+    pub fn json(&self) -> Value {
+        let node = |node: &Node| {
+            let mut fields = Map::new();
+            fields.insert("id".into(), json!(node.id));
+            fields.insert("address".into(), json!(node.address));
+            match &node.answer {
+                Err(reason) => {
+                    fields.insert("error".into(), json!(reason));
+                }
+                Ok(status) => {
+                    fields.insert("cluster".into(), json!(status.cluster));
+                    fields.insert("role".into(), json!(status.role.to_string()));
+                    fields.insert("leader".into(), json!(status.leader));
+                    for (name, number) in numbers(status) {
+                        fields.insert(name.into(), json!(number));
+                    }
+                    let gauges = status.gauges.iter();
+                    let gauges: Map<_, _> = gauges
+                        .map(|(name, number)| (name.clone(), json!(number)))
+                        .collect();
+                    fields.insert("active".into(), json!(status.active));
+                    fields.insert("gauges".into(), gauges.into());
+                }
+            }
+            Value::Object(fields)
+        };
+        json!({
+            "leader": self.leader,
+            "voters": self.voters(),
+            "answering": self.answering(),
+            "quorum": self.has_quorum(),
+            "nodes": self.nodes.iter().map(node).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn find(status: &Status, gauge: &str) -> Option<u64> {
+    let mut gauges = status.gauges.iter();
+    gauges
+        .find(|(name, _)| name == gauge)
+        .map(|(_, number)| *number)
+}
+
+fn numbers(status: &Status) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+    [
+        ("term", status.term),
+        ("commit", status.commit),
+        ("applied", status.applied),
+        ("last_index", status.last_index),
+        ("log_bytes", status.log_bytes),
+        ("uptime_ms", status.uptime_ms),
+    ]
+    .into_iter()
+}
+
+/// Bytes in a unit that leaves few digits.
+fn size(bytes: u64) -> String {
+    let mut scaled = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if scaled < 1024.0 {
+            let decimals = usize::from(unit != "B");
+            return format!("{scaled:.decimals$} {unit}");
+        }
+        scaled /= 1024.0;
+    }
+    format!("{scaled:.1} TiB")
+}
+
+/// The two largest units of a time.
+fn duration(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {:02}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {:02}m", minutes % 60),
+        _ => format!("{days}d {:02}h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

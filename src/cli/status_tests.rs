@@ -1,0 +1,156 @@
+use super::*;
+
+fn status(id: NodeId, role: RoleName, term: u64) -> Status {
+    let address = |id| (id, format!("127.0.0.1:700{id}"));
+    Status {
+        id,
+        cluster: "test".into(),
+        role,
+        term,
+        leader: Some(2),
+        members: vec![address(1), address(2), address(3)],
+        active: vec![],
+        commit: 40,
+        applied: 40,
+        last_index: 41,
+        first_index: 1,
+        log_bytes: 3 << 20,
+        snapshot_index: 0,
+        snapshot_bytes: 0,
+        snapshot_age_ms: 0,
+        sending: Vec::new(),
+        uptime_ms: 3_725_000,
+        gauges: vec![("keys".into(), 7), ("sessions".into(), 2)],
+    }
+}
+
+fn asked(answers: [Result<Status, &str>; 3]) -> Report {
+    let address = |place| format!("127.0.0.1:{}", 7001 + place);
+    let answers = answers.into_iter().enumerate();
+    Report::new(
+        answers
+            .map(|(place, answer)| (address(place), answer.map_err(String::from)))
+            .collect(),
+    )
+}
+
+fn one_down() -> Report {
+    asked([
+        Ok(status(1, RoleName::Follower, 5)),
+        Ok(status(2, RoleName::Leader, 5)),
+        Err("connection refused"),
+    ])
+}
+
+#[test]
+fn the_table_marks_the_leader_and_who_does_not_answer() {
+    let expected = "\
+┌────┬────────────────┬───────────┬──────┬────────┬─────────┬────────────┬─────────┬──────────┬────────┐
+│ id ┆ address        ┆ role      ┆ term ┆ commit ┆ applied ┆ last index ┆ log     ┆ sessions ┆ uptime │
+╞════╪════════════════╪═══════════╪══════╪════════╪═════════╪════════════╪═════════╪══════════╪════════╡
+│  1 ┆ 127.0.0.1:7001 ┆ follower  ┆    5 ┆     40 ┆      40 ┆         41 ┆ 3.0 MiB ┆        2 ┆ 1h 02m │
+│  2 ┆ 127.0.0.1:7002 ┆ leader *  ┆    5 ┆     40 ┆      40 ┆         41 ┆ 3.0 MiB ┆        2 ┆ 1h 02m │
+│  3 ┆ 127.0.0.1:7003 ┆ no answer ┆    - ┆      - ┆       - ┆          - ┆       - ┆        - ┆      - │
+└────┴────────────────┴───────────┴──────┴────────┴─────────┴────────────┴─────────┴──────────┴────────┘
+node 3 at 127.0.0.1:7003 does not answer: connection refused
+2 of 3 voters answer, leader 2";
+    assert_eq!(one_down().table(false), expected);
+}
+
+#[test]
+fn verbose_adds_the_counters_of_the_state_machine() {
+    let table = one_down().table(true);
+    assert!(
+        table.lines().nth(1).unwrap().ends_with("┆ uptime ┆ keys │"),
+        "{table}"
+    );
+}
+
+#[test]
+fn without_a_quorum_the_summary_says_what_to_do() {
+    let report = asked([
+        Err("timed out"),
+        Err("timed out"),
+        Ok(status(3, RoleName::Candidate, 9)),
+    ]);
+    assert!(!report.has_quorum());
+    assert_eq!(
+        report.summary(),
+        "1 of 3 voters answers, no leader; a quorum needs 2: start the others"
+    );
+    let report = asked([Err("refused"), Err("refused"), Err("refused")]);
+    assert!(report.summary().starts_with("0 of 3 servers answer: check"));
+    assert!(report.table(false).contains('?'));
+}
+
+#[test]
+fn of_two_that_say_they_lead_the_one_of_the_later_term_is_the_leader() {
+    let report = asked([
+        Ok(status(1, RoleName::Leader, 6)),
+        Ok(status(2, RoleName::Leader, 5)),
+        Ok(status(3, RoleName::Follower, 6)),
+    ]);
+    assert_eq!(report.summary(), "3 of 3 voters answer, leader 1");
+    assert_eq!(report.table(false).matches("leader *").count(), 1);
+}
+
+#[test]
+fn a_member_that_was_not_asked_is_listed_and_a_node_asked_twice_is_listed_once() {
+    let first = || Ok(status(1, RoleName::Leader, 5));
+    let report = Report::new(vec![
+        ("localhost:7001".into(), first()),
+        ("127.0.0.1:7001".into(), first()),
+    ]);
+    let ids: Vec<_> = report.nodes.iter().map(|node| node.id).collect();
+    assert_eq!(ids, [Some(1), Some(2), Some(3)]);
+    assert!(report.table(false).contains("was not asked"));
+}
+
+#[test]
+fn lines_and_json_carry_exact_numbers() {
+    let lines = one_down().lines();
+    assert_eq!(
+        lines[1],
+        "id=2 address=127.0.0.1:7002 role=leader term=5 commit=40 applied=40 last_index=41 \
+         log_bytes=3145728 uptime_ms=3725000 keys=7 sessions=2"
+    );
+    assert_eq!(
+        lines[2],
+        "id=3 address=127.0.0.1:7003 error=\"connection refused\""
+    );
+    let json = one_down().json();
+    assert_eq!(json["nodes"][1]["log_bytes"], 3 << 20);
+    assert_eq!(json["nodes"][2]["error"], "connection refused");
+    assert_eq!(json["leader"], 2);
+}
+
+#[test]
+fn sizes_and_times_are_short() {
+    assert_eq!(
+        [0, 1023, 1024, 5 << 40].map(size),
+        ["0 B", "1023 B", "1.0 KiB", "5.0 TiB"]
+    );
+    assert_eq!(
+        [999, 61_000, 3_600_000, 90_000_000].map(duration),
+        ["0s", "1m 01s", "1h 00m", "1d 01h"]
+    );
+}
+
+#[test]
+fn a_node_that_is_no_member_any_more_is_listed_and_does_not_count() {
+    let mut removed = status(4, RoleName::Follower, 2);
+    removed.members = vec![];
+    let report = Report::new(vec![
+        ("127.0.0.1:7001".into(), Ok(status(1, RoleName::Leader, 5))),
+        ("127.0.0.1:7002".into(), Err("connection refused".into())),
+        ("127.0.0.1:7003".into(), Err("connection refused".into())),
+        ("127.0.0.1:7004".into(), Ok(removed)),
+    ]);
+    assert!(!report.has_quorum());
+    assert!(
+        report
+            .summary()
+            .starts_with("1 of 3 voters answers, leader 1")
+    );
+    assert_eq!(report.lines().len(), 4);
+}

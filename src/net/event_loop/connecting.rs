@@ -1,0 +1,127 @@
+//! How connections come about: accepted at the port, or dialled.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+
+use super::EventLoop;
+use crate::net::Limits;
+use crate::net::connection::Connection;
+use crate::net::opening::Opening;
+use crate::net::options;
+use crate::net::outlet::{Bounds, Outlet, WhenFull};
+use crate::net::peer_side::Dialled;
+use crate::net::protocol::Close;
+use crate::raft::NodeId;
+
+/// Room for connections beyond the clients: for peers, and for callers that did not say yet who
+/// they are.
+const ROOM_BESIDE_CLIENTS: usize = 64;
+/// What an empty outgoing buffer of a client keeps, in bytes: clients are many.
+const CLIENT_KEEPS: usize = 16 << 10;
+
+impl EventLoop {
+    pub(super) fn accept(&mut self) {
+        let now = Instant::now();
+        let due = self.acceptor.deadline().is_some_and(|due| due <= now);
+        if !self.acceptor.is_runnable() && !due {
+            return;
+        }
+        let accepted = self.connections.values().filter(|c| c.dialled.is_none());
+        let limit = self.local.limits.max_clients + ROOM_BESIDE_CLIENTS;
+        let room = limit.saturating_sub(accepted.count());
+        for (socket, address) in self.acceptor.accept(now, room) {
+            if let Err(error) = self.admit(socket, address, now) {
+                log::warn!("cannot serve the caller at {address}: {error}");
+            }
+        }
+    }
+
+    fn admit(&mut self, socket: TcpStream, address: SocketAddr, now: Instant) -> io::Result<()> {
+        options::accepted(&socket)?;
+        let (token, socket) = self.register(socket)?;
+        let outlet = Arc::new(Outlet::new(client_bounds(&self.local.limits)));
+        outlet.open(socket.clone(), Vec::new());
+        let opening = Box::new(Opening::default());
+        let mut connection = Connection::new(socket, address, outlet, opening);
+        let deadline = now + self.local.limits.handshake;
+        connection.deadline = Some(deadline);
+        self.deadlines.insert((deadline, token));
+        self.connections.insert(token, connection);
+        Ok(())
+    }
+
+    fn register(&mut self, mut socket: TcpStream) -> io::Result<(Token, Arc<TcpStream>)> {
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut socket, token, interest)?;
+        Ok((token, Arc::new(socket)))
+    }
+
+    pub(super) fn dial_due(&mut self) {
+        let (now, shared) = (Instant::now(), &self.local.shared);
+        let due = self.dialers.iter_mut();
+        let due = due.filter_map(|(&peer, dialer)| Some((peer, dialer.due(now, shared)?)));
+        for (peer, address) in due.collect::<Vec<_>>() {
+            self.dial(peer, address);
+        }
+    }
+
+    pub(super) fn dial(&mut self, peer: NodeId, address: SocketAddr) {
+        let now = Instant::now();
+        let socket = TcpStream::connect(address).and_then(|socket| {
+            options::dialled(&socket, self.local.limits.peer_stall)?;
+            self.register(socket)
+        });
+        let Some(dialer) = self.dialers.get_mut(&peer) else {
+            return;
+        };
+        let (token, socket) = match socket {
+            Ok(registered) => registered,
+            Err(error) => return dialer.lost(&Close::Io(error), now),
+        };
+        let protocol = Box::new(Dialled::new(peer));
+        let mut connection = Connection::new(socket, address, dialer.outlet.clone(), protocol);
+        let deadline = now + self.local.limits.connect;
+        connection.dialled = Some(peer);
+        connection.connecting = true;
+        connection.deadline = Some(deadline);
+        self.deadlines.insert((deadline, token));
+        self.connections.insert(token, connection);
+    }
+
+    /// Opens the way to a peer if its connection is established now. It may take long to be
+    /// welcomed, as a peer that is stopped has a kernel that accepts; that is no reason to dial
+    /// again.
+    pub(super) fn establish(&mut self, token: Token) -> Result<(), Close> {
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return Ok(());
+        };
+        let Some(socket) = connection.established()? else {
+            return Ok(());
+        };
+        if let Some(deadline) = connection.deadline.take() {
+            self.deadlines.remove(&(deadline, token));
+        }
+        let dialled = connection.dialled;
+        if let Some(dialer) = dialled.and_then(|peer| self.dialers.get(&peer)) {
+            dialer.outlet.open(socket, dialer.prelude(&self.local));
+        }
+        Ok(())
+    }
+}
+
+fn client_bounds(limits: &Limits) -> Bounds {
+    Bounds {
+        queue: limits.client_queue_bytes.saturating_mul(8),
+        when_full: WhenFull::BreakOff,
+        keep: CLIENT_KEEPS,
+    }
+}

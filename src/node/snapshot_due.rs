@@ -1,0 +1,96 @@
+//! When a node takes a snapshot of its state.
+
+/// Counts what has been applied since the last snapshot.
+#[derive(Debug)]
+pub(super) struct SnapshotDue {
+    /// How many bytes of entries make one due, at least; `None`: none is ever due by itself.
+    log_bytes: Option<u64>,
+    /// How large the last one was. To write one as large for less log than that would cost a
+    /// growing share of the writes as the store grows.
+    last_bytes: u64,
+    applied: u64,
+    under_way: bool,
+    /// Somebody has asked for one.
+    wanted: bool,
+}
+
+impl SnapshotDue {
+    pub fn new(log_bytes: Option<u64>) -> Self {
+        Self {
+            log_bytes,
+            last_bytes: 0,
+            applied: 0,
+            under_way: false,
+            wanted: false,
+        }
+    }
+
+    /// Entries of this weight are being applied.
+    pub fn applied(&mut self, bytes: usize) {
+        self.applied += bytes as u64;
+    }
+
+    pub fn is_due(&self) -> bool {
+        let enough = self.log_bytes.map(|bytes| bytes.max(self.last_bytes));
+        !self.under_way && (self.wanted || enough.is_some_and(|bytes| self.applied >= bytes))
+    }
+
+    pub fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    pub fn begun(&mut self) {
+        self.under_way = true;
+        self.wanted = false;
+        self.applied = 0;
+    }
+
+    /// One of this size is on disk.
+    pub fn taken(&mut self, bytes: u64) {
+        self.under_way = false;
+        self.last_bytes = bytes;
+    }
+
+    /// One of this size has come from the leader.
+    pub fn installed(&mut self, bytes: u64) {
+        self.last_bytes = bytes;
+        self.applied = 0;
+    }
+
+    pub fn failed(&mut self) {
+        self.under_way = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_due_after_as_much_log_as_the_last_one_was_large() {
+        let mut due = SnapshotDue::new(Some(100));
+        due.applied(99);
+        assert!(!due.is_due());
+        due.applied(1);
+        assert!(due.is_due());
+        due.begun();
+        due.applied(1000);
+        assert!(!due.is_due(), "one is under way");
+        due.taken(2000);
+        assert!(!due.is_due());
+        due.applied(1000);
+        assert!(due.is_due());
+    }
+
+    #[test]
+    fn without_a_threshold_one_is_due_only_when_wanted() {
+        let mut due = SnapshotDue::new(None);
+        due.applied(usize::MAX / 2);
+        assert!(!due.is_due());
+        due.want();
+        assert!(due.is_due());
+        due.begun();
+        due.failed();
+        assert!(!due.is_due());
+    }
+}

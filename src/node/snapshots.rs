@@ -1,0 +1,164 @@
+//! Snapshots: taking them, sending them, receiving them. None of it happens on a thread that
+//! others wait for.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam::channel::Receiver;
+
+use super::NodeError;
+use super::shared::Shared;
+use crate::machine::StateMachine;
+use crate::raft::{EntryId, Message, Part, PartRequest, SnapshotMeta, StoredSnapshot};
+use crate::storage::{Incoming, SnapshotInfo, Snapshots, StorageError};
+
+/// Writes a snapshot on a short-lived thread of its own. Should that fail, the node goes on with
+/// the log as it is: nothing that was acknowledged depends on it.
+pub(super) fn take<S: StateMachine>(
+    shared: &Arc<Shared<S>>,
+    meta: SnapshotMeta,
+    state: S::Snapshot,
+) {
+    let node = shared.clone();
+    let body = move || {
+        let index = meta.last.index;
+        match write::<S>(&node.files, meta, &state) {
+            Ok(info) => {
+                log::info!("snapshot up to {index}: {} bytes", info.bytes);
+                node.input(|replica| replica.snapshot_taken(stored(info)));
+                node.cut_log(node.files.log_needed_behind());
+            }
+            Err(error) => {
+                log::error!("no snapshot up to {index}: {error}. The log keeps growing");
+                node.input(|replica| replica.snapshot_failed());
+            }
+        }
+    };
+    let spawned = thread::Builder::new()
+        .name("snapshot".to_string())
+        .spawn(body);
+    match spawned {
+        Ok(thread) => shared.keep_snapshot_thread(thread),
+        Err(error) => {
+            log::error!("no snapshot: cannot start a thread: {error}");
+            shared.input(|replica| replica.snapshot_failed());
+        }
+    }
+}
+
+fn write<S: StateMachine>(
+    files: &Snapshots,
+    meta: SnapshotMeta,
+    state: &S::Snapshot,
+) -> Result<SnapshotInfo, Box<dyn Error + Send + Sync>> {
+    let mut file = files.create(meta)?;
+    S::write_snapshot(state, &mut file)?;
+    Ok(file.finish()?)
+}
+
+fn stored(info: SnapshotInfo) -> StoredSnapshot {
+    StoredSnapshot {
+        meta: info.meta,
+        bytes: info.bytes,
+    }
+}
+
+/// Reads parts of snapshots for those that need them, and stores parts that come in.
+#[derive(Default)]
+pub(super) struct Courier {
+    incoming: Option<(EntryId, Incoming)>,
+}
+
+impl Courier {
+    /// Runs errands until the node stops.
+    pub fn run<S: StateMachine>(
+        mut self,
+        shared: &Shared<S>,
+        nudge: &Receiver<()>,
+    ) -> Result<(), NodeError> {
+        while nudge.recv().is_ok() && !shared.is_stopping() {
+            loop {
+                let errands = shared.input(|replica| replica.take_errands());
+                if errands.is_empty() || shared.is_stopping() {
+                    break;
+                }
+                for request in errands.to_send {
+                    Self::send(shared, request);
+                }
+                for part in errands.to_store {
+                    self.store(shared, part);
+                }
+                shared.send();
+            }
+        }
+        Ok(())
+    }
+
+    fn send<S: StateMachine>(shared: &Shared<S>, request: PartRequest) {
+        let PartRequest {
+            mut envelope,
+            length,
+        } = request;
+        let to = envelope.to;
+        if let Message::Snapshot {
+            meta, offset, data, ..
+        } = &mut envelope.message
+        {
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            match shared.files.read_chunk(meta.last, *offset, length) {
+                Ok(read) => *data = read,
+                Err(error) => {
+                    log::warn!("cannot send a snapshot to node {to}: {error}");
+                    let last = meta.last;
+                    shared.input(|replica| replica.snapshot_gone(to, last));
+                    return;
+                }
+            }
+        }
+        shared.transmit(envelope);
+    }
+
+    /// Stores a part; a snapshot that is complete, and proves to be whole, is installed.
+    fn store<S: StateMachine>(&mut self, shared: &Shared<S>, part: Part) {
+        let last = part.meta.last;
+        match self.take_in(&shared.files, part) {
+            Ok(Stored::Partly(received)) => {
+                shared.input(|replica| replica.part_stored(last, received));
+            }
+            Ok(Stored::Whole(info)) => {
+                log::info!(
+                    "snapshot up to {} received: {} bytes",
+                    last.index,
+                    info.bytes
+                );
+                shared.input(|replica| replica.install(stored(info)));
+                shared.cut_log(shared.files.log_needed_behind());
+            }
+            Err(error) => {
+                log::error!("cannot take in the leader's snapshot: {error}");
+                self.incoming = None;
+                shared.input(|replica| replica.part_stored(last, 0));
+            }
+        }
+    }
+
+    fn take_in(&mut self, files: &Snapshots, part: Part) -> Result<Stored, StorageError> {
+        let last = part.meta.last;
+        let mut incoming = match self.incoming.take() {
+            Some((of, incoming)) if of == last => incoming,
+            _ => files.receive(part.meta, part.bytes)?,
+        };
+        let received = incoming.write(part.offset, &part.data)?;
+        if received < part.bytes {
+            self.incoming = Some((last, incoming));
+            return Ok(Stored::Partly(received));
+        }
+        incoming.finish().map(Stored::Whole)
+    }
+}
+
+enum Stored {
+    Partly(u64),
+    Whole(SnapshotInfo),
+}

@@ -1,0 +1,139 @@
+//! How the leader brings its followers up to date: entries (paper 5.3), and snapshots where the
+//! entries are gone (paper section 7).
+
+use super::canary::Rule;
+use super::common::Common;
+use super::leader::Leader;
+use super::message::{Conflict, Message};
+use super::types::{EntryId, Index, NodeId};
+
+impl Leader {
+    /// Asks the followers of which nothing was heard since the last heartbeat where they stand.
+    pub(super) fn repeat_questions(&mut self, common: &mut Common) {
+        for (id, progress) in &mut self.progress {
+            let repeats = common.config.keeps(Rule::QuestionsAreRepeated);
+            let due = repeats && progress.heartbeat_due();
+            if due && !progress.needs_snapshot(common.log.base().index) {
+                progress.asked();
+                send_append(common, *id, progress.next(), 0);
+            }
+        }
+    }
+
+    pub(super) fn send_heartbeats(&mut self, common: &mut Common) {
+        let (round, committed) = (self.reads.number(), common.log.committed());
+        for (id, progress) in &self.progress {
+            let commit = committed.min(progress.matched());
+            common.send(*id, Message::Heartbeat { commit, round });
+        }
+    }
+
+    pub(super) fn send_appends(&mut self, common: &mut Common, id: NodeId) {
+        let Some(progress) = self.progress.get_mut(&id) else {
+            return;
+        };
+        if progress.needs_snapshot(common.log.base().index)
+            && let Some(snapshot) = common.snapshots.newest()
+        {
+            progress.send_snapshot(snapshot.clone());
+        }
+        let (part_bytes, window) = (
+            common.config.snapshot_part_bytes,
+            common.config.snapshot_window_bytes,
+        );
+        while let Some((snapshot, offset, length)) = progress.next_part(part_bytes, window) {
+            common.request_part(id, snapshot, offset, length);
+        }
+        if progress.may_ask() {
+            progress.asked();
+            send_append(common, id, progress.next(), 0);
+        }
+        let config = &common.config;
+        let (max_messages, max_bytes) = (config.max_inflight_messages, config.max_inflight_bytes);
+        let max_append = config.max_append_bytes;
+        while progress.may_send(max_messages, max_bytes)
+            && progress.next() <= common.log.last().index
+        {
+            let (last, weight) = send_append(common, id, progress.next(), max_append);
+            progress.sent(last, weight);
+        }
+    }
+
+    pub(super) fn accepted(&mut self, common: &mut Common, from: NodeId, matched: Index) {
+        let Some(progress) = self.progress.get_mut(&from) else {
+            return;
+        };
+        // Beyond the log: no follower of this term says so.
+        if matched <= common.log.last().index && progress.accepted(matched) {
+            self.advance_commit(common);
+            self.finish_transfer(common);
+        }
+    }
+
+    pub(super) fn rejected(
+        &mut self,
+        common: &mut Common,
+        from: NodeId,
+        prev: Index,
+        conflict: Conflict,
+    ) {
+        let Some(progress) = self.progress.get_mut(&from) else {
+            return;
+        };
+        // Where this leader has entries of the conflicting term too, the logs may agree up to the
+        // last of them; otherwise not within that term at all (paper 5.3), nor where this leader's
+        // terms are higher.
+        let possible = common.log.last_index_up_to_term(conflict.term);
+        let next = match common.log.term_at(possible) {
+            _ if conflict.term == 0 => conflict.first_index,
+            Some(term) if term == conflict.term => possible + 1,
+            _ => conflict.first_index.min(possible + 1),
+        };
+        progress.rejected(prev, next);
+    }
+
+    /// The snapshot that is on its way to `to` cannot be read any more: another one, if there is.
+    pub fn snapshot_gone(&mut self, common: &Common, to: NodeId, last: EntryId) {
+        let newest = common
+            .snapshots
+            .newest()
+            .filter(|newest| newest.meta.last != last);
+        let progress = self.progress.get_mut(&to);
+        let affected = progress.filter(|p| p.transfer().is_some_and(|t| t.last() == last));
+        if let (Some(progress), Some(newest)) = (affected, newest) {
+            progress.send_snapshot(newest.clone());
+        }
+    }
+
+    /// Up to where the log may be dropped: a follower that is being sent a snapshot will need what
+    /// follows it. One that has fallen silent holds nothing up.
+    pub fn may_compact_to(&self) -> Index {
+        let active = self.progress.values().filter(|progress| progress.active);
+        let transfers = active.filter_map(|progress| progress.transfer());
+        let lasts = transfers.map(|transfer| transfer.last().index);
+        lasts.min().unwrap_or(Index::MAX)
+    }
+}
+
+/// Sends the entries from `next` on, within `max_bytes`; none if that is zero. Returns the last
+/// index that the message covers, and the weight of its entries.
+fn send_append(common: &mut Common, to: NodeId, next: Index, max_bytes: usize) -> (Index, usize) {
+    let prev = EntryId {
+        index: next - 1,
+        term: common.log.term_at(next - 1).expect("next is in the log"),
+    };
+    let entries = match max_bytes {
+        0 => Vec::new(),
+        _ => common.log.slice(next, Index::MAX, max_bytes),
+    };
+    let weight = entries.iter().map(|entry| entry.weight()).sum();
+    let last = prev.index + entries.len() as Index;
+    let commit = common.log.committed();
+    let append = Message::Append {
+        prev,
+        entries,
+        commit,
+    };
+    common.send(to, append);
+    (last, weight)
+}

@@ -1,0 +1,117 @@
+//! Random clusters under random faults: after every step nothing may be wrong, and once the faults
+//! end the cluster must get on with its work.
+//!
+//! `RAFT_SWARM_SEEDS=5000` runs more seeds, `RAFT_SWARM_SEED=17` runs one again.
+
+mod canaries;
+mod checker;
+mod disk;
+mod faults;
+mod plan;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::raft::{Config, NodeId};
+use world::World;
+
+/// How long a run is disturbed, and how long it may take to get back to work, in ticks.
+const DISTURBED: u64 = 400;
+const RECOVERY: u64 = 500;
+
+/// What a run has seen, so that a harness which does nothing does not pass for a success.
+#[derive(Debug, Default)]
+struct Totals {
+    committed: u64,
+    crashes: u64,
+    reads: u64,
+}
+
+fn run(seed: u64, adjust: impl Fn(&mut Config)) -> Totals {
+    let mut world = World::new(seed, adjust);
+    for _ in 0..DISTURBED {
+        world.tick();
+    }
+    let majority = world.heal_majority();
+    get_back_to_work(&mut world, &majority);
+    world.heal();
+    let all: Vec<NodeId> = (1..=world.plan.size).collect();
+    get_back_to_work(&mut world, &all);
+    end_of_reads(&mut world);
+    Totals {
+        committed: world.checker.canonical.len() as u64,
+        crashes: world.crashes,
+        reads: world.checker.reads_ready,
+    }
+}
+
+/// Among nodes without faults a new command must reach every one of them, whatever the others do.
+fn get_back_to_work(world: &mut World, nodes: &[NodeId]) {
+    let mut asked = None;
+    for _ in 0..RECOVERY {
+        if let Some((term, id)) = world.leader_among(nodes)
+            && asked.is_none_or(|(asked_in, _)| asked_in != term)
+        {
+            asked = world.propose(id).map(|index| (term, index));
+        }
+        world.tick();
+        if asked.is_some_and(|(_, index)| world.applied_by(nodes) >= index) {
+            return;
+        }
+    }
+    let state = world.describe();
+    panic!("{RECOVERY} ticks after the last fault of {nodes:?} nothing is done:\n{state}");
+}
+
+/// Every read must come to an end.
+fn end_of_reads(world: &mut World) {
+    for _ in 0..RECOVERY {
+        if world.checker.reads_pending() == 0 {
+            return;
+        }
+        world.tick();
+    }
+    let (reads, state) = (world.checker.reads_pending(), world.describe());
+    panic!("{RECOVERY} ticks after the last fault {reads} reads wait:\n{state}");
+}
+
+/// Why the run of this seed fails, if it does.
+fn failure(seed: u64, adjust: impl Fn(&mut Config)) -> Result<Totals, String> {
+    catch_unwind(AssertUnwindSafe(|| run(seed, adjust))).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+        text.unwrap_or_default()
+    })
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn whatever_happens_nothing_is_wrong_and_afterwards_the_work_goes_on() {
+    let one = from_environment("RAFT_SWARM_SEED");
+    let seeds = match one {
+        Some(seed) => seed..seed + 1,
+        None => 0..from_environment("RAFT_SWARM_SEEDS").unwrap_or(200),
+    };
+    let mut totals = Totals::default();
+    for seed in seeds.clone() {
+        match failure(seed, |_| {}) {
+            Ok(run) => {
+                totals.committed += run.committed;
+                totals.crashes += run.crashes;
+                totals.reads += run.reads;
+            }
+            Err(sentence) => panic!(
+                "seed {seed}: {sentence}\nrun it again: RAFT_SWARM_SEED={seed} cargo test --lib \
+                 raft::tests::swarm::whatever"
+            ),
+        }
+    }
+    if one.is_none() {
+        let runs = seeds.end;
+        let enough = totals.committed > 10 * runs && totals.crashes > runs && totals.reads > runs;
+        assert!(enough, "{runs} runs saw too little: {totals:?}");
+    }
+}

@@ -1,0 +1,256 @@
+//! One cluster and all that happens to it, tick by tick, out of one seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::checker::Checker;
+use super::disk::Disk;
+use super::plan::{Dice, Plan};
+use crate::raft::{Config, Envelope, HardState, NodeId, Raft, RoleName};
+
+pub struct Peer {
+    pub config: Config,
+    /// `None` while the node is down.
+    pub raft: Option<Raft>,
+    pub disk: Disk,
+    pub paused_until: u64,
+    /// How often its clock misses a tick, per mille.
+    pub skew: u64,
+    /// Executed by this incarnation.
+    pub applied: u64,
+}
+
+pub struct World {
+    pub plan: Plan,
+    pub checker: Checker,
+    pub crashes: u64,
+    pub dice: Dice,
+    pub now: u64,
+    pub peers: BTreeMap<NodeId, Peer>,
+    /// On their way, each with the tick at which it arrives.
+    network: Vec<(u64, Envelope)>,
+    /// Directed links that lose everything.
+    pub cut: BTreeSet<(NodeId, NodeId)>,
+    next_command: u64,
+    next_read: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, adjust: impl Fn(&mut Config)) -> Self {
+        let mut dice = Dice::new(seed);
+        let plan = Plan::draw(&mut dice);
+        let mut peer = |id| {
+            let mut config = plan.config(id, seed);
+            adjust(&mut config);
+            let peer = Peer {
+                raft: Some(Raft::new(config.clone(), HardState::default(), Vec::new())),
+                config,
+                disk: Disk::default(),
+                paused_until: 0,
+                skew: dice.below(plan.skew + 1),
+                applied: 0,
+            };
+            (id, peer)
+        };
+        Self {
+            peers: (1..=plan.size).map(&mut peer).collect(),
+            plan,
+            checker: Checker::default(),
+            crashes: 0,
+            dice,
+            now: 0,
+            network: Vec::new(),
+            cut: BTreeSet::new(),
+            next_command: 0,
+            next_read: 0,
+        }
+    }
+
+    /// One tick of time, with whatever else falls into it.
+    pub fn tick(&mut self) {
+        self.now += 1;
+        self.interfere();
+        for id in 1..=self.plan.size {
+            let skew = self.peers[&id].skew;
+            if !self.dice.chance(skew) {
+                self.input(id, Raft::tick);
+            }
+            self.ask(id);
+        }
+        self.deliver();
+        for id in 1..=self.plan.size {
+            self.work(id);
+            self.carry(id);
+        }
+    }
+
+    /// What clients and operators want of this node.
+    fn ask(&mut self, id: NodeId) {
+        if self.dice.chance(self.plan.propose) {
+            self.propose(id);
+        }
+        if self.dice.chance(self.plan.read) {
+            let read = self.next_read;
+            self.next_read += 1;
+            let mut accepted = false;
+            self.input(id, |raft| accepted = raft.read(read).is_ok());
+            if accepted {
+                self.checker.read_asked(read, id);
+            }
+            self.maybe_carry(id);
+        }
+        if self.dice.chance(self.plan.transfer) {
+            let to = self.dice.below(self.plan.size + 1);
+            self.input(id, |raft| {
+                raft.transfer(Some(to).filter(|to| *to > 0));
+            });
+        }
+    }
+
+    /// Offers a command of its own to the node; returns where it was accepted.
+    pub fn propose(&mut self, id: NodeId) -> Option<u64> {
+        self.next_command += 1;
+        let command = self.next_command.to_string().into_bytes();
+        let mut index = None;
+        self.input(id, |raft| {
+            index = raft.propose(command.into()).ok().map(|id| id.index)
+        });
+        self.maybe_carry(id);
+        index
+    }
+
+    fn deliver(&mut self) {
+        loop {
+            let now = self.now;
+            let due = |(at, envelope): &(u64, Envelope)| {
+                *at <= now && self.peers[&envelope.to].paused_until <= now
+            };
+            let ready: Vec<usize> = (0..self.network.len())
+                .filter(|at| due(&self.network[*at]))
+                .collect();
+            if ready.is_empty() {
+                return;
+            }
+            let pick = match self.plan.delay {
+                0 => ready[0],
+                _ => ready[self.dice.below(ready.len() as u64) as usize],
+            };
+            let (_, envelope) = self.network.remove(pick);
+            let to = envelope.to;
+            self.input(to, |raft| raft.step(envelope));
+            self.maybe_carry(to);
+        }
+    }
+
+    /// Puts a message on its way, or several, or none.
+    fn post(&mut self, envelope: Envelope) {
+        let lost = self.cut.contains(&(envelope.from, envelope.to));
+        if lost || self.dice.chance(self.plan.loss) {
+            return;
+        }
+        if self.dice.chance(self.plan.duplication) {
+            let late = self.dice.below(150);
+            self.network.push((self.now + late, envelope.clone()));
+        }
+        // The next tick at the earliest, so that a tick comes to an end.
+        let delay = 1 + self.dice.below(self.plan.delay + 1);
+        self.network.push((self.now + delay, envelope));
+    }
+
+    /// Lets the disk finish what is due.
+    fn work(&mut self, id: NodeId) {
+        let now = self.now;
+        let peer = self.peer(id);
+        if peer.raft.is_none() || peer.paused_until > now {
+            return;
+        }
+        if let Some(write) = peer.disk.work(now) {
+            self.input(id, |raft| raft.durable(write));
+        }
+    }
+
+    fn maybe_carry(&mut self, id: NodeId) {
+        if !self.dice.chance(self.plan.lazy) {
+            self.carry(id);
+        }
+    }
+
+    /// Carries what the node hands out to its disk, the network and its state machine.
+    fn carry(&mut self, id: NodeId) {
+        let delay = self.dice.below(self.plan.disk + 1);
+        let due = self.now + delay;
+        let peer = self.peers.get_mut(&id).expect("a node of the cluster");
+        let Some(raft) = peer.raft.as_mut() else {
+            return;
+        };
+        if peer.paused_until > self.now {
+            return;
+        }
+        if let Some(write) = raft.take_write() {
+            peer.disk.submit(due, write);
+        }
+        let messages = raft.take_messages();
+        for envelope in &messages {
+            self.checker.leaves(envelope, raft, &peer.disk);
+        }
+        let entries = raft.take_committed(100);
+        self.checker.executes(peer.applied, &entries);
+        peer.applied += entries.len() as u64;
+        raft.applied(peer.applied);
+        self.checker.reads_decided(raft.take_reads());
+        raft.take_events();
+        for envelope in messages {
+            self.post(envelope);
+        }
+    }
+
+    /// Hands an input to the node, unless it is down or paused, and looks at what it became.
+    fn input(&mut self, id: NodeId, input: impl FnOnce(&mut Raft)) {
+        let now = self.now;
+        let peer = self.peer(id);
+        if peer.paused_until > now {
+            return;
+        }
+        let Some(raft) = peer.raft.as_mut() else {
+            return;
+        };
+        input(raft);
+        let disks = self.peers.iter().map(|(id, peer)| (*id, &peer.disk));
+        let disks = disks.collect();
+        if let Some(raft) = &self.peers[&id].raft {
+            self.checker.stepped(raft, &disks);
+        }
+    }
+
+    /// The leader of the highest term.
+    pub fn leader(&self) -> Option<(u64, NodeId)> {
+        let all: Vec<NodeId> = self.peers.keys().copied().collect();
+        self.leader_among(&all)
+    }
+
+    pub fn leader_among(&self, nodes: &[NodeId]) -> Option<(u64, NodeId)> {
+        let up = nodes.iter().filter_map(|id| self.peers[id].raft.as_ref());
+        let leaders = up.filter(|raft| raft.role() == RoleName::Leader);
+        leaders.map(|raft| (raft.term(), raft.id())).max()
+    }
+
+    /// How far all of these have executed.
+    pub fn applied_by(&self, nodes: &[NodeId]) -> u64 {
+        let applied = nodes.iter().map(|id| self.peers[id].applied);
+        applied.min().unwrap_or(0)
+    }
+
+    /// Where every node stands, for a person who looks into a failure.
+    pub fn describe(&self) -> String {
+        let nodes = self.peers.values().filter_map(|peer| peer.raft.as_ref());
+        let lines = nodes.map(|raft| {
+            let (id, role, term) = (raft.id(), raft.role(), raft.term());
+            let (last, commit) = (raft.last(), raft.commit());
+            format!("node {id}: {role} in term {term}, last {last}, commit {commit}\n")
+        });
+        lines.collect()
+    }
+
+    pub fn peer(&mut self, id: NodeId) -> &mut Peer {
+        self.peers.get_mut(&id).expect("a node of the cluster")
+    }
+}

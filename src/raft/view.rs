@@ -1,0 +1,118 @@
+//! What others may see of a node of the algorithm, and what it asserts of itself.
+
+use super::role::Role;
+use super::{
+    Entry, EntryId, Fault, HardState, Index, Membership, NodeId, Raft, RoleName, StoredSnapshot,
+    Term,
+};
+
+impl Raft {
+    /// Proof that the cluster's promises are broken. Once there is one, the node must stop.
+    pub fn fault(&self) -> Option<Fault> {
+        self.common.fault
+    }
+
+    /// This node.
+    pub fn id(&self) -> NodeId {
+        self.common.id()
+    }
+
+    /// The present role.
+    pub fn role(&self) -> RoleName {
+        self.present().name()
+    }
+
+    /// The present term.
+    pub fn term(&self) -> Term {
+        self.common.term()
+    }
+
+    /// The present term and vote, which may not be on disk yet.
+    pub fn hard_state(&self) -> HardState {
+        self.common.hard_state()
+    }
+
+    /// The leader of the present term, as far as this node knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.present().leader(&self.common)
+    }
+
+    /// The voters and learners that this leader has heard from lately, itself included; nobody
+    /// at any other node.
+    pub fn active(&self) -> Vec<NodeId> {
+        match self.present() {
+            Role::Leader(leader) => leader.active(&self.common),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The highest index known to be committed.
+    pub fn commit(&self) -> Index {
+        self.common.log.committed()
+    }
+
+    /// The highest index that the state machine has executed.
+    pub fn applied_index(&self) -> Index {
+        self.common.log.applied()
+    }
+
+    /// The index of the first entry that the log still holds; one behind the last if it holds none.
+    pub fn first_index(&self) -> Index {
+        self.common.log.base().index + 1
+    }
+
+    /// The id of the last entry in the log.
+    pub fn last(&self) -> EntryId {
+        self.common.log.last()
+    }
+
+    /// The entry at this index, if the log holds it.
+    pub fn entry(&self, index: Index) -> Option<&Entry> {
+        self.common.log.get(index)
+    }
+
+    /// The newest snapshot on this node's disk.
+    pub fn newest_snapshot(&self) -> Option<&StoredSnapshot> {
+        self.common.snapshots.newest()
+    }
+
+    /// The members of the cluster.
+    pub fn membership(&self) -> &Membership {
+        &self.common.config.membership
+    }
+
+    /// How much of which snapshot each follower that is being sent one has received, in bytes.
+    pub fn transfers(&self) -> Vec<(NodeId, u64, StoredSnapshot)> {
+        let Role::Leader(leader) = self.present() else {
+            return Vec::new();
+        };
+        let transfers = leader.progress().filter_map(|(id, progress)| {
+            let transfer = progress.transfer()?;
+            Some((id, transfer.received(), transfer.snapshot().clone()))
+        });
+        transfers.collect()
+    }
+
+    pub(super) fn present(&self) -> &Role {
+        self.role.as_ref().expect("no input is being handled")
+    }
+
+    /// Asserts what must hold between any two inputs.
+    pub(super) fn check(&self) {
+        let common = &self.common;
+        common.log.check();
+        assert!(
+            common.log.last().term <= common.term(),
+            "the log is ahead of the term"
+        );
+        if let Role::Leader(leader) = self.present() {
+            assert_eq!(common.vote(), Some(common.id()), "a leader without a vote");
+            let last = common.log.last().index;
+            assert!(leader.first() <= last, "a leader without its first entry");
+            for (id, progress) in leader.progress() {
+                let in_order = progress.matched() < progress.next() && progress.next() <= last + 1;
+                assert!(in_order, "node {id} is followed past the log");
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A cluster as the course's tests handle one: servers are connected and disconnected, crashed and
+//! started, and the leader is looked for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use raftkv::machine::StateMachine;
+use raftkv::raft::{NodeId, RoleName, Term};
+use raftkv::testkit::{Cluster, Link};
+use raftkv::wire::client::Status;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// The nominal election timeout: no timeout is longer.
+pub const T: Duration = Duration::from_millis(500);
+
+/// How long the course gives a cluster to elect a leader.
+const ELECTION: Duration = Duration::from_secs(5);
+
+/// The course's unreliable network, which also repeats a message now and then.
+pub const UNRELIABLE: Link = Link {
+    cut: false,
+    min_delay: Duration::ZERO,
+    max_delay: Duration::from_millis(26),
+    late_permille: 0,
+    late_delay: Duration::ZERO,
+    loss_permille: 100,
+    twice_permille: 20,
+};
+
+/// Servers 1 to N with a network between them.
+pub struct Lab<S: StateMachine> {
+    pub cluster: Cluster<S>,
+    network: Mutex<Wiring>,
+    leaders: Mutex<BTreeMap<Term, NodeId>>,
+    random: Mutex<ChaCha8Rng>,
+}
+
+/// Servers of the same side reach each other, over links of this kind.
+struct Wiring {
+    sides: BTreeMap<NodeId, u64>,
+    link: Link,
+}
+
+impl<S: StateMachine> Lab<S> {
+    pub fn new(size: u64, machine: impl Fn() -> S + Send + Sync + 'static) -> Self {
+        let cluster = Cluster::start(size, machine);
+        Self {
+            network: Mutex::new(Wiring {
+                sides: cluster.ids().map(|id| (id, 0)).collect(),
+                link: Link::default(),
+            }),
+            cluster,
+            leaders: Mutex::default(),
+            random: Mutex::new(ChaCha8Rng::seed_from_u64(size)),
+        }
+    }
+
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.cluster.ids().collect()
+    }
+
+    /// The id `distance` places behind this one, in a circle.
+    pub fn after(&self, id: NodeId, distance: u64) -> NodeId {
+        (id - 1 + distance) % self.ids().len() as u64 + 1
+    }
+
+    /// All links are of this kind from now on.
+    pub fn set_links(&self, link: Link) {
+        self.rewire(|wiring| wiring.link = link);
+    }
+
+    /// Cuts a server off, in both directions; its process goes on.
+    pub fn disconnect(&self, id: NodeId) {
+        self.put_on_side(id, id);
+    }
+
+    pub fn connect(&self, id: NodeId) {
+        self.put_on_side(id, 0);
+    }
+
+    pub fn connect_all(&self) {
+        self.ids().into_iter().for_each(|id| self.connect(id));
+    }
+
+    /// Puts these on one side and all others on the other.
+    pub fn split(&self, side: &[NodeId]) {
+        self.rewire(|wiring| {
+            for (id, at) in &mut wiring.sides {
+                *at = if side.contains(id) { u64::MAX } else { 0 };
+            }
+        });
+    }
+
+    fn put_on_side(&self, id: NodeId, side: u64) {
+        self.rewire(|wiring| {
+            wiring.sides.insert(id, side);
+        });
+    }
+
+    fn rewire(&self, change: impl FnOnce(&mut Wiring)) {
+        let mut wiring = self.network.lock();
+        change(&mut wiring);
+        for (from, side) in &wiring.sides {
+            for (to, other) in wiring.sides.iter().filter(|(to, _)| *to != from) {
+                let link = if side == other {
+                    wiring.link
+                } else {
+                    Link::CUT
+                };
+                self.cluster.network().set_link(*from, *to, link);
+            }
+        }
+    }
+
+    pub fn is_connected(&self, id: NodeId) -> bool {
+        self.cluster.is_up(id) && self.network.lock().sides[&id] == 0
+    }
+
+    pub fn connected(&self) -> Vec<NodeId> {
+        let mut ids = self.ids();
+        ids.retain(|id| self.is_connected(*id));
+        ids
+    }
+
+    /// The server's power fails. It is disconnected, too.
+    pub fn crash(&self, id: NodeId) {
+        self.disconnect(id);
+        self.cluster.crash(id);
+    }
+
+    /// Starts a server that was crashed, and connects it.
+    pub fn start(&self, id: NodeId) {
+        self.cluster.restart(id);
+        self.connect(id);
+    }
+
+    pub fn restart_all(&self) {
+        self.ids().into_iter().for_each(|id| self.crash(id));
+        self.ids().into_iter().for_each(|id| self.start(id));
+    }
+
+    /// What the servers that are up say of themselves. Asserts that no term has two leaders.
+    pub fn statuses(&self) -> BTreeMap<NodeId, Status> {
+        let nodes = self.ids().into_iter();
+        let nodes = nodes.filter_map(|id| Some((id, self.cluster.node_if_up(id)?)));
+        let statuses: BTreeMap<_, _> = nodes.map(|(id, node)| (id, node.status())).collect();
+        let mut leaders = self.leaders.lock();
+        for status in statuses.values().filter(|s| s.role == RoleName::Leader) {
+            let first = *leaders.entry(status.term).or_insert(status.id);
+            assert_eq!(first, status.id, "two leaders in term {}", status.term);
+        }
+        statuses
+    }
+
+    /// Waits for the one leader that all connected servers follow in its term.
+    pub fn check_one_leader(&self) -> NodeId {
+        let mut leader = None;
+        let found = self.cluster.wait_until(ELECTION, |_| {
+            let connected = self.connected();
+            let mut statuses = self.statuses();
+            statuses.retain(|id, _| connected.contains(id));
+            let leads = |s: &&Status| s.role == RoleName::Leader;
+            leader = statuses.values().find(leads).map(|s| (s.id, s.term));
+            let Some((id, term)) = leader else {
+                return false;
+            };
+            let follows = |s: &Status| s.leader == Some(id) && s.term == term;
+            statuses.values().all(follows)
+        });
+        assert!(found, "no leader of all {:?}", self.connected());
+        leader.expect("it was found").0
+    }
+
+    /// The term that all connected servers are in.
+    pub fn check_terms(&self) -> Term {
+        let connected = self.connected();
+        let statuses = self.statuses();
+        let terms: Vec<_> = connected.iter().map(|id| statuses[id].term).collect();
+        assert!(terms.iter().all(|term| *term == terms[0]), "{terms:?}");
+        terms[0]
+    }
+
+    /// Waits until no connected server leads, as none can.
+    pub fn check_no_leader(&self) {
+        let none_leads = || {
+            let statuses = self.statuses();
+            let mut connected = self.connected().into_iter();
+            connected.all(|id| statuses[&id].role != RoleName::Leader)
+        };
+        // One that was cut off steps down by itself.
+        let stepped_down = self.cluster.wait_until(2 * T, |_| none_leads());
+        assert!(stepped_down, "a leader without a majority");
+        let another = self.cluster.wait_until(2 * T, |_| !none_leads());
+        assert!(!another, "a leader without a majority");
+    }
+
+    /// Does nothing for a while: for what must not happen in it, or may.
+    pub fn let_time_pass(&self, time: Duration) {
+        let never = |_: &Cluster<S>| false;
+        self.cluster.wait_until(time, never);
+    }
+
+    /// A number below the bound.
+    pub fn below(&self, bound: u64) -> u64 {
+        self.random.lock().next_u64() % bound
+    }
+
+    pub fn random_id(&self) -> NodeId {
+        self.below(self.ids().len() as u64) + 1
+    }
+
+    /// True so many times in a hundred.
+    pub fn chance(&self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}

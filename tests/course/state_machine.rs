@@ -1,0 +1,224 @@
+//! The course's tests of a replicated state machine: a counter.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use raftkv::machine::{At, Gate, StateMachine};
+use raftkv::node::{Outcome, Pending};
+use raftkv::raft::NodeId;
+
+use super::lab::Lab;
+
+const LONG: Duration = Duration::from_secs(10);
+
+struct Counter(i64);
+
+impl StateMachine for Counter {
+    type Reply = i64;
+    type Snapshot = i64;
+
+    fn identity(&self) -> String {
+        "counter".to_string()
+    }
+
+    fn gate(&self) -> Gate {
+        Arc::new(|command| match command {
+            b"inc" | b"dec" => Ok(()),
+            _ => Err("a counter knows \"inc\" and \"dec\"".to_string()),
+        })
+    }
+
+    fn apply(&mut self, _: At, command: &Bytes) -> i64 {
+        self.0 += if &command[..] == b"inc" { 1 } else { -1 };
+        self.0
+    }
+
+    fn query(&self, _: &Bytes) -> i64 {
+        self.0
+    }
+
+    fn encode_reply(reply: &i64, out: &mut Vec<u8>) {
+        out.extend_from_slice(&reply.to_le_bytes());
+    }
+
+    fn snapshot(&self) -> i64 {
+        self.0
+    }
+
+    fn write_snapshot(value: &i64, out: &mut dyn io::Write) -> io::Result<()> {
+        out.write_all(&value.to_le_bytes())
+    }
+
+    fn restore(&self, input: &mut dyn io::Read) -> io::Result<Self> {
+        let mut bytes = [0; 8];
+        input.read_exact(&mut bytes)?;
+        Ok(Self(i64::from_le_bytes(bytes)))
+    }
+
+    fn digest(&self) -> u64 {
+        self.0 as u64
+    }
+
+    fn gauges(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
+
+fn counters() -> Lab<Counter> {
+    Lab::new(3, || Counter(0))
+}
+
+/// Submits to one server after the other until one executes the command, for ten seconds.
+fn submit(lab: &Lab<Counter>, command: &'static str, servers: &[NodeId]) -> i64 {
+    let deadline = Instant::now() + LONG;
+    while Instant::now() < deadline {
+        for id in servers {
+            if let Ok(pending) = start(lab, *id, command)
+                && let Outcome::Reply(value) = pending.wait(LONG)
+            {
+                return value;
+            }
+        }
+        lab.let_time_pass(Duration::from_millis(20));
+    }
+    panic!("{command} is not executed by {servers:?}")
+}
+
+fn start(
+    lab: &Lab<Counter>,
+    id: NodeId,
+    command: &'static str,
+) -> Result<Pending<i64>, Outcome<i64>> {
+    lab.cluster.node(id).start(command, LONG)
+}
+
+/// Waits until so many servers have this value.
+fn check_value(lab: &Lab<Counter>, servers: usize, value: i64) {
+    let agree = lab.cluster.wait_until(LONG, |cluster| {
+        let has = |id: &NodeId| cluster.node(*id).with_machine(|counter| counter.0 == value);
+        lab.ids().iter().filter(|id| has(id)).count() >= servers
+    });
+    assert!(agree, "{servers} counters must come to {value}");
+}
+
+#[test]
+fn basic() {
+    let lab = counters();
+    for n in 1..=10 {
+        assert_eq!(submit(&lab, "inc", &lab.ids()), n);
+        check_value(&lab, 3, n);
+    }
+}
+
+#[test]
+fn concurrent() {
+    let lab = counters();
+    let mut values: Vec<i64> = thread::scope(|scope| {
+        let one = || submit(&lab, "inc", &lab.ids());
+        let threads: Vec<_> = (0..50).map(|_| scope.spawn(one)).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    values.sort_unstable();
+    assert_eq!(values, (1..=50).collect::<Vec<i64>>());
+    check_value(&lab, 3, 50);
+}
+
+#[test]
+fn leader_failure() {
+    let lab = counters();
+    assert_eq!(submit(&lab, "inc", &lab.ids()), 1);
+    check_value(&lab, 3, 1);
+    let leader = lab.check_one_leader();
+    lab.disconnect(leader);
+    assert_eq!(submit(&lab, "inc", &lab.connected()), 2);
+    check_value(&lab, 2, 2);
+    lab.connect(leader);
+    check_value(&lab, 3, 2);
+}
+
+/// In the course the cut-off leader cannot know, so its commands wait until it is connected
+/// again. Ours steps down once no majority answers, and they end by then.
+#[test]
+fn leader_partition() {
+    let lab = counters();
+    assert_eq!(submit(&lab, "inc", &lab.ids()), 1);
+    let leader = lab.check_one_leader();
+    lab.disconnect(leader);
+    let lost: Vec<_> = thread::scope(|scope| {
+        let one = || start(&lab, leader, "dec");
+        let threads: Vec<_> = (0..100).map(|_| scope.spawn(one)).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    let taken = lost.iter().filter(|start| start.is_ok()).count();
+    assert_eq!(taken, 100, "the leader cannot know that it is alone");
+    lab.let_time_pass(Duration::from_millis(10));
+    assert_eq!(submit(&lab, "inc", &lab.connected()), 2);
+    lab.connect(leader);
+    let deadline = Instant::now() + Duration::from_secs(1);
+    for pending in lost.into_iter().flatten() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let outcome = pending.wait(left);
+        assert!(matches!(outcome, Outcome::Ended(_)), "{outcome:?}");
+    }
+    check_value(&lab, 3, 2);
+}
+
+fn count_through_a_restart(lab: &Lab<Counter>) {
+    for n in 1..=100 {
+        assert_eq!(submit(lab, "inc", &lab.ids()), n);
+    }
+    lab.ids().into_iter().for_each(|id| lab.crash(id));
+    lab.ids().into_iter().for_each(|id| lab.start(id));
+    assert_eq!(submit(lab, "inc", &lab.ids()), 101);
+    check_value(lab, 3, 101);
+}
+
+/// Stops all servers with a hundred commands under way, and returns how many of these are known
+/// to have been executed.
+fn shut_down(lab: &Lab<Counter>) -> usize {
+    thread::scope(|scope| {
+        let one = |id| {
+            let started = Instant::now();
+            let outcome = start(lab, id, "inc").map(|pending| pending.wait(LONG));
+            assert!(started.elapsed() < LONG + Duration::from_secs(1));
+            matches!(outcome, Ok(Outcome::Reply(_)))
+        };
+        // The servers that do not lead refuse, as they do in the course.
+        let leader = lab.check_one_leader();
+        let threads: Vec<_> = (0..100).map(|_| scope.spawn(move || one(leader))).collect();
+        lab.let_time_pass(Duration::from_millis(20));
+        lab.ids().into_iter().for_each(|id| lab.crash(id));
+        let executed = threads.into_iter().map(|t| t.join().unwrap());
+        executed.filter(|executed| *executed).count()
+    })
+}
+
+#[test]
+fn restart_replay() {
+    count_through_a_restart(&counters());
+}
+
+#[test]
+fn shutdown() {
+    let lab = counters();
+    submit(&lab, "inc", &lab.ids());
+    shut_down(&lab);
+}
+
+#[test]
+fn restart_submit() {
+    let lab = counters();
+    count_through_a_restart(&lab);
+    let executed = shut_down(&lab) as i64;
+    lab.ids().into_iter().for_each(|id| lab.start(id));
+    let value = submit(&lab, "inc", &lab.ids());
+    // Of the hundred those that were not answered may be executed as well, but none twice.
+    assert!(
+        (102 + executed..=202).contains(&value),
+        "{value}, {executed} answered"
+    );
+    check_value(&lab, 3, value);
+}

@@ -1,0 +1,18 @@
+//! The two programs as their users have them: real processes on real sockets and files, that are
+//! given nonsense, killed, frozen and told to stop.
+#![cfg(feature = "cli")]
+
+mod bad_frames;
+mod cluster;
+mod commands;
+mod durability;
+mod folders;
+mod full_disk;
+mod isolation;
+mod links;
+mod load;
+mod process;
+mod raw;
+mod settings;
+mod signals;
+mod torn_tail;
