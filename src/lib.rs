@@ -38,6 +38,8 @@ pub mod machine;
 pub mod net;
 pub mod node;
 pub mod raft;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod storage;
 pub mod testkit;
 pub mod wire;

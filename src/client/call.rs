@@ -95,8 +95,8 @@ pub struct Call {
     asked: u64,
     /// Whom to ask by the latest hint.
     hint: Option<usize>,
-    /// Where the rotation goes on.
-    rotation: usize,
+    /// Where the rotation goes on; before the first attempt, wherever [`Routes`] says.
+    rotation: Option<usize>,
     /// No attempt before this time.
     not_before: Duration,
     /// Whether the last refusal was for want of room rather than of a leader.
@@ -118,7 +118,7 @@ impl Call {
             rounds: 0,
             asked: 0,
             hint: None,
-            rotation: 0,
+            rotation: None,
             not_before: Duration::ZERO,
             no_room: false,
             words: BTreeMap::new(),
@@ -150,7 +150,7 @@ impl Call {
                 self.attempts += 1;
                 self.asked_at = now;
                 self.asked |= 1 << server;
-                self.rotation = server + 1;
+                self.rotation = Some(server + 1);
                 let timeout = self.attempt_timeout.min(self.deadline - now);
                 return Next::Ask { server, timeout };
             }
@@ -215,7 +215,8 @@ impl Call {
     /// Whom to ask in this round: whom the latest hint names, who led last, else the next in turn.
     fn choose(&self, routes: &Routes) -> Option<usize> {
         let count = routes.servers().len();
-        let in_turn = (0..count).map(|step| (self.rotation + step) % count);
+        let first = self.rotation.unwrap_or_else(|| routes.turn());
+        let in_turn = (0..count).map(|step| (first + step) % count);
         self.hint
             .into_iter()
             .chain(routes.leader())

@@ -16,6 +16,9 @@ pub struct Routes {
     servers: Vec<String>,
     leader: Option<usize>,
     answered_last: Option<usize>,
+    /// Whom a call asks first that knows of no leader: the one behind the last that did not lead.
+    /// Without it every new call would begin with the same silent server.
+    turn: usize,
     leader_changes: u64,
     random: ChaCha8Rng,
 }
@@ -54,6 +57,7 @@ impl Routes {
             servers: known,
             leader: None,
             answered_last: None,
+            turn: 0,
             leader_changes: 0,
             random: ChaCha8Rng::seed_from_u64(seed),
         })
@@ -107,9 +111,15 @@ impl Routes {
     /// it was itself believed to be changes: a late word must not undo what another call has
     /// found out meanwhile.
     pub(super) fn does_not_lead(&mut self, server: usize, hint: Option<usize>) {
+        self.turn = server + 1;
         if self.leader.is_none_or(|leader| leader == server) {
             self.leader = hint.filter(|hint| *hint != server);
         }
+    }
+
+    /// Whom to ask first where no leader is known; counts on from there.
+    pub(super) fn turn(&self) -> usize {
+        self.turn
     }
 
     /// A random number below `bound`, or zero if that is zero.

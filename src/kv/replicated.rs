@@ -48,6 +48,19 @@ pub struct Kv {
     sessions: Sessions,
     /// Where the last command was applied.
     last: At,
+    #[cfg(feature = "sim")]
+    canary: Option<Canary>,
+}
+
+/// Known-wrong variants of the store, by which the simulator proves that its checkers see
+/// anything.
+#[cfg(feature = "sim")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// An operation is executed as often as it is repeated.
+    ExecutesRepeats,
+    /// An operation is executed even if its session is gone.
+    ExecutesWithoutSession,
 }
 
 impl Kv {
@@ -68,7 +81,15 @@ impl Kv {
                 index: 0,
                 time_ms: 0,
             },
+            #[cfg(feature = "sim")]
+            canary: None,
         }
+    }
+
+    /// The same store, wrong on purpose.
+    #[cfg(feature = "sim")]
+    pub fn with_canary(self, canary: Option<Canary>) -> Self {
+        Self { canary, ..self }
     }
 
     fn advance(&mut self, at: At) {
@@ -121,6 +142,16 @@ impl StateMachine for Kv {
                 lowest_unanswered,
                 op,
             } => {
+                #[cfg(feature = "sim")]
+                match self.canary {
+                    Some(Canary::ExecutesRepeats) => {
+                        return self.store.execute(command, op, limits);
+                    }
+                    Some(Canary::ExecutesWithoutSession) if !self.sessions.is_open(session) => {
+                        return self.store.execute(command, op, limits);
+                    }
+                    _ => {}
+                }
                 let execute = || self.store.execute(command, op, limits);
                 let number = (seq, lowest_unanswered);
                 self.sessions.once(at, session, number, limits, execute)
@@ -166,6 +197,8 @@ impl StateMachine for Kv {
             store,
             sessions,
             last,
+            #[cfg(feature = "sim")]
+            canary: self.canary,
         })
     }
 

@@ -36,6 +36,11 @@ impl Sessions {
         self.by_id.len()
     }
 
+    #[cfg(feature = "sim")]
+    pub fn is_open(&self, id: SessionId) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
     /// The replies that all sessions keep.
     pub fn kept(&self) -> Kept {
         self.kept

@@ -41,11 +41,15 @@ use crate::wire::client::{Answer, Ask, Status};
 pub use config::{Config, Timing};
 pub use members::parse_members;
 pub use outcome::{Outcome, Pending};
+#[cfg(feature = "sim")]
+pub use replica::Canary;
 pub use replica::{End, Replica, Work};
 #[cfg(feature = "shuttle")]
 pub use sync::explored::{Sabotage, sabotage};
 
 use apply::Apply;
+#[cfg(feature = "sim")]
+pub(crate) use outcome::answer;
 use outcome::{Waiter, encode, receive};
 use service::NodeService;
 use shared::{Shared, Signals};

@@ -8,7 +8,7 @@ use super::config::Config;
 
 /// A rule that a test can leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rule {
+pub enum Rule {
     /// What is sent waits until the term and the vote are on disk.
     TermAndVoteDurableFirst,
     /// An acknowledgement waits until the entries are on disk.
@@ -39,13 +39,13 @@ pub(super) enum Rule {
 
 impl Config {
     /// Whether this node keeps the rule, as all but canaries do.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "sim"))]
     pub(super) fn keeps(&self, rule: Rule) -> bool {
         self.without != Some(rule)
     }
 
     /// Whether this node keeps the rule, as all but canaries do.
-    #[cfg(not(test))]
+    #[cfg(not(any(test, feature = "sim")))]
     pub(super) const fn keeps(&self, _: Rule) -> bool {
         true
     }

@@ -37,8 +37,8 @@ pub struct Config {
     /// How many reads may wait for their confirmation; past it reads are refused.
     pub max_pending_reads: usize,
     /// The rule that this node breaks, as a canary of the tests.
-    #[cfg(test)]
-    pub(super) without: Option<super::canary::Rule>,
+    #[cfg(any(test, feature = "sim"))]
+    pub without: Option<super::canary::Rule>,
 }
 
 impl Config {
@@ -60,7 +60,7 @@ impl Config {
             snapshot_part_bytes: 256 << 10,
             snapshot_window_bytes: 1 << 20,
             max_pending_reads: 16_384,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "sim"))]
             without: None,
         }
     }

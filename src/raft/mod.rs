@@ -48,6 +48,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+#[cfg(feature = "sim")]
+pub use canary::Rule;
 pub use config::Config;
 pub use event::{Event, Fault, Reason};
 pub use membership::{Membership, VoteResult};

@@ -24,6 +24,7 @@ use crate::raft::{Entry, EntryId, Index};
 
 use super::Options;
 use super::block::{self, BLOCK};
+use super::canary::Canary;
 use super::error::StorageError;
 use super::folder::{File, Folder};
 use super::identity::Owner;
@@ -105,7 +106,9 @@ impl Log {
         self.reserve(len)?;
         record::stamp(&mut self.buffer, self.sequence, self.header.salt);
         self.file.write(&self.buffer, self.end)?;
-        self.file.sync()?;
+        if !self.options.is(Canary::LogUnsynced) {
+            self.file.sync()?;
+        }
         self.end += len;
         self.sequence += 1;
         segment::note_record(&mut self.extents, restart, entries, len);

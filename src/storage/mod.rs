@@ -37,6 +37,7 @@
 //! older copy of itself.
 
 mod block;
+mod canary;
 mod disk;
 mod error;
 mod folder;
@@ -58,6 +59,10 @@ use std::sync::Arc;
 
 use crate::raft::{Entry, EntryId, HardState, Index, Write};
 
+#[cfg(not(feature = "sim"))]
+use canary::Canary;
+#[cfg(feature = "sim")]
+pub use canary::Canary;
 pub use disk::{Disk, DiskFile};
 pub use error::StorageError;
 pub use identity::Identity;
@@ -81,14 +86,37 @@ pub struct Options {
     /// The space ahead of the log is filled with zeros in steps of so many bytes. Each step costs
     /// a sync more.
     pub allocate_bytes: u64,
+    /// What the folder does wrong on purpose.
+    #[cfg(feature = "sim")]
+    pub canary: Option<Canary>,
 }
 
 impl Default for Options {
     fn default() -> Self {
+        Self::of_sizes(64 << 20, 1 << 20)
+    }
+}
+
+impl Options {
+    /// Segments and steps of these sizes, in bytes.
+    pub const fn of_sizes(segment_bytes: u64, allocate_bytes: u64) -> Self {
         Self {
-            segment_bytes: 64 << 20,
-            allocate_bytes: 1 << 20,
+            segment_bytes,
+            allocate_bytes,
+            #[cfg(feature = "sim")]
+            canary: None,
         }
+    }
+
+    /// Whether this folder is to be wrong in this way, as a test of the tests.
+    pub(super) fn is(&self, canary: Canary) -> bool {
+        #[cfg(feature = "sim")]
+        return self.canary == Some(canary);
+        #[cfg(not(feature = "sim"))]
+        return {
+            let _ = canary;
+            false
+        };
     }
 }
 
@@ -112,6 +140,8 @@ pub struct Storage {
     vote: Vote,
     log: Log,
     snapshots: Snapshots,
+    /// See [`Canary`].
+    goes_on: bool,
     /// Why nothing more may be written.
     stopped: Option<String>,
 }
@@ -135,7 +165,7 @@ impl Storage {
             None => create(&folder, identity, &options)?,
         };
         let found = vote::read(&folder, &owner)?;
-        let (mut replay, last) = replay::read(&folder, &owner)?;
+        let (mut replay, last) = replay::read(&folder, &owner, &options)?;
         let hard_state = found.state();
         check_term(&folder, hard_state, "the log", replay.outline.last())?;
         let snapshot_owner = snapshot::Owner::from(identity);
@@ -155,7 +185,8 @@ impl Storage {
             entries: std::mem::take(&mut replay.entries),
         };
         folder.remove_unfinished()?;
-        let vote = found.settle()?;
+        let vote = found.settle(options.is(Canary::VoteUnsynced))?;
+        let goes_on = options.is(Canary::GoesOnAfterFailure);
         let mut log = Log::settle(&folder, options, replay, last)?;
         let kept = snapshots.settle(&folder)?;
         folder.sync()?;
@@ -166,6 +197,7 @@ impl Storage {
             vote,
             log,
             snapshots: Snapshots::new(&folder, snapshot_owner, kept),
+            goes_on,
             stopped: None,
         };
         Ok((storage, recovered))
@@ -222,7 +254,9 @@ impl Storage {
             return Err(StorageError::Stopped { reason });
         }
         let result = act(self);
-        if let Err(error) = &result {
+        if let Err(error) = &result
+            && !self.goes_on
+        {
             self.stopped = Some(error.to_string());
         }
         result

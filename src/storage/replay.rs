@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use crate::raft::{Entry, EntryId};
 
+use super::Options;
 use super::block::{self, BLOCK};
+use super::canary::Canary;
 use super::error::{LOG_ADVICE, StorageError};
 use super::folder::{File, Folder};
 use super::identity::Owner;
@@ -21,6 +23,9 @@ pub(super) struct Replay {
     pub(super) extents: VecDeque<Extent>,
     /// The sequence number of the record that would come next.
     pub(super) sequence: u64,
+    /// See [`Canary`].
+    keeps_old_tail: bool,
+    old_tail: Vec<Entry>,
 }
 
 /// The last segment, and where the log ends in it.
@@ -38,7 +43,11 @@ pub(super) struct Last {
 }
 
 /// Reads the log. Changes nothing.
-pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<(Replay, Last), StorageError> {
+pub(super) fn read(
+    folder: &Folder,
+    owner: &Owner,
+    options: &Options,
+) -> Result<(Replay, Last), StorageError> {
     let mut numbers: Vec<u64> = folder
         .list()?
         .iter()
@@ -50,6 +59,8 @@ pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<(Replay, Last), Sto
         outline: Outline::after(EntryId::ZERO),
         extents: VecDeque::new(),
         sequence: 1,
+        old_tail: Vec::new(),
+        keeps_old_tail: options.is(Canary::KeepsOldTail),
     };
     // Segments are removed from the oldest on. Whether so many of them may be missing depends on
     // the snapshot that is used: see `recovery.rs`.
@@ -92,8 +103,12 @@ pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<(Replay, Last), Sto
     }
     let mut last = last.ok_or_else(|| missing(folder, 1))?;
     last.record = bytes[start_of_last..last.end].to_vec();
-    last.torn = segment::torn_bytes(&bytes, last.end, last.header.salt, replay.sequence)
-        .map_err(damaged_in(&last.file))?;
+    last.torn = segment::torn_bytes(&bytes, last.end, last.header.salt, replay.sequence).or_else(
+        |damage| match options.is(Canary::CutsDamage) {
+            true => Ok(bytes.len() - last.end),
+            false => Err(damaged_in(&last.file)(damage)),
+        },
+    )?;
     Ok((replay, last))
 }
 
@@ -140,11 +155,15 @@ impl Replay {
         }
         if restart.is_none() || !entries.is_empty() {
             let kept = self.outline.append(&entries)?;
-            self.entries.truncate(kept);
+            let old_tail = self.entries.split_off(kept);
+            if self.keeps_old_tail {
+                self.old_tail = old_tail.into_iter().skip(entries.len()).collect();
+            }
         }
         let len = header.record_len() as u64;
         segment::note_record(&mut self.extents, restart, &entries, len);
         self.entries.extend(entries);
+        self.entries.append(&mut self.old_tail);
         Ok(())
     }
 

@@ -381,3 +381,20 @@ proptest! {
         }
     }
 }
+
+/// A call whose deadline is no longer than one attempt has time for one server only. If all began
+/// with the same one, and that one was silent, the cluster would be out of reach for this client.
+#[test]
+fn a_call_begins_behind_the_server_that_left_the_last_call_without_an_answer() {
+    let mut routes = routes();
+    let mut first_asked = Vec::new();
+    for _ in 0..4 {
+        let mut call = Call::new(Nature::Once, Duration::ZERO, SECOND, SECOND);
+        let Next::Ask { server, .. } = call.next(Duration::ZERO, &mut routes) else {
+            panic!("a new call asks at once");
+        };
+        first_asked.push(server);
+        call.heard(SECOND, server, lost(), &mut routes);
+    }
+    assert_eq!(first_asked, [0, 1, 2, 0]);
+}

@@ -65,10 +65,7 @@ fn identity() -> Identity {
 
 /// Segments for three or four of the records that the tests write.
 fn small() -> Options {
-    Options {
-        segment_bytes: 4096 + 2048,
-        allocate_bytes: 512,
-    }
+    Options::of_sizes(4096 + 2048, 512)
 }
 
 fn try_open(disk: &SimDisk) -> Result<(Storage, Recovered), StorageError> {

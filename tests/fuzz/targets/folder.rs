@@ -14,10 +14,7 @@ const BLOCK: usize = 4096;
 const RECORD_HEADER: usize = 32;
 
 /// Small segments, so that the log has several.
-const OPTIONS: Options = Options {
-    segment_bytes: 6 << 10,
-    allocate_bytes: 512,
-};
+const OPTIONS: Options = Options::of_sizes(6 << 10, 512);
 
 struct Base {
     disk: SimDisk,

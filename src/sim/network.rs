@@ -1,0 +1,133 @@
+//! The network between nodes and clients: when a packet arrives, how often, or never.
+//!
+//! Every directed link is drawn for itself, so that a run may have one bad direction. A cut loses
+//! everything; a clogged link keeps everything and lets it go at once when it is free again.
+
+use std::collections::BTreeSet;
+
+use super::Time;
+use super::random::Random;
+
+/// A place on the network: nodes from 0 on, clients behind them.
+pub(super) type Place = usize;
+
+/// How bad the links of a run are.
+#[derive(Clone, Debug)]
+pub(super) struct Quality {
+    pub loss: f64,
+    pub duplicate: f64,
+    pub least_delay: Time,
+    pub mean_delay: Time,
+    /// Whether packets may overtake each other.
+    pub reorder: bool,
+}
+
+struct Link {
+    quality: Quality,
+    /// No packet arrives before this, unless they may overtake each other.
+    last_arrival: Time,
+    cut_until: Time,
+    clogged_until: Time,
+}
+
+/// All links.
+pub(super) struct Network {
+    places: usize,
+    links: Vec<Link>,
+    /// Links that stay cut for good, once faults have ended.
+    severed: BTreeSet<Place>,
+}
+
+impl Network {
+    pub fn new(places: usize, quality: &Quality, random: &mut Random) -> Self {
+        let mut link = || {
+            let mut quality = quality.clone();
+            // Most links are alike, some are perfect and some are much worse.
+            match random.below(8) {
+                0 => quality.loss = 0.0,
+                1 => quality.loss = (quality.loss * 4.0).min(0.6),
+                2 => quality.mean_delay *= 4,
+                _ => {}
+            }
+            Link {
+                quality,
+                last_arrival: 0,
+                cut_until: 0,
+                clogged_until: 0,
+            }
+        };
+        Self {
+            places,
+            links: (0..places * places).map(|_| link()).collect(),
+            severed: BTreeSet::new(),
+        }
+    }
+
+    fn link(&mut self, from: Place, to: Place) -> &mut Link {
+        &mut self.links[from * self.places + to]
+    }
+
+    pub fn cut(&mut self, from: Place, to: Place, until: Time) {
+        let link = self.link(from, to);
+        link.cut_until = link.cut_until.max(until);
+    }
+
+    pub fn clog(&mut self, from: Place, to: Place, until: Time) {
+        self.link(from, to).clogged_until = until;
+    }
+
+    /// Ends all faults: every link is prompt and loses nothing.
+    pub fn heal(&mut self) {
+        for link in &mut self.links {
+            link.quality = Quality {
+                loss: 0.0,
+                duplicate: 0.0,
+                least_delay: 200,
+                mean_delay: 300,
+                reorder: false,
+            };
+            (link.cut_until, link.clogged_until, link.last_arrival) = (0, 0, 0);
+        }
+    }
+
+    /// Cuts a place off from everybody, for good.
+    pub fn sever(&mut self, place: Place) {
+        self.severed.insert(place);
+    }
+
+    pub fn is_cut(&mut self, from: Place, to: Place, now: Time) -> bool {
+        let severed = self.severed.contains(&from) || self.severed.contains(&to);
+        severed || self.link(from, to).cut_until > now
+    }
+
+    /// When a packet that is sent now arrives: never, once, or twice.
+    pub fn arrivals(
+        &mut self,
+        (from, to): (Place, Place),
+        now: Time,
+        random: &mut Random,
+    ) -> Vec<Time> {
+        if self.is_cut(from, to, now) {
+            return Vec::new();
+        }
+        let link = self.link(from, to);
+        if random.chance(link.quality.loss) {
+            return Vec::new();
+        }
+        let copies = 1 + usize::from(random.chance(link.quality.duplicate));
+        let mut arrivals = Vec::with_capacity(copies);
+        for copy in 0..copies {
+            let quality = &link.quality;
+            // A copy may be much later than the packet itself.
+            let mean = quality.mean_delay * if copy == 0 { 1 } else { 10 };
+            let delay = quality.least_delay + random.exponential(mean);
+            let mut at = now.max(link.clogged_until) + delay;
+            if !quality.reorder && copy == 0 {
+                at = at.max(link.last_arrival);
+                link.last_arrival = at;
+            }
+            arrivals.push(at);
+        }
+        arrivals
+    }
+}

@@ -1,0 +1,437 @@
+//! A running node. It carries as the threads of `node::threads` and the event loop's service do:
+//! what they do under one lock is one step here, and between two of their steps time passes, in
+//! which anything else may happen.
+
+use bytes::Bytes;
+
+use super::canary::Canary;
+use super::check::Promised;
+use super::disk::Durable;
+use super::network::Place;
+use super::trace::trace;
+use super::world::{Event, TICK, World};
+use super::{Failure, Time};
+use crate::client::CallError;
+use crate::kv::Kv;
+use crate::machine::{At, Gate, StateMachine};
+use crate::node::{Replica, answer};
+use crate::raft::{Envelope, Index, NodeId, Payload, RoleName, Write};
+use crate::storage::{SimDisk, Storage};
+use crate::wire::client::{Answer, Ask};
+use crate::wire::codec;
+
+/// How much the apply thread takes on at a time, in bytes: less than in production, so that it
+/// happens that a batch ends in the middle.
+const APPLY_BYTES: usize = 1 << 10;
+/// How many packets wait for a node that does not read them.
+const MAX_INBOX: usize = 2000;
+/// Ticks that are made up for after a pause; see `node::threads::ticker`.
+const MOST_TICKS: u64 = 5;
+/// The longest that a node lets a request take, in ticks.
+const MAX_REQUEST_TICKS: u64 = 3000;
+
+/// Who waits for a request's end. Copies that the network made have the attempt zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Waiter {
+    pub client: usize,
+    pub attempt: u64,
+}
+
+/// What arrives at a node.
+#[derive(Clone, Debug)]
+pub(super) enum Packet {
+    Peer(Bytes),
+    Request {
+        from: Waiter,
+        timeout: Time,
+        ask: Ask,
+    },
+}
+
+/// What a node does next, each as one of its threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Tick,
+    Rpc,
+    Replicate,
+    Written,
+    Apply,
+    Applied,
+}
+
+/// A node, running or not.
+pub(super) struct Node {
+    pub disk: SimDisk,
+    /// Counts the starts; steps of an earlier life are dropped.
+    pub life: u64,
+    pub running: Option<Running>,
+    /// Its disk is damaged, so it must refuse to start, and stays down.
+    pub damaged: bool,
+    /// It is down for good, though nothing is wrong with it.
+    pub retired: bool,
+    /// How long it takes a tick to be.
+    pub tick: Time,
+    /// Whether it has ever been up: only then its folder is complete.
+    pub was_up: bool,
+    /// Whether a copy of its vote has been damaged since it was last up.
+    pub has_one_vote: bool,
+    pub slow_disk: bool,
+    /// The next write is to fail at this operation, counted from its start.
+    pub fail_next: Option<u64>,
+    pub durable: Durable,
+    pub promised: Promised,
+}
+
+/// What is lost when the process ends.
+pub(super) struct Running {
+    pub replica: Replica<Waiter>,
+    pub storage: Storage,
+    pub machine: Kv,
+    pub gate: Gate,
+    inbox: Vec<Packet>,
+    /// Whether the event loop has been woken up.
+    rpc_woken: bool,
+    /// Whether the replicator is between two writes or in one.
+    replicating: bool,
+    pub writing: Option<Write>,
+    applying: Option<Applying>,
+    apply_woken: bool,
+    next_tick: Time,
+    /// What would have happened during a pause.
+    pub paused: Option<Vec<Step>>,
+    /// The canonical log has been compared up to here.
+    pub checked: Index,
+}
+
+/// What the apply thread has executed and not yet answered.
+struct Applying {
+    last: Option<Index>,
+    replies: Vec<(Waiter, Answer)>,
+}
+
+impl Running {
+    pub fn new(replica: Replica<Waiter>, storage: Storage, machine: Kv, now: Time) -> Self {
+        Self {
+            replica,
+            storage,
+            gate: machine.gate(),
+            machine,
+            inbox: Vec::new(),
+            rpc_woken: false,
+            replicating: false,
+            writing: None,
+            applying: None,
+            apply_woken: false,
+            next_tick: now + TICK,
+            paused: None,
+            checked: 0,
+        }
+    }
+}
+
+impl World {
+    pub(super) fn running(&mut self, n: usize) -> &mut Running {
+        let running = self.nodes[n].running.as_mut();
+        running.expect("only a node that runs is asked to do something")
+    }
+
+    fn later(&mut self, n: usize, delay: Time, step: Step) {
+        let life = self.nodes[n].life;
+        let event = Event::Node(n, life, step);
+        self.queue.add(self.now + delay, event);
+    }
+
+    /// A moment that a thread takes to get going.
+    fn soon(&mut self, n: usize, step: Step) {
+        let delay = 5 + self.random.below(100);
+        self.later(n, delay, step);
+    }
+
+    pub(super) fn step(&mut self, n: usize, life: u64, step: Step) -> Result<(), Failure> {
+        if self.nodes[n].life != life || self.nodes[n].running.is_none() {
+            return Ok(());
+        }
+        if let Some(held) = &mut self.running(n).paused {
+            held.push(step);
+            return Ok(());
+        }
+        match step {
+            Step::Tick => self.tick(n),
+            Step::Rpc => self.rpc(n),
+            Step::Replicate => self.replicate(n),
+            Step::Written => self.written(n),
+            Step::Apply => self.apply(n),
+            Step::Applied => self.applied(n),
+        }
+    }
+
+    /// Sets off the threads of a node that has just started.
+    pub(super) fn set_off(&mut self, n: usize) {
+        if self.plan.clocks_differ && self.faults_go_on {
+            self.nodes[n].tick = self.random.between(TICK * 7 / 10, TICK * 14 / 10);
+        }
+        let first = self.random.below(TICK);
+        self.running(n).next_tick = self.now + first;
+        self.later(n, first, Step::Tick);
+    }
+
+    pub(super) fn wake(&mut self, n: usize) {
+        if let Some(held) = self.running(n).paused.take() {
+            trace!(self, "node {} wakes up", n + 1);
+            held.into_iter().for_each(|step| self.soon(n, step));
+        }
+    }
+
+    fn tick(&mut self, n: usize) -> Result<(), Failure> {
+        let (now, tick) = (self.now, self.nodes[n].tick);
+        let running = self.running(n);
+        let passed = 1 + (now - running.next_tick) / tick;
+        running.next_tick += passed * tick;
+        let next = running.next_tick - now;
+        self.later(n, next, Step::Tick);
+        self.input(n, |replica| {
+            (0..passed.min(MOST_TICKS)).for_each(|_| replica.tick());
+        })?;
+        self.send(n)
+    }
+
+    /// Something has arrived for a node.
+    pub(super) fn arrive(&mut self, n: usize, packet: Packet) {
+        if self.nodes[n].running.is_none() {
+            self.refuse_connection(n, &packet);
+            return;
+        }
+        let running = self.running(n);
+        if running.inbox.len() >= MAX_INBOX {
+            return;
+        }
+        running.inbox.push(packet);
+        if !running.rpc_woken {
+            running.rpc_woken = true;
+            self.soon(n, Step::Rpc);
+        }
+    }
+
+    /// A caller may learn that nobody listens, or hear nothing at all.
+    fn refuse_connection(&mut self, n: usize, packet: &Packet) {
+        if let Packet::Request { from, .. } = packet
+            && self.random.chance(0.5)
+        {
+            let why = CallError::NotSent("connection refused".into());
+            self.carry_answer(n, *from, Err(why));
+        }
+    }
+
+    /// What the event loop has read goes in under one lock; see `node::service`.
+    fn rpc(&mut self, n: usize) -> Result<(), Failure> {
+        let running = self.running(n);
+        running.rpc_woken = false;
+        let gate = running.gate.clone();
+        let packets = std::mem::take(&mut running.inbox);
+        let mut answers = Vec::new();
+        let mut transfers = Vec::new();
+        // A clone is made in O(1).
+        let machine = self.running(n).machine.clone();
+        let local_reads = self.canary == Some(Canary::LocalReads);
+        self.input(n, |replica| {
+            for packet in packets {
+                match packet {
+                    Packet::Peer(bytes) => {
+                        let envelope = codec::decode::<Envelope>(&bytes);
+                        replica.step(envelope.expect("it was encoded by a node"));
+                    }
+                    Packet::Request { from, timeout, ask } => {
+                        let ticks = timeout.div_ceil(TICK).min(MAX_REQUEST_TICKS);
+                        match ask {
+                            Ask::Submit(command) => match gate(&command) {
+                                Ok(()) => drop(replica.submit(command, ticks, from)),
+                                Err(sentence) => answers.push((from, Answer::Invalid(sentence))),
+                            },
+                            Ask::Query(query) if local_reads => {
+                                if replica.raft().role() == RoleName::Leader {
+                                    answers.push((from, encode(&machine.query(&query))));
+                                }
+                            }
+                            Ask::Query(query) => replica.query(query, ticks, from),
+                            Ask::Transfer(to) => transfers.push(to),
+                            Ask::Status => {}
+                        }
+                    }
+                }
+            }
+            for to in transfers {
+                replica.transfer(to);
+            }
+        })?;
+        for (waiter, answer) in answers {
+            self.carry_answer(n, waiter, Ok(answer));
+        }
+        self.send(n)
+    }
+
+    /// The replicator's round: send, then one write after the other; see `node::threads`.
+    fn replicate(&mut self, n: usize) -> Result<(), Failure> {
+        self.send(n)?;
+        let write = self.input(n, |replica| replica.take_write())?;
+        match write {
+            Some(write) => {
+                let mean = match self.nodes[n].slow_disk {
+                    true => self.plan.sync * 50,
+                    false => self.plan.sync,
+                };
+                let took = 20 + self.random.exponential(mean);
+                self.running(n).writing = Some(write);
+                self.later(n, took, Step::Written);
+            }
+            None => self.running(n).replicating = false,
+        }
+        Ok(())
+    }
+
+    fn written(&mut self, n: usize) -> Result<(), Failure> {
+        let write = self.running(n).writing.take();
+        let write = write.expect("only a write that is under way is done");
+        let id = write.id;
+        if !self.store(n, write)? {
+            return Ok(());
+        }
+        self.input(n, |replica| replica.durable(id))?;
+        self.replicate(n)
+    }
+
+    fn apply(&mut self, n: usize) -> Result<(), Failure> {
+        let running = self.running(n);
+        running.apply_woken = false;
+        let work = running.replica.take_work(APPLY_BYTES);
+        let last = work.entries.last().map(|(entry, _)| entry.id.index);
+        let mut replies = Vec::new();
+        for (entry, waiter) in work.entries {
+            if let Payload::Command(command) = &entry.payload {
+                let at = At {
+                    index: entry.id.index,
+                    time_ms: entry.time_ms,
+                };
+                let running = self.running(n);
+                let leads = running.replica.raft().role() == RoleName::Leader;
+                if !leads && self.canary == Some(Canary::LeaderAppliesOnly) {
+                    continue;
+                }
+                let reply = self.running(n).machine.apply(at, command);
+                replies.extend(waiter.map(|waiter| (waiter, encode(&reply))));
+            }
+            let running = self.nodes[n].running.as_ref().expect("it runs");
+            self.checks.digest(n, entry.id.index, &running.machine)?;
+        }
+        for (query, waiter) in work.reads {
+            let reply = self.running(n).machine.query(&query);
+            replies.push((waiter, encode(&reply)));
+        }
+        self.running(n).applying = Some(Applying { last, replies });
+        let took = 5 + self.random.exponential(100);
+        self.later(n, took, Step::Applied);
+        // Taking work may have ended requests whose entry was replaced.
+        self.consequences(n)
+    }
+
+    fn applied(&mut self, n: usize) -> Result<(), Failure> {
+        let applying = self.running(n).applying.take();
+        let applying = applying.expect("the apply thread is at work");
+        for (waiter, answer) in applying.replies {
+            self.carry_answer(n, waiter, Ok(answer));
+        }
+        if let Some(index) = applying.last {
+            self.input(n, |replica| replica.applied(index))?;
+        }
+        self.consequences(n)
+    }
+
+    /// Puts something into the replica and wakes whoever has to act on it; see `node::shared`.
+    pub(super) fn input<T>(
+        &mut self,
+        n: usize,
+        put: impl FnOnce(&mut Replica<Waiter>) -> T,
+    ) -> Result<T, Failure> {
+        let result = put(&mut self.running(n).replica);
+        self.consequences(n)?;
+        Ok(result)
+    }
+
+    fn send(&mut self, n: usize) -> Result<(), Failure> {
+        let messages = self.running(n).replica.take_messages();
+        for envelope in messages {
+            let node = &mut self.nodes[n];
+            let running = node.running.as_ref().expect("it runs");
+            node.promised.note(&envelope, running.replica.raft());
+            self.carry_message(n, envelope);
+        }
+        self.consequences(n)
+    }
+
+    fn consequences(&mut self, n: usize) -> Result<(), Failure> {
+        let replica = &mut self.running(n).replica;
+        let (ended, events) = (replica.take_ended(), replica.take_events());
+        let (has_write, has_work) = (replica.has_write(), replica.has_work());
+        for event in events {
+            trace!(self, "node {}: {event}", n + 1);
+            if event.role == RoleName::Leader {
+                self.elected(n);
+            }
+        }
+        let running = self.nodes[n].running.as_mut().expect("it runs");
+        self.checks.node(n, self.now, running)?;
+        if has_write && !running.replicating {
+            running.replicating = true;
+            self.soon(n, Step::Replicate);
+        }
+        let running = self.running(n);
+        if has_work && !running.apply_woken && running.applying.is_none() {
+            running.apply_woken = true;
+            self.soon(n, Step::Apply);
+        }
+        let id = n as NodeId + 1;
+        for (waiter, end) in ended {
+            let answer = answer(end, id, |id| Some(address(id as usize - 1)));
+            self.carry_answer(n, waiter, Ok(answer));
+        }
+        Ok(())
+    }
+
+    fn carry_message(&mut self, n: usize, envelope: Envelope) {
+        let to = envelope.to as usize - 1;
+        trace!(
+            self,
+            "{} -> {} in term {}: {:?}",
+            n + 1,
+            envelope.to,
+            envelope.term,
+            envelope.message
+        );
+        let bytes = codec::to_bytes(&envelope);
+        let arrivals = self.network.arrivals((n, to), self.now, &mut self.random);
+        for at in arrivals {
+            let packet = Packet::Peer(bytes.clone());
+            self.queue.add(at, Event::Packet(to, packet));
+        }
+    }
+
+    pub(super) fn carry_answer(&mut self, n: usize, to: Waiter, result: Result<Answer, CallError>) {
+        let place: Place = self.nodes.len() + to.client;
+        let arrivals = self
+            .network
+            .arrivals((n, place), self.now, &mut self.random);
+        if let Some(at) = arrivals.first() {
+            self.queue.add(*at, Event::Answer(to, result));
+        }
+    }
+}
+
+/// The address of a node, as clients know it.
+pub(super) fn address(n: usize) -> String {
+    format!("node{}:7000", n + 1)
+}
+
+fn encode(reply: &crate::kv::Reply) -> Answer {
+    let mut bytes = Vec::new();
+    Kv::encode_reply(reply, &mut bytes);
+    Answer::Reply(bytes.into())
+}

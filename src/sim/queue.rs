@@ -1,0 +1,30 @@
+//! What will happen, in the order in which it will.
+
+use std::collections::BTreeMap;
+
+use super::Time;
+
+/// Events by time; those of one time in the order in which they were added.
+pub(super) struct Queue<E> {
+    events: BTreeMap<(Time, u64), E>,
+    added: u64,
+}
+
+impl<E> Queue<E> {
+    pub fn new() -> Self {
+        Self {
+            events: BTreeMap::new(),
+            added: 0,
+        }
+    }
+
+    pub fn add(&mut self, at: Time, event: E) {
+        self.added += 1;
+        self.events.insert((at, self.added), event);
+    }
+
+    pub fn next(&mut self) -> Option<(Time, E)> {
+        let ((at, _), event) = self.events.pop_first()?;
+        Some((at, event))
+    }
+}

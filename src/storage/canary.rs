@@ -1,0 +1,17 @@
+//! Known-wrong variants of the data folder, by which the simulator proves that its checkers see
+//! anything. Nothing can switch them on outside of it.
+
+/// What the folder does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// The log is not synced.
+    LogUnsynced,
+    /// Term and vote are not synced.
+    VoteUnsynced,
+    /// Damage is cut off as if it were a torn tail.
+    CutsDamage,
+    /// A new tail that is shorter than the old one leaves the rest of it in place.
+    KeepsOldTail,
+    /// Writing goes on after a sync that failed.
+    GoesOnAfterFailure,
+}
