@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
@@ -21,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long to look away between two looks at a condition.
 const GLANCE: Duration = Duration::from_millis(5);
+
+/// Longer than any test.
+const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) type Nodes<S> = Arc<RwLock<BTreeMap<NodeId, Arc<Handle<S>>>>>;
 
@@ -215,6 +220,29 @@ impl<S: StateMachine> Cluster<S> {
         }
     }
 
+    /// Runs `body`, and meanwhile asks every node for a snapshot whenever it has applied `every`
+    /// entries, or more, beyond its last one: far more often than a node takes one by itself, for
+    /// which the log must weigh as much as the last snapshot.
+    pub fn while_taking_snapshots<T>(&self, every: u64, body: impl FnOnce() -> T) -> T {
+        let ended = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // Also if `body` panics: else the scope would never end.
+            let _end = Raise(&ended);
+            scope.spawn(|| {
+                self.wait_until(FOREVER, |cluster| {
+                    for node in cluster.up() {
+                        let status = node.status();
+                        if status.applied >= status.snapshot_index + every {
+                            node.take_snapshot();
+                        }
+                    }
+                    ended.load(Ordering::Relaxed)
+                })
+            });
+            body()
+        })
+    }
+
     fn up(&self) -> Vec<Arc<Handle<S>>> {
         self.nodes.read().values().cloned().collect()
     }
@@ -311,6 +339,15 @@ impl<S: StateMachine> Drop for Cluster<S> {
             node.shutdown();
         }
         self.network.close();
+    }
+}
+
+/// Sets a flag when it is dropped.
+struct Raise<'a>(&'a AtomicBool);
+
+impl Drop for Raise<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The course's tests of a key/value service, without those of snapshots.
+//! The course's tests of a key/value service, but for those of snapshots.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ const FIVE: Generic = Generic {
     crash: false,
     partitions: false,
     random_keys: false,
+    snapshots: false,
 };
 
 const ONE: Generic = Generic { clients: 1, ..FIVE };
@@ -114,6 +115,7 @@ fn persist_partition_unreliable_linearizable() {
         crash: true,
         partitions: true,
         random_keys: true,
+        snapshots: false,
     }
     .run();
 }

@@ -41,9 +41,15 @@ pub struct KvLab {
 }
 
 impl KvLab {
+    /// Servers that never take a snapshot.
     pub fn new(servers: u64, unreliable: bool) -> Self {
+        Self::with_snapshots(servers, unreliable, None)
+    }
+
+    /// Servers that take a snapshot after so many bytes of log.
+    pub fn with_snapshots(servers: u64, unreliable: bool, log_bytes: Option<u64>) -> Self {
         let turn = TURN.lock();
-        let lab = Lab::new(servers, || Kv::new(Limits::default()));
+        let lab = Lab::with_snapshots(servers, log_bytes, || Kv::new(Limits::default()));
         if unreliable {
             lab.set_links(UNRELIABLE);
         }
@@ -84,14 +90,38 @@ pub struct Generic {
     pub crash: bool,
     pub partitions: bool,
     pub random_keys: bool,
+    pub snapshots: bool,
 }
+
+/// The course's threshold for a snapshot, in bytes.
+pub const THRESHOLD: u64 = 1000;
+
+/// The threshold in entries: a short write weighs about 65 bytes.
+pub const EVERY: u64 = THRESHOLD / 65;
+
+/// The course's limit on the log, eight times the threshold.
+pub const MOST: u64 = 8 * EVERY;
 
 /// Each of a second, or of four partitions; the course has three of five seconds.
 const ITERATIONS: usize = 2;
 
 impl Generic {
     pub fn run(self) {
-        let kv = KvLab::new(self.servers, self.unreliable);
+        let threshold = self.snapshots.then_some(THRESHOLD);
+        let kv = KvLab::with_snapshots(self.servers, self.unreliable, threshold);
+        if self.snapshots {
+            let cluster = &kv.lab.cluster;
+            cluster.while_taking_snapshots(EVERY, || {
+                self.work(&kv);
+                kv.lab.check_log_size(MOST);
+            });
+        } else {
+            self.work(&kv);
+        }
+        kv.lab.check_snapshots(self.snapshots);
+    }
+
+    fn work(self, kv: &KvLab) {
         let lab = &kv.lab;
         let started = Instant::now();
         let histories = Mutex::new(BTreeMap::new());

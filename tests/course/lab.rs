@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use raftkv::machine::StateMachine;
+use raftkv::node::Config;
 use raftkv::raft::{NodeId, RoleName, Term};
 use raftkv::testkit::{Cluster, Link};
 use raftkv::wire::client::Status;
@@ -44,8 +45,19 @@ struct Wiring {
 }
 
 impl<S: StateMachine> Lab<S> {
+    /// Servers that never take a snapshot by themselves.
     pub fn new(size: u64, machine: impl Fn() -> S + Send + Sync + 'static) -> Self {
-        let cluster = Cluster::start(size, machine);
+        Self::with_snapshots(size, None, machine)
+    }
+
+    /// Servers that take a snapshot after so many bytes of log.
+    pub fn with_snapshots(
+        size: u64,
+        log_bytes: Option<u64>,
+        machine: impl Fn() -> S + Send + Sync + 'static,
+    ) -> Self {
+        let adjust = |config: &mut Config| config.snapshot_log_bytes = log_bytes;
+        let cluster = Cluster::start_with(size, machine, adjust);
         Self {
             network: Mutex::new(Wiring {
                 sides: cluster.ids().map(|id| (id, 0)).collect(),
@@ -194,6 +206,34 @@ impl<S: StateMachine> Lab<S> {
         assert!(stepped_down, "a leader without a majority");
         let another = self.cluster.wait_until(2 * T, |_| !none_leads());
         assert!(!another, "a leader without a majority");
+    }
+
+    /// The course's limit on the saved Raft state, in entries: what a server holds of the log in
+    /// memory, and what it has applied since its last snapshot. Ours takes snapshots beside the
+    /// work and not in the middle of it, so a moment may pass until it holds.
+    pub fn check_log_size(&self, entries: u64) {
+        self.check_log_size_of(&self.ids(), entries);
+    }
+
+    /// As [`check_log_size`](Self::check_log_size), of these servers only.
+    pub fn check_log_size_of(&self, servers: &[NodeId], entries: u64) {
+        let small = |s: &Status| {
+            // Of which the first may be yet to come.
+            let held = (s.last_index + 1).saturating_sub(s.first_index);
+            held <= entries && s.applied.saturating_sub(s.snapshot_index) <= entries
+        };
+        let are_small = self.cluster.wait_until(ELECTION, |_| {
+            let statuses = self.statuses();
+            servers.iter().all(|id| statuses.get(id).is_none_or(small))
+        });
+        assert!(are_small, "a log is too long: {:?}", self.statuses());
+    }
+
+    /// Asserts that every server has a snapshot, or that none has.
+    pub fn check_snapshots(&self, exist: bool) {
+        let statuses = self.statuses();
+        let right = statuses.values().all(|s| (s.snapshot_index > 0) == exist);
+        assert!(right, "snapshots must exist: {exist}. {statuses:?}");
     }
 
     /// Does nothing for a while: for what must not happen in it, or may.

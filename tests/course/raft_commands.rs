@@ -44,10 +44,15 @@ impl Drop for RaftLab {
 
 impl RaftLab {
     pub fn new(size: u64) -> Self {
+        Self::with_snapshots(size, None)
+    }
+
+    /// Servers that take a snapshot after so many bytes of log.
+    pub fn with_snapshots(size: u64, log_bytes: Option<u64>) -> Self {
         let journal = Journal::default();
         let machines = journal.clone();
         Self {
-            lab: Lab::new(size, move || machines.machine()),
+            lab: Lab::with_snapshots(size, log_bytes, move || machines.machine()),
             journal,
             commands: AtomicU64::new(0),
         }

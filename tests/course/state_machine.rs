@@ -198,7 +198,9 @@ fn shut_down(lab: &Lab<Counter>) -> usize {
 
 #[test]
 fn restart_replay() {
-    count_through_a_restart(&counters());
+    let lab = counters();
+    count_through_a_restart(&lab);
+    lab.check_snapshots(false);
 }
 
 #[test]
@@ -221,4 +223,15 @@ fn restart_submit() {
         "{value}, {executed} answered"
     );
     check_value(&lab, 3, value);
+}
+
+/// The course's threshold of 1,000 bytes and its limit of 2,000 are 28 and 57 entries of 35 bytes.
+#[test]
+fn snapshot() {
+    let lab = Lab::with_snapshots(3, Some(1000), || Counter(0));
+    lab.cluster.while_taking_snapshots(28, || {
+        count_through_a_restart(&lab);
+        lab.check_log_size(57);
+    });
+    lab.check_snapshots(true);
 }
