@@ -1,5 +1,6 @@
 //! The contract between the replicated log and what it replicates.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +22,10 @@ pub trait StateMachine: Send + 'static {
     /// What a command or a query answers. Cheap to clone.
     type Reply: Clone + Send + 'static;
 
+    /// A copy of the state at one moment, from which a snapshot is written while the machine goes
+    /// on. To make one must be quick, whatever the size of the state: an O(1) clone.
+    type Snapshot: Send + 'static;
+
     /// Names the kind of machine and every setting that its results depend on. Two nodes whose
     /// identities differ refuse to talk to each other, and a data folder refuses a machine with
     /// another identity than the one that it was made with.
@@ -38,6 +43,26 @@ pub trait StateMachine: Send + 'static {
 
     /// Writes a reply in the form that travels to the client.
     fn encode_reply(reply: &Self::Reply, out: &mut Vec<u8>);
+
+    /// The state as it is now.
+    fn snapshot(&self) -> Self::Snapshot;
+
+    /// Writes the whole state. Equal states give equal bytes; the state is streamed, so that
+    /// writing it does not take its size in memory a second time.
+    ///
+    /// # Errors
+    /// Only what `out` returns.
+    fn write_snapshot(snapshot: &Self::Snapshot, out: &mut dyn io::Write) -> io::Result<()>;
+
+    /// A machine with the settings of this one and the state that was written. All of `input` is
+    /// the state; a machine restored from it has the digest of the one that it was taken from.
+    ///
+    /// # Errors
+    /// What `input` returns, or [`io::ErrorKind::InvalidData`] with a sentence if the bytes are no
+    /// state of this machine.
+    fn restore(&self, input: &mut dyn io::Read) -> io::Result<Self>
+    where
+        Self: Sized;
 
     /// A hash over the whole state: equal on all replicas that applied the same entries.
     fn digest(&self) -> u64;

@@ -160,6 +160,7 @@ impl Common {
             id,
             hard_state: (self.hard_state_write == id).then_some(self.hard_state),
             entries: self.log.hand_out(id),
+            restart: None,
         })
     }
 

@@ -46,7 +46,7 @@ pub use event::{Event, Fault, Reason};
 pub use membership::{Membership, VoteResult};
 pub use message::{Conflict, Envelope, Message};
 pub use types::{
-    Entry, EntryId, HardState, Index, NodeId, Payload, ReadId, RoleName, Term, Write, WriteId,
+    Entry, EntryId, HardState, Index, NodeId, Payload, ReadId, RoleName, SnapshotMeta, Term, Write, WriteId,
 };
 
 use common::Common;

@@ -5,6 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::membership::Membership;
+
 /// Names a node of the cluster. Zero is not a valid id.
 pub type NodeId = u64;
 
@@ -94,6 +96,20 @@ pub struct Write {
     /// Entries with consecutive indexes. The first one's index may lie within the log: then it and
     /// all that follow it are replaced, in one step that a crash cannot split.
     pub entries: Vec<Entry>,
+    /// Set when a snapshot from the leader took the place of the whole log: the log begins anew
+    /// behind this entry, and `entries` follow it. The snapshot itself is durable already.
+    pub restart: Option<EntryId>,
+}
+
+/// What a snapshot stands for: all entries up to and including `last` (paper section 7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotMeta {
+    /// The last entry whose effect the snapshot holds.
+    pub last: EntryId,
+    /// That entry's cluster time.
+    pub time_ms: u64,
+    /// The members as of that entry.
+    pub membership: Membership,
 }
 
 /// Identifies a read that waits for its index; chosen by the caller and never used twice.
