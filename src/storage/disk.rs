@@ -58,6 +58,9 @@ pub trait Disk: Send + Sync {
     /// A number that no other call on any disk returns. It is part of the disk because it is the
     /// one thing that the log takes from chance: a simulated disk draws it from its seed.
     fn unique_id(&self) -> u64;
+
+    /// The time of day in milliseconds since 1970, for people to read: nothing depends on it.
+    fn now_ms(&self) -> u64;
 }
 
 /// An open file.

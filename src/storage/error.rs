@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::raft::EntryId;
+
 /// Why a data folder cannot be opened, or why a write did not become durable.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -43,6 +45,36 @@ pub enum StorageError {
         /// What to do.
         advice: &'static str,
     },
+    /// There is no such snapshot: it has been removed because there are newer ones.
+    #[error("there is no snapshot of entry {last} (any more): {} is not there", path.display())]
+    NoSnapshot {
+        /// The file that is missing.
+        path: PathBuf,
+        /// The last entry of the snapshot.
+        last: EntryId,
+    },
+    /// A snapshot is not wanted, for there is one of the same entry or a later one.
+    #[error("a snapshot of entry {last} is of no use: there is one of entry {newest}")]
+    Superseded {
+        /// The last entry of the snapshot.
+        last: EntryId,
+        /// The last entry of the newest one.
+        newest: EntryId,
+    },
+    /// What another node sent is not the snapshot that it announced. Nothing of it was kept.
+    #[error("the snapshot of entry {last} from another node is refused: {problem}")]
+    Transfer {
+        /// The last entry of the snapshot.
+        last: EntryId,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A snapshot was to be completed although a part of it could not be written.
+    #[error("{} cannot be completed: an earlier write to it failed", path.display())]
+    SnapshotBroken {
+        /// The incomplete file.
+        path: PathBuf,
+    },
     /// The operating system refused.
     #[error("cannot {operation} {}: {source}", path.display())]
     Io {
@@ -75,3 +107,14 @@ pub(super) const VOTE_ADVICE: &str = "The node must not vote, because it may hav
     present term already. Check the disk; then restore the folder from a copy that was made since \
     the node last ran, or replace the node by one with another id. Do not delete the file: a \
     second vote in one term can elect two leaders";
+
+/// What to do about one damaged snapshot.
+pub(super) const SNAPSHOT_ADVICE: &str = "Check the disk. The node uses the snapshot before it, if \
+    the log reaches back to that one";
+
+/// What to do if no snapshot is left to which the log reaches back.
+pub(super) const NO_START_ADVICE: &str = "The node does not start, because a part of what it has \
+    acknowledged could not be recovered. Check the disk; then copy the file from another node of \
+    the cluster that has it, restore the folder from a copy that was made since the node last ran, \
+    or replace the node by one with another id. Do not start it under the same id with an empty \
+    folder";

@@ -48,16 +48,31 @@ impl Folder {
             .map_err(at(self.path(), "sync the folder"))
     }
 
+    pub(super) fn remove(&self, name: &str) -> Result<(), StorageError> {
+        let path = self.path().join(name);
+        self.disk.remove(name).map_err(at(&path, "remove"))
+    }
+
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
+        let path = self.path().join(to);
+        let renamed = self.disk.rename(from, to);
+        renamed.map_err(at(&path, "rename a file to"))
+    }
+
+    /// Creates an empty file under a name of its own, which must be an [`unfinished`] one.
+    pub(super) fn create_unfinished(&self, unfinished: &str) -> Result<File, StorageError> {
+        let path = self.path().join(unfinished);
+        let file = self.disk.create(unfinished).map_err(at(&path, "create"))?;
+        Ok(File { path, file })
+    }
+
     /// Writes and syncs a file under a name of its own that [`finish`](Self::finish) takes away.
     pub(super) fn begin(
         &self,
         name: &str,
         fill: impl FnOnce(&File) -> Result<(), StorageError>,
     ) -> Result<File, StorageError> {
-        let unfinished = unfinished(name);
-        let path = self.path().join(&unfinished);
-        let file = self.disk.create(&unfinished).map_err(at(&path, "create"))?;
-        let file = File { path, file };
+        let file = self.create_unfinished(&unfinished(name))?;
         fill(&file)?;
         file.sync()?;
         Ok(file)
@@ -65,10 +80,7 @@ impl Folder {
 
     /// Gives a file that was begun its name. Once this has returned, the file is there for good.
     pub(super) fn finish(&self, name: &str) -> Result<(), StorageError> {
-        let path = self.path().join(name);
-        self.disk
-            .rename(&unfinished(name), name)
-            .map_err(at(&path, "rename a new file to"))?;
+        self.rename(&unfinished(name), name)?;
         self.sync()
     }
 
@@ -88,8 +100,7 @@ impl Folder {
     pub(super) fn remove_unfinished(&self) -> Result<(), StorageError> {
         for name in self.list()? {
             if name.ends_with(UNFINISHED) {
-                let path = self.path().join(&name);
-                self.disk.remove(&name).map_err(at(&path, "remove"))?;
+                self.remove(&name)?;
             }
         }
         Ok(())
@@ -97,6 +108,10 @@ impl Folder {
 
     pub(super) fn unique_id(&self) -> u64 {
         self.disk.unique_id()
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.disk.now_ms()
     }
 }
 
@@ -112,10 +127,19 @@ impl File {
 
     /// Reads the whole file into the buffer, in place of what was there.
     pub(super) fn read_all(&self, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
-        let len = self.file.len().map_err(at(&self.path, "read"))?;
+        let len = self.len()?;
         buffer.clear();
         buffer.resize(len as usize, 0);
-        let read = self.file.read_at(buffer, 0);
+        self.read(buffer, 0)
+    }
+
+    pub(super) fn len(&self) -> Result<u64, StorageError> {
+        self.file.len().map_err(at(&self.path, "read"))
+    }
+
+    /// Fills the buffer with the bytes from `offset` on.
+    pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), StorageError> {
+        let read = self.file.read_at(buffer, offset);
         read.map_err(at(&self.path, "read"))
     }
 

@@ -17,7 +17,7 @@ use crate::raft::NodeId;
 use super::block::{self, BLOCK, BlockError};
 use super::error::{LOG_ADVICE, StorageError};
 use super::folder::{Folder, unfinished};
-use super::{segment, vote};
+use super::{segment, snapshot, vote};
 
 /// The name of the file.
 pub(super) const NAME: &str = "identity";
@@ -123,6 +123,7 @@ fn may_precede(name: &str, names: &[String]) -> bool {
     let interrupted = names.contains(&unfinished(NAME));
     match segment::number(name) {
         Some(number) => interrupted && number == 1,
+        None if snapshot::last_of(name).is_some() => false,
         None => interrupted || name != vote::NAME,
     }
 }

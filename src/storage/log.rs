@@ -14,11 +14,13 @@
 //! more, puts zeros in place of all that follows, and syncs. Both write what is there already, but
 //! for a torn record; so a crash at this point changes nothing.
 //!
-//! **Deleting the start** once a snapshot covers it is not built yet, but the format has room for
-//! it: whole segments go, oldest first, as long as no entry in them lies behind the snapshot; the
-//! header of the first one that is left says which entry preceded it.
+//! **Deleting the start** once a snapshot covers it: whole segments go, oldest first, as long as no
+//! entry in them lies behind the snapshot. The folder is synced after each one, so that no crash
+//! can leave a gap; the header of the first one that is left says where the log goes on.
 
-use crate::raft::{Entry, EntryId};
+use std::collections::VecDeque;
+
+use crate::raft::{Entry, EntryId, Index};
 
 use super::Options;
 use super::block::{self, BLOCK};
@@ -28,7 +30,7 @@ use super::identity::Owner;
 use super::outline::Outline;
 use super::record;
 use super::replay::{Last, Replay};
-use super::segment::{self, Header};
+use super::segment::{self, Extent, Header};
 
 /// The end of the log, open for writing.
 pub(super) struct Log {
@@ -43,8 +45,8 @@ pub(super) struct Log {
     allocated: u64,
     /// The next record's number.
     sequence: u64,
-    /// How many bytes all the records have together.
-    record_bytes: u64,
+    /// The segments, the one at the end included; its length is entered when it is left.
+    extents: VecDeque<Extent>,
     /// The record that is being written; kept for its memory.
     buffer: Vec<u8>,
 }
@@ -71,21 +73,31 @@ impl Log {
             end,
             allocated,
             sequence: replay.sequence,
-            record_bytes: replay.record_bytes,
+            extents: replay.extents,
             buffer: Vec::new(),
         })
     }
 
-    /// Makes the entries durable, in place of those from the first one's index on.
+    /// Makes the entries durable, in place of those from the first one's index on; or, with a
+    /// restart, in place of the whole log and behind that entry.
     ///
     /// # Panics
     /// If they cannot follow the log: recovery would refuse to read them.
-    pub(super) fn append(&mut self, entries: &[Entry]) -> Result<(), StorageError> {
+    pub(super) fn append(
+        &mut self,
+        restart: Option<EntryId>,
+        entries: &[Entry],
+    ) -> Result<(), StorageError> {
         let previous = self.outline.last();
-        if let Err(problem) = self.outline.append(entries) {
+        if let Some(base) = restart {
+            self.outline = Outline::after(base);
+        }
+        if (restart.is_none() || !entries.is_empty())
+            && let Err(problem) = self.outline.append(entries)
+        {
             panic!("a write reached the disk that does not continue the log: {problem}");
         }
-        record::fill(entries, &mut self.buffer);
+        record::fill(restart, entries, &mut self.buffer);
         let len = self.buffer.len() as u64;
         if self.end > BLOCK as u64 && self.end + len > self.options.segment_bytes {
             self.roll(previous)?;
@@ -96,13 +108,30 @@ impl Log {
         self.file.sync()?;
         self.end += len;
         self.sequence += 1;
-        self.record_bytes += len;
+        segment::note_record(&mut self.extents, restart, entries, len);
         Ok(())
     }
 
     /// How many bytes all the records have together.
     pub(super) fn record_bytes(&self) -> u64 {
-        self.record_bytes
+        let extents = self.extents.iter();
+        extents.map(|extent| extent.record_bytes).sum()
+    }
+
+    /// Removes the oldest segments as long as they hold nothing behind the index; returns how many
+    /// bytes that freed.
+    pub(super) fn cut(&mut self, up_to: Index) -> Result<u64, StorageError> {
+        let mut freed = 0;
+        while self.extents.len() > 1
+            && let Some(oldest) = self.extents.front()
+            && oldest.highest <= up_to
+        {
+            self.folder.remove(&segment::name(oldest.number))?;
+            self.folder.sync()?;
+            freed += oldest.file_bytes;
+            self.extents.pop_front();
+        }
+        Ok(freed)
     }
 
     /// Goes on in a new segment.
@@ -115,6 +144,15 @@ impl Log {
             previous,
         };
         self.file = create_segment(&self.folder, &header, &self.options)?;
+        if let Some(left) = self.extents.back_mut() {
+            left.file_bytes = self.allocated;
+        }
+        self.extents.push_back(Extent {
+            number: header.number,
+            highest: 0,
+            record_bytes: 0,
+            file_bytes: 0,
+        });
         self.header = header;
         self.end = BLOCK as u64;
         self.allocated = first_allocation(&self.options);

@@ -8,6 +8,8 @@
 //! | `identity` | cluster, node and state machine that the folder belongs to | `identity.rs` |
 //! | `vote` | term and vote, twice | `vote.rs` |
 //! | `log-` and a number | the log, in segments | `segment.rs`, `record.rs` |
+//! | `snapshot-`, an index and a term | the state as of that entry | `snapshot/format.rs` |
+//! | *snapshot*`.damaged` | one that was found damaged; never removed | `recovery.rs` |
 //! | `lock` | held by the running node | `real_disk.rs` |
 //! | *name*`.new` | a file that was being created; removed at the next start | `folder.rs` |
 //!
@@ -24,7 +26,11 @@
 //!    on damage nothing is changed and the node does not start.
 //! 4. **The first error of a write or a sync is the last**: nothing more is written, for nobody
 //!    knows what the disk holds. Recovery trusts only what it has written and synced itself.
-//! 5. **A folder belongs to one node**, and each file in it says to which.
+//! 5. **Log and snapshot fit, whichever is older.** A snapshot is in its place, wholly and durably,
+//!    before the part of the log that it covers is removed or the log starts anew behind it; a
+//!    crash in between is made up for: see `recovery.rs`. The log reaches back to the newest
+//!    snapshot but one, so that one damaged snapshot is no loss.
+//! 6. **A folder belongs to one node**, and each file in it says to which.
 //!
 //! What it cannot notice: that the disk lost synced records from the end of the log and left zeros,
 //! that a last record with a sector of zeros in it went bad, or that the folder was replaced by an
@@ -39,27 +45,31 @@ mod log;
 mod outline;
 mod real_disk;
 mod record;
+mod recovery;
 mod replay;
 mod segment;
 mod sim_disk;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod vote;
 
 use std::sync::Arc;
 
-use crate::raft::{Entry, EntryId, HardState, Write};
+use crate::raft::{Entry, EntryId, HardState, Index, Write};
 
 pub use disk::{Disk, DiskFile};
 pub use error::StorageError;
 pub use identity::Identity;
 pub use real_disk::RealDisk;
 pub use sim_disk::{Outcome, SimDisk};
+pub use snapshot::{Incoming, SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots};
 
 use error::VOTE_ADVICE;
 use folder::Folder;
 use identity::Owner;
 use log::Log;
+use recovery::Fit;
 use vote::Vote;
 
 /// How the log uses its space.
@@ -87,7 +97,11 @@ impl Default for Options {
 pub struct Recovered {
     /// The term and vote.
     pub hard_state: HardState,
-    /// The log, from its first entry.
+    /// The snapshot to start from: the newest one that is valid.
+    pub snapshot: Option<SnapshotInfo>,
+    /// The entry behind which the log starts: the snapshot's last one, or [`EntryId::ZERO`].
+    pub base: EntryId,
+    /// The log behind it.
     pub entries: Vec<Entry>,
     /// What was found out of order and repaired, for the node's own log: one sentence each.
     pub notes: Vec<String>,
@@ -97,6 +111,7 @@ pub struct Recovered {
 pub struct Storage {
     vote: Vote,
     log: Log,
+    snapshots: Snapshots,
     /// Why nothing more may be written.
     stopped: Option<String>,
 }
@@ -122,23 +137,36 @@ impl Storage {
         let found = vote::read(&folder, &owner)?;
         let (mut replay, last) = replay::read(&folder, &owner)?;
         let hard_state = found.state();
-        check_term(&folder, hard_state, replay.outline.last())?;
+        check_term(&folder, hard_state, "the log", replay.outline.last())?;
+        let snapshot_owner = snapshot::Owner::from(identity);
+        let snapshots = recovery::find(&folder, &snapshot_owner)?;
+        let base = snapshots.last();
+        check_term(&folder, hard_state, "a snapshot", base)?;
+        let fit = snapshots.fit(&folder, &mut replay)?;
 
-        let notes = found.note.iter().cloned().chain(last.note()).collect();
-        let entries = std::mem::take(&mut replay.entries);
+        let recovered = Recovered {
+            hard_state,
+            base,
+            notes: (found.note.iter().cloned())
+                .chain(last.note())
+                .chain(snapshots.notes())
+                .collect(),
+            snapshot: snapshots.newest.clone(),
+            entries: std::mem::take(&mut replay.entries),
+        };
         folder.remove_unfinished()?;
         let vote = found.settle()?;
-        let log = Log::settle(&folder, options, replay, last)?;
+        let mut log = Log::settle(&folder, options, replay, last)?;
+        let kept = snapshots.settle(&folder)?;
         folder.sync()?;
+        if fit == Fit::StartsAnew {
+            log.append(Some(base), &[])?;
+        }
         let storage = Self {
             vote,
             log,
+            snapshots: Snapshots::new(&folder, snapshot_owner, kept),
             stopped: None,
-        };
-        let recovered = Recovered {
-            hard_state,
-            entries,
-            notes,
         };
         Ok((storage, recovered))
     }
@@ -151,12 +179,49 @@ impl Storage {
     ///
     /// # Panics
     /// If the write breaks the order that recovery relies on: the term or the vote goes back, an
-    /// entry is of a later term than the node's, or the entries do not continue the log.
+    /// entry is of a later term than the node's, the entries do not continue the log, or the log
+    /// would start anew behind an entry of which there is no snapshot.
     pub fn write(&mut self, write: &Write) -> Result<(), StorageError> {
+        self.unless_stopped(|storage| storage.write_in_order(write))
+    }
+
+    /// Removes from the start of the log the files that hold nothing behind the index; returns how
+    /// many bytes that freed. Some entries up to the index may stay. Which index to give is what
+    /// [`Snapshots::log_needed_behind`] says.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    ///
+    /// # Panics
+    /// If there is no snapshot that holds the entries up to the index.
+    pub fn cut(&mut self, up_to: Index) -> Result<u64, StorageError> {
+        let newest = self.newest_snapshot();
+        assert!(
+            up_to <= newest.index,
+            "the log would be cut up to {up_to}, and the newest snapshot is of entry {newest}"
+        );
+        self.unless_stopped(|storage| storage.log.cut(up_to))
+    }
+
+    /// The snapshots in the folder, for any thread.
+    pub fn snapshots(&self) -> Snapshots {
+        self.snapshots.clone()
+    }
+
+    fn newest_snapshot(&self) -> EntryId {
+        let newest = self.snapshots.newest();
+        newest.map_or(EntryId::ZERO, |info| info.meta.last)
+    }
+
+    /// After the first error there is no other attempt.
+    fn unless_stopped<T>(
+        &mut self,
+        act: impl FnOnce(&mut Self) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         if let Some(reason) = self.stopped.clone() {
             return Err(StorageError::Stopped { reason });
         }
-        let result = self.write_in_order(write);
+        let result = act(self);
         if let Err(error) = &result {
             self.stopped = Some(error.to_string());
         }
@@ -167,16 +232,23 @@ impl Storage {
         if let Some(hard_state) = write.hard_state {
             self.vote.store(hard_state)?;
         }
-        if let Some(last) = write.entries.last() {
+        let last = write.entries.last().map(|entry| entry.id);
+        let Some(last) = last.or(write.restart) else {
+            return Ok(());
+        };
+        assert!(
+            last.term <= self.vote.state().term,
+            "entry {last} is of a later term than the node's, which is {}",
+            self.vote.state().term
+        );
+        if let Some(base) = write.restart {
+            let newest = self.newest_snapshot();
             assert!(
-                last.id.term <= self.vote.state().term,
-                "entry {} is of a later term than the node's, which is {}",
-                last.id,
-                self.vote.state().term
+                base.index <= newest.index,
+                "the log would start behind entry {base}, and the newest snapshot is of {newest}"
             );
-            self.log.append(&write.entries)?;
         }
-        Ok(())
+        self.log.append(write.restart, &write.entries)
     }
 
     /// How many bytes the records of the log occupy, those included that were replaced since.
@@ -195,7 +267,12 @@ fn create(folder: &Folder, identity: &Identity, options: &Options) -> Result<Own
 }
 
 /// A node knows the term of every entry before it writes the entry.
-fn check_term(folder: &Folder, state: HardState, last: EntryId) -> Result<(), StorageError> {
+fn check_term(
+    folder: &Folder,
+    state: HardState,
+    what: &str,
+    last: EntryId,
+) -> Result<(), StorageError> {
     if last.term <= state.term {
         return Ok(());
     }
@@ -203,7 +280,7 @@ fn check_term(folder: &Folder, state: HardState, last: EntryId) -> Result<(), St
         path: folder.path().join(vote::NAME),
         offset: 0,
         problem: format!(
-            "it holds term {}, but the log ends with entry {last}: a vote has been lost",
+            "it holds term {}, but {what} ends with entry {last}: a vote has been lost",
             state.term
         ),
         advice: VOTE_ADVICE,

@@ -5,8 +5,10 @@ use crate::raft::{Entry, EntryId, Index, Term};
 /// What has to be known of a log to tell whether a write continues it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Outline {
-    /// The last entry that precedes the log.
+    /// The last entry that precedes the log. Its term is 0 if it is not known.
     base: EntryId,
+    /// Whether the files that held the start of the log have been removed.
+    cut: bool,
     /// The first entry of each term, in ascending order.
     terms: Vec<EntryId>,
     last: EntryId,
@@ -17,9 +19,47 @@ impl Outline {
     pub(super) fn after(base: EntryId) -> Self {
         Self {
             base,
+            cut: false,
             terms: Vec::new(),
             last: base,
         }
+    }
+
+    /// A log whose start has been removed; `previous` was its last entry then. What comes next may
+    /// replace entries of the part that is gone.
+    pub(super) fn cut_behind(previous: EntryId) -> Self {
+        Self {
+            cut: previous.index > 0,
+            ..Self::after(previous)
+        }
+    }
+
+    /// The last entry that precedes the log. Its term is 0 if it is not known.
+    pub(super) fn base(&self) -> EntryId {
+        self.base
+    }
+
+    /// Whether the log, as far as it can tell, agrees with a snapshot of this entry, and so goes
+    /// on behind it. The log must reach back to it.
+    pub(super) fn agrees(&self, id: EntryId) -> bool {
+        let next = self.terms.iter().find(|start| start.index > id.index);
+        match self.term_at(id.index) {
+            _ if id.index < self.base.index || id.index > self.last.index => false,
+            0 if id.index > 0 => next.is_none_or(|next| next.term >= id.term),
+            term => term == id.term,
+        }
+    }
+
+    /// Forgets what precedes an entry with which the log [agrees](Self::agrees); returns how many
+    /// entries these are.
+    pub(super) fn start_behind(&mut self, id: EntryId) -> usize {
+        let forgotten = id.index - self.base.index;
+        self.terms.retain(|start| start.index > id.index);
+        (self.base, self.cut) = (id, false);
+        if self.last.index == id.index {
+            self.last = id;
+        }
+        forgotten as usize
     }
 
     /// The last entry, or the one that precedes the log if it has none.
@@ -37,15 +77,26 @@ impl Outline {
             return Err("there are no entries in it".into());
         };
         let first = first.id.index;
-        if first <= self.base.index || first > self.last.index + 1 {
+        let base = match self.cut && (1..=self.base.index).contains(&first) {
+            true => EntryId {
+                term: 0,
+                index: first - 1,
+            },
+            false => self.base,
+        };
+        if first <= base.index || first > self.last.index + 1 {
             return Err(format!(
                 "its first entry is {first}, and the log goes from {} to {}",
-                self.base.index + 1,
+                base.index + 1,
                 self.last.index
             ));
         }
         let mut previous = EntryId {
-            term: self.term_at(first - 1),
+            term: if first - 1 == base.index {
+                base.term
+            } else {
+                self.term_at(first - 1)
+            },
             index: first - 1,
         };
         for Entry { id, .. } in entries {
@@ -60,7 +111,7 @@ impl Outline {
                 self.terms.push(*id);
             }
         }
-        self.last = previous;
+        (self.base, self.last) = (base, previous);
         Ok((first - 1 - self.base.index) as usize)
     }
 

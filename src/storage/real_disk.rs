@@ -5,6 +5,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
 
 use super::disk::{Disk, DiskFile};
 use super::error::StorageError;
@@ -18,8 +21,9 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub struct RealDisk {
     folder: PathBuf,
-    /// Open for syncing the names in it.
-    handle: File,
+    /// Open for syncing the names in it. `None` after a sync that failed: the system reports a
+    /// failure only once, and there is more than one thread that has to know of it.
+    handle: Mutex<Option<File>>,
     _lock: File,
 }
 
@@ -61,7 +65,7 @@ impl RealDisk {
         let handle = File::open(&folder).map_err(failed("open the data folder"))?;
         Ok(Self {
             folder,
-            handle,
+            handle: Mutex::new(Some(handle)),
             _lock: lock,
         })
     }
@@ -139,12 +143,25 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.handle.sync_all()
+        let mut handle = self.handle.lock();
+        let Some(open) = handle.as_ref() else {
+            return Err(io::Error::other("an earlier sync of the folder failed"));
+        };
+        let synced = open.sync_all();
+        if synced.is_err() {
+            *handle = None;
+        }
+        synced
     }
 
     fn unique_id(&self) -> u64 {
         // Each `RandomState` is keyed differently, from the operating system's generator.
-        RandomState::new().hash_one((std::process::id(), std::time::SystemTime::now()))
+        RandomState::new().hash_one((std::process::id(), SystemTime::now()))
+    }
+
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| since.as_millis() as u64)
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! | offset | bytes | what |
 //! | --- | --- | --- |
-//! | 0 | 4 | magic, `rkvR` |
+//! | 0 | 4 | magic: `rkvR`, or `rkvS` where the log starts anew |
 //! | 4 | 4 | length of the payload, without the end mark |
 //! | 8 | 8 | sequence number: 1 for the first record of the folder's life, then one more each |
 //! | 16 | 8 | salt: copied from the header of the segment |
@@ -17,6 +17,11 @@
 //! [`codec`]. They have consecutive indexes. If the first one's index lies within the log, they
 //! replace the log from there on.
 //!
+//! With the magic `rkvS` the payload begins with term and index of an entry, 8 bytes each. A
+//! snapshot of that entry has taken the place of the whole log: what precedes the record is void,
+//! and the log starts behind that entry, with the entries that follow, if any. It is one record, so
+//! no crash can split it.
+//!
 //! The salt and the sequence number let recovery tell a record from bytes that look like one: what
 //! another file left on the disk has another salt, and a copy of an older record, say inside a
 //! client's value, has a lower number. The end mark is there because the space for a record is
@@ -24,7 +29,7 @@
 
 use std::ops::Range;
 
-use crate::raft::Entry;
+use crate::raft::{Entry, EntryId};
 use crate::wire::codec;
 
 /// How many bytes precede the payload.
@@ -33,8 +38,11 @@ pub(super) const HEADER: usize = 32;
 /// Records start at multiples of this.
 pub(super) const ALIGNMENT: usize = 8;
 
-/// The first bytes of a record.
-pub(super) const MAGIC: [u8; 4] = *b"rkvR";
+/// The first bytes of a record that continues the log.
+const MAGIC: [u8; 4] = *b"rkvR";
+
+/// The first bytes of a record with which the log starts anew.
+const RESTART_MAGIC: [u8; 4] = *b"rkvS";
 
 /// What follows the payload: no bit that flips makes a zero of it.
 const END_MARK: u8 = 255;
@@ -46,17 +54,30 @@ const MAX_ENTRY: usize = codec::DECODE_LIMIT / 2;
 /// What the first bytes of a record say.
 pub(super) struct Header {
     pub(super) sequence: u64,
+    restarts: bool,
     payload_len: usize,
     payload_checksum: u32,
+}
+
+/// What a record says.
+pub(super) struct Contents {
+    /// The entry behind which the log starts anew, if it does.
+    pub(super) restart: Option<EntryId>,
+    /// The entries; none only if the log starts anew.
+    pub(super) entries: Vec<Entry>,
 }
 
 /// Puts entries into a record, in place of what is in `out`. It still needs its [`stamp`].
 ///
 /// # Panics
 /// If the entries are larger than what may enter a log.
-pub(super) fn fill(entries: &[Entry], out: &mut Vec<u8>) {
+pub(super) fn fill(restart: Option<EntryId>, entries: &[Entry], out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(&[0; HEADER]);
+    if let Some(EntryId { term, index }) = restart {
+        out.extend_from_slice(&term.to_le_bytes());
+        out.extend_from_slice(&index.to_le_bytes());
+    }
     for entry in entries {
         let start = out.len();
         out.extend_from_slice(&[0; 4]);
@@ -69,7 +90,11 @@ pub(super) fn fill(entries: &[Entry], out: &mut Vec<u8>) {
     let end = (out.len() + 1).next_multiple_of(ALIGNMENT);
     out.resize(end, END_MARK);
     let payload_checksum = crc32c::crc32c(&out[HEADER..]);
-    out[..4].copy_from_slice(&MAGIC);
+    out[..4].copy_from_slice(if restart.is_some() {
+        &RESTART_MAGIC
+    } else {
+        &MAGIC
+    });
     out[4..8].copy_from_slice(&payload_len.to_le_bytes());
     out[24..28].copy_from_slice(&payload_checksum.to_le_bytes());
 }
@@ -88,10 +113,13 @@ impl Header {
         let header = bytes.first_chunk::<HEADER>()?;
         let four = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i]));
         let eight = |at: usize| u64::from(four(at)) | u64::from(four(at + 4)) << 32;
-        let valid =
-            header[..4] == MAGIC && eight(16) == salt && four(28) == crc32c::crc32c(&header[..28]);
+        let restarts = header[..4] == RESTART_MAGIC;
+        let valid = (restarts || header[..4] == MAGIC)
+            && eight(16) == salt
+            && four(28) == crc32c::crc32c(&header[..28]);
         valid.then(|| Self {
             sequence: eight(8),
+            restarts,
             payload_len: four(4) as usize,
             payload_checksum: four(24),
         })
@@ -108,10 +136,24 @@ impl Header {
         let intact = crc32c::crc32c(marked) == self.payload_checksum;
         intact.then(|| &marked[..self.payload_len])
     }
+
+    /// What a payload of this record says.
+    pub(super) fn contents(&self, payload: &[u8]) -> Result<Contents, String> {
+        let (restart, rest) = match self.restarts {
+            false => (None, payload),
+            true => {
+                let (term, rest) = payload.split_first_chunk().ok_or("a term is cut off")?;
+                let (index, rest) = rest.split_first_chunk().ok_or("an index is cut off")?;
+                let (term, index) = (u64::from_le_bytes(*term), u64::from_le_bytes(*index));
+                (Some(EntryId { term, index }), rest)
+            }
+        };
+        let entries = entries(rest)?;
+        Ok(Contents { restart, entries })
+    }
 }
 
-/// The entries of a payload.
-pub(super) fn entries(mut payload: &[u8]) -> Result<Vec<Entry>, String> {
+fn entries(mut payload: &[u8]) -> Result<Vec<Entry>, String> {
     let mut entries = Vec::new();
     while !payload.is_empty() {
         let (len, rest) = payload.split_first_chunk().ok_or("a length is cut off")?;

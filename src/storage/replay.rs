@@ -1,5 +1,7 @@
 //! Reading the log back: segment after segment, record after record, in the order of the writes.
 
+use std::collections::VecDeque;
+
 use crate::raft::{Entry, EntryId};
 
 use super::block::{self, BLOCK};
@@ -7,17 +9,18 @@ use super::error::{LOG_ADVICE, StorageError};
 use super::folder::{File, Folder};
 use super::identity::Owner;
 use super::outline::Outline;
-use super::record;
-use super::segment::{self, Damage, Header};
+use super::record::{self, Contents};
+use super::segment::{self, Damage, Extent, Header};
 
 /// What the segments hold.
 pub(super) struct Replay {
+    /// The entries behind the outline's base.
     pub(super) entries: Vec<Entry>,
     pub(super) outline: Outline,
+    /// What each segment takes and holds, the last one included.
+    pub(super) extents: VecDeque<Extent>,
     /// The sequence number of the record that would come next.
     pub(super) sequence: u64,
-    /// How many bytes all the records have together.
-    pub(super) record_bytes: u64,
 }
 
 /// The last segment, and where the log ends in it.
@@ -45,22 +48,35 @@ pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<(Replay, Last), Sto
     let mut replay = Replay {
         entries: Vec::new(),
         outline: Outline::after(EntryId::ZERO),
+        extents: VecDeque::new(),
         sequence: 1,
-        record_bytes: 0,
     };
+    // Segments are removed from the oldest on. Whether so many of them may be missing depends on
+    // the snapshot that is used: see `recovery.rs`.
+    let first = numbers.first().copied().unwrap_or(1);
     let mut bytes = Vec::new();
     let mut last: Option<Last> = None;
     let mut start_of_last = BLOCK;
-    for (number, expected) in numbers.into_iter().zip(1..) {
+    for (number, expected) in numbers.into_iter().zip(first..) {
         if number != expected {
             return Err(missing(folder, expected));
         }
         let file = folder.open(&segment::name(number))?;
         file.read_all(&mut bytes)?;
         let header = read_header(&file, &bytes, number, owner)?;
+        if number == first && number > 1 {
+            replay.sequence = header.first_sequence;
+            replay.outline = Outline::cut_behind(header.previous);
+        }
         if header.first_sequence != replay.sequence || header.previous != replay.outline.last() {
             return Err(replay.not_continued(&file, &header, last.as_ref()));
         }
+        replay.extents.push_back(Extent {
+            number,
+            highest: 0,
+            record_bytes: 0,
+            file_bytes: bytes.len() as u64,
+        });
         let (start, end) = replay
             .records(&bytes, header.salt)
             .map_err(damaged_in(&file))?;
@@ -106,21 +122,28 @@ impl Replay {
             && let Some(payload) = header.payload(&bytes[end..])
         {
             // Its checksums hold, so this is what was written: no crash explains what is wrong.
-            self.record(payload).map_err(|problem| Damage {
+            self.record(&header, payload).map_err(|problem| Damage {
                 offset: end,
                 problem: format!("record {} makes no sense: {problem}", header.sequence),
             })?;
             self.sequence += 1;
-            self.record_bytes += header.record_len() as u64;
             (start, end) = (end, end + header.record_len());
         }
         Ok((start, end))
     }
 
-    fn record(&mut self, payload: &[u8]) -> Result<(), String> {
-        let entries = record::entries(payload)?;
-        let kept = self.outline.append(&entries)?;
-        self.entries.truncate(kept);
+    fn record(&mut self, header: &record::Header, payload: &[u8]) -> Result<(), String> {
+        let Contents { restart, entries } = header.contents(payload)?;
+        if let Some(base) = restart {
+            self.outline = Outline::after(base);
+            self.entries.clear();
+        }
+        if restart.is_none() || !entries.is_empty() {
+            let kept = self.outline.append(&entries)?;
+            self.entries.truncate(kept);
+        }
+        let len = header.record_len() as u64;
+        segment::note_record(&mut self.extents, restart, &entries, len);
         self.entries.extend(entries);
         Ok(())
     }
@@ -177,7 +200,7 @@ fn read_header(
     Ok(header)
 }
 
-fn missing(folder: &Folder, number: u64) -> StorageError {
+pub(super) fn missing(folder: &Folder, number: u64) -> StorageError {
     StorageError::Damaged {
         path: folder.path().join(segment::name(number)),
         offset: 0,

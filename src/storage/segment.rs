@@ -1,7 +1,8 @@
 //! Segments: the files that the log consists of.
 //!
-//! They are named `log-` and their number in twenty digits; the first number is 1 and none is left
-//! out. A segment starts with a [block](super::block) whose magic is `rkvlog\0\n` and whose body
+//! They are named `log-` and their number in twenty digits. The first number is 1; once a snapshot
+//! covers the start of the log, the oldest segments are removed, and none between the others is
+//! left out. A segment starts with a [block](super::block) whose magic is `rkvlog\0\n` and whose body
 //! is, in this order: the owner as in the file [`identity`](super::identity); the segment's number;
 //! its salt; the sequence number of its first record; term and index of the entry that ends the log
 //! before it. [Records](super::record) follow from offset 4096 on, one directly behind the other;
@@ -12,9 +13,11 @@
 //! record is written only when all before it are durable. So whatever precedes the last record of
 //! the log was acknowledged, and only that one may be torn.
 
+use std::collections::VecDeque;
+
 use serde::{Deserialize, Serialize};
 
-use crate::raft::EntryId;
+use crate::raft::{Entry, EntryId, Index};
 
 use super::identity::Owner;
 use super::record;
@@ -37,6 +40,37 @@ pub(super) struct Header {
     pub(super) first_sequence: u64,
     /// The last entry of the log when the segment was begun, [`EntryId::ZERO`] if there was none.
     pub(super) previous: EntryId,
+}
+
+/// What a segment takes, and what it is needed for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) number: u64,
+    /// The highest index that any of its records holds, even if it was replaced since: a record
+    /// that replaces it may be on its way still. 0 if all of them are void.
+    pub(super) highest: Index,
+    /// How many bytes its records have.
+    pub(super) record_bytes: u64,
+    /// How many bytes the file has.
+    pub(super) file_bytes: u64,
+}
+
+/// Enters a record of `len` bytes that ends the last segment. If the log starts anew with it, what
+/// precedes it is void.
+pub(super) fn note_record(
+    extents: &mut VecDeque<Extent>,
+    restart: Option<EntryId>,
+    entries: &[Entry],
+    len: u64,
+) {
+    if restart.is_some() {
+        extents.iter_mut().for_each(|extent| extent.highest = 0);
+    }
+    if let Some(extent) = extents.back_mut() {
+        let highest = entries.last().map_or(0, |entry| entry.id.index);
+        extent.highest = extent.highest.max(highest);
+        extent.record_bytes += len;
+    }
 }
 
 /// The name of a segment's file.

@@ -361,6 +361,10 @@ impl Disk for SimDisk {
     fn unique_id(&self) -> u64 {
         next(&mut self.state.lock().random)
     }
+
+    fn now_ms(&self) -> u64 {
+        self.operations()
+    }
 }
 
 impl DiskFile for SimFile {

@@ -119,6 +119,7 @@ fn a_vote_that_was_given_is_remembered_and_one_that_was_not_may_be() {
             vote: Some(id),
         }),
         entries: Vec::new(),
+        restart: None,
     };
     let (disk, old) = disk_with(&[vote(1, 2), vote(4, 1)]);
     let next = vote(5, 3);
@@ -185,6 +186,7 @@ fn a_copy_of_the_vote_whose_sync_failed_is_written_again_before_the_other_is_tou
         id: term,
         hard_state: Some(HardState { term, vote: None }),
         entries: Vec::new(),
+        restart: None,
     };
     let (disk, _) = disk_with(&[vote(1)]);
     let (mut storage, _) = open(&disk);
@@ -339,6 +341,7 @@ fn next_write(step: &Step, memory: &Memory, id: u64) -> Write {
         entries: entries
             .map(|index| entry(hard_state.term, index, step.len))
             .collect(),
+        restart: None,
     }
 }
 

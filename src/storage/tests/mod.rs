@@ -103,6 +103,7 @@ fn write(term: Term, first: Index, count: u64, len: usize) -> Write {
         entries: (first..first + count)
             .map(|index| entry(term, index, len))
             .collect(),
+        restart: None,
     }
 }
 

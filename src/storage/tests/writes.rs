@@ -25,6 +25,7 @@ fn what_was_written_is_read_back() {
             id: 3,
             hard_state: term(3, Some(7)),
             entries: Vec::new(),
+            restart: None,
         },
         write(3, 5, 20, 100),
     ];
@@ -139,6 +140,7 @@ fn a_write_without_contents_does_not_touch_the_disk() {
         id: 1,
         hard_state: term(0, None),
         entries: Vec::new(),
+        restart: None,
     };
     storage.write(&empty).unwrap();
     assert_eq!(disk.operations(), before);
@@ -232,6 +234,7 @@ fn a_second_vote_in_one_term_is_a_broken_invariant() {
             id: 1,
             hard_state: term(1, Some(vote)),
             entries: Vec::new(),
+            restart: None,
         };
         storage.write(&write).unwrap();
     }

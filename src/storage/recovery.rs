@@ -1,0 +1,170 @@
+//! From which snapshot a node starts, and what of the log follows it.
+//!
+//! The newest snapshot that is valid is used; a damaged one is passed over, noted, and set aside
+//! under the name *name*`.damaged`, never removed. Then there are these cases:
+//!
+//! 1. The log holds the snapshot's last entry, or starts right behind it: it goes on from there.
+//!    What precedes is left for the snapshot before this one.
+//! 2. The log ends before that entry, or has one of another term in its place: a crash came between
+//!    a snapshot from the leader and the record with which the log starts anew behind it. That is
+//!    made up for now. Nothing is lost: the snapshot holds all that was committed up to it, and
+//!    what follows an entry that another one replaced was never committed.
+//! 3. The log starts only later: a part of it, or the snapshot that took its place, is missing or
+//!    damaged. The node does not start.
+
+use crate::raft::EntryId;
+
+use super::error::{NO_START_ADVICE, StorageError};
+use super::folder::Folder;
+use super::replay::{self, Replay};
+use super::snapshot::{self, Owner, SnapshotInfo};
+
+/// Ends the name of a snapshot that is not to be used.
+const SET_ASIDE: &str = ".damaged";
+
+/// The snapshots of a folder.
+pub(super) struct Found {
+    /// The newest valid one, which has been read to its end.
+    pub(super) newest: Option<SnapshotInfo>,
+    /// The one before it, of which only both ends have been read.
+    older: Option<SnapshotInfo>,
+    /// Those that are newer and not valid, the newest first.
+    bad: Vec<Bad>,
+}
+
+struct Bad {
+    last: EntryId,
+    error: StorageError,
+}
+
+/// How the log follows the snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// It goes on behind it.
+    GoesOn,
+    /// It has to start anew behind it.
+    StartsAnew,
+}
+
+/// Looks for a snapshot to start from. Changes nothing.
+pub(super) fn find(folder: &Folder, owner: &Owner) -> Result<Found, StorageError> {
+    let names = folder.list()?;
+    let mut ids: Vec<EntryId> = names.iter().filter_map(|n| snapshot::last_of(n)).collect();
+    ids.sort_unstable_by_key(|id| std::cmp::Reverse((id.index, id.term)));
+    let mut found = Found {
+        newest: None,
+        older: None,
+        bad: Vec::new(),
+    };
+    for last in ids {
+        if found.newest.is_some() {
+            let older = snapshot::open(folder, owner, last).ok();
+            found.older = older.map(|reader| reader.info().clone());
+            break;
+        }
+        match snapshot::verify(folder, owner, last) {
+            Ok(info) => found.newest = Some(info),
+            Err(error @ StorageError::WrongFolder { .. }) => return Err(error),
+            Err(error) => found.bad.push(Bad { last, error }),
+        }
+    }
+    Ok(found)
+}
+
+impl Found {
+    /// The last entry of the snapshot that is used.
+    pub(super) fn last(&self) -> EntryId {
+        let newest = self.newest.as_ref();
+        newest.map_or(EntryId::ZERO, |info| info.meta.last)
+    }
+
+    /// What is passed over, one sentence each.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
+        let instead = match &self.newest {
+            Some(info) => format!("the one of entry {}", info.meta.last),
+            None => "the log from its start".into(),
+        };
+        self.bad.iter().map(move |bad| {
+            format!(
+                "used {instead} in place of the snapshot of entry {}, which is set aside as {}{}: \
+                 {}",
+                bad.last,
+                snapshot::name(bad.last),
+                SET_ASIDE,
+                bad.error
+            )
+        })
+    }
+
+    /// Leaves in the log what follows the snapshot. Changes nothing on disk.
+    pub(super) fn fit(&self, folder: &Folder, replay: &mut Replay) -> Result<Fit, StorageError> {
+        let last = self.last();
+        let base = replay.outline.base();
+        if base.index > last.index {
+            return Err(self.out_of_reach(folder, replay));
+        }
+        if replay.outline.agrees(last) {
+            let covered = replay.outline.start_behind(last);
+            replay.entries.drain(..covered);
+            return Ok(Fit::GoesOn);
+        }
+        replay.outline = super::outline::Outline::after(last);
+        replay.entries.clear();
+        Ok(Fit::StartsAnew)
+    }
+
+    /// Why there is nothing that the log could follow.
+    fn out_of_reach(&self, folder: &Folder, replay: &Replay) -> StorageError {
+        let base = replay.outline.base().index;
+        let first = replay.extents.front().map_or(1, |extent| extent.number);
+        let Some(bad) = self.bad.first() else {
+            // The log was cut behind a snapshot; if there is none left at all, look for that.
+            return match first {
+                1 => self.no_snapshot(folder, base),
+                _ => replay::missing(folder, first - 1),
+            };
+        };
+        StorageError::Damaged {
+            path: folder.path().join(snapshot::name(bad.last)),
+            offset: 0,
+            problem: format!(
+                "{}. The log starts behind entry {base}, and {}",
+                bad.error,
+                self.what_there_is()
+            ),
+            advice: NO_START_ADVICE,
+        }
+    }
+
+    fn no_snapshot(&self, folder: &Folder, base: u64) -> StorageError {
+        StorageError::Damaged {
+            path: folder.path().to_path_buf(),
+            offset: 0,
+            problem: format!(
+                "the log starts behind entry {base} with a snapshot that is missing, and {}",
+                self.what_there_is()
+            ),
+            advice: NO_START_ADVICE,
+        }
+    }
+
+    fn what_there_is(&self) -> String {
+        match &self.newest {
+            Some(info) => format!(
+                "the newest valid snapshot ends with entry {}",
+                info.meta.last
+            ),
+            None => "there is no valid snapshot".into(),
+        }
+    }
+
+    /// Gives those that are not valid another name; the folder is not synced yet. Returns the valid
+    /// ones, oldest first.
+    pub(super) fn settle(self, folder: &Folder) -> Result<Vec<SnapshotInfo>, StorageError> {
+        for Bad { last, .. } in &self.bad {
+            let name = snapshot::name(*last);
+            folder.rename(&name, &format!("{name}{SET_ASIDE}"))?;
+        }
+        Ok(self.older.into_iter().chain(self.newest).collect())
+    }
+}

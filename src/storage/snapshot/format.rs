@@ -1,0 +1,220 @@
+//! Snapshot files, to the byte.
+//!
+//! They are named `snapshot-`, the index of the last entry in twenty digits, `-` and its term. A
+//! snapshot travels to other nodes as it is, so nothing in it tells which node wrote it. Numbers
+//! are little-endian.
+//!
+//! 1. The header, a [block](super::super::block) with the magic `rkvsnap\n`. Its body is, in this
+//!    order: the owner, which is the name of the cluster and the identity of the state machine; the
+//!    last entry, its cluster time and the members; when it was written, in milliseconds since 1970;
+//!    the salt, a random number; how the pieces are compressed (0: not at all).
+//! 2. The state, cut into pieces of 65536 bytes and a last one that may be shorter, each as
+//!
+//!    | offset | bytes | what |
+//!    | --- | --- | --- |
+//!    | 0 | 4 | how many bytes of the file the piece takes behind these 12, at least 1 |
+//!    | 4 | 4 | how many bytes of the state it stands for |
+//!    | 8 | 4 | CRC-32C of the salt, the piece's number from 0 on (8 bytes each), the two lengths and the bytes |
+//!    | 12 | | the bytes |
+//! 3. The footer, a block with the magic `rkvsend\n` in the last 4096 bytes of the file. Its body
+//!    is, in this order: the salt, the number of pieces, the length of the state, and a CRC-32C of
+//!    the checksums of all the pieces (4 bytes each).
+//!
+//! So a piece that was changed, moved or taken from another snapshot is noticed before a byte of it
+//! is used, and a file that lacks pieces or its end is noticed before the first.
+
+use serde::{Deserialize, Serialize};
+
+use crate::raft::{EntryId, SnapshotMeta};
+
+use super::super::block::{self, BLOCK, BlockError};
+use super::super::error::{SNAPSHOT_ADVICE, StorageError};
+use super::super::folder::File;
+use super::super::identity::Identity;
+use super::SnapshotInfo;
+
+/// How many bytes of the state a piece stands for, but for the last one.
+pub(super) const PIECE: usize = 64 << 10;
+
+/// How many bytes precede the bytes of a piece.
+pub(super) const PIECE_HEADER: usize = 12;
+
+const HEADER_MAGIC: &[u8; 8] = b"rkvsnap\n";
+const FOOTER_MAGIC: &[u8; 8] = b"rkvsend\n";
+const PREFIX: &str = "snapshot-";
+
+/// What a snapshot belongs to: any node of the cluster may use it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in super::super) struct Owner {
+    /// The name of the cluster.
+    pub(super) cluster: String,
+    /// The identity of the state machine.
+    pub(super) machine: String,
+}
+
+impl From<&Identity> for Owner {
+    fn from(identity: &Identity) -> Self {
+        Self {
+            cluster: identity.cluster.clone(),
+            machine: identity.machine.clone(),
+        }
+    }
+}
+
+/// How the bytes of the pieces are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Compression {
+    /// They are the state as it is.
+    None,
+}
+
+/// The start of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Header {
+    pub(super) owner: Owner,
+    pub(super) meta: SnapshotMeta,
+    /// When it was written, in milliseconds since 1970.
+    pub(super) created_ms: u64,
+    /// A random number that enters all checksums.
+    pub(super) salt: u64,
+    pub(super) compression: Compression,
+}
+
+/// The end of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Footer {
+    salt: u64,
+    /// How many pieces there are.
+    pieces: u64,
+    /// How many bytes the state has.
+    state_bytes: u64,
+    /// The checksum of the checksums of all pieces.
+    checksum: u32,
+}
+
+impl Header {
+    pub(super) fn seal(&self) -> Vec<u8> {
+        block::seal(HEADER_MAGIC, self)
+    }
+
+    /// Reads the header of a file, whoever it belongs to.
+    pub(super) fn read(file: &File) -> Result<Self, StorageError> {
+        read_block(file, HEADER_MAGIC, 0, "header")
+    }
+
+    /// How the snapshot is not one for this owner.
+    pub(super) fn stranger(&self, owner: &Owner) -> Option<String> {
+        let Owner { cluster, machine } = &self.owner;
+        if *cluster != owner.cluster {
+            let wanted = &owner.cluster;
+            return Some(format!("it is of cluster {cluster:?}, not of {wanted:?}"));
+        }
+        (*machine != owner.machine).then(|| {
+            let wanted = &owner.machine;
+            format!("it is of the state machine {machine:?}, not of {wanted:?}")
+        })
+    }
+
+    pub(super) fn info(&self, bytes: u64) -> SnapshotInfo {
+        SnapshotInfo {
+            meta: self.meta.clone(),
+            bytes,
+            created_ms: self.created_ms,
+        }
+    }
+}
+
+impl Footer {
+    /// The footer of a snapshot without a state.
+    pub(super) fn of(header: &Header) -> Self {
+        Self {
+            salt: header.salt,
+            pieces: 0,
+            state_bytes: 0,
+            checksum: 0,
+        }
+    }
+
+    pub(super) fn seal(&self) -> Vec<u8> {
+        block::seal(FOOTER_MAGIC, self)
+    }
+
+    /// Reads the footer of a file of at least one block.
+    pub(super) fn read(file: &File, len: u64) -> Result<Self, StorageError> {
+        read_block(file, FOOTER_MAGIC, len - BLOCK as u64, "footer")
+    }
+
+    /// Adds a piece; returns its checksum. `lengths` are the first 8 bytes of its header.
+    pub(super) fn add(&mut self, lengths: &[u8], state_len: usize, bytes: &[u8]) -> u32 {
+        let mut checksum = crc32c::crc32c(&self.salt.to_le_bytes());
+        for part in [&self.pieces.to_le_bytes(), lengths, bytes] {
+            checksum = crc32c::crc32c_append(checksum, part);
+        }
+        self.pieces += 1;
+        self.state_bytes += state_len as u64;
+        self.checksum = crc32c::crc32c_append(self.checksum, &checksum.to_le_bytes());
+        checksum
+    }
+}
+
+/// The name of a snapshot's file.
+pub(in super::super) fn name(last: EntryId) -> String {
+    format!("{PREFIX}{:020}-{}", last.index, last.term)
+}
+
+/// The last entry of a snapshot by its file's name; `None` if the name is not a snapshot's.
+pub(in super::super) fn last_of(file: &str) -> Option<EntryId> {
+    let (index, term) = file.strip_prefix(PREFIX)?.split_once('-')?;
+    let (index, term) = (index.parse().ok()?, term.parse().ok()?);
+    let last = EntryId { term, index };
+    (name(last) == file).then_some(last)
+}
+
+/// An error about what a snapshot's file holds.
+pub(super) fn damaged(file: &File, offset: u64, problem: impl Into<String>) -> StorageError {
+    StorageError::Damaged {
+        path: file.path().to_path_buf(),
+        offset,
+        problem: problem.into(),
+        advice: SNAPSHOT_ADVICE,
+    }
+}
+
+fn read_block<T: serde::de::DeserializeOwned>(
+    file: &File,
+    magic: &[u8; 8],
+    offset: u64,
+    what: &str,
+) -> Result<T, StorageError> {
+    let mut bytes = vec![0; BLOCK];
+    file.read(&mut bytes, offset)?;
+    block::unseal(magic, &bytes).map_err(|error| match error {
+        BlockError::Newer(_) => StorageError::WrongFolder {
+            folder: file.path().to_path_buf(),
+            problem: error.to_string(),
+            advice: "Run the version of kvnode that wrote it, or a later one",
+        },
+        other => damaged(file, offset, format!("its {what} is not valid: {other}")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_that_we_would_give_are_snapshots() {
+        let last = EntryId { term: 3, index: 12 };
+        assert_eq!(name(last), "snapshot-00000000000000000012-3");
+        assert_eq!(last_of(&name(last)), Some(last));
+        for other in [
+            "snapshot-12-3",
+            "snapshot-00000000000000000012-03",
+            "snapshot-00000000000000000012-3.damaged",
+            "snapshot-00000000000000000012",
+            "log-00000000000000000012",
+        ] {
+            assert_eq!(last_of(other), None, "{other}");
+        }
+    }
+}

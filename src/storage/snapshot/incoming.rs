@@ -1,0 +1,147 @@
+//! Receiving a snapshot from another node, chunk by chunk.
+
+use crate::raft::SnapshotMeta;
+
+use super::super::block::BLOCK;
+use super::super::error::StorageError;
+use super::format::Header;
+use super::reader::SnapshotReader;
+use super::writer::Temp;
+use super::{SnapshotInfo, Snapshots};
+
+/// A snapshot that is being received: the bytes of the sender's file, in order.
+///
+/// It replaces nothing before [`finish`](Self::finish) has verified the whole of it. Dropped
+/// before, or when another one is begun, nothing of it remains.
+pub struct Incoming {
+    snapshots: Snapshots,
+    /// Which of all the transfers this is.
+    number: u64,
+    temp: Temp,
+    meta: SnapshotMeta,
+    /// How many bytes it will have, and how many are there.
+    bytes: u64,
+    next: u64,
+}
+
+impl Incoming {
+    pub(super) fn new(
+        snapshots: &Snapshots,
+        meta: SnapshotMeta,
+        bytes: u64,
+    ) -> Result<Self, StorageError> {
+        let number = snapshots.next_number();
+        let name = snapshots.temp_name("incoming");
+        let temp = Temp::create(&snapshots.shared.folder, name.clone())?;
+        let before = snapshots.shared.receiving.lock().replace((number, name));
+        if let Some((_, before)) = before {
+            // Its owner may have removed it already; if it is still there and stays, the next
+            // start removes it.
+            let _ = snapshots.shared.folder.remove(&before);
+        }
+        Ok(Self {
+            snapshots: snapshots.clone(),
+            number,
+            temp,
+            meta,
+            bytes,
+            next: 0,
+        })
+    }
+
+    /// What is being received.
+    pub fn meta(&self) -> &SnapshotMeta {
+        &self.meta
+    }
+
+    /// Where the next chunk must start, in bytes from the start of the file.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Takes a chunk of the file. One that does not start at the next byte, because it came twice
+    /// or one before it was lost, is left out. Returns where the next chunk must start.
+    ///
+    /// # Errors
+    /// [`StorageError::Transfer`] if it is not the announced snapshot, or another transfer has taken
+    /// this one's place; [`StorageError::Io`]. After any error the transfer has to start over.
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, StorageError> {
+        self.check_current()?;
+        if offset != self.next {
+            return Ok(self.next);
+        }
+        if bytes.len() as u64 > self.bytes - self.next {
+            let problem = format!("it goes on behind the {} bytes announced", self.bytes);
+            return Err(self.failed(problem));
+        }
+        self.temp.file.write(bytes, offset)?;
+        self.next += bytes.len() as u64;
+        if offset < BLOCK as u64 && self.next >= BLOCK as u64 {
+            let header = Header::read(&self.temp.file).map_err(|error| self.refused(&error))?;
+            self.check_header(&header)?;
+        }
+        Ok(self.next)
+    }
+
+    /// Verifies the whole snapshot, makes it durable and puts it in its place; then the ones beyond
+    /// the newest two are removed.
+    ///
+    /// # Errors
+    /// [`StorageError::Transfer`] if it is incomplete or damaged, [`StorageError::Superseded`] if
+    /// there is a newer one by now, [`StorageError::Io`]. The snapshot is not there then, unless it
+    /// was the sync of the folder that failed: then it may be there after a restart.
+    pub fn finish(self) -> Result<SnapshotInfo, StorageError> {
+        self.check_current()?;
+        if self.next != self.bytes {
+            let problem = format!("only {} of {} bytes arrived", self.next, self.bytes);
+            return Err(self.failed(problem));
+        }
+        self.temp.file.sync()?;
+        let folder = &self.snapshots.shared.folder;
+        let file = folder.open(self.temp.name())?;
+        let verified = SnapshotReader::new(file, &self.snapshots.shared.owner)
+            .and_then(SnapshotReader::verify)
+            .map_err(|error| self.refused(&error))?;
+        if verified.meta != self.meta {
+            return Err(self.failed("it is not the snapshot that was announced".into()));
+        }
+        self.snapshots.place(self.temp, verified)
+    }
+
+    fn check_header(&self, header: &Header) -> Result<(), StorageError> {
+        if let Some(problem) = header.stranger(&self.snapshots.shared.owner) {
+            return Err(self.failed(problem));
+        }
+        if header.meta != self.meta {
+            return Err(self.failed("it is not the snapshot that was announced".into()));
+        }
+        Ok(())
+    }
+
+    fn check_current(&self) -> Result<(), StorageError> {
+        let receiving = self.snapshots.shared.receiving.lock();
+        let current = receiving.as_ref().map(|(number, _)| *number);
+        match current == Some(self.number) {
+            true => Ok(()),
+            false => Err(self.failed("another transfer has begun".into())),
+        }
+    }
+
+    /// What is wrong with a file that came from elsewhere is nothing wrong with the disk.
+    fn refused(&self, error: &StorageError) -> StorageError {
+        match error {
+            StorageError::Damaged {
+                problem, offset, ..
+            } => self.failed(format!("{problem}, at offset {offset}")),
+            StorageError::WrongFolder { problem, .. } => self.failed(problem.clone()),
+            other => self.failed(other.to_string()),
+        }
+    }
+
+    fn failed(&self, problem: String) -> StorageError {
+        StorageError::Transfer {
+            last: self.meta.last,
+            problem,
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The snapshots of a data folder: taking them, reading them, sending and receiving them.
+//!
+//! A snapshot is in its place as a whole or not at all: it is written under another name, synced,
+//! verified if it came from elsewhere, renamed, and then the folder is synced. The newest two are
+//! kept, so that there is one to go back to if the newest is found damaged; for that, the log must
+//! reach back to the older one: see [`Snapshots::log_needed_behind`].
+
+mod format;
+mod incoming;
+mod reader;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::raft::{EntryId, Index, SnapshotMeta};
+
+use super::error::StorageError;
+use super::folder::{Folder, unfinished};
+
+pub use incoming::Incoming;
+pub use reader::SnapshotReader;
+pub use writer::SnapshotWriter;
+
+pub(super) use format::{Owner, last_of, name};
+
+/// How many snapshots are kept.
+const KEPT: usize = 2;
+
+/// A snapshot that is in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// What it stands for.
+    pub meta: SnapshotMeta,
+    /// The length of its file in bytes.
+    pub bytes: u64,
+    /// When it was written, by the clock of the node that wrote it, in milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+/// The snapshots of a data folder. Clones are the same; each may be used by another thread, beside
+/// the one that writes the log. What fails here does not stop the log.
+#[derive(Clone)]
+pub struct Snapshots {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    folder: Folder,
+    owner: Owner,
+    /// Those in their place, oldest first. Held for moments only.
+    kept: Mutex<Vec<SnapshotInfo>>,
+    /// Held while one is put in its place.
+    placing: Mutex<()>,
+    /// The transfer under way: its number, and the name of its file.
+    receiving: Mutex<Option<(u64, String)>>,
+    /// Makes names and numbers different.
+    counter: AtomicU64,
+}
+
+impl Snapshots {
+    /// `kept` are the valid ones, oldest first.
+    pub(super) fn new(folder: &Folder, owner: Owner, kept: Vec<SnapshotInfo>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                folder: folder.clone(),
+                owner,
+                kept: Mutex::new(kept),
+                placing: Mutex::new(()),
+                receiving: Mutex::new(None),
+                counter: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// The newest snapshot, if there is any.
+    pub fn newest(&self) -> Option<SnapshotInfo> {
+        self.shared.kept.lock().last().cloned()
+    }
+
+    /// All snapshots, oldest first: at most two.
+    pub fn list(&self) -> Vec<SnapshotInfo> {
+        self.shared.kept.lock().clone()
+    }
+
+    /// Up to which index the log may be [cut](super::Storage::cut): the last index of the newest
+    /// snapshot but one. So if the newest is found damaged, the one before it and the log do.
+    /// 0 as long as there are not two.
+    pub fn log_needed_behind(&self) -> Index {
+        let kept = self.shared.kept.lock();
+        let second = kept.len().checked_sub(KEPT).and_then(|at| kept.get(at));
+        second.map_or(0, |info| info.meta.last.index)
+    }
+
+    /// Begins a new snapshot.
+    ///
+    /// # Errors
+    /// [`StorageError::Superseded`] if there is one of this entry or a later one already;
+    /// [`StorageError::Io`].
+    ///
+    /// # Panics
+    /// If there are so many members that they do not fit into a block: some two hundred.
+    pub fn create(&self, meta: SnapshotMeta) -> Result<SnapshotWriter, StorageError> {
+        self.check_new(meta.last)?;
+        SnapshotWriter::new(self, meta)
+    }
+
+    /// Opens the snapshot for reading its state.
+    ///
+    /// # Errors
+    /// [`StorageError::NoSnapshot`] if it is not there (any more), [`StorageError::Damaged`],
+    /// [`StorageError::Io`].
+    pub fn open(&self, last: EntryId) -> Result<SnapshotReader, StorageError> {
+        open(&self.shared.folder, &self.shared.owner, last)
+    }
+
+    /// Reads all of a snapshot's file and verifies it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn verify(&self, last: EntryId) -> Result<SnapshotInfo, StorageError> {
+        self.open(last)?.verify()
+    }
+
+    /// Up to `max` bytes of a snapshot's file from `offset` on, for sending them to another node;
+    /// none at the end of the file. They are not verified here but by the one who receives them.
+    ///
+    /// # Errors
+    /// [`StorageError::NoSnapshot`] if it is not there (any more), [`StorageError::Io`].
+    pub fn read_chunk(
+        &self,
+        last: EntryId,
+        offset: u64,
+        max: usize,
+    ) -> Result<Bytes, StorageError> {
+        let file = open_file(&self.shared.folder, last)?;
+        let rest = file.len()?.saturating_sub(offset);
+        let mut bytes = vec![0; rest.min(max as u64) as usize];
+        file.read(&mut bytes, offset)?;
+        Ok(bytes.into())
+    }
+
+    /// Begins to receive a snapshot whose file has so many bytes. There is one transfer at a time:
+    /// another one that is under way is discarded.
+    ///
+    /// # Errors
+    /// [`StorageError::Superseded`] if there is one of this entry or a later one already;
+    /// [`StorageError::Io`].
+    pub fn receive(&self, meta: SnapshotMeta, bytes: u64) -> Result<Incoming, StorageError> {
+        self.check_new(meta.last)?;
+        Incoming::new(self, meta, bytes)
+    }
+
+    fn check_new(&self, last: EntryId) -> Result<(), StorageError> {
+        match self.newest() {
+            Some(newest) if newest.meta.last.index >= last.index => Err(StorageError::Superseded {
+                last,
+                newest: newest.meta.last,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a file that is complete and durable in its place, and removes those that are not
+    /// needed any more.
+    fn place(&self, temp: writer::Temp, info: SnapshotInfo) -> Result<SnapshotInfo, StorageError> {
+        let _placing = self.shared.placing.lock();
+        self.check_new(info.meta.last)?;
+        temp.keep(&name(info.meta.last))?;
+        self.shared.folder.sync()?;
+        let oldest_kept = {
+            let mut kept = self.shared.kept.lock();
+            kept.push(info.clone());
+            let excess = kept.len().saturating_sub(KEPT);
+            kept.drain(..excess);
+            kept[0].meta.last
+        };
+        if let Err(error) = self.remove_before(oldest_kept) {
+            // It costs space, nothing else; the next snapshot tries again.
+            log::warn!("an old snapshot remains: {error}");
+        }
+        Ok(info)
+    }
+
+    fn remove_before(&self, oldest_kept: EntryId) -> Result<(), StorageError> {
+        let folder = &self.shared.folder;
+        let names = folder.list()?;
+        let old = names
+            .iter()
+            .filter(|name| last_of(name).is_some_and(|last| last.index < oldest_kept.index));
+        old.into_iter().try_for_each(|name| folder.remove(name))
+    }
+
+    fn next_number(&self) -> u64 {
+        self.shared.counter.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn temp_name(&self, kind: &str) -> String {
+        unfinished(&format!("{kind}-{}", self.next_number()))
+    }
+}
+
+/// Opens a snapshot by its last entry.
+pub(super) fn open(
+    folder: &Folder,
+    owner: &Owner,
+    last: EntryId,
+) -> Result<SnapshotReader, StorageError> {
+    let file = open_file(folder, last)?;
+    let path = file.path().to_path_buf();
+    let reader = SnapshotReader::new(file, owner)?;
+    let found = reader.info().meta.last;
+    if found != last {
+        return Err(StorageError::Damaged {
+            path,
+            offset: 0,
+            problem: format!("it is the snapshot of entry {found} under another name"),
+            advice: super::error::SNAPSHOT_ADVICE,
+        });
+    }
+    Ok(reader)
+}
+
+/// Reads all of a snapshot and verifies it.
+pub(super) fn verify(
+    folder: &Folder,
+    owner: &Owner,
+    last: EntryId,
+) -> Result<SnapshotInfo, StorageError> {
+    open(folder, owner, last)?.verify()
+}
+
+fn open_file(folder: &Folder, last: EntryId) -> Result<super::folder::File, StorageError> {
+    folder.open(&name(last)).map_err(|error| match error {
+        StorageError::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            StorageError::NoSnapshot { path, last }
+        }
+        other => other,
+    })
+}

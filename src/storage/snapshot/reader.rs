@@ -1,0 +1,115 @@
+//! Reading a snapshot back: each piece is verified before a byte of it is handed out.
+
+use std::io;
+
+use super::super::block::BLOCK;
+use super::super::error::StorageError;
+use super::super::folder::File;
+use super::SnapshotInfo;
+use super::format::{Footer, Header, Owner, PIECE, PIECE_HEADER, damaged};
+
+/// The state in a snapshot, as it was written.
+///
+/// It can be read to its end even if the snapshot is removed meanwhile. If the file is damaged, an
+/// error that wraps a [`StorageError`] takes the place of the first byte that is not certain, and
+/// of the end if the file was cut short.
+pub struct SnapshotReader {
+    file: File,
+    info: SnapshotInfo,
+    /// What the file ends with.
+    footer: Footer,
+    /// What it would end with if it ended here.
+    so_far: Footer,
+    /// Where the next piece starts, and where the last one ends.
+    at: u64,
+    end: u64,
+    piece: Vec<u8>,
+    /// How many bytes of the piece have been handed out.
+    taken: usize,
+}
+
+impl SnapshotReader {
+    pub(super) fn new(file: File, owner: &Owner) -> Result<Self, StorageError> {
+        let len = file.len()?;
+        let block = BLOCK as u64;
+        if len < 2 * block {
+            return Err(damaged(&file, len, "its end is missing"));
+        }
+        let header = Header::read(&file)?;
+        if let Some(problem) = header.stranger(owner) {
+            return Err(damaged(&file, 0, problem));
+        }
+        Ok(Self {
+            info: header.info(len),
+            footer: Footer::read(&file, len)?,
+            so_far: Footer::of(&header),
+            at: block,
+            end: len - block,
+            piece: Vec::new(),
+            taken: 0,
+            file,
+        })
+    }
+
+    /// What the snapshot stands for.
+    pub fn info(&self) -> &SnapshotInfo {
+        &self.info
+    }
+
+    /// Reads all that is left, for nothing but its checksums.
+    pub(super) fn verify(mut self) -> Result<SnapshotInfo, StorageError> {
+        while self.next_piece()? {}
+        Ok(self.info)
+    }
+
+    /// Goes on to the next piece, if there is one; what is left of this one is lost.
+    fn next_piece(&mut self) -> Result<bool, StorageError> {
+        let bad = |problem: &str| damaged(&self.file, self.at, problem);
+        if self.at == self.end {
+            return match self.so_far == self.footer {
+                true => Ok(false),
+                false => Err(bad("its end does not fit what precedes it")),
+            };
+        }
+        let start = self.at + PIECE_HEADER as u64;
+        if start > self.end {
+            return Err(bad("a piece is cut off"));
+        }
+        let mut header = [0; PIECE_HEADER];
+        self.file.read(&mut header, self.at)?;
+        let [len, state_len, checksum] =
+            [0, 4, 8].map(|at| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i])));
+        let end = start + u64::from(len);
+        if len == 0 || len as usize > PIECE || state_len != len || end > self.end {
+            return Err(bad("the length of a piece makes no sense"));
+        }
+        self.piece.clear();
+        self.taken = 0;
+        let mut piece = std::mem::take(&mut self.piece);
+        piece.resize(len as usize, 0);
+        self.file.read(&mut piece, start)?;
+        let mut so_far = self.so_far;
+        if so_far.add(&header[..8], state_len as usize, &piece) != checksum {
+            let problem = "the checksum of a piece does not match its contents";
+            return Err(damaged(&self.file, self.at, problem));
+        }
+        (self.piece, self.so_far, self.at) = (piece, so_far, end);
+        Ok(true)
+    }
+}
+
+impl io::Read for SnapshotReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        if self.taken == self.piece.len() && !self.next_piece().map_err(io::Error::other)? {
+            return Ok(0);
+        }
+        let rest = &self.piece[self.taken..];
+        let len = rest.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&rest[..len]);
+        self.taken += len;
+        Ok(len)
+    }
+}
