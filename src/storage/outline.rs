@@ -151,6 +151,34 @@ mod tests {
         assert_eq!(outline.last(), EntryId { term: 5, index: 10 });
     }
 
+    #[test]
+    fn what_replaces_a_part_that_was_cut_off_moves_the_start_to_an_unknown_term() {
+        let mut outline = Outline::cut_behind(EntryId { term: 3, index: 7 });
+        assert!(outline.append(&entries(0, &[3])).is_err());
+        assert!(outline.append(&entries(9, &[3])).is_err());
+        assert_eq!(outline.append(&entries(5, &[4, 4, 4, 4])), Ok(0));
+        assert_eq!(outline.base(), EntryId { term: 0, index: 4 });
+        assert_eq!(outline.append(&entries(8, &[6])), Ok(3));
+        for (term, index, agrees) in [
+            (3, 4, true),
+            // An entry of term 4 follows.
+            (5, 4, false),
+            (4, 7, true),
+            (3, 7, false),
+            (6, 8, true),
+            (6, 9, false),
+            (3, 3, false),
+        ] {
+            let id = EntryId { term, index };
+            assert_eq!(outline.agrees(id), agrees, "{id}");
+        }
+        assert_eq!(outline.start_behind(EntryId { term: 4, index: 6 }), 2);
+        assert!(outline.append(&entries(6, &[6])).is_err());
+        assert!(outline.append(&entries(7, &[3])).is_err());
+        assert_eq!(outline.append(&entries(7, &[4])), Ok(0));
+        assert_eq!(outline.last(), EntryId { term: 4, index: 7 });
+    }
+
     proptest! {
         /// Against a plain list of all the terms.
         #[test]

@@ -34,7 +34,7 @@ pub(super) struct Found {
 
 struct Bad {
     last: EntryId,
-    error: StorageError,
+    problem: String,
 }
 
 /// How the log follows the snapshot.
@@ -65,7 +65,16 @@ pub(super) fn find(folder: &Folder, owner: &Owner) -> Result<Found, StorageError
         match snapshot::verify(folder, owner, last) {
             Ok(info) => found.newest = Some(info),
             Err(error @ StorageError::WrongFolder { .. }) => return Err(error),
-            Err(error) => found.bad.push(Bad { last, error }),
+            Err(StorageError::Damaged {
+                offset, problem, ..
+            }) => found.bad.push(Bad {
+                last,
+                problem: format!("{problem} (at offset {offset})"),
+            }),
+            Err(error) => found.bad.push(Bad {
+                last,
+                problem: error.to_string(),
+            }),
         }
     }
     Ok(found)
@@ -91,7 +100,7 @@ impl Found {
                 bad.last,
                 snapshot::name(bad.last),
                 SET_ASIDE,
-                bad.error
+                bad.problem
             )
         })
     }
@@ -108,7 +117,7 @@ impl Found {
             replay.entries.drain(..covered);
             return Ok(Fit::GoesOn);
         }
-        replay.outline = super::outline::Outline::after(last);
+        // The outline stays what the records on disk amount to until there is one that says so.
         replay.entries.clear();
         Ok(Fit::StartsAnew)
     }
@@ -129,7 +138,7 @@ impl Found {
             offset: 0,
             problem: format!(
                 "{}. The log starts behind entry {base}, and {}",
-                bad.error,
+                bad.problem,
                 self.what_there_is()
             ),
             advice: NO_START_ADVICE,

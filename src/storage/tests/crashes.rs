@@ -10,7 +10,7 @@ const OUTCOMES: u64 = 12;
 
 /// The ways in which a machine may be found after it stopped, among them as if only the process
 /// had been killed.
-fn outcomes(disk: &SimDisk) -> Vec<SimDisk> {
+pub(super) fn outcomes(disk: &SimDisk) -> Vec<SimDisk> {
     let killed = disk.fork();
     killed.heal();
     let mut outcomes = vec![
@@ -24,7 +24,7 @@ fn outcomes(disk: &SimDisk) -> Vec<SimDisk> {
 
 /// Stops the machine at each operation of `act` in turn, and hands each outcome to `check`. At
 /// least so many operations there must have been.
-fn stop_everywhere(
+pub(super) fn stop_everywhere(
     disk: &SimDisk,
     at_least: u64,
     act: impl Fn(&SimDisk) -> Result<(), StorageError>,

@@ -3,6 +3,10 @@
 mod crashes;
 mod damage;
 mod folders;
+mod snapshot_crashes;
+mod snapshot_damage;
+mod snapshots;
+mod story;
 mod writes;
 
 use std::sync::Arc;

@@ -1,0 +1,273 @@
+//! Crashes between a snapshot and the log, with what a disk may make of them.
+
+use proptest::prelude::*;
+
+use super::crashes::stop_everywhere;
+use super::story::*;
+use super::*;
+
+/// A node with a snapshot of entry 2, entries up to 5, and what it remembers.
+fn node() -> (SimDisk, Memory) {
+    let disk = SimDisk::new(21);
+    let (mut storage, _) = open(&disk);
+    let mut memory = Memory::default();
+    for index in 1..=5 {
+        let write = write(1, index, 1, 800);
+        storage.write(&write).expect("this disk does not fail");
+        memory = memory.after(&write);
+    }
+    take(&storage.snapshots(), id(1, 2), 300).expect("this disk does not fail");
+    (disk, memory)
+}
+
+/// Opens the disk, which must hold one of the memories; then it must hold the same after one crash
+/// more, go on with a write, and hold that.
+fn goes_on_from(disk: &SimDisk, allowed: &[Memory]) {
+    let (storage, recovered) = open(disk);
+    let found = allowed
+        .iter()
+        .map(|memory| memory.matches(&storage, &recovered));
+    let Some(at) = found.clone().position(|found| found.is_ok()) else {
+        panic!("{:?}", found.collect::<Vec<_>>());
+    };
+    let memory = &allowed[at];
+    drop(storage);
+    let disk = disk.crash();
+    let (mut storage, recovered) = open(&disk);
+    memory
+        .matches(&storage, &recovered)
+        .expect("nothing was in memory only");
+    let next = write(9, memory.last().index + 1, 1, 700);
+    storage.write(&next).expect("this disk does not fail");
+    assert_holds(&disk.crash(), &memory.after(&next));
+}
+
+#[test]
+fn a_crash_while_snapshots_are_taken_and_the_log_is_cut_loses_nothing() {
+    let (disk, memory) = node();
+    let next = write(1, 6, 1, 800);
+    let allowed = [memory.clone(), memory.after(&next)];
+    stop_everywhere(
+        &disk,
+        25,
+        |disk| {
+            let (mut storage, _) = try_open(disk)?;
+            let snapshots = storage.snapshots();
+            take(&snapshots, id(1, 4), 300)?;
+            storage.cut(snapshots.log_needed_behind())?;
+            storage.write(&next)?;
+            take(&snapshots, id(1, 5), 300)?;
+            storage.cut(snapshots.log_needed_behind()).map(drop)
+        },
+        |disk| goes_on_from(disk, &allowed),
+    );
+}
+
+#[test]
+fn a_crash_between_a_received_snapshot_and_the_new_log_is_made_up_for() {
+    let (disk, memory) = node();
+    for (last, term, count) in [
+        // Far ahead; within the log but of another term; at its end.
+        (id(3, 50), 4, 2),
+        (id(3, 4), 3, 1),
+        (id(3, 5), 5, 0),
+        (id(3, 6), 3, 1),
+    ] {
+        let file = file_of(last, 300);
+        let vote = write(term, 1, 0, 0);
+        let next = Write {
+            restart: Some(last),
+            ..write(term, last.index + 1, count, 900)
+        };
+        let voted = memory.after(&vote);
+        let placed = voted.anew(last);
+        let allowed = [memory.clone(), voted, placed.clone(), placed.after(&next)];
+        stop_everywhere(
+            &disk,
+            15,
+            |disk| {
+                let (mut storage, _) = try_open(disk)?;
+                storage.write(&vote)?;
+                receive(&storage.snapshots(), last, &file)?;
+                storage.write(&next)?;
+                storage.cut(0).map(drop)
+            },
+            |disk| goes_on_from(disk, &allowed),
+        );
+    }
+}
+
+/// The snapshot holds what the log holds too: then the log behind it is not to be given up.
+#[test]
+fn a_received_snapshot_that_the_log_contains_leaves_what_follows_it() {
+    let (disk, memory) = node();
+    let (storage, _) = open(&disk);
+    let last = id(1, 4);
+    receive(&storage.snapshots(), last, &file_of(last, 300)).expect("it is valid");
+    assert_holds(&disk, &memory);
+    assert_eq!(open(&disk).1.entries.len(), 1);
+}
+
+/// One step of a node's life.
+#[derive(Clone, Debug)]
+enum Act {
+    /// Appends entries, perhaps in place of some at the end that are not committed yet.
+    Write {
+        replaced: u64,
+        count: u64,
+        len: usize,
+    },
+    /// Takes a snapshot so many entries before the end.
+    Take { before: u64, len: usize },
+    /// Removes what is not needed of the log.
+    Cut,
+    /// A snapshot from a leader of the next term, so far ahead, and the new log behind it.
+    Receive { ahead: u64, count: u64, len: usize },
+}
+
+#[derive(Clone, Debug)]
+struct Step {
+    act: Act,
+    /// The machine stops after so many operations, if at all.
+    stop: Option<u64>,
+    /// And again after so many operations of opening.
+    opening: Option<u64>,
+    kill: bool,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let len = || prop_oneof![15 => 1..200usize, 1 => 66_000..67_000usize];
+    let act = prop_oneof![
+        5 => (0..4u64, 1..4u64, 0..1200usize)
+            .prop_map(|(replaced, count, len)| Act::Write { replaced, count, len }),
+        2 => (0..5u64, len()).prop_map(|(before, len)| Act::Take { before, len }),
+        2 => Just(Act::Cut),
+        1 => (1..9u64, 0..3u64, len())
+            .prop_map(|(ahead, count, len)| Act::Receive { ahead, count, len }),
+    ];
+    let stop = prop::option::weighted(0.4, 0..14u64);
+    let opening = prop::option::weighted(0.3, 0..12u64);
+    (act, stop, opening, any::<bool>()).prop_map(|(act, stop, opening, kill)| Step {
+        act,
+        stop,
+        opening,
+        kill,
+    })
+}
+
+/// A node, and what may be on its disk if it stops now: the last one if all went well.
+struct World {
+    disk: SimDisk,
+    storage: Storage,
+    allowed: Vec<Memory>,
+    /// What no leader would replace any more: it was in a snapshot.
+    committed: Index,
+}
+
+impl World {
+    fn memory(&self) -> &Memory {
+        self.allowed.last().expect("there is always one")
+    }
+
+    fn act(&mut self, act: &Act) -> Result<(), StorageError> {
+        let memory = self.memory().clone();
+        let snapshots = self.storage.snapshots();
+        match *act {
+            Act::Write {
+                replaced,
+                count,
+                len,
+            } => {
+                let last = memory.last().index;
+                let first = last - replaced.min(last - self.committed) + 1;
+                let term = memory.hard_state.term + u64::from(first <= last);
+                let write = write(term.max(1), first, count, len);
+                self.allowed.extend(memory.may_become(&write));
+                self.storage.write(&write)
+            }
+            Act::Take { before, len } => {
+                let newest = snapshots.newest().map_or(0, |info| info.meta.last.index);
+                let index = memory.last().index.saturating_sub(before);
+                if index <= newest {
+                    return Ok(());
+                }
+                self.committed = self.committed.max(index);
+                take(&snapshots, memory.id_at(index), len).map(drop)
+            }
+            Act::Cut => self.storage.cut(snapshots.log_needed_behind()).map(drop),
+            Act::Receive { ahead, count, len } => {
+                let term = memory.hard_state.term + 1;
+                let last = id(term, self.committed + ahead);
+                let vote = write(term, 1, 0, 0);
+                let next = Write {
+                    restart: Some(last),
+                    ..write(term, last.index + 1, count, 300)
+                };
+                let voted = memory.after(&vote);
+                let placed = voted.anew(last);
+                let after = placed.after(&next);
+                self.allowed.extend([voted, placed, after]);
+                self.committed = last.index;
+                self.storage.write(&vote)?;
+                receive(&snapshots, last, &file_of(last, len))?;
+                self.storage.write(&next)
+            }
+        }
+    }
+
+    /// Stops the machine and comes back; what is found must be allowed.
+    fn come_back(&mut self, step: &Step) -> Result<(), String> {
+        let found = |disk: &SimDisk| {
+            let disk = if step.kill { disk.fork() } else { disk.crash() };
+            disk.heal();
+            disk
+        };
+        let mut disk = found(&self.disk);
+        if let Some(operations) = step.opening {
+            disk.stop_at(disk.operations() + operations);
+            let _ = try_open(&disk);
+            disk = found(&disk);
+        }
+        let (storage, recovered) = try_open(&disk).map_err(|error| error.to_string())?;
+        let found = self.allowed.iter().rev();
+        let differences = found
+            .clone()
+            .map(|memory| memory.matches(&storage, &recovered));
+        let differences: Vec<_> = differences.collect();
+        let at = differences.iter().position(|result| result.is_ok());
+        let at = at.ok_or_else(|| format!("{differences:?}"))?;
+        self.allowed = vec![found.clone().nth(at).expect("it was found").clone()];
+        (self.disk, self.storage) = (disk, storage);
+        // What was not acknowledged may be gone, and with it what a later snapshot would rely on.
+        self.committed = self.storage.newest_snapshot().index;
+        Ok(())
+    }
+}
+
+proptest! {
+    /// Whatever was acknowledged is in the snapshot or in the log behind it, exactly.
+    #[test]
+    fn snapshot_and_log_together_are_what_was_acknowledged(
+        seed in any::<u64>(),
+        steps in prop::collection::vec(step(), 1..25),
+    ) {
+        let disk = SimDisk::new(seed);
+        let (storage, _) = open(&disk);
+        let mut world = World { disk, storage, allowed: vec![Memory::default()], committed: 0 };
+        for step in &steps {
+            if let Some(stop) = step.stop {
+                world.disk.stop_at(world.disk.operations() + stop);
+            }
+            let result = world.act(&step.act);
+            if result.is_ok() {
+                world.allowed = vec![world.memory().clone()];
+            }
+            if step.stop.is_some() {
+                let back = world.come_back(step);
+                prop_assert!(back.is_ok(), "{}", back.unwrap_err());
+            } else {
+                prop_assert!(result.is_ok(), "{}", result.unwrap_err());
+            }
+        }
+    }
+}

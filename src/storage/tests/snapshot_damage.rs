@@ -1,0 +1,253 @@
+//! Snapshots that went bad: an older one and a longer log, or no start; never a wrong state.
+
+use std::io::Read;
+
+use super::super::Disk;
+use super::story::*;
+use super::*;
+
+const OLDER: &str = "snapshot-00000000000000000004-1";
+const NEWEST: &str = "snapshot-00000000000000000007-1";
+
+/// A node with snapshots of the entries 4 and 7, and a log from its start or from 4 on.
+fn node(cut: bool, len: usize) -> (SimDisk, Memory) {
+    let disk = SimDisk::new(31);
+    let (mut storage, _) = open(&disk);
+    let mut memory = Memory::default();
+    for index in 1..=9 {
+        let write = write(1, index, 1, 800);
+        storage.write(&write).expect("this disk does not fail");
+        memory = memory.after(&write);
+    }
+    let snapshots = storage.snapshots();
+    for last in [4, 7] {
+        take(&snapshots, id(1, last), len).expect("this disk does not fail");
+    }
+    if cut {
+        let freed = storage.cut(snapshots.log_needed_behind());
+        assert!(freed.expect("this disk does not fail") > 0);
+    }
+    (disk, memory)
+}
+
+/// The node must not start, and nothing may be changed; returns the message.
+#[track_caller]
+fn damaged(disk: &SimDisk, file: &str) -> String {
+    let before = disk.operations();
+    let error = try_open(disk).err().expect("the damage is noticed");
+    let StorageError::Damaged { path, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(*path, std::path::Path::new("/simulated").join(file));
+    assert_eq!(disk.operations(), before, "the folder was changed");
+    error.to_string()
+}
+
+fn flipped(disk: &SimDisk, file: &str, offset: usize) -> SimDisk {
+    let disk = disk.fork();
+    disk.flip_bit(file, offset, (offset % 8) as u8);
+    disk
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_the_newest_snapshot_leads_back_to_the_one_before_and_the_log() {
+    let (disk, memory) = node(true, 200);
+    let len = disk.contents(NEWEST).expect("it is there").len();
+    assert_eq!(len, 4096 + 12 + 200 + 4096);
+    let snapshots = open(&disk).0.snapshots();
+    for offset in 0..len {
+        let bit = (offset % 8) as u8;
+        disk.flip_bit(NEWEST, offset, bit);
+        let error = snapshots.verify(id(1, 7)).expect_err("it is noticed");
+        assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+        disk.flip_bit(NEWEST, offset, bit);
+    }
+    for offset in (0..4096).step_by(19).chain(4096..4096 + 212) {
+        let disk = flipped(&disk, NEWEST, offset);
+        let (storage, recovered) = open(&disk);
+        assert_eq!(recovered.base, id(1, 4));
+        assert_eq!(memory.matches(&storage, &recovered), Ok(()), "{offset}");
+    }
+}
+
+#[test]
+fn a_damaged_snapshot_is_noted_and_set_aside_and_stays() {
+    let (disk, memory) = node(true, LEN);
+    let disk = flipped(&disk, NEWEST, 69_700);
+    let (mut storage, recovered) = open(&disk);
+    let [note] = &recovered.notes[..] else {
+        panic!("{:?}", recovered.notes);
+    };
+    for part in [
+        "the one of entry 4@1",
+        "snapshot of entry 7@1",
+        "0007-1.damaged",
+        "checksum of a piece",
+    ] {
+        assert!(note.contains(part), "{part:?} is not in {note:?}");
+    }
+    // The log is not to be cut before there are two good ones again.
+    let snapshots = storage.snapshots();
+    assert_eq!(snapshots.log_needed_behind(), 0);
+    for (last, needed) in [(7, 4), (8, 7), (9, 8)] {
+        take(&snapshots, id(1, last), LEN).expect("this disk does not fail");
+        assert_eq!(snapshots.log_needed_behind(), needed);
+        storage.cut(needed).expect("this disk does not fail");
+    }
+    assert!(disk.contents(&format!("{NEWEST}.damaged")).is_some());
+    assert_eq!(open(&disk).1.notes, Vec::<String>::new());
+    assert_holds(&disk, &memory);
+}
+
+#[test]
+fn without_a_snapshot_to_which_the_log_reaches_back_the_node_does_not_start() {
+    let (disk, _) = node(true, 200);
+    let both = flipped(&flipped(&disk, NEWEST, 4100), OLDER, 4100);
+    let message = damaged(&both, NEWEST);
+    for part in [
+        "The log starts behind entry 4",
+        "there is no valid snapshot",
+        "Do not start it under the same id",
+    ] {
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+    // Not damaged but gone: what is missing then is the start of the log.
+    let gone = disk.fork();
+    gone.take_away(NEWEST);
+    gone.take_away(OLDER);
+    let message = damaged(&gone, "log-00000000000000000002");
+    assert!(message.contains("is missing"), "{message}");
+    // The older one alone does.
+    disk.take_away(NEWEST);
+    assert_eq!(open(&disk).1.base, id(1, 4));
+}
+
+#[test]
+fn a_log_that_was_never_cut_does_without_any_snapshot() {
+    let (disk, memory) = node(false, 200);
+    let both = flipped(&flipped(&disk, NEWEST, 9), OLDER, 4300);
+    let (storage, recovered) = open(&both);
+    assert_eq!(memory.matches(&storage, &recovered), Ok(()));
+    assert_eq!(recovered.notes.len(), 2, "{:?}", recovered.notes);
+    assert_eq!(
+        (recovered.base, recovered.entries.len()),
+        (EntryId::ZERO, 9)
+    );
+}
+
+/// A log that started anew does not reach back to any snapshot but the one behind which it starts.
+#[test]
+fn the_snapshot_behind_which_a_log_started_anew_cannot_be_replaced() {
+    let (disk, _) = node(false, 200);
+    let (mut storage, _) = open(&disk);
+    let last = id(1, 30);
+    receive(&storage.snapshots(), last, &file_of(last, 200)).expect("it is valid");
+    let next = Write {
+        restart: Some(last),
+        ..write(1, 31, 2, 10)
+    };
+    storage.write(&next).expect("this disk does not fail");
+    let name = "snapshot-00000000000000000030-1";
+    let message = damaged(&flipped(&disk, name, 5000), name);
+    assert!(message.contains("ends with entry 7@1"), "{message}");
+    disk.take_away(name);
+    let message = damaged(&disk, "");
+    assert!(message.contains("behind entry 30"), "{message}");
+}
+
+#[test]
+fn a_snapshot_that_was_cut_off_is_an_error_and_not_an_early_end() {
+    let (disk, _) = node(false, LEN);
+    let whole = disk.contents(NEWEST).expect("it is there");
+    let piece = 4096 + 12 + 65_536;
+    let (storage, _) = open(&disk);
+    for len in [0, 4096, 8192, piece, piece + 4096, whole.len() - 1] {
+        disk.set_contents(NEWEST, &whole[..len]);
+        let error = storage.snapshots().open(id(1, 7)).err();
+        let error = error.expect("its end is missing");
+        assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+    }
+    // The end is there, and a piece before it is not.
+    let without = [&whole[..piece], &whole[whole.len() - 4096..]].concat();
+    disk.set_contents(NEWEST, &without);
+    let error = read(&storage.snapshots(), id(1, 7)).expect_err("a piece is missing");
+    assert!(error.to_string().contains("does not fit"), "{error}");
+}
+
+#[test]
+fn a_piece_in_another_place_or_of_another_snapshot_is_noticed_before_it_is_read() {
+    let (disk, _) = node(false, 2 * 65_536);
+    let whole = disk.contents(NEWEST).expect("it is there");
+    let older = disk.contents(OLDER).expect("it is there");
+    let (first, second) = (4096..4096 + 65_548, 4096 + 65_548..4096 + 2 * 65_548);
+    let mut swapped = whole.clone();
+    swapped[first.clone()].copy_from_slice(&whole[second.clone()]);
+    swapped[second.clone()].copy_from_slice(&whole[first.clone()]);
+    let mut mixed = whole.clone();
+    mixed[second.clone()].copy_from_slice(&older[second]);
+    let (storage, _) = open(&disk);
+    for (file, good) in [(swapped, 0), (mixed, 65_536)] {
+        disk.set_contents(NEWEST, &file);
+        let mut reader = storage.snapshots().open(id(1, 7)).expect("both ends fit");
+        let mut bytes = Vec::new();
+        let error = reader.read_to_end(&mut bytes).expect_err("it is noticed");
+        assert!(error.to_string().contains("checksum"), "{error}");
+        assert_eq!(bytes, state(id(1, 7), good));
+        assert!(reader.read(&mut [0; 10]).is_err(), "it went on");
+    }
+}
+
+#[test]
+fn a_snapshot_under_another_name_or_of_another_cluster_is_not_used() {
+    let (disk, memory) = node(false, 200);
+    let newest = disk.contents(NEWEST).expect("it is there");
+    let renamed = disk.fork();
+    renamed.set_contents("snapshot-00000000000000000009-1", &newest);
+    let mut other = identity();
+    other.cluster = "prod".into();
+    let stranger = SimDisk::new(1);
+    let (storage, _) =
+        Storage::open(Arc::new(stranger.clone()), &other, small()).expect("a new folder");
+    take(&storage.snapshots(), id(1, 9), 200).expect("this disk does not fail");
+    let foreign = disk.fork();
+    let file = stranger.contents("snapshot-00000000000000000009-1");
+    foreign.set_contents(
+        "snapshot-00000000000000000009-1",
+        &file.expect("it is there"),
+    );
+    for (disk, problem) in [
+        (renamed, "entry 7@1 under another name"),
+        (foreign, "cluster \"prod\", not of \"test\""),
+    ] {
+        let (storage, recovered) = open(&disk);
+        assert_eq!(memory.matches(&storage, &recovered), Ok(()));
+        assert_eq!(recovered.base, id(1, 7));
+        assert!(
+            recovered.notes[0].contains(problem),
+            "{:?}",
+            recovered.notes
+        );
+    }
+}
+
+/// The term is durable before a snapshot with an entry of it.
+#[test]
+fn a_snapshot_of_a_later_term_than_the_vote_is_damage() {
+    let (disk, _) = node(false, 200);
+    let name = "snapshot-00000000000000000030-5";
+    disk.set_contents(name, &file_of(id(5, 30), 200));
+    let message = damaged(&disk, "vote");
+    assert!(
+        message.contains("a snapshot ends with entry 30@5"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_folder_with_a_snapshot_but_no_identity_is_refused() {
+    let disk = SimDisk::new(1);
+    disk.set_contents(NEWEST, &file_of(id(1, 7), 200));
+    let error = try_open(&disk).err().expect("it is refused");
+    assert!(matches!(error, StorageError::WrongFolder { .. }), "{error}");
+    assert_eq!(disk.list().expect("a list"), [NEWEST]);
+}
