@@ -41,8 +41,10 @@ mod disk;
 mod error;
 mod folder;
 mod identity;
+mod inspection;
 mod log;
 mod outline;
+mod read_only_disk;
 mod real_disk;
 mod record;
 mod recovery;
@@ -61,6 +63,8 @@ use crate::raft::{Entry, EntryId, HardState, Index, Write};
 pub use disk::{Disk, DiskFile};
 pub use error::StorageError;
 pub use identity::Identity;
+pub use inspection::{InspectedSegment, InspectedSnapshot, Inspection, inspect};
+pub use read_only_disk::ReadOnlyDisk;
 pub use real_disk::RealDisk;
 pub use sim_disk::{Outcome, SimDisk};
 pub use snapshot::{Incoming, SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots};
@@ -147,7 +151,7 @@ impl Storage {
         let recovered = Recovered {
             hard_state,
             base,
-            notes: (found.note.iter().cloned())
+            notes: (found.note().into_iter())
                 .chain(last.note())
                 .chain(snapshots.notes())
                 .collect(),
