@@ -36,6 +36,7 @@
 //! that a last record with a sector of zeros in it went bad, or that the folder was replaced by an
 //! older copy of itself.
 
+mod archive;
 mod block;
 mod disk;
 mod error;
@@ -60,6 +61,7 @@ use std::sync::Arc;
 
 use crate::raft::{Entry, EntryId, HardState, Index, Write};
 
+pub use archive::{Backup, back_up, restore};
 pub use disk::{Disk, DiskFile};
 pub use error::StorageError;
 pub use identity::Identity;

@@ -49,7 +49,7 @@ pub(in super::super) struct Owner {
     /// The name of the cluster.
     pub(super) cluster: String,
     /// The identity of the state machine.
-    pub(super) machine: String,
+    pub(in super::super) machine: String,
 }
 
 impl From<&Identity> for Owner {

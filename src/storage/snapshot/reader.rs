@@ -57,7 +57,7 @@ impl SnapshotReader {
     }
 
     /// Reads all that is left, for nothing but its checksums.
-    pub(super) fn verify(mut self) -> Result<SnapshotInfo, StorageError> {
+    pub(in super::super) fn verify(mut self) -> Result<SnapshotInfo, StorageError> {
         while self.next_piece()? {}
         Ok(self.info)
     }
