@@ -294,12 +294,28 @@ pub static COMMANDS: &[Spec] = &[
         required: 0,
         repeats: false,
         build: |arguments| {
-            let to = arguments.operand();
-            let to = to.map(|id| number(&id, "ID")).transpose()?;
-            match to {
-                Some(0) => Err("no node has the id 0".into()),
-                to => Ok(Command::Transfer { to }),
-            }
+            let to = node_id(arguments)?;
+            Ok(Command::Transfer { to })
+        },
+    },
+    Spec {
+        name: "snapshot",
+        aliases: &[],
+        usage: "snapshot [ID]",
+        summary: "have nodes write a snapshot of their state now",
+        details: "The node with the id, or every node; works without a leader. Returns when the \
+                  snapshots are durable, and says so of a node whose newest one holds everything \
+                  already. If --timeout comes first, the nodes go on, and kvcli exits with 4; it \
+                  exits with 3 if a node does not answer or cannot write. kvnode backup copies a \
+                  snapshot to a file.",
+        examples: &["snapshot", "snapshot 2"],
+        options: &[],
+        operands: &[Operand::Value],
+        required: 0,
+        repeats: false,
+        build: |arguments| {
+            let id = node_id(arguments)?;
+            Ok(Command::Snapshot { id })
         },
     },
     Spec {
@@ -368,6 +384,14 @@ pub static COMMANDS: &[Spec] = &[
         build: |_| Ok(Command::Exit),
     },
 ];
+
+fn node_id(arguments: &mut Arguments) -> Result<Option<u64>, String> {
+    let id = arguments.operand();
+    match id.map(|id| number(&id, "ID")).transpose()? {
+        Some(0) => Err("no node has the id 0".into()),
+        id => Ok(id),
+    }
+}
 
 fn key_and_input(arguments: &mut Arguments) -> Result<(Bytes, Input), String> {
     let key = arguments.required("KEY")?;

@@ -59,6 +59,11 @@ pub enum Command {
         /// To whom; `None`: to the node that is furthest along.
         to: Option<NodeId>,
     },
+    /// Take a snapshot.
+    Snapshot {
+        /// Which node; `None`: all of them.
+        id: Option<NodeId>,
+    },
     /// Show how long each answer took, or stop it.
     Timing(bool),
     /// Change the form of the answers.

@@ -130,6 +130,8 @@ fn words_become_scans_and_commands_about_the_cluster_and_the_session() {
         ("status -v", Command::Status { verbose: true }),
         ("transfer", Command::Transfer { to: None }),
         ("transfer 2", Command::Transfer { to: Some(2) }),
+        ("snapshot", Command::Snapshot { id: None }),
+        ("snapshot 2", Command::Snapshot { id: Some(2) }),
         ("timing on", Command::Timing(true)),
         ("output json", Command::Output(Format::Json)),
         ("help", Command::Help(None)),
@@ -184,6 +186,7 @@ fn a_mistake_is_answered_with_what_to_write() {
         ("get k -o xml", "raw, json and table"),
         ("transfer two", "must be a whole number"),
         ("transfer 0", "no node has the id 0"),
+        ("snapshot all", "must be a whole number"),
         ("help frob", "no command frob"),
         ("get 'k", "never closed"),
     ];

@@ -150,7 +150,7 @@ mod tests {
     fn the_last_word_is_completed_to_what_may_stand_there() {
         let table: &[(&str, usize, &[&str])] = &[
             ("ge", 0, &["get "]),
-            ("s", 0, &["set ", "scan ", "status "]),
+            ("s", 0, &["set ", "scan ", "status ", "snapshot "]),
             ("xyz", 0, &[]),
             ("get ap", 4, &["apple", "apricot"]),
             ("get two", 4, &["\"two words\""]),

@@ -8,7 +8,8 @@
 //!    [`catalog`], from which [`help`] is made, too;
 //! 3. [`session`] executes the command through the [`Clerk`](crate::client::Clerk), and
 //!    [`interrupt`] cancels it;
-//! 4. [`output`] writes the answer, with [`status`] for the state of the cluster.
+//! 4. [`output`] writes the answer, with [`status`] for the state of the cluster;
+//!    [`snapshot`] waits for snapshots.
 
 pub mod args;
 pub mod catalog;
@@ -21,6 +22,7 @@ pub mod output;
 pub mod piped;
 pub mod session;
 pub mod shell;
+pub mod snapshot;
 pub mod status;
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //! | cas that was not  | `(differs) VALUE`        | `{"swapped":false,"value":"..."}`           |
 //! | scan              | `KEY VALUE` on each line | `{"items":[{"key":"k","value":"v"}],"next":null}` |
 //! | status            | a line for each node     | `{"leader":1,"nodes":[...],...}`            |
+//! | snapshot          | a line for each node     | `{"snapshots":[{"id":1,"snapshot_index":9,...}]}` |
 //! | error             | `(error)`                | `{"error":{"kind":"no","message":"..."}}`   |
 //!
 //! - As a single command with raw output, a value is written byte for byte with nothing added but
@@ -31,6 +32,7 @@ use serde_json::{Value, json};
 
 use super::command::Format;
 use super::grammar;
+use super::snapshot::Taken;
 use super::status::Report;
 use crate::kv::Item;
 
@@ -59,6 +61,8 @@ pub enum Answer {
         /// Whether a table shows each node's own counters.
         verbose: bool,
     },
+    /// What has come of a snapshot at each node.
+    Snapshots(Vec<Taken>),
     /// An explanation: all of it, and in one line.
     Help {
         /// Several lines, without the last newline.
@@ -146,6 +150,10 @@ impl<'a> Printer<'a> {
             (Answer::Status { report, .. }, _) => {
                 let separator = if piped { " " } else { "\n" };
                 self.line(&report.lines().join(separator))
+            }
+            (Answer::Snapshots(all), _) => {
+                let lines: Vec<_> = all.iter().map(Taken::line).collect();
+                self.line(&lines.join(if piped { " " } else { "\n" }))
             }
             (Answer::Help { short, .. }, _) if piped => self.line(short),
             _ => self.line(&for_people(answer)),
@@ -271,6 +279,10 @@ fn for_people(answer: &Answer) -> String {
             format!("not set: the value is {}", shown(present.as_ref()))
         }
         Answer::Status { report, verbose } => report.table(*verbose),
+        Answer::Snapshots(all) => {
+            let lines: Vec<_> = all.iter().map(Taken::sentence).collect();
+            lines.join("\n")
+        }
         Answer::Help { long, .. } => long.clone(),
     }
 }
@@ -319,6 +331,9 @@ fn to_json(answer: &Answer) -> Value {
         Answer::Swapped(Ok(())) => json!({"swapped": true}),
         Answer::Swapped(Err(present)) => json!({"swapped": false, "value": value(present)}),
         Answer::Status { report, .. } => report.json(),
+        Answer::Snapshots(all) => {
+            json!({"snapshots": all.iter().map(Taken::json).collect::<Vec<_>>()})
+        }
         Answer::Help { long, .. } => json!({"help": long}),
     }
 }

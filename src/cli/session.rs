@@ -11,7 +11,7 @@ use super::command::{Command, Extent, Format, Input, Range, Request, UsageError}
 use super::interrupt::Interrupt;
 use super::output::{Answer, Printer};
 use super::status::Report;
-use super::{grammar, help};
+use super::{grammar, help, snapshot};
 use crate::client::{CasOutcome, Clerk, Error, Kind};
 use crate::kv::Scan;
 use crate::wire::frame::MAX_PAYLOAD;
@@ -211,6 +211,11 @@ impl Session {
             Command::Transfer { to } => {
                 self.clerk.transfer(*to)?;
                 Answer::Done
+            }
+            Command::Snapshot { id } => {
+                let taken = snapshot::take(&self.clerk, *id, &self.interrupt)?;
+                outcome.code = snapshot::code(&taken);
+                Answer::Snapshots(taken)
             }
             Command::Help(name) => help::answer(*name),
             Command::Timing(on) => {

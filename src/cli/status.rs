@@ -129,7 +129,7 @@ impl Report {
     /// A table for people, the reasons of those that do not answer, and the summary.
     pub fn table(&self, verbose: bool) -> String {
         let gauges: BTreeSet<&str> = match verbose {
-            true => self.gauges().filter(|name| *name != "sessions").collect(),
+            true => self.gauges().collect(),
             false => BTreeSet::new(),
         };
         let mut table = Table::new();
@@ -143,7 +143,7 @@ impl Report {
             "applied",
             "last index",
             "log",
-            "sessions",
+            "snapshot",
             "uptime",
         ];
         table.set_header(fixed.iter().chain(&gauges).copied());
@@ -152,11 +152,21 @@ impl Report {
         }
         let mut text = format!("{table}\n");
         for node in &self.nodes {
-            if let Err(reason) = &node.answer {
-                let name = node.id.map_or("the node".into(), |id| format!("node {id}"));
-                writeln!(text, "{name} at {} does not answer: {reason}", node.address)
-                    .expect("writing into a string does not fail");
+            let name = node.id.map_or("the node".into(), |id| format!("node {id}"));
+            match &node.answer {
+                Err(reason) => {
+                    writeln!(text, "{name} at {} does not answer: {reason}", node.address)
+                }
+                Ok(status) => status.sending.iter().try_for_each(|(to, received, bytes)| {
+                    let percent = percent(*received, *bytes);
+                    let bytes = size(*bytes);
+                    writeln!(
+                        text,
+                        "{name} is sending its snapshot to {to}: {percent} % of {bytes}"
+                    )
+                }),
             }
+            .expect("writing into a string does not fail");
         }
         text + &self.summary()
     }
@@ -190,7 +200,7 @@ impl Report {
                 ];
                 row.extend(counts.map(|count| count.to_string()));
                 row.push(size(status.log_bytes));
-                row.push(gauge("sessions"));
+                row.push(snapshot(status));
                 row.push(duration(status.uptime_ms));
                 row.extend(gauges.iter().map(|name| gauge(name)));
             }
@@ -213,6 +223,10 @@ impl Report {
                     words.push(format!("role={}", status.role));
                     let numbers = numbers(status);
                     words.extend(numbers.map(|(name, number)| format!("{name}={number}")));
+                    let sending = status.sending.iter();
+                    words.extend(sending.map(|(to, received, bytes)| {
+                        format!("sending_to={to} sending_received={received} sending_bytes={bytes}")
+                    }));
                     let gauges = status.gauges.iter();
                     words.extend(gauges.map(|(name, number)| format!("{name}={number}")));
                 }
@@ -244,6 +258,11 @@ impl Report {
                         .map(|(name, number)| (name.clone(), json!(number)))
                         .collect();
                     fields.insert("active".into(), json!(status.active));
+                    fields.insert("snapshot_pending".into(), json!(status.snapshot_pending));
+                    let sending = status.sending.iter().map(|(to, received, bytes)| {
+                        json!({"to": to, "received": received, "bytes": bytes})
+                    });
+                    fields.insert("sending".into(), sending.collect());
                     fields.insert("gauges".into(), gauges.into());
                 }
             }
@@ -273,13 +292,34 @@ fn numbers(status: &Status) -> impl Iterator<Item = (&'static str, u64)> + use<>
         ("applied", status.applied),
         ("last_index", status.last_index),
         ("log_bytes", status.log_bytes),
+        ("first_index", status.first_index),
+        ("snapshot_index", status.snapshot_index),
+        ("snapshot_bytes", status.snapshot_bytes),
+        ("snapshot_age_ms", status.snapshot_age_ms),
         ("uptime_ms", status.uptime_ms),
     ]
     .into_iter()
 }
 
+/// The newest snapshot: up to where, how large, how old.
+fn snapshot(status: &Status) -> String {
+    let writing = if status.snapshot_pending { "…" } else { "" };
+    if status.snapshot_index == 0 {
+        return format!("-{writing}");
+    }
+    let (index, bytes) = (status.snapshot_index, size(status.snapshot_bytes));
+    let age = duration(status.snapshot_age_ms);
+    format!("{index}, {bytes}, {age} ago{writing}")
+}
+
+/// Rounded down: only all of it is 100.
+fn percent(part: u64, whole: u64) -> u64 {
+    let percent = u128::from(part) * 100 / u128::from(whole.max(1));
+    percent.min(100) as u64
+}
+
 /// Bytes in a unit that leaves few digits.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let mut scaled = bytes as f64;
     for unit in ["B", "KiB", "MiB", "GiB"] {
         if scaled < 1024.0 {

@@ -21,6 +21,7 @@ fn status(id: NodeId, role: RoleName, term: u64) -> Status {
         sending: Vec::new(),
         uptime_ms: 3_725_000,
         gauges: vec![("keys".into(), 7), ("sessions".into(), 2)],
+        snapshot_pending: false,
     }
 }
 
@@ -46,10 +47,10 @@ fn one_down() -> Report {
 fn the_table_marks_the_leader_and_who_does_not_answer() {
     let expected = "\
 ┌────┬────────────────┬───────────┬──────┬────────┬─────────┬────────────┬─────────┬──────────┬────────┐
-│ id ┆ address        ┆ role      ┆ term ┆ commit ┆ applied ┆ last index ┆ log     ┆ sessions ┆ uptime │
+│ id ┆ address        ┆ role      ┆ term ┆ commit ┆ applied ┆ last index ┆ log     ┆ snapshot ┆ uptime │
 ╞════╪════════════════╪═══════════╪══════╪════════╪═════════╪════════════╪═════════╪══════════╪════════╡
-│  1 ┆ 127.0.0.1:7001 ┆ follower  ┆    5 ┆     40 ┆      40 ┆         41 ┆ 3.0 MiB ┆        2 ┆ 1h 02m │
-│  2 ┆ 127.0.0.1:7002 ┆ leader *  ┆    5 ┆     40 ┆      40 ┆         41 ┆ 3.0 MiB ┆        2 ┆ 1h 02m │
+│  1 ┆ 127.0.0.1:7001 ┆ follower  ┆    5 ┆     40 ┆      40 ┆         41 ┆ 3.0 MiB ┆        - ┆ 1h 02m │
+│  2 ┆ 127.0.0.1:7002 ┆ leader *  ┆    5 ┆     40 ┆      40 ┆         41 ┆ 3.0 MiB ┆        - ┆ 1h 02m │
 │  3 ┆ 127.0.0.1:7003 ┆ no answer ┆    - ┆      - ┆       - ┆          - ┆       - ┆        - ┆      - │
 └────┴────────────────┴───────────┴──────┴────────┴─────────┴────────────┴─────────┴──────────┴────────┘
 node 3 at 127.0.0.1:7003 does not answer: connection refused
@@ -61,7 +62,11 @@ node 3 at 127.0.0.1:7003 does not answer: connection refused
 fn verbose_adds_the_counters_of_the_state_machine() {
     let table = one_down().table(true);
     assert!(
-        table.lines().nth(1).unwrap().ends_with("┆ uptime ┆ keys │"),
+        table
+            .lines()
+            .nth(1)
+            .unwrap()
+            .ends_with("┆ uptime ┆ keys ┆ sessions │"),
         "{table}"
     );
 }
@@ -112,7 +117,8 @@ fn lines_and_json_carry_exact_numbers() {
     assert_eq!(
         lines[1],
         "id=2 address=127.0.0.1:7002 role=leader term=5 commit=40 applied=40 last_index=41 \
-         log_bytes=3145728 uptime_ms=3725000 keys=7 sessions=2"
+         log_bytes=3145728 first_index=1 snapshot_index=0 snapshot_bytes=0 \
+         snapshot_age_ms=0 uptime_ms=3725000 keys=7 sessions=2"
     );
     assert_eq!(
         lines[2],
@@ -153,4 +159,28 @@ fn a_node_that_is_no_member_any_more_is_listed_and_does_not_count() {
             .starts_with("1 of 3 voters answers, leader 1")
     );
     assert_eq!(report.lines().len(), 4);
+}
+
+#[test]
+fn snapshots_and_their_transfers_are_shown() {
+    let mut leader = status(2, RoleName::Leader, 5);
+    (leader.snapshot_index, leader.snapshot_bytes) = (30, 12 << 20);
+    leader.snapshot_age_ms = 65_000;
+    leader.sending = vec![(3, 5 << 20, 12 << 20)];
+    let mut follower = status(1, RoleName::Follower, 5);
+    follower.snapshot_pending = true;
+    let report = asked([Ok(follower), Ok(leader), Err("connection refused")]);
+    let table = report.table(false);
+    assert!(table.contains("30, 12.0 MiB, 1m 05s ago ┆"), "{table}");
+    assert!(table.contains(" -… ┆"), "{table}");
+    let line = "\nnode 2 is sending its snapshot to 3: 41 % of 12.0 MiB\n";
+    assert!(table.contains(line), "{table}");
+    let words = "snapshot_index=30 snapshot_bytes=12582912 snapshot_age_ms=65000";
+    assert!(report.lines()[1].contains(words));
+    let sending = "sending_to=3 sending_received=5242880 sending_bytes=12582912";
+    assert!(report.lines()[1].contains(sending));
+    let json = report.json();
+    assert_eq!(json["nodes"][0]["snapshot_pending"], true);
+    assert_eq!(json["nodes"][1]["snapshot_index"], 30);
+    assert_eq!(json["nodes"][1]["sending"][0]["to"], 3);
 }

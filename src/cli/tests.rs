@@ -1,6 +1,7 @@
 //! Sessions and pipes over a cluster that is a map in memory.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -95,7 +96,7 @@ a b
 2
 (missing)
 ok
-id=1 address=one:1 role=leader term=3 commit=9 applied=9 last_index=9 log_bytes=512 uptime_ms=1000
+id=1 address=one:1 role=leader term=3 commit=9 applied=9 last_index=9 log_bytes=512 first_index=1 snapshot_index=0 snapshot_bytes=2048 snapshot_age_ms=0 uptime_ms=1000
 ok
 get KEY: read a value
 ";
@@ -385,4 +386,54 @@ proptest! {
     fn no_input_makes_a_pipe_panic(input in prop::collection::vec(any::<u8>(), 0..200)) {
         pipe(&Arc::default(), &input, Format::Raw, false);
     }
+}
+
+/// A cluster that has applied 40 entries and tells this often that it is still writing.
+fn snapshotting(polls: u64) -> Arc<Cluster> {
+    let cluster = Arc::<Cluster>::default();
+    cluster.applied.store(40, SeqCst);
+    // The status that finds the nodes is asked for first.
+    cluster.writing.store(polls + 1, SeqCst);
+    cluster
+}
+
+#[test]
+fn a_snapshot_is_waited_for_until_it_is_durable() {
+    let cluster = snapshotting(3);
+    let (out, result) = single(&cluster, "snapshot");
+    let expected = "id=1 address=one:1 snapshot_index=40 snapshot_bytes=2048 new=true\n";
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+    assert_eq!(code(&result), exit::DONE);
+    let (out, errors, code) = pipe(&cluster, b"snapshot 1\n", Format::Json, false);
+    let expected = "{\"snapshots\":[{\"address\":\"one:1\",\"id\":1,\"new\":false,\
+                    \"snapshot_bytes\":2048,\"snapshot_index\":40}]}\n";
+    assert_eq!((&*out, &*errors, code), (expected, "", exit::DONE));
+    let (out, _, _) = pipe(&cluster, b"snapshot -o table\n", Format::Raw, false);
+    assert_eq!(
+        out,
+        "node 1: nothing new since the snapshot up to 40, 2.0 KiB\n"
+    );
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_written_or_takes_too_long_or_has_no_node_is_reported() {
+    let cluster = snapshotting(2);
+    cluster.disk_is_full.store(true, SeqCst);
+    let (out, result) = single(&cluster, "snapshot -o table");
+    let out = String::from_utf8(out).unwrap();
+    assert!(
+        out.contains("could not be written: the node's log says why"),
+        "{out}"
+    );
+    assert_eq!(code(&result), exit::UNAVAILABLE);
+
+    let (out, result) = single(&snapshotting(1 << 40), "snapshot -o table");
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.contains("still being written"), "{out}");
+    assert_eq!(code(&result), exit::UNKNOWN);
+
+    let (out, result) = single(&snapshotting(1), "snapshot 7");
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.starts_with("id=7 address=? error="), "{out}");
+    assert_eq!(code(&result), exit::UNAVAILABLE);
 }

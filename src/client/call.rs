@@ -183,8 +183,8 @@ impl Call {
                 Err(error) => self.doubtful(now, server, Word::Garbled(error.to_string()), routes),
             },
             Ok(Answer::Transferring) => Heard::Transferring,
-            Ok(Answer::Status(_)) => {
-                let what = "a status nobody asked for".to_string();
+            Ok(Answer::Status(_) | Answer::Snapshot { .. }) => {
+                let what = "what nobody asked for".to_string();
                 self.doubtful(now, server, Word::Garbled(what), routes)
             }
         }

@@ -8,11 +8,12 @@ use super::error::Error;
 use super::options::{Options, Stats};
 use super::routes::Routes;
 use super::shared::Shared;
-use super::status::{self, ServerStatus};
+use super::status::{self, ServerStatus, SnapshotBegun};
 use super::tcp::Tcp;
-use super::transport::Transport;
+use super::transport::{CallError, Transport};
 use crate::kv::{Op, Page, Query, Reply, Scan};
 use crate::raft::NodeId;
+use crate::wire::client::Status;
 use crate::wire::codec;
 
 /// A client of the cluster.
@@ -222,6 +223,28 @@ impl Clerk {
     /// Members that the servers name and the Clerk did not know are asked too.
     pub fn status(&self) -> Vec<ServerStatus> {
         status::of_all(&self.shared)
+    }
+
+    /// Asks one server for its status.
+    ///
+    /// # Errors
+    /// [`CallError`] if it does not answer within [`Options::attempt_timeout`].
+    pub fn status_of(&self, server: &str) -> Result<Status, CallError> {
+        status::of_one(&self.shared, server)
+    }
+
+    /// Has one server take a snapshot of its state. Returns at once; [`Status`] tells when it is
+    /// durable.
+    ///
+    /// # Errors
+    /// [`CallError`] if it does not answer within [`Options::attempt_timeout`].
+    pub fn take_snapshot(&self, server: &str) -> Result<SnapshotBegun, CallError> {
+        status::take_snapshot(&self.shared, server)
+    }
+
+    /// How this Clerk behaves.
+    pub fn options(&self) -> &Options {
+        &self.shared.options
     }
 
     /// Has the leader hand over to the given node, or to the one that is furthest along. Returns

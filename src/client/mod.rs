@@ -31,6 +31,6 @@ pub use error::{Error, Kind, LastWord, Word};
 pub use options::{Options, Stats};
 pub use routes::{MAX_SERVERS, Routes};
 pub use session::{Issue, Session, Ticket, WINDOW};
-pub use status::ServerStatus;
+pub use status::{ServerStatus, SnapshotBegun};
 pub use tcp::Tcp;
 pub use transport::{CallError, Stop, Transport};

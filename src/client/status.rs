@@ -1,4 +1,4 @@
-//! The status of all servers, as each of them sees it.
+//! What is asked of one particular server: its status, as it sees it, and a snapshot.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -6,6 +6,7 @@ use std::thread;
 use super::error::shortened;
 use super::shared::Shared;
 use super::transport::CallError;
+use crate::raft::Index;
 use crate::wire::client::{Answer, Ask, Status};
 
 /// What one server says of itself.
@@ -15,6 +16,43 @@ pub struct ServerStatus {
     pub address: String,
     /// Its status, or why there is none.
     pub result: Result<Status, CallError>,
+}
+
+/// What a server is about to do that was asked for a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotBegun {
+    /// Up to which index the snapshot holds everything, or higher.
+    pub up_to: Index,
+    /// It is there already; nothing has happened since.
+    pub is_there: bool,
+}
+
+/// Asks one server.
+pub(super) fn of_one(shared: &Shared, address: &str) -> Result<Status, CallError> {
+    match call(shared, address, &Ask::Status)? {
+        Answer::Status(status) => Ok(*status),
+        other => Err(CallError::Lost(format!(
+            "{} instead of a status",
+            shortened(&other)
+        ))),
+    }
+}
+
+/// Has one server take a snapshot.
+pub(super) fn take_snapshot(shared: &Shared, address: &str) -> Result<SnapshotBegun, CallError> {
+    match call(shared, address, &Ask::Snapshot)? {
+        Answer::Snapshot { up_to, is_there } => Ok(SnapshotBegun { up_to, is_there }),
+        other => Err(CallError::Lost(format!(
+            "{} instead of a snapshot",
+            shortened(&other)
+        ))),
+    }
+}
+
+fn call(shared: &Shared, address: &str, ask: &Ask) -> Result<Answer, CallError> {
+    let timeout = shared.options.attempt_timeout.min(shared.options.deadline);
+    let stop = shared.stop();
+    shared.transport.call(address, ask, timeout, &stop)
 }
 
 /// Asks all known servers, and then the members that these name and that have not answered yet.
@@ -53,19 +91,7 @@ fn unheard_members(heard: &[ServerStatus]) -> BTreeSet<String> {
 
 /// Asks servers all at once; there are no more than a client knows.
 fn ask(shared: &Shared, addresses: Vec<String>) -> Vec<ServerStatus> {
-    let timeout = shared.options.attempt_timeout.min(shared.options.deadline);
-    let stop = shared.stop();
-    let ask_one =
-        |address: &str| match shared
-            .transport
-            .call(address, &Ask::Status, timeout, &stop)?
-        {
-            Answer::Status(status) => Ok(*status),
-            other => Err(CallError::Lost(format!(
-                "{} instead of a status",
-                shortened(&other)
-            ))),
-        };
+    let ask_one = |address: &str| of_one(shared, address);
     thread::scope(|scope| {
         let asked: Vec<_> = addresses
             .iter()

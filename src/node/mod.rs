@@ -358,6 +358,7 @@ impl<S: StateMachine> Handle<S> {
             Ask::Query(query) => self.query(query.clone(), timeout),
             Ask::Status => return Answer::Status(Box::new(self.status())),
             Ask::Transfer(to) => return service::transfer(&self.shared, *to),
+            Ask::Snapshot => return service::snapshot(&self.shared),
         };
         match outcome {
             Outcome::Reply(reply) => encode::<S>(&reply),
@@ -374,9 +375,10 @@ impl<S: StateMachine> Handle<S> {
         self.shared.send();
     }
 
-    /// Takes a snapshot now, unless one is being taken or nothing has happened since the last one.
-    pub fn take_snapshot(&self) {
-        self.shared.input(|replica| replica.want_snapshot());
+    /// Begins to take a snapshot, or will as soon as the one that is being taken is done. Returns
+    /// whether one is to come: there is none to take if nothing has happened since the last one.
+    pub fn take_snapshot(&self) -> bool {
+        self.shared.input(|replica| replica.want_snapshot())
     }
 
     /// Lets one tick pass, for a test whose clock stands still.

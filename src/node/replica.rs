@@ -268,9 +268,21 @@ impl<W> Replica<W> {
         self.raft.install(snapshot)
     }
 
-    /// Somebody wants a snapshot now, whether one is due or not.
-    pub fn want_snapshot(&mut self) {
-        self.due.want();
+    /// Somebody wants a snapshot now, whether one is due or not. Returns whether one is to come:
+    /// there is none to take if the newest one holds all that has been applied.
+    pub fn want_snapshot(&mut self) -> bool {
+        let newest = self.raft.newest_snapshot();
+        let newest = newest.map_or(0, |newest| newest.meta.last.index);
+        let is_new = self.raft.applied_index() > newest;
+        if is_new {
+            self.due.want();
+        }
+        is_new
+    }
+
+    /// Whether a snapshot is being taken, or is about to be.
+    pub fn snapshot_pending(&self) -> bool {
+        self.due.is_pending()
     }
 
     /// Whether the state machine, which has executed everything up to `applied`, is to be copied

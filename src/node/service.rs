@@ -101,6 +101,7 @@ impl<S: StateMachine> Service for NodeService<S> {
             Ask::Query(query) => self.inputs.push(Input::Query(query, ticks, reply)),
             Ask::Status => reply.send(Answer::Status(Box::new(self.shared.status()))),
             Ask::Transfer(to) => reply.send(transfer(&self.shared, to)),
+            Ask::Snapshot => reply.send(snapshot(&self.shared)),
         }
     }
 
@@ -145,4 +146,13 @@ pub(super) fn transfer<S: StateMachine>(shared: &Shared<S>, to: Option<NodeId>) 
         }),
         Err((_, not_leader)) => shared.answer(not_leader),
     }
+}
+
+/// Has a snapshot taken. Whoever asks watches the status for its end: nobody waits here.
+pub(super) fn snapshot<S: StateMachine>(shared: &Shared<S>) -> Answer {
+    shared.input(|replica| {
+        let is_there = !replica.want_snapshot();
+        let up_to = replica.raft().applied_index();
+        Answer::Snapshot { up_to, is_there }
+    })
 }

@@ -246,9 +246,10 @@ impl<S: StateMachine> Shared<S> {
 
     pub fn status(&self) -> Status {
         let gauges = self.gauges.lock().clone();
-        let newest = self.files.newest();
         let replica = self.replica.lock();
         let raft = replica.raft();
+        // Under the lock: what is not pending any more must be seen if it is there.
+        let newest = self.files.newest();
         let transfers = raft.transfers().into_iter();
         let sending = transfers.map(|(to, received, snapshot)| (to, received, snapshot.bytes));
         Status {
@@ -273,6 +274,7 @@ impl<S: StateMachine> Shared<S> {
                 .into_iter()
                 .map(|(name, value)| (name.to_string(), value))
                 .collect(),
+            snapshot_pending: replica.snapshot_pending(),
         }
     }
 

@@ -35,6 +35,11 @@ impl SnapshotDue {
         !self.under_way && (self.wanted || enough.is_some_and(|bytes| self.applied >= bytes))
     }
 
+    /// Whether one is being taken, or asked for.
+    pub fn is_pending(&self) -> bool {
+        self.under_way || self.wanted
+    }
+
     pub fn want(&mut self) {
         self.wanted = true;
     }

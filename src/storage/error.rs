@@ -30,6 +30,16 @@ pub enum StorageError {
         /// What to do.
         advice: &'static str,
     },
+    /// A file or folder cannot be used for a backup or for restoring one.
+    #[error("{} cannot be used: {problem}. {advice}", path.display())]
+    Unusable {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do.
+        advice: &'static str,
+    },
     /// A file does not hold what was made durable in it. Nothing has been changed.
     #[error(
         "{} is damaged at offset {offset}: {problem}. Nothing has been changed. {advice}",

@@ -99,7 +99,7 @@ impl Folder {
     /// Removes what a crash left unfinished.
     pub(super) fn remove_unfinished(&self) -> Result<(), StorageError> {
         for name in self.list()? {
-            if name.ends_with(UNFINISHED) {
+            if is_unfinished(&name) {
                 self.remove(&name)?;
             }
         }
@@ -118,6 +118,11 @@ impl Folder {
 /// The name of a file while it is incomplete.
 pub(super) fn unfinished(name: &str) -> String {
     format!("{name}{UNFINISHED}")
+}
+
+/// Whether a file was not complete when a crash came.
+pub(super) fn is_unfinished(name: &str) -> bool {
+    name.ends_with(UNFINISHED)
 }
 
 impl File {

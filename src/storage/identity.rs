@@ -96,25 +96,44 @@ pub(super) fn read(
             None => Ok(None),
         };
     }
+    let body = load(folder)?;
+    match body.difference(wanted) {
+        Some((problem, advice)) => Err(wrong(problem, advice)),
+        None => Ok(Some(body.owner)),
+    }
+}
+
+/// Reads whose folder it is, whoever that is.
+///
+/// # Errors
+/// If the file is missing, damaged, or of a newer format.
+pub(super) fn look(folder: &Folder) -> Result<(Owner, Identity), StorageError> {
+    let Body { owner, machine } = load(folder)?;
+    let identity = Identity {
+        cluster: owner.cluster.clone(),
+        node: owner.node,
+        machine,
+    };
+    Ok((owner, identity))
+}
+
+fn load(folder: &Folder) -> Result<Body, StorageError> {
     let file = folder.open(NAME)?;
     let mut bytes = Vec::new();
     file.read_all(&mut bytes)?;
-    let body: Body = block::unseal(MAGIC, &bytes).map_err(|error| match error {
-        BlockError::Newer(_) => wrong(
-            error.to_string(),
-            "Run the version of kvnode that wrote it, or a later one",
-        ),
+    block::unseal(MAGIC, &bytes).map_err(|error| match error {
+        BlockError::Newer(_) => StorageError::WrongFolder {
+            folder: folder.path().to_path_buf(),
+            problem: error.to_string(),
+            advice: "Run the version of kvnode that wrote it, or a later one",
+        },
         other => StorageError::Damaged {
             path: file.path().to_path_buf(),
             offset: 0,
             problem: other.to_string(),
             advice: LOG_ADVICE,
         },
-    })?;
-    match body.difference(wanted) {
-        Some((problem, advice)) => Err(wrong(problem, advice)),
-        None => Ok(Some(body.owner)),
-    }
+    })
 }
 
 /// Whether a file may be there before the folder has its identity: none of the node's, but for

@@ -36,14 +36,17 @@
 //! that a last record with a sector of zeros in it went bad, or that the folder was replaced by an
 //! older copy of itself.
 
+mod archive;
 mod block;
 mod canary;
 mod disk;
 mod error;
 mod folder;
 mod identity;
+mod inspection;
 mod log;
 mod outline;
+mod read_only_disk;
 mod real_disk;
 mod record;
 mod recovery;
@@ -59,6 +62,7 @@ use std::sync::Arc;
 
 use crate::raft::{Entry, EntryId, HardState, Index, Write};
 
+pub use archive::{Backup, back_up, restore};
 #[cfg(not(feature = "sim"))]
 use canary::Canary;
 #[cfg(feature = "sim")]
@@ -66,6 +70,8 @@ pub use canary::Canary;
 pub use disk::{Disk, DiskFile};
 pub use error::StorageError;
 pub use identity::Identity;
+pub use inspection::{InspectedSegment, InspectedSnapshot, Inspection, inspect};
+pub use read_only_disk::ReadOnlyDisk;
 pub use real_disk::RealDisk;
 pub use sim_disk::{Outcome, SimDisk};
 pub use snapshot::{Incoming, SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots};
@@ -177,7 +183,7 @@ impl Storage {
         let recovered = Recovered {
             hard_state,
             base,
-            notes: (found.note.iter().cloned())
+            notes: (found.note().into_iter())
                 .chain(last.note())
                 .chain(snapshots.notes())
                 .collect(),

@@ -92,6 +92,20 @@ fn create_durably(folder: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
+/// The names of the files in a data folder, but for the lock.
+pub(super) fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        // A name that is not UTF-8 is none of ours.
+        if let Ok(name) = entry?.file_name().into_string()
+            && name != LOCK
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
 /// What the lock's owner wrote into it; `None` if it is nothing to show to a person.
 fn process_id(lock: &mut File) -> Option<String> {
     let mut text = String::new();
@@ -105,16 +119,7 @@ impl Disk for RealDisk {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            // A name that is not UTF-8 is none of ours.
-            if let Ok(name) = entry?.file_name().into_string()
-                && name != LOCK
-            {
-                names.push(name);
-            }
-        }
-        Ok(names)
+        names_in(&self.folder)
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {

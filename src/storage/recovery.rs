@@ -20,7 +20,7 @@ use super::replay::{self, Replay};
 use super::snapshot::{self, Owner, SnapshotInfo};
 
 /// Ends the name of a snapshot that is not to be used.
-const SET_ASIDE: &str = ".damaged";
+pub(super) const SET_ASIDE: &str = ".damaged";
 
 /// The snapshots of a folder.
 pub(super) struct Found {

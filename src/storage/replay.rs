@@ -76,20 +76,13 @@ pub(super) fn read(
         file.read_all(&mut bytes)?;
         let header = read_header(&file, &bytes, number, owner)?;
         if number == first && number > 1 {
-            replay.sequence = header.first_sequence;
-            replay.outline = Outline::cut_behind(header.previous);
+            replay = Replay::starting_with(&header);
         }
         if header.first_sequence != replay.sequence || header.previous != replay.outline.last() {
             return Err(replay.not_continued(&file, &header, last.as_ref()));
         }
-        replay.extents.push_back(Extent {
-            number,
-            highest: 0,
-            record_bytes: 0,
-            file_bytes: bytes.len() as u64,
-        });
         let (start, end) = replay
-            .records(&bytes, header.salt)
+            .records(number, &bytes, header.salt)
             .map_err(damaged_in(&file))?;
         last = Some(Last {
             file,
@@ -129,8 +122,29 @@ impl Last {
 }
 
 impl Replay {
+    /// A replay that starts with the given segment.
+    pub(super) fn starting_with(header: &Header) -> Self {
+        Self {
+            entries: Vec::new(),
+            outline: Outline::cut_behind(header.previous),
+            extents: VecDeque::new(),
+            sequence: header.first_sequence,
+        }
+    }
+
     /// Replays the records of a segment; returns where the last valid one starts and ends.
-    fn records(&mut self, bytes: &[u8], salt: u64) -> Result<(usize, usize), Damage> {
+    pub(super) fn records(
+        &mut self,
+        number: u64,
+        bytes: &[u8],
+        salt: u64,
+    ) -> Result<(usize, usize), Damage> {
+        self.extents.push_back(Extent {
+            number,
+            highest: 0,
+            record_bytes: 0,
+            file_bytes: bytes.len() as u64,
+        });
         let (mut start, mut end) = (BLOCK, BLOCK);
         while let Some(header) = record::Header::read(&bytes[end..], salt)
             && header.sequence == self.sequence
@@ -195,7 +209,7 @@ impl Replay {
     }
 }
 
-fn read_header(
+pub(super) fn read_header(
     file: &File,
     bytes: &[u8],
     number: u64,
@@ -228,7 +242,7 @@ pub(super) fn missing(folder: &Folder, number: u64) -> StorageError {
     }
 }
 
-fn damaged_in(file: &File) -> impl FnOnce(Damage) -> StorageError {
+pub(super) fn damaged_in(file: &File) -> impl FnOnce(Damage) -> StorageError {
     let path = file.path().to_path_buf();
     move |damage| StorageError::Damaged {
         path,

@@ -50,7 +50,8 @@ pub(super) struct Found {
     vote: Vote,
     /// The place of the copy that counts.
     place: usize,
-    pub(super) note: Option<String>,
+    /// Which copy is bad, and why.
+    pub(super) bad: Option<String>,
 }
 
 /// Creates the file, with no term and no vote in it.
@@ -98,11 +99,9 @@ pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<Found, StorageError
             )));
         }
     };
-    let note = bad.map(|(which, bad)| {
-        format!(
-            "replaced the {which} copy of term and vote in {}: {bad}",
-            path.display()
-        )
+    let bad = bad.map(|(which, bad)| {
+        let path = path.display();
+        format!("the {which} copy of term and vote in {path}: {bad}")
     });
     Ok(Found {
         vote: Vote {
@@ -111,7 +110,7 @@ pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<Found, StorageError
             unsynced: false,
         },
         place,
-        note,
+        bad,
     })
 }
 
@@ -128,6 +127,11 @@ impl Found {
     /// The term and vote.
     pub(super) fn state(&self) -> HardState {
         self.vote.current.state
+    }
+
+    /// What recovery will do to the file, if it is worth telling.
+    pub(super) fn note(&self) -> Option<String> {
+        self.bad.as_ref().map(|bad| format!("replaced {bad}"))
     }
 
     /// Makes both copies equal and durable. What was read may be in memory only, because the

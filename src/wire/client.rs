@@ -28,6 +28,8 @@ pub enum Ask {
     Status,
     /// Hand leadership over to the given node, or to the one that is furthest along.
     Transfer(Option<NodeId>),
+    /// Take a snapshot now. Any node does, with or without a leader.
+    Snapshot,
 }
 
 /// The answer to one request.
@@ -57,6 +59,14 @@ pub enum Answer {
     Status(Box<Status>),
     /// The answer to [`Ask::Transfer`]: the one that was asked for leads or is about to.
     Transferring,
+    /// The answer to [`Ask::Snapshot`], before the snapshot is written.
+    Snapshot {
+        /// Up to which index the node has applied entries, all of which the snapshot will hold.
+        up_to: Index,
+        /// The newest snapshot holds all of them already: there is none to take. Else one is to
+        /// come, and [`Status`] tells when it is durable.
+        is_there: bool,
+    },
 }
 
 /// What a node that does not lead says of itself.
@@ -124,4 +134,7 @@ pub struct Status {
     pub uptime_ms: u64,
     /// The state machine's own counters, such as keys and sessions.
     pub gauges: Vec<(String, u64)>,
+    /// Whether a snapshot is being written, or is about to be. If none is, and `snapshot_index` is
+    /// lower than an [`Answer::Snapshot`] has announced, it could not be written.
+    pub snapshot_pending: bool,
 }

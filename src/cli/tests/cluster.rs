@@ -1,6 +1,7 @@
 //! A cluster that is a map in memory.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +28,13 @@ pub enum Trouble {
 #[derive(Default)]
 pub struct Cluster {
     pub map: Mutex<BTreeMap<Bytes, Bytes>>,
+    /// The last index applied, and the one that the newest snapshot holds.
+    pub applied: AtomicU64,
+    pub snapshot: AtomicU64,
+    /// How many times the status still says that a snapshot is being written.
+    pub writing: AtomicU64,
+    /// Whether snapshots cannot be written.
+    pub disk_is_full: AtomicBool,
     /// From how many operations on there is trouble.
     trouble: Mutex<Option<(u64, Trouble)>>,
 }
@@ -109,7 +117,21 @@ impl Cluster {
         Reply::Page(Page { items, next })
     }
 
-    fn status() -> Status {
+    fn take_snapshot(&self) -> Answer {
+        let (up_to, is_there) = (self.applied.load(SeqCst), self.is_there());
+        Answer::Snapshot { up_to, is_there }
+    }
+
+    fn is_there(&self) -> bool {
+        self.snapshot.load(SeqCst) >= self.applied.load(SeqCst)
+    }
+
+    fn status(&self) -> Status {
+        let left = self.writing.load(SeqCst);
+        self.writing.store(left.saturating_sub(1), SeqCst);
+        if left == 1 && !self.disk_is_full.load(SeqCst) {
+            self.snapshot.store(self.applied.load(SeqCst), SeqCst);
+        }
         Status {
             id: 1,
             cluster: "test".into(),
@@ -123,12 +145,13 @@ impl Cluster {
             last_index: 9,
             first_index: 1,
             log_bytes: 512,
-            snapshot_index: 0,
-            snapshot_bytes: 0,
+            snapshot_index: self.snapshot.load(SeqCst),
+            snapshot_bytes: 2048,
             snapshot_age_ms: 0,
             sending: Vec::new(),
             uptime_ms: 1000,
             gauges: vec![],
+            snapshot_pending: left > 1,
         }
     }
 }
@@ -136,8 +159,9 @@ impl Cluster {
 impl Transport for Cluster {
     fn call(&self, _: &str, ask: &Ask, _: Duration, _: &Stop) -> Result<Answer, CallError> {
         let reply = match ask {
-            Ask::Status => return Ok(Answer::Status(Box::new(Cluster::status()))),
+            Ask::Status => return Ok(Answer::Status(Box::new(self.status()))),
             Ask::Transfer(_) => return Ok(Answer::Transferring),
+            Ask::Snapshot => return Ok(self.take_snapshot()),
             Ask::Submit(bytes) => match codec::decode(bytes).unwrap() {
                 Command::OpenSession => Reply::Opened(1),
                 Command::KeepAlive { .. } | Command::CloseSession { .. } => Reply::Done,

@@ -197,7 +197,7 @@ impl Inner {
             Ask::Submit(command) => Answer::Reply(codec::to_bytes(&self.store.submit(command))),
             Ask::Query(query) => Answer::Reply(codec::to_bytes(&self.store.query(query))),
             Ask::Transfer(_) => Answer::Transferring,
-            Ask::Status => Answer::Invalid("not here".into()),
+            Ask::Status | Ask::Snapshot => Answer::Invalid("not here".into()),
         }
     }
 

@@ -74,7 +74,7 @@ impl Incoming {
             let problem = format!("it goes on behind the {} bytes announced", self.bytes);
             return Err(self.failed(problem));
         }
-        self.temp.file.write(bytes, offset)?;
+        self.temp.write(bytes, offset)?;
         self.next += bytes.len() as u64;
         if offset < BLOCK as u64 && self.next >= BLOCK as u64 {
             let header = Header::read(&self.temp.file).map_err(|error| self.refused(&error))?;

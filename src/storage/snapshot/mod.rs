@@ -18,8 +18,9 @@ use parking_lot::Mutex;
 
 use crate::raft::{EntryId, Index, SnapshotMeta};
 
+use super::block::BLOCK;
 use super::error::StorageError;
-use super::folder::{Folder, unfinished};
+use super::folder::{File, Folder, unfinished};
 
 pub use incoming::Incoming;
 pub use reader::SnapshotReader;
@@ -224,6 +225,16 @@ pub(super) fn open(
     Ok(reader)
 }
 
+/// Opens a snapshot's file under whatever name, and tells whose it is.
+pub(super) fn open_any(file: File) -> Result<(Owner, SnapshotReader), StorageError> {
+    let owner = match file.len()? < BLOCK as u64 {
+        true => return Err(format::damaged(&file, 0, "it is too short for a snapshot")),
+        false => format::Header::read(&file)?.owner,
+    };
+    let reader = SnapshotReader::new(file, &owner)?;
+    Ok((owner, reader))
+}
+
 /// Reads all of a snapshot and verifies it.
 pub(super) fn verify(
     folder: &Folder,
@@ -233,7 +244,7 @@ pub(super) fn verify(
     open(folder, owner, last)?.verify()
 }
 
-fn open_file(folder: &Folder, last: EntryId) -> Result<super::folder::File, StorageError> {
+fn open_file(folder: &Folder, last: EntryId) -> Result<File, StorageError> {
     folder.open(&name(last)).map_err(|error| match error {
         StorageError::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             StorageError::NoSnapshot { path, last }

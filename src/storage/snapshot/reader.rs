@@ -6,7 +6,7 @@ use super::super::block::BLOCK;
 use super::super::error::StorageError;
 use super::super::folder::File;
 use super::SnapshotInfo;
-use super::format::{Footer, Header, Owner, PIECE, PIECE_HEADER, damaged};
+use super::format::{Footer, Header, Owner, PIECE, PIECE_HEADER, damaged, decompress};
 
 /// The state in a snapshot, as it was written.
 ///
@@ -57,7 +57,7 @@ impl SnapshotReader {
     }
 
     /// Reads all that is left, for nothing but its checksums.
-    pub(super) fn verify(mut self) -> Result<SnapshotInfo, StorageError> {
+    pub(in super::super) fn verify(mut self) -> Result<SnapshotInfo, StorageError> {
         while self.next_piece()? {}
         Ok(self.info)
     }
@@ -80,7 +80,8 @@ impl SnapshotReader {
         let [len, state_len, checksum] =
             [0, 4, 8].map(|at| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i])));
         let end = start + u64::from(len);
-        if len == 0 || len as usize > PIECE || state_len != len || end > self.end {
+        let state_len = state_len as usize;
+        if len == 0 || len as usize > state_len || state_len > PIECE || end > self.end {
             return Err(bad("the length of a piece makes no sense"));
         }
         self.piece.clear();
@@ -89,9 +90,13 @@ impl SnapshotReader {
         piece.resize(len as usize, 0);
         self.file.read(&mut piece, start)?;
         let mut so_far = self.so_far;
-        if so_far.add(&header[..8], state_len as usize, &piece) != checksum {
+        if so_far.add(&header[..8], state_len, &piece) != checksum {
             let problem = "the checksum of a piece does not match its contents";
             return Err(damaged(&self.file, self.at, problem));
+        }
+        if piece.len() < state_len {
+            piece = decompress(&piece, state_len)
+                .map_err(|problem| damaged(&self.file, self.at, problem))?;
         }
         (self.piece, self.so_far, self.at) = (piece, so_far, end);
         Ok(true)

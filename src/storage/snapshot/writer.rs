@@ -7,7 +7,7 @@ use crate::raft::SnapshotMeta;
 use super::super::block::BLOCK;
 use super::super::error::StorageError;
 use super::super::folder::{File, Folder};
-use super::format::{Compression, Footer, Header, PIECE, PIECE_HEADER};
+use super::format::{Compression, Footer, Header, PIECE, PIECE_HEADER, compress};
 use super::{SnapshotInfo, Snapshots};
 
 /// The file is synced each time so many bytes more have been written. Were all of it left to one
@@ -21,11 +21,13 @@ pub struct SnapshotWriter {
     temp: Temp,
     header: Header,
     footer: Footer,
-    /// The piece that is being filled, with room for its header.
+    /// The piece of the state that is being filled.
     piece: Vec<u8>,
-    /// How many bytes of the file are written, and how many are synced.
+    /// For compressing it, and for writing it with its header.
+    compressed: Vec<u8>,
+    record: Vec<u8>,
+    /// How many bytes of the file are written.
     at: u64,
-    synced: u64,
     /// An earlier write failed, so the file has a gap.
     failed: bool,
 }
@@ -35,6 +37,8 @@ pub(super) struct Temp {
     folder: Folder,
     name: String,
     pub(super) file: File,
+    /// How many bytes are synced.
+    synced: u64,
     kept: bool,
 }
 
@@ -46,7 +50,7 @@ impl SnapshotWriter {
             meta,
             created_ms: shared.folder.now_ms(),
             salt: shared.folder.unique_id(),
-            compression: Compression::None,
+            compression: Compression::Lz4,
         };
         let temp = Temp::create(&shared.folder, snapshots.temp_name("snapshot"))?;
         temp.file.write(&header.seal(), 0)?;
@@ -55,9 +59,10 @@ impl SnapshotWriter {
             footer: Footer::of(&header),
             temp,
             header,
-            piece: vec![0; PIECE_HEADER],
+            piece: Vec::with_capacity(PIECE),
+            compressed: Vec::new(),
+            record: Vec::new(),
             at: BLOCK as u64,
-            synced: 0,
             failed: false,
         })
     }
@@ -84,23 +89,23 @@ impl SnapshotWriter {
                 path: self.temp.file.path().to_path_buf(),
             });
         }
-        let len = self.piece.len() - PIECE_HEADER;
-        if len == 0 {
+        if self.piece.is_empty() {
             return Ok(());
         }
         self.failed = true;
-        let (header, bytes) = self.piece.split_at_mut(PIECE_HEADER);
-        header[..4].copy_from_slice(&(len as u32).to_le_bytes());
-        header[4..8].copy_from_slice(&(len as u32).to_le_bytes());
-        let checksum = self.footer.add(&header[..8], len, bytes);
+        let state_len = self.piece.len();
+        let bytes = compress(&self.piece, &mut self.compressed).unwrap_or(&self.piece);
+        let mut header = [0; PIECE_HEADER];
+        header[..4].copy_from_slice(&(bytes.len() as u32).to_le_bytes());
+        header[4..8].copy_from_slice(&(state_len as u32).to_le_bytes());
+        let checksum = self.footer.add(&header[..8], state_len, bytes);
         header[8..].copy_from_slice(&checksum.to_le_bytes());
-        self.temp.file.write(&self.piece, self.at)?;
-        self.at += self.piece.len() as u64;
-        if self.at - self.synced >= SYNC_BYTES {
-            self.temp.file.sync()?;
-            self.synced = self.at;
-        }
-        self.piece.truncate(PIECE_HEADER);
+        self.record.clear();
+        self.record.extend_from_slice(&header);
+        self.record.extend_from_slice(bytes);
+        self.temp.write(&self.record, self.at)?;
+        self.at += self.record.len() as u64;
+        self.piece.clear();
         self.failed = false;
         Ok(())
     }
@@ -108,10 +113,10 @@ impl SnapshotWriter {
 
 impl io::Write for SnapshotWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.piece.len() == PIECE_HEADER + PIECE {
+        if self.piece.len() == PIECE {
             self.end_piece().map_err(io::Error::other)?;
         }
-        let len = bytes.len().min(PIECE_HEADER + PIECE - self.piece.len());
+        let len = bytes.len().min(PIECE - self.piece.len());
         self.piece.extend_from_slice(&bytes[..len]);
         Ok(len)
     }
@@ -128,8 +133,20 @@ impl Temp {
             file: folder.create_unfinished(&name)?,
             folder: folder.clone(),
             name,
+            synced: 0,
             kept: false,
         })
+    }
+
+    /// Writes the next bytes.
+    pub(super) fn write(&mut self, bytes: &[u8], at: u64) -> Result<(), StorageError> {
+        self.file.write(bytes, at)?;
+        let end = at + bytes.len() as u64;
+        if end - self.synced >= SYNC_BYTES {
+            self.file.sync()?;
+            self.synced = end;
+        }
+        Ok(())
     }
 
     pub(super) fn name(&self) -> &str {

@@ -3,6 +3,7 @@
 mod crashes;
 mod damage;
 mod folders;
+mod inspections;
 mod snapshot_crashes;
 mod snapshot_damage;
 mod snapshots;

@@ -53,6 +53,24 @@ fn a_state_of_any_length_is_read_back_as_it_was_written() {
 }
 
 #[test]
+fn what_can_be_compressed_takes_less_space_and_is_guarded_as_well() {
+    let (disk, storage, _) = node(1);
+    let snapshots = storage.snapshots();
+    let line = b"an order of customer 7 is pending; ";
+    let text: Vec<u8> = line.iter().copied().cycle().take(3 * LEN).collect();
+    let mut writer = snapshots.create(meta(id(1, 1))).expect("it is the first");
+    writer.write_all(&text).expect("this disk does not fail");
+    let info = writer.finish().expect("this disk does not fail");
+    assert!(info.bytes < 20_000, "{} bytes", info.bytes);
+    assert_eq!(read(&snapshots, id(1, 1)).expect("it is valid"), text);
+    for offset in (4096..info.bytes as usize - 4096).step_by(5) {
+        disk.flip_bit("snapshot-00000000000000000001-1", offset, 3);
+        read(&snapshots, id(1, 1)).expect_err("it is noticed");
+        disk.flip_bit("snapshot-00000000000000000001-1", offset, 3);
+    }
+}
+
+#[test]
 fn a_node_starts_from_the_newest_snapshot_and_the_log_behind_it() {
     let (disk, storage, memory) = node(9);
     for last in [3, 7, 9] {

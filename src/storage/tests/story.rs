@@ -18,11 +18,15 @@ pub(super) fn meta(last: EntryId) -> SnapshotMeta {
     }
 }
 
-/// What a snapshot holds: something that no other one does.
+/// What a snapshot holds: something that no other one does, and that cannot be compressed.
 pub(super) fn state(last: EntryId, len: usize) -> Vec<u8> {
     let seed = last.index * 31 + last.term * 7;
     (0..len as u64)
-        .map(|i| ((i * i + i / 251).wrapping_mul(seed + 3)) as u8)
+        .map(|i| {
+            let z = (i + (seed << 32) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let z = (z ^ (z >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            (z >> 56) as u8
+        })
         .collect()
 }
 

@@ -1,5 +1,8 @@
 //! One node of a raftkv cluster, as a program.
 
+mod offline;
+
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,6 +22,11 @@ use signal_hook::iterator::Signals;
 ///
 /// Start one on each machine with the same --cluster list and its own --id. It serves as soon as
 /// a majority of the list is up.
+///
+/// Other commands, each with its own --help:
+///   kvnode inspect DIR          show what a data folder holds, and verify all of it
+///   kvnode backup DIR FILE      copy the newest snapshot out of a data folder
+///   kvnode restore FILE ...     make a data folder for a new cluster of such a copy
 ///
 /// Exit codes: 0 stopped cleanly, 1 stopped by a failure, 2 wrong usage, 3 another process uses
 /// the data folder, 4 the data folder is damaged or another node's, 5 cannot listen.
@@ -69,6 +77,12 @@ struct Args {
     #[arg(long, env = "RAFTKV_MAX_VALUE_BYTES",
           default_value_t = Limits::default().max_value_bytes, value_name = "BYTES")]
     max_value_bytes: usize,
+    /// After how many bytes of log a snapshot is taken, or after as many as the last one has, if
+    /// that is more. -1: only when asked for (kvcli snapshot), and the log grows until then.
+    #[arg(long, env = "RAFTKV_SNAPSHOT_LOG_BYTES", default_value_t = 64 << 20,
+          value_parser = clap::value_parser!(i64).range(-1..), allow_hyphen_values = true,
+          value_name = "BYTES")]
+    snapshot_log_bytes: i64,
 }
 
 /// How the program ends; see the help text.
@@ -89,6 +103,9 @@ impl From<Exit> for ExitCode {
 }
 
 fn main() -> ExitCode {
+    if let Some(command) = offline::Command::from_args() {
+        return offline::run(command).into();
+    }
     let args = Args::parse();
     // Else the system would end the process without a word where a limit on the size of files
     // (ulimit -f) ends a write; now the write fails.
@@ -111,17 +128,7 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<Exit, (Exit, String)> {
     let usage = |sentence: String| (Exit::Usage, sentence);
-    let members =
-        parse_members(&args.cluster).map_err(|sentence| usage(format!("--cluster: {sentence}")))?;
-    if !members.contains_key(&args.id) {
-        let ids: Vec<String> = members.keys().map(NodeId::to_string).collect();
-        return Err(usage(format!(
-            "--cluster lists the nodes {} but not this one, --id {}: the list must name every \
-             node, and be the same on each",
-            ids.join(", "),
-            args.id
-        )));
-    }
+    let members = members(&args.cluster, args.id).map_err(usage)?;
     let limits = Limits {
         max_key_bytes: args.max_key_bytes,
         max_value_bytes: args.max_value_bytes,
@@ -133,6 +140,8 @@ fn run(args: Args) -> Result<Exit, (Exit, String)> {
     let mut config = Config::new(args.id, members, args.data);
     config.cluster = args.cluster_name;
     config.listen = args.listen;
+    // Only -1 is negative.
+    config.snapshot_log_bytes = u64::try_from(args.snapshot_log_bytes).ok();
     config.timing = Timing {
         heartbeat: Duration::from_millis(args.heartbeat_ms),
         election: Duration::from_millis(args.election_ms),
@@ -143,6 +152,20 @@ fn run(args: Args) -> Result<Exit, (Exit, String)> {
         .map_err(|error| (Exit::Failed, format!("cannot listen for signals: {error}")))?;
     let node = Node::start(config, Kv::new(limits)).map_err(explain)?;
     serve(&node, signals)
+}
+
+/// The nodes of a `--cluster` list, one of which must be `id`.
+fn members(list: &str, id: NodeId) -> Result<BTreeMap<NodeId, String>, String> {
+    let members = parse_members(list).map_err(|sentence| format!("--cluster: {sentence}"))?;
+    if members.contains_key(&id) {
+        return Ok(members);
+    }
+    let ids: Vec<String> = members.keys().map(NodeId::to_string).collect();
+    Err(format!(
+        "--cluster lists the nodes {} but not this one, --id {id}: the list must name every node, \
+         and be the same on each",
+        ids.join(", "),
+    ))
 }
 
 /// Runs until a signal or a failure ends the node.
@@ -180,9 +203,18 @@ fn explain(error: StartError) -> (Exit, String) {
     let exit = match &error {
         StartError::Config(_) => Exit::Usage,
         StartError::Net(_) => Exit::Listen,
-        StartError::Storage(StorageError::Locked { .. }) => Exit::Locked,
-        StartError::Storage(StorageError::Io { .. }) | StartError::Thread(_) => Exit::Failed,
-        StartError::Storage(_) | StartError::Restore(_) => Exit::Folder,
+        StartError::Storage(error) => of_storage(error),
+        StartError::Thread(_) => Exit::Failed,
+        StartError::Restore(_) => Exit::Folder,
     };
     (exit, error.to_string())
+}
+
+fn of_storage(error: &StorageError) -> Exit {
+    match error {
+        StorageError::Locked { .. } => Exit::Locked,
+        StorageError::Io { .. } => Exit::Failed,
+        StorageError::Unusable { .. } => Exit::Usage,
+        _ => Exit::Folder,
+    }
 }

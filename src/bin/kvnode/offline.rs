@@ -1,0 +1,207 @@
+//! What `kvnode` does with data folders when it does not run a node.
+//!
+//! These commands are picked by the first word alone, before any option is looked at, so that
+//! options of the node that are set in the environment do not get in their way.
+
+use std::fmt::{self, Display, Write as _};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{CommandFactory, Parser};
+use raftkv::raft::{Membership, NodeId};
+use raftkv::storage::{Inspection, ReadOnlyDisk, SnapshotInfo, StorageError};
+use raftkv::storage::{back_up, inspect, restore};
+
+use super::{Exit, members, of_storage};
+
+/// Work on data folders without running a node.
+#[derive(Parser)]
+#[command(name = "kvnode", version, about, disable_help_subcommand = true)]
+pub enum Command {
+    /// Show what a data folder holds, and verify all of its checksums. Nothing is changed, and a
+    /// node may run on it; then the end of the log may look unfinished.
+    ///
+    /// Exit codes: 0 sound, 4 damaged or not readable as a data folder, 1 the system refused.
+    #[command(verbatim_doc_comment)]
+    Inspect {
+        /// The data folder.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Copy the newest valid snapshot of a data folder to a file, and verify the copy. A node may
+    /// run on the folder: let it take a snapshot first (kvcli snapshot), so that the copy is fresh.
+    Backup {
+        /// The data folder.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// The file to make; it must not be there yet.
+        file: PathBuf,
+    },
+    /// Make a new data folder whose state is that of a backup, for a node of a new cluster. Do so
+    /// for every node of the list, each from the same file, before any of them is started.
+    Restore {
+        /// What kvnode backup made.
+        file: PathBuf,
+        /// The folder to make; it must be empty, or not be there yet.
+        #[arg(long, env = "RAFTKV_DATA", value_name = "DIR")]
+        data: PathBuf,
+        /// The id of the node, one of the --cluster list.
+        #[arg(long, env = "RAFTKV_ID")]
+        id: NodeId,
+        /// All nodes of the new cluster, as for running them.
+        #[arg(long, env = "RAFTKV_MEMBERS", value_name = "ID=HOST:PORT,...")]
+        cluster: String,
+        /// The new cluster's name. One that differs from the old cluster's keeps the two apart.
+        #[arg(
+            long,
+            env = "RAFTKV_CLUSTER_NAME",
+            default_value = "raftkv",
+            value_name = "NAME"
+        )]
+        cluster_name: String,
+    },
+}
+
+impl Command {
+    /// The command that the process was called with, if its first word is one.
+    pub fn from_args() -> Option<Self> {
+        let word = std::env::args_os().nth(1)?;
+        let known = Self::command().find_subcommand(&word).is_some();
+        known.then(Self::parse)
+    }
+}
+
+/// Executes a command; what fails goes to standard error.
+pub fn run(command: Command) -> Exit {
+    let done = match command {
+        Command::Inspect { folder } => look(&folder),
+        Command::Backup { folder, file } => copy(&folder, &file),
+        Command::Restore {
+            file,
+            data,
+            id,
+            cluster,
+            cluster_name,
+        } => make(&file, &data, id, &cluster, &cluster_name),
+    };
+    done.unwrap_or_else(|(exit, sentence)| {
+        eprintln!("kvnode: {sentence}");
+        exit
+    })
+}
+
+type Done = Result<Exit, (Exit, String)>;
+
+fn failed(error: StorageError) -> (Exit, String) {
+    (of_storage(&error), error.to_string())
+}
+
+fn look(folder: &Path) -> Done {
+    let inspection = inspect(Arc::new(ReadOnlyDisk::new(folder))).map_err(failed)?;
+    let mut text = String::new();
+    describe(&inspection, &mut text).expect("writing into a string does not fail");
+    say(&text);
+    match inspection.damage.is_empty() {
+        true => Ok(Exit::Stopped),
+        false => Ok(Exit::Folder),
+    }
+}
+
+fn copy(folder: &Path, file: &Path) -> Done {
+    let backup = back_up(folder, file).map_err(failed)?;
+    for error in backup.passed_over {
+        eprintln!("kvnode: a newer snapshot was passed over: {error}");
+    }
+    let info = Described(&backup.info);
+    say(&format!("{}: {info}\n", file.display()));
+    Ok(Exit::Stopped)
+}
+
+fn make(file: &Path, data: &Path, id: NodeId, list: &str, name: &str) -> Done {
+    let members = members(list, id).map_err(|sentence| (Exit::Usage, sentence))?;
+    let voters = Membership::of_voters(members.keys().copied());
+    let info = restore(file, data, name, id, voters).map_err(failed)?;
+    let (data, info) = (data.display(), Described(&info));
+    say(&format!(
+        "{data}: node {id} of cluster {name:?}, from the {info}\n"
+    ));
+    Ok(Exit::Stopped)
+}
+
+/// Whoever reads this may stop before its end.
+fn say(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+struct Described<'a>(&'a SnapshotInfo);
+
+impl Display for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SnapshotInfo { meta, bytes, .. } = self.0;
+        let (index, term) = (meta.last.index, meta.last.term);
+        let voters = meta.membership.voters();
+        let voters: Vec<_> = voters.iter().map(NodeId::to_string).collect();
+        let voters = voters.join(", ");
+        write!(
+            f,
+            "snapshot up to entry {index} of term {term}, {bytes} bytes, members {voters}"
+        )
+    }
+}
+
+fn describe(inspection: &Inspection, out: &mut String) -> fmt::Result {
+    let identity = &inspection.identity;
+    let (node, cluster) = (identity.node, &identity.cluster);
+    writeln!(out, "node       {node} of cluster {cluster:?}")?;
+    writeln!(out, "machine    {}", identity.machine)?;
+    match inspection.hard_state.map(|state| (state.term, state.vote)) {
+        None => writeln!(out, "term       not readable")?,
+        Some((term, None)) => writeln!(out, "term       {term}, no vote")?,
+        Some((term, Some(vote))) => writeln!(out, "term       {term}, vote for node {vote}")?,
+    }
+    for segment in &inspection.segments {
+        let entries = match &segment.entries {
+            None => "no entries".into(),
+            Some(range) => format!("entries {} to {}", range.start(), range.end()),
+        };
+        let (name, bytes, records) = (&segment.name, segment.bytes, segment.records);
+        let used = segment.record_bytes;
+        writeln!(
+            out,
+            "log        {name}: {entries} in {records} records, {used} of {bytes} bytes used"
+        )?;
+    }
+    for found in &inspection.snapshots {
+        let name = &found.name;
+        match &found.info {
+            Some(info) => writeln!(out, "snapshot   {name}: {}", Described(info))?,
+            None => writeln!(out, "snapshot   {name}: damaged")?,
+        }
+    }
+    for name in &inspection.unused {
+        writeln!(out, "unused     {name}")?;
+    }
+    match inspection.start {
+        Some((base, last)) if base.index > 0 => {
+            let (base, last) = (base.index, last.index);
+            writeln!(
+                out,
+                "start      from the snapshot up to {base}, the log up to {last}"
+            )?;
+        }
+        Some((_, last)) => writeln!(out, "start      from the log up to {}", last.index)?,
+        None => writeln!(out, "start      the node would not start")?,
+    }
+    for note in &inspection.notes {
+        writeln!(out, "note       {note}")?;
+    }
+    for damage in &inspection.damage {
+        writeln!(out, "damage     {damage}")?;
+    }
+    match inspection.damage.len() {
+        0 => writeln!(out, "sound: all checksums hold"),
+        1 => writeln!(out, "damaged: see above"),
+        count => writeln!(out, "damaged in {count} places: see above"),
+    }
+}

@@ -1,0 +1,195 @@
+//! What a data folder holds, for a person who looks at it. Nothing is changed.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use crate::raft::{EntryId, HardState, Index};
+
+use super::block::BLOCK;
+use super::disk::Disk;
+use super::error::StorageError;
+use super::folder::{Folder, is_unfinished};
+use super::identity::{self, Identity, Owner};
+use super::replay::{self, Replay};
+use super::snapshot::{self, SnapshotInfo};
+use super::{recovery, segment, vote};
+
+/// A data folder.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// What the folder belongs to.
+    pub identity: Identity,
+    /// The term and vote; `None` if they cannot be read.
+    pub hard_state: Option<HardState>,
+    /// The files of the log, in order.
+    pub segments: Vec<InspectedSegment>,
+    /// The snapshots, oldest first.
+    pub snapshots: Vec<InspectedSnapshot>,
+    /// With what a node would start: the last entry of the snapshot that it would use, and the last
+    /// entry of the log behind it. `None` if it would not start.
+    pub start: Option<(EntryId, EntryId)>,
+    /// Files that the node does not use: unfinished, or set aside as damaged.
+    pub unused: Vec<String>,
+    /// What the next start would repair, one sentence each: no damage.
+    pub notes: Vec<String>,
+    /// All that is damaged, one sentence each.
+    pub damage: Vec<String>,
+}
+
+/// A file of the log.
+#[derive(Clone, Debug)]
+pub struct InspectedSegment {
+    /// The file's name.
+    pub name: String,
+    /// The file's length in bytes, with the space that is kept ready behind the log.
+    pub bytes: u64,
+    /// How many of them are records.
+    pub record_bytes: u64,
+    /// How many records there are, each one a write of the node.
+    pub records: u64,
+    /// The entries in them. Some of those in the segment before, and in this one, may be replaced by
+    /// later ones.
+    pub entries: Option<RangeInclusive<Index>>,
+}
+
+/// A snapshot's file.
+#[derive(Clone, Debug)]
+pub struct InspectedSnapshot {
+    /// The file's name.
+    pub name: String,
+    /// What it stands for; `None` if it is damaged.
+    pub info: Option<SnapshotInfo>,
+}
+
+/// Reads a data folder and verifies all of its checksums, whoever it belongs to.
+///
+/// A node may run on the folder meanwhile. Then the end of the log may look torn or damaged, and
+/// files may come and go.
+///
+/// # Errors
+/// If the folder cannot be read at all, or it cannot be told whose it is: [`StorageError::Io`],
+/// [`StorageError::WrongFolder`], [`StorageError::Damaged`]. All other damage is part of the answer.
+pub fn inspect(disk: Arc<dyn Disk>) -> Result<Inspection, StorageError> {
+    let folder = Folder::new(disk);
+    let mut names = folder.list()?;
+    names.sort();
+    let (owner, identity) = identity::look(&folder)?;
+    let mut inspection = Inspection {
+        identity,
+        hard_state: None,
+        segments: Vec::new(),
+        snapshots: Vec::new(),
+        start: None,
+        unused: Vec::new(),
+        notes: Vec::new(),
+        damage: Vec::new(),
+    };
+    inspection.vote(&folder, &owner);
+    let last = names.iter().filter_map(|name| segment::number(name)).max();
+    for name in &names {
+        if let Some(number) = segment::number(name) {
+            let read = inspection.segment(&folder, &owner, number, Some(number) == last);
+            inspection.note_damage(read);
+        } else if let Some(last) = snapshot::last_of(name) {
+            inspection.snapshot(&folder, name, last);
+        } else if is_unfinished(name) || name.ends_with(recovery::SET_ASIDE) {
+            inspection.unused.push(name.clone());
+        }
+    }
+    let start = inspection.start(&folder, &owner);
+    inspection.start = inspection.note_damage(start).flatten();
+    Ok(inspection)
+}
+
+impl Inspection {
+    fn note_damage<T>(&mut self, result: Result<T, StorageError>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let sentence = error.to_string();
+                if !self.damage.contains(&sentence) {
+                    self.damage.push(sentence);
+                }
+                None
+            }
+        }
+    }
+
+    fn vote(&mut self, folder: &Folder, owner: &Owner) {
+        let found = vote::read(folder, owner);
+        if let Some(found) = self.note_damage(found) {
+            self.hard_state = Some(found.state());
+            self.damage.extend(found.bad);
+        }
+    }
+
+    /// Reads a segment for itself, so that damage in one does not hide that in the next.
+    fn segment(
+        &mut self,
+        folder: &Folder,
+        owner: &Owner,
+        number: u64,
+        is_last: bool,
+    ) -> Result<(), StorageError> {
+        let name = segment::name(number);
+        let file = folder.open(&name)?;
+        let mut bytes = Vec::new();
+        file.read_all(&mut bytes)?;
+        let header = replay::read_header(&file, &bytes, number, owner)?;
+        let mut replay = Replay::starting_with(&header);
+        let read = replay.records(number, &bytes, header.salt);
+        let extent = replay.extents.pop_back();
+        let (highest, record_bytes) =
+            extent.map_or((0, 0), |extent| (extent.highest, extent.record_bytes));
+        let first = replay.outline.base().index + 1;
+        self.segments.push(InspectedSegment {
+            name,
+            bytes: bytes.len() as u64,
+            record_bytes,
+            records: replay.sequence - header.first_sequence,
+            entries: (first <= highest).then_some(first..=highest),
+        });
+        read.map_err(replay::damaged_in(&file))?;
+        let end = BLOCK + record_bytes as usize;
+        let torn = segment::torn_bytes(&bytes, end, header.salt, replay.sequence)
+            .map_err(replay::damaged_in(&file))?;
+        if torn > 0 && is_last {
+            let path = file.path().display();
+            self.notes.push(format!(
+                "{path} ends at offset {end} with {torn} bytes of a write that was not finished"
+            ));
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, folder: &Folder, name: &str, last: EntryId) {
+        let owner = snapshot::Owner::from(&self.identity);
+        let verified = snapshot::verify(folder, &owner, last);
+        let info = self.note_damage(verified);
+        self.snapshots.push(InspectedSnapshot {
+            name: name.into(),
+            info,
+        });
+    }
+
+    /// Whether all parts fit together, as at a start.
+    fn start(
+        &self,
+        folder: &Folder,
+        owner: &Owner,
+    ) -> Result<Option<(EntryId, EntryId)>, StorageError> {
+        let (mut replay, _) = replay::read(folder, owner)?;
+        let snapshots = recovery::find(folder, &snapshot::Owner::from(&self.identity))?;
+        let Some(hard_state) = self.hard_state else {
+            return Ok(None);
+        };
+        super::check_term(folder, hard_state, "the log", replay.outline.last())?;
+        super::check_term(folder, hard_state, "a snapshot", snapshots.last())?;
+        let fit = snapshots.fit(folder, &mut replay)?;
+        let base = snapshots.last();
+        Ok(Some(match fit {
+            recovery::Fit::GoesOn => (base, replay.outline.last()),
+            recovery::Fit::StartsAnew => (base, base),
+        }))
+    }
+}

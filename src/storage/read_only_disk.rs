@@ -1,0 +1,71 @@
+//! A folder of the machine's file system that nobody changes through this.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::disk::{Disk, DiskFile};
+use super::real_disk::names_in;
+
+/// A data folder for looking at: all that would change it is refused.
+///
+/// It needs no lock and no right to write, so a node may run on the folder meanwhile. What is read
+/// then may be half written.
+#[derive(Debug)]
+pub struct ReadOnlyDisk {
+    folder: PathBuf,
+}
+
+impl ReadOnlyDisk {
+    /// A folder, which need not be there.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: folder.into(),
+        }
+    }
+}
+
+fn refused<T>() -> io::Result<T> {
+    let message = "the folder is open for reading only";
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
+}
+
+impl Disk for ReadOnlyDisk {
+    fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        names_in(&self.folder)
+    }
+
+    fn create(&self, _: &str) -> io::Result<Box<dyn DiskFile>> {
+        refused()
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(File::open(self.folder.join(name))?))
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        refused()
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        refused()
+    }
+
+    fn unique_id(&self) -> u64 {
+        0
+    }
+
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| since.as_millis() as u64)
+    }
+}
