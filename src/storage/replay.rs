@@ -76,7 +76,10 @@ pub(super) fn read(
         file.read_all(&mut bytes)?;
         let header = read_header(&file, &bytes, number, owner)?;
         if number == first && number > 1 {
-            replay = Replay::starting_with(&header);
+            replay = Replay {
+                keeps_old_tail: replay.keeps_old_tail,
+                ..Replay::starting_with(&header)
+            };
         }
         if header.first_sequence != replay.sequence || header.previous != replay.outline.last() {
             return Err(replay.not_continued(&file, &header, last.as_ref()));
@@ -129,6 +132,8 @@ impl Replay {
             outline: Outline::cut_behind(header.previous),
             extents: VecDeque::new(),
             sequence: header.first_sequence,
+            old_tail: Vec::new(),
+            keeps_old_tail: false,
         }
     }
 
