@@ -192,6 +192,8 @@ impl World {
         let Some(n) = (0..self.nodes.len()).find(down) else {
             return;
         };
+        // Its power fails first: a write that is still in memory would put right what has flipped.
+        self.crash(n, true);
         match fault {
             Fault::RotLog if room => self.rot_log(n),
             Fault::RotVote if room => {

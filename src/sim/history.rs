@@ -1,5 +1,7 @@
 //! What the clients did and what came of it, as they saw it.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::Time;
@@ -16,7 +18,7 @@ pub(super) enum Action {
 }
 
 /// How it ended.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum End {
     /// With the state machine's reply.
     Reply(Reply),
@@ -24,6 +26,16 @@ pub(super) enum End {
     NotExecuted(#[allow(dead_code, reason = "read by a person, through Debug")] String),
     /// Nobody knows.
     Unknown(#[allow(dead_code, reason = "read by a person, through Debug")] String),
+}
+
+impl fmt::Debug for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Reply(reply) => write!(f, "{reply:?}"),
+            End::NotExecuted(why) => write!(f, "not executed ({why})"),
+            End::Unknown(why) => write!(f, "unknown ({why})"),
+        }
+    }
 }
 
 /// One operation of one client.

@@ -24,6 +24,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "client", "node", "net", "storage", "kv", "machine", "wire", "raft",
         ],
     ),
+    (
+        "sim",
+        &["client", "node", "storage", "kv", "machine", "wire", "raft"],
+    ),
 ];
 
 /// Shipped code imports only along the arrows.
