@@ -15,8 +15,8 @@ use crate::net::Replies;
 use crate::raft::{Event, Fault, NodeId};
 use crate::wire::client::{Answer, Status};
 
-/// Lock order: `sending`, then `machine`, then `replica`. No system call is made and no waiter is
-/// answered under `replica`.
+/// Lock order: `sending`, then `machine`, then `replica`; `gauges` and `end` are taken alone. No
+/// system call is made and no waiter is answered under `replica`.
 pub(super) struct Shared<S: StateMachine> {
     pub config: Config,
     pub replica: Mutex<Replica<Waiter<S::Reply>>>,
@@ -30,6 +30,8 @@ pub(super) struct Shared<S: StateMachine> {
     sending: Mutex<()>,
     transport: Arc<dyn Transport>,
     pub machine: Mutex<S>,
+    /// The machine's counters as they were last seen.
+    gauges: Mutex<Vec<(String, u64)>>,
     pub gate: Gate,
     pub log_bytes: AtomicU64,
     started: Instant,
@@ -111,6 +113,7 @@ impl<S: StateMachine> Shared<S> {
             transport,
             gate: machine.gate(),
             machine: Mutex::new(machine),
+            gauges: Mutex::new(Vec::new()),
             log_bytes: AtomicU64::new(0),
             started: sync::now(),
             stopping: AtomicBool::new(false),
@@ -186,7 +189,7 @@ impl<S: StateMachine> Shared<S> {
 
     pub fn status(&self) -> Status {
         // Not under the replica's lock: the apply thread takes both in this order.
-        let gauges = self.machine.lock().gauges();
+        let gauges = self.gauges();
         let replica = self.replica.lock();
         let raft = replica.raft();
         Status {
@@ -202,11 +205,23 @@ impl<S: StateMachine> Shared<S> {
             last_index: raft.last().index,
             log_bytes: self.log_bytes.load(Ordering::Relaxed),
             uptime_ms: u64::try_from((sync::now() - self.started).as_millis()).unwrap_or(u64::MAX),
-            gauges: gauges
-                .into_iter()
-                .map(|(name, value)| (name.to_string(), value))
-                .collect(),
+            gauges,
         }
+    }
+
+    /// The machine's counters. The event loop asks, and must not stand still for as long as a
+    /// command takes: then they are those of the last time.
+    fn gauges(&self) -> Vec<(String, u64)> {
+        let now = self.machine.try_lock_for(self.config.timing.tick);
+        let now = now.map(|machine| machine.gauges());
+        let mut last = self.gauges.lock();
+        if let Some(now) = now {
+            let named = now
+                .into_iter()
+                .map(|(name, value)| (name.to_string(), value));
+            *last = named.collect();
+        }
+        last.clone()
     }
 
     pub fn is_stopping(&self) -> bool {
