@@ -36,7 +36,8 @@ need_compiler() {
     say "installing a C++ compiler for libFuzzer..."
     local sudo=()
     ((EUID == 0)) || sudo=(sudo)
-    "${sudo[@]}" apt-get update -qq && "${sudo[@]}" apt-get install -qq -y g++ >/dev/null ||
+    "${sudo[@]}" apt-get update -qq || die "cannot install one; install g++ or clang"
+    "${sudo[@]}" apt-get install -qq -y g++ >/dev/null ||
         die "cannot install one; install g++ or clang"
 }
 
