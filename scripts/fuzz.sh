@@ -3,12 +3,17 @@
 # under libFuzzer, on a stable toolchain.
 #
 # usage: scripts/fuzz.sh [SECONDS] [TARGET...]
+#        scripts/fuzz.sh --keep [TARGET...]
 #
 # Each target runs for so many seconds (60); without a TARGET all of them run, one after the other.
 # Prints for each how many inputs it tried, how many edges of the program they covered at first and
 # in the end, and how many inputs it keeps and how many made it fail. Exit code 1 if any did: they
-# then lie in target/fuzz/crashes. Copy one to fuzz/corpus/TARGET and `cargo test --test fuzz
-# TARGET` runs it too, with a backtrace.
+# then lie in target/fuzz/crashes. RAFTKV_FUZZ_INPUT=FILE cargo test --test fuzz TARGET runs one
+# alone, with a backtrace.
+#
+# With --keep, writes the smallest set of short inputs that reaches every edge reached so far to
+# fuzz/corpus/TARGET.hex, from which cargo test starts too. Lines there that begin with # stay, and
+# each with the line below it: that is the place for an input that made a target fail.
 #
 #   RAFTKV_FUZZ_JOBS  how many processes work on a target at a time (1)
 #
@@ -31,7 +36,8 @@ need_compiler() {
     say "installing a C++ compiler for libFuzzer..."
     local sudo=()
     ((EUID == 0)) || sudo=(sudo)
-    "${sudo[@]}" apt-get update -qq && "${sudo[@]}" apt-get install -qq -y g++ >/dev/null ||
+    "${sudo[@]}" apt-get update -qq || die "cannot install one; install g++ or clang"
+    "${sudo[@]}" apt-get install -qq -y g++ >/dev/null ||
         die "cannot install one; install g++ or clang"
 }
 
@@ -64,17 +70,15 @@ first() { sed -nE "s/.* $1: ([0-9]+).*/\1/p" "$2" | head -n 1; }
 last() { sed -nE "s/.* $1: ([0-9]+).*/\1/p" "$2" | tail -n 1; }
 
 fuzz() { # TARGET
-    local target=$1 log=$WORK/$1.log corpus=$WORK/corpus/$1 kept=$ROOT/fuzz/corpus/$1
-    local before after folders=("$WORK/seeds/$1")
+    local target=$1 log=$WORK/$1.log corpus=$WORK/corpus/$1 before after
     mkdir -p "$corpus" "$WORK/crashes"
-    if [[ -d $kept ]]; then folders+=("$kept"); fi
     before=$(count_crashes "$target")
     # A crash ends one job; the others and the next ones go on.
     RAFTKV_FUZZ_TARGET=$target "$WORK/$HOST/release/raftkv-fuzz" \
         -max_total_time="$SECONDS_EACH" -timeout=10 -rss_limit_mb=2048 -max_len=4096 \
         -fork="$JOBS" -ignore_crashes=1 -ignore_timeouts=0 -ignore_ooms=0 \
         -artifact_prefix="$WORK/crashes/$target-" \
-        "$corpus" "${folders[@]}" >"$log" 2>&1 || true
+        "$corpus" "$WORK/seeds/$target" >"$log" 2>&1 || true
     after=$(count_crashes "$target")
     printf '%-10s %10s inputs  edges %5s -> %-5s  kept %5s  crashes %s\n' "$target" \
         "$(sed -nE 's/^#([0-9]+): cov: .*/\1/p' "$log" | tail -n 1)" \
@@ -84,6 +88,25 @@ fuzz() { # TARGET
     if ((after > before)) || [[ -z $(last cov "$log") ]]; then FAILED+=("$target: see $log"); fi
 }
 
+keep() { # TARGET
+    local target=$1 merged=$WORK/merged/$1 file=$ROOT/fuzz/corpus/$1.hex failures input
+    rm -rf -- "$merged"
+    mkdir -p "$merged" "$WORK/corpus/$target"
+    RAFTKV_FUZZ_TARGET=$target "$WORK/$HOST/release/raftkv-fuzz" -set_cover_merge=1 \
+        -use_counters=0 -max_len=300 "$merged" "$WORK/corpus/$target" "$WORK/seeds/$target" \
+        >"$WORK/$target.log" 2>&1 || die "the merge failed: see $WORK/$target.log"
+    failures=$(grep -s -A1 '^#' "$file" | grep -v '^--$' || true)
+    {
+        if [[ -n $failures ]]; then printf '%s\n' "$failures"; fi
+        for input in "$merged"/*; do
+            od -An -v -tx1 "$input" | tr -d ' \n'
+            printf '\n'
+        done | sort -u
+    } >"$file.new"
+    mv -- "$file.new" "$file"
+    printf '%-10s %5s inputs kept\n' "$target" "$(grep -vc '^#' "$file")"
+}
+
 count_crashes() { find "$WORK/crashes" -name "$1-*" -type f | wc -l; }
 
 main() {
@@ -91,7 +114,11 @@ main() {
         print_help
         exit 0
     fi
-    if (($# > 0)); then
+    local act=fuzz
+    if [[ ${1:-} == --keep ]]; then
+        act=keep
+        shift
+    elif (($# > 0)); then
         SECONDS_EACH=$1
         shift
     fi
@@ -108,7 +135,7 @@ main() {
     for target in "${targets[@]}"; do
         [[ -d $WORK/seeds/$target ]] ||
             die 2 "there is no target '$target'; there are: $(cd "$WORK/seeds" && echo *)"
-        fuzz "$target"
+        "$act" "$target"
     done
     if ((${#FAILED[@]})); then
         printf 'FAILED: %s\n' "${FAILED[@]}" >&2

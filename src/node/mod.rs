@@ -35,7 +35,9 @@ use bytes::Bytes;
 use crate::machine::StateMachine;
 use crate::net::{self, Net, NetError, Peers};
 use crate::raft::{EntryId, Envelope, Fault, Index, Raft, RoleName, SnapshotMeta, StoredSnapshot};
-use crate::storage::{self, Disk, Identity, RealDisk, Recovered, Snapshots, Storage, StorageError};
+use crate::storage::{
+    self, Disk, Identity, RealDisk, Recovered, SnapshotInfo, Snapshots, Storage, StorageError,
+};
 use crate::wire::client::{Answer, Ask, Status};
 
 pub use config::{Config, Timing};
@@ -158,10 +160,9 @@ impl Node {
         let mut handle = launch(config, machine, opened, Arc::new(net.peers()), on_stop)?;
         handle.address = Some(net.local_addr());
         let service = NodeService::new(handle.shared.clone(), identity);
-        let rpc = threads::spawn("rpc", &handle.shared, move |_| {
+        handle.threads.start("rpc", &handle.shared, move |_| {
             net.run(service).map_err(NodeError::Net)
         })?;
-        handle.threads.push(rpc);
         Ok(handle)
     }
 
@@ -233,16 +234,13 @@ fn launch<S: StateMachine>(
         seed,
     } = opened;
     let files = storage.snapshots();
-    let snapshot = recovered.snapshot.map(|info| StoredSnapshot {
-        meta: info.meta,
+    let (machine, meta) = revive(machine, &files, recovered.snapshot.as_ref())?;
+    let applied = meta.map_or(EntryId::ZERO, |meta| meta.last);
+    let time_ms = meta.map_or(0, |meta| meta.time_ms);
+    let snapshot = recovered.snapshot.as_ref().map(|info| StoredSnapshot {
+        meta: info.meta.clone(),
         bytes: info.bytes,
     });
-    let machine = match &snapshot {
-        Some(snapshot) => restore(&machine, &files, &snapshot.meta)?,
-        None => machine,
-    };
-    let meta = snapshot.as_ref().map(|snapshot| &snapshot.meta);
-    let (applied, time_ms) = meta.map_or((EntryId::ZERO, 0), |meta| (meta.last, meta.time_ms));
     let (hard_state, entries) = (recovered.hard_state, recovered.entries);
     let raft = Raft::restore(config.raft(seed)?, hard_state, snapshot, entries);
     log::info!(
@@ -270,33 +268,35 @@ fn launch<S: StateMachine>(
         threads: Threads::default(),
         address: None,
     };
-    let apply = threads::spawn("apply", &shared, move |_| apply.run())?;
-    handle.threads.push(apply);
-    let replicator = threads::spawn("replicator", &shared, move |shared| {
+    let threads = &mut handle.threads;
+    threads.start("apply", &shared, move |_| apply.run())?;
+    threads.start("replicator", &shared, move |shared| {
         threads::replicator(shared, &replicator_nudged, storage)
     })?;
-    handle.threads.push(replicator);
-    let courier = threads::spawn("courier", &shared, move |shared| {
+    threads.start("courier", &shared, move |shared| {
         courier.run(shared, &courier_nudged)
     })?;
-    handle.threads.push(courier);
-    let ticker = threads::spawn("ticker", &shared, move |shared| {
+    threads.start("ticker", &shared, move |shared| {
         threads::ticker(shared, &ticker_stopped)
     })?;
-    handle.threads.push(ticker);
     Ok(handle)
 }
 
-fn restore<S: StateMachine>(
-    machine: &S,
+/// The machine with the state of the snapshot, if there is one, and what that stands for.
+fn revive<'a, S: StateMachine>(
+    machine: S,
     files: &Snapshots,
-    meta: &SnapshotMeta,
-) -> Result<S, StartError> {
+    snapshot: Option<&'a SnapshotInfo>,
+) -> Result<(S, Option<&'a SnapshotMeta>), StartError> {
+    let Some(SnapshotInfo { meta, .. }) = snapshot else {
+        return Ok((machine, None));
+    };
     let mut file = files.open(meta.last)?;
-    machine.restore(&mut file).map_err(|error| {
+    let restored = machine.restore(&mut file).map_err(|error| {
         let (index, reason) = (meta.last.index, error.to_string());
         StartError::Restore(NodeError::Restore { index, reason })
-    })
+    })?;
+    Ok((restored, Some(meta)))
 }
 
 /// A running node. Dropping it stops the node.

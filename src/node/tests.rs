@@ -157,6 +157,19 @@ fn a_stop_ends_requests_while_their_clients_can_still_be_told_and_executes_nothi
 }
 
 #[test]
+fn a_status_does_not_wait_for_a_command_that_takes_long() {
+    let (machine, go, begun, _) = held();
+    let node = leader(machine, Box::new(|| {}));
+    let pending = start(&node, Bytes::new());
+    begun.recv_timeout(PATIENCE).expect("the command begins");
+    let asked = Instant::now();
+    assert_eq!(node.status().role, RoleName::Leader);
+    assert!(asked.elapsed() < PATIENCE / 2, "it waited for the command");
+    drop(go);
+    assert_eq!(pending.wait(PATIENCE), Outcome::Reply(()));
+}
+
+#[test]
 fn a_node_can_be_dropped_by_a_thread_of_its_own() {
     let slot: Arc<Mutex<Option<Handle<Machine>>>> = Arc::default();
     let (ends, ended) = sync_channel(1);

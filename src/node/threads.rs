@@ -13,7 +13,7 @@ use crate::machine::StateMachine;
 use crate::storage::Storage;
 
 /// Starts a named thread that stops the node when it ends for any other reason than being told.
-pub(super) fn spawn<S: StateMachine>(
+fn spawn<S: StateMachine>(
     name: &'static str,
     shared: &Arc<Shared<S>>,
     run: impl FnOnce(&Arc<Shared<S>>) -> Result<(), NodeError> + Send + 'static,
@@ -100,10 +100,17 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    /// Adds a thread.
-    pub fn push(&mut self, thread: JoinHandle<()>) {
+    /// Starts one more thread; see [`spawn`].
+    pub fn start<S: StateMachine>(
+        &mut self,
+        name: &'static str,
+        shared: &Arc<Shared<S>>,
+        run: impl FnOnce(&Arc<Shared<S>>) -> Result<(), NodeError> + Send + 'static,
+    ) -> Result<(), StartError> {
+        let thread = spawn(name, shared, run)?;
         self.ids.push(thread.thread().id());
         self.running.lock().push(thread);
+        Ok(())
     }
 
     /// Waits until all have ended, whoever else waits for them too. A thread of the node's own does

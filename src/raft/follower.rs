@@ -153,42 +153,42 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
             return;
         }
     }
-    let config = &common.config;
-    for entry in entries {
-        let id = entry.id;
-        if id.index <= common.log.base().index {
-            continue;
-        }
-        // No leader's log has its time go back, and the state machine relies on that. The bytes are
-        // from a faulty node; they get no answer.
-        let before = common.log.get(id.index - 1);
-        if before.is_some_and(|before| before.time_ms > entry.time_ms) {
-            return;
-        }
-        match common.log.term_at(id.index) {
-            // An append that was overtaken by later ones: what follows must stay (paper 5.3).
-            Some(term) if term == id.term && config.keeps(Rule::MatchingEntriesStay) => continue,
-            Some(_) if id.index <= committed => {
-                common
-                    .fault
-                    .get_or_insert(Fault::CommittedEntryContradicted {
-                        leader: from,
-                        index: id.index,
-                    });
-                return;
-            }
-            Some(_) => common.log.truncate(id.index),
-            None => {}
-        }
-        common.log.push(entry);
+    if let Err(index) = take_over(common, entries) {
+        let fault = Fault::CommittedEntryContradicted {
+            leader: from,
+            index,
+        };
+        common.fault.get_or_insert(fault);
+        return;
     }
     // Not the log's own last entry: what lies behind `verified` may contradict the leader's.
-    let bound = match config.keeps(Rule::VerifiedCommits) {
+    let bound = match common.config.keeps(Rule::VerifiedCommits) {
         true => verified,
         false => common.log.last().index,
     };
     common.log.commit_to(commit.min(bound).max(committed));
     common.acknowledge(from, verified);
+}
+
+/// Appends what the log does not have yet, in place of what contradicts it. `Err` is the index of a
+/// committed entry that is contradicted.
+fn take_over(common: &mut Common, entries: Vec<Entry>) -> Result<(), Index> {
+    let keeps_matching = common.config.keeps(Rule::MatchingEntriesStay);
+    for entry in entries {
+        let id = entry.id;
+        if id.index <= common.log.base().index {
+            continue;
+        }
+        match common.log.term_at(id.index) {
+            // An append that was overtaken by later ones: what follows must stay (paper 5.3).
+            Some(term) if term == id.term && keeps_matching => continue,
+            Some(_) if id.index <= common.log.committed() => return Err(id.index),
+            Some(_) => common.log.truncate(id.index),
+            None => {}
+        }
+        common.log.push(entry);
+    }
+    Ok(())
 }
 
 /// Whether these are entries that some leader of this term could have in its log after `prev`.

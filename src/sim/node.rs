@@ -254,7 +254,8 @@ impl World {
                             }
                             Ask::Query(query) => replica.query(query, ticks, from),
                             Ask::Transfer(to) => transfers.push(to),
-                            Ask::Status => {}
+                            // What no simulated client asks for.
+                            Ask::Status | Ask::Snapshot => {}
                         }
                     }
                 }

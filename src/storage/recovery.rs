@@ -7,7 +7,7 @@
 //!    What precedes is left for the snapshot before this one.
 //! 2. The log ends before that entry, or has one of another term in its place: a crash came between
 //!    a snapshot from the leader and the record with which the log starts anew behind it. That is
-//!    made up for now. Nothing is lost: the snapshot holds all that was committed up to it, and
+//!    made up for here. Nothing is lost: the snapshot holds all that was committed up to it, and
 //!    what follows an entry that another one replaced was never committed.
 //! 3. The log starts only later: a part of it, or the snapshot that took its place, is missing or
 //!    damaged. The node does not start.

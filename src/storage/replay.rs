@@ -42,18 +42,21 @@ pub(super) struct Last {
     pub(super) torn: usize,
 }
 
+/// The numbers of the segments, in ascending order.
+fn numbers(folder: &Folder) -> Result<Vec<u64>, StorageError> {
+    let names = folder.list()?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|n| segment::number(n)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 /// Reads the log. Changes nothing.
 pub(super) fn read(
     folder: &Folder,
     owner: &Owner,
     options: &Options,
 ) -> Result<(Replay, Last), StorageError> {
-    let mut numbers: Vec<u64> = folder
-        .list()?
-        .iter()
-        .filter_map(|n| segment::number(n))
-        .collect();
-    numbers.sort_unstable();
+    let numbers = numbers(folder)?;
     let mut replay = Replay {
         entries: Vec::new(),
         outline: Outline::after(EntryId::ZERO),

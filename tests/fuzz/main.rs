@@ -1,9 +1,10 @@
 //! A short, deterministic run of every fuzz target: the same inputs each time, made by damaging
-//! and splicing the seeds and the inputs in `fuzz/corpus`.
+//! and splicing the seeds and the inputs that are kept in `fuzz/corpus`.
 //!
 //! It is no search: nobody tells it which input led somewhere new. For that there is
-//! `scripts/fuzz.sh [SECONDS] [TARGET]`, which runs the same functions under libFuzzer; what it
-//! finds goes into `fuzz/corpus/TARGET` and is run here from then on. To look at one input:
+//! `scripts/fuzz.sh [SECONDS] [TARGET]`, which runs the same functions under libFuzzer. What is
+//! kept of its finds, one input a line in hexadecimal digits, is the smallest set that reaches all
+//! that it reached, and whatever made a target fail. To look at one input:
 //! `RAFTKV_FUZZ_INPUT=FILE cargo test --test fuzz TARGET`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -16,35 +17,39 @@ use mutate::Mutator;
 use targets::{TARGETS, Target};
 
 /// Where the inputs of a target are kept.
-fn folder(target: &Target) -> PathBuf {
+fn file(target: &Target) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    root.join("fuzz/corpus").join(target.name)
+    root.join("fuzz/corpus")
+        .join(format!("{}.hex", target.name))
 }
 
-/// The seeds, and what is kept in the repository, in a fixed order.
+/// The seeds, and what is kept in the repository.
 fn corpus(target: &Target) -> Vec<Vec<u8>> {
-    let mut corpus = (target.seeds)();
-    let listing = std::fs::read_dir(folder(target));
-    let paths = listing.into_iter().flatten().map(|file| {
-        let file = file.expect("the folder of inputs can be read");
-        file.path()
+    let path = file(target);
+    let kept = std::fs::read_to_string(&path).expect("every target has a file of inputs");
+    let lines = kept.lines().filter(|line| !line.starts_with('#'));
+    let kept = lines.map(|line| {
+        let bytes = bytes_of(line);
+        bytes.unwrap_or_else(|| panic!("{}: no hexadecimal digits: {line}", path.display()))
     });
-    let mut paths: Vec<PathBuf> = paths.collect();
-    paths.sort();
-    let read = |path: &PathBuf| std::fs::read(path).expect("an input can be read");
-    corpus.extend(paths.iter().map(read));
-    corpus
+    (target.seeds)().into_iter().chain(kept).collect()
+}
+
+fn bytes_of(hex: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u32>> = hex.chars().map(|digit| digit.to_digit(16)).collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
+    let pairs = digits.chunks_exact(2);
+    Some(pairs.map(|pair| (16 * pair[0] + pair[1]) as u8).collect())
 }
 
 /// Runs one input; if it fails, says which one it was.
 fn run(target: &Target, input: &[u8]) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (target.run)(input))) {
         let hex: String = input.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = folder(target).join("NAME");
         eprintln!(
-            "target {} fails; to keep the input: echo {hex} | xxd -r -p > {}",
+            "target {} fails; to keep the input, add this line to {}:\n{hex}",
             target.name,
-            path.display()
+            file(target).display()
         );
         resume_unwind(panic);
     }
@@ -86,7 +91,7 @@ short_runs!(
     frame, handshake, client, peer, command, store, damaged, forged, text, core
 );
 
-/// Writes the seeds to where `scripts/fuzz.sh` says; does nothing without it.
+/// Writes what to start from to where `scripts/fuzz.sh` says; does nothing without it.
 #[test]
 fn seeds_are_written_where_the_script_wants_them() {
     let Some(out) = std::env::var_os("RAFTKV_FUZZ_SEEDS") else {
@@ -95,7 +100,7 @@ fn seeds_are_written_where_the_script_wants_them() {
     for target in TARGETS {
         let folder = Path::new(&out).join(target.name);
         std::fs::create_dir_all(&folder).expect("the folder can be made");
-        for (number, seed) in (target.seeds)().iter().enumerate() {
+        for (number, seed) in corpus(target).iter().enumerate() {
             let path = folder.join(format!("seed-{number}"));
             std::fs::write(path, seed).expect("a seed can be written");
         }

@@ -16,6 +16,11 @@ impl LeanDisk {
     pub fn new(seed: u64) -> Self {
         Self(SimDisk::new(seed))
     }
+
+    /// From here on every change fails.
+    pub fn fail(&self) {
+        self.0.stop_at(self.0.operations());
+    }
 }
 
 impl Disk for LeanDisk {

@@ -25,7 +25,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv::machine::{At, Gate, StateMachine};
-use raftkv::node::{Config, End, Handle, Node, Outcome, Pending, Sabotage, Transport, sabotage};
+use raftkv::node::{
+    Config, End, Handle, Node, NodeError, Outcome, Pending, Sabotage, Transport, sabotage,
+};
 use raftkv::raft::{Entry, EntryId, Envelope, Index, Message, NodeId, Payload, RoleName};
 use raftkv::wire::client::Doubt;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
@@ -225,6 +227,53 @@ fn a_shutdown_at_any_moment_ends_every_request_and_every_thread() {
         node.shutdown();
         for outcome in [writer, reader].map(|thread| thread.join().unwrap()) {
             assert!(is_an_end(&outcome), "{outcome:?}");
+        }
+    });
+}
+
+#[test]
+fn a_disk_that_fails_stops_the_node_and_ends_every_request() {
+    explore(|| {
+        let disk = Arc::new(LeanDisk::new(1));
+        let (node, _) = node_on(disk.clone(), 1);
+        stand(&node);
+        assert!(node.wait_until(A_WHILE, |raft| raft.role() == RoleName::Leader));
+        disk.fail();
+        let starts = [(); 2].map(|()| {
+            let node = node.clone();
+            thread::spawn(move || match node.start("command", A_WHILE) {
+                Ok(pending) => pending.wait(A_WHILE),
+                Err(outcome) => outcome,
+            })
+        });
+        let end = node.wait();
+        assert!(matches!(end, Err(NodeError::Storage(_))), "{end:?}");
+        for outcome in starts.map(|thread| thread.join().unwrap()) {
+            let unknown = Outcome::Ended(End::Unknown(Doubt::ShuttingDown));
+            assert_eq!(outcome, unknown, "nothing was durable");
+        }
+    });
+}
+
+#[test]
+fn proof_of_two_leaders_stops_the_node_whichever_comes_first() {
+    explore(|| {
+        let (node, _) = node(3);
+        let heartbeat = Envelope {
+            from: 3,
+            ..from_leader(Message::Heartbeat {
+                commit: 0,
+                round: 0,
+            })
+        };
+        let deliveries = [append(0, 2), heartbeat].map(|message| {
+            let node = node.clone();
+            thread::spawn(move || node.deliver([message]))
+        });
+        let end = node.wait();
+        assert!(matches!(end, Err(NodeError::Fault(_))), "{end:?}");
+        for delivery in deliveries {
+            delivery.join().unwrap();
         }
     });
 }
