@@ -113,7 +113,7 @@ impl Plan {
         let max_operations = random.between(100, 1500);
         // Spread over the whole time, or the sooner done.
         let think = chaos * clients * concurrency / max_operations;
-        Self {
+        let mut plan = Self {
             nodes,
             clients: clients as usize,
             concurrency: concurrency as usize,
@@ -137,7 +137,23 @@ impl Plan {
             attempt_timeout: *random.pick(&[50 * MS, 50 * MS, 300 * MS, SECOND]),
             deadline: *random.pick(&[SECOND, 4 * SECOND, 10 * SECOND]),
             repeat: *random.pick(&[0.0, 0.05, 0.3]),
+        };
+        if random.chance(0.1) {
+            plan.figure_eight();
         }
+        plan
+    }
+
+    /// Leaders that hardly get to replicate an entry, one at a time, before the next one is elected
+    /// (paper figure 8): what swarms of independent draws seldom come to.
+    fn figure_eight(&mut self) {
+        self.nodes = self.nodes.clamp(3, 5);
+        self.doom = 0.9;
+        self.mean_outage = 200 * MS;
+        self.max_append_bytes = 1;
+        self.max_inflight_messages = 1;
+        self.network.mean_delay = 10 * MS;
+        self.faults.retain(|(fault, _)| *fault == Fault::LeaderCrash);
     }
 
     pub fn quorum(&self) -> usize {
