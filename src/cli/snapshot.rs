@@ -13,7 +13,7 @@ use super::interrupt::Interrupt;
 use super::session::{Failure, exit};
 use super::status::size;
 use crate::client::Clerk;
-use crate::raft::{Index, NodeId};
+use crate::raft::NodeId;
 use crate::wire::client::Status;
 
 /// The pause between two looks at the status, at first and at the most.
@@ -32,7 +32,7 @@ pub struct Taken {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
     /// There is one of everything up to the index, of so many bytes.
-    There { index: Index, bytes: u64, new: bool },
+    There { index: u64, bytes: u64, new: bool },
     /// It is not known to be there yet. A sentence says why.
     Open(String),
     /// There will be none. A sentence says why.
@@ -44,7 +44,7 @@ struct Writing {
     /// Its place in the list of results.
     place: usize,
     address: String,
-    up_to: Index,
+    up_to: u64,
 }
 
 /// Asks the node with the id, or all nodes, and waits until the Clerk's deadline. A bar on standard
@@ -196,6 +196,7 @@ impl Taken {
             None => format!("the node at {}", self.address),
         };
         match &self.end {
+            End::There { index: 0, .. } => format!("{node}: it has applied nothing yet"),
             End::There { index, bytes, new } => {
                 let nothing = if *new { "" } else { "nothing new since the " };
                 format!("{node}: {nothing}snapshot up to {index}, {}", size(*bytes))
