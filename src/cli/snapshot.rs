@@ -196,6 +196,7 @@ impl Taken {
             None => format!("the node at {}", self.address),
         };
         match &self.end {
+            End::There { index: 0, .. } => format!("{node}: it has applied nothing yet"),
             End::There { index, bytes, new } => {
                 let nothing = if *new { "" } else { "nothing new since the " };
                 format!("{node}: {nothing}snapshot up to {index}, {}", size(*bytes))

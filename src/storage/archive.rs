@@ -46,6 +46,8 @@ pub fn back_up(folder: &Path, to: &Path) -> Result<Backup, StorageError> {
         return Err(unusable(to, "it is there already", EXISTS_ADVICE));
     }
     let source = Folder::new(Arc::new(ReadOnlyDisk::new(folder)));
+    // A folder that is not there says so, rather than that a file in it is not.
+    source.list()?;
     let (_, identity) = identity::look(&source)?;
     let owner = snapshot::Owner::from(&identity);
     let mut passed_over = Vec::new();

@@ -15,4 +15,5 @@ mod process;
 mod raw;
 mod settings;
 mod signals;
+mod snapshots;
 mod torn_tail;

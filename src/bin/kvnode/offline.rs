@@ -22,7 +22,8 @@ pub enum Command {
     /// Show what a data folder holds, and verify all of its checksums. Nothing is changed, and a
     /// node may run on it; then the end of the log may look unfinished.
     ///
-    /// Exit codes: 0 sound, 4 damaged or not readable as a data folder, 1 the system refused.
+    /// Exit codes: 0 sound, 1 the system refused, 2 there is no such folder, 4 damaged or no data
+    /// folder.
     #[command(verbatim_doc_comment)]
     Inspect {
         /// The data folder.
@@ -94,7 +95,16 @@ pub fn run(command: Command) -> Exit {
 type Done = Result<Exit, (Exit, String)>;
 
 fn failed(error: StorageError) -> (Exit, String) {
-    (of_storage(&error), error.to_string())
+    match &error {
+        StorageError::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            let (exit, what) = match path.file_name().is_some_and(|name| name == "identity") {
+                true => (Exit::Folder, ": this is no data folder, or a part of one"),
+                false => (Exit::Usage, ""),
+            };
+            (exit, format!("there is no {}{what}", path.display()))
+        }
+        _ => (of_storage(&error), error.to_string()),
+    }
 }
 
 fn look(folder: &Path) -> Done {
