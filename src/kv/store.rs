@@ -155,9 +155,9 @@ impl Store {
 
     /// Takes in items that are in strictly ascending order and follow all that are present.
     ///
-    /// Every second one goes in after the others. The map splits a full node in the middle and comes
-    /// back to neither half if keys only ever ascend, so that in their order all nodes would stay
-    /// half empty; this way the second half of the items fills them.
+    /// Every second one goes in after the others. The map splits a full node in the middle and
+    /// comes back to neither half if keys only ever ascend, so that in their order all nodes would
+    /// stay half empty; this way the second half of the items fills them.
     pub fn extend_sorted(&mut self, items: &mut Vec<(Key, Value)>) {
         let mut later = Vec::with_capacity(items.len() / 2);
         for (place, (key, value)) in items.drain(..).enumerate() {

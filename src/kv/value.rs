@@ -1,11 +1,11 @@
 //! A value: bytes that are cloned in no time, take up little more memory than they are, and grow
 //! cheaply at the end.
 //!
-//! A small value takes one allocation of just its size, and is copied when it is read or grows: that
-//! costs less than to share it, by memory and by time. A large one that was put is a slice of the
-//! command that put it, shared with the log and the replies. A large one that grew is a rope: full
-//! chunks in a persistent vector, and a tail that collects small additions until they make a chunk.
-//! So an append costs the same whether the value has a hundred bytes or eight million.
+//! A small value takes one allocation of just its size, and is copied when it is read or grows:
+//! that costs less than to share it, by memory and by time. A large one that was put is a slice of
+//! the command that put it, shared with the log and the replies. A large one that grew is a rope:
+//! full chunks in a persistent vector, and a tail that collects small additions until they make a
+//! chunk. So an append costs the same whether the value has a hundred bytes or eight million.
 
 use std::sync::Arc;
 

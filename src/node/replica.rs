@@ -289,12 +289,12 @@ impl<W> Replica<W> {
     /// for a snapshot now. If so, what the snapshot stands for; no other one is due until
     /// [`snapshot_taken`](Self::snapshot_taken) or [`snapshot_failed`](Self::snapshot_failed).
     pub fn begin_snapshot(&mut self, applied: EntryId, time_ms: u64) -> Option<SnapshotMeta> {
-        let newest = self.raft.newest_snapshot().map(|newest| newest.meta.last);
-        if !self.due.is_due() || applied == EntryId::ZERO {
+        if !self.due.is_due() {
             return None;
         }
         self.due.begun();
-        if newest.is_some_and(|newest| newest.index >= applied.index) {
+        let newest = self.raft.newest_snapshot();
+        if applied.index <= newest.map_or(0, |newest| newest.meta.last.index) {
             // Nothing has happened since.
             self.due.failed();
             return None;
@@ -453,5 +453,17 @@ mod tests {
         let ended = ["before", "command", "query"].map(|waiter| (waiter, shutting_down));
         assert_eq!(replica.take_ended(), ended);
         assert_eq!(replica.raft().last().index, last.index + 1);
+    }
+
+    #[test]
+    fn a_snapshot_that_is_wanted_before_anything_has_happened_leaves_no_work() {
+        let config = Config::new(1, Membership::of_voters([1, 2]), 1);
+        let raft = Raft::new(config, HardState::default(), Vec::new());
+        let mut replica: Replica<()> = Replica::new(raft, 1, None);
+        replica.want_snapshot();
+        assert!(replica.has_work());
+        assert_eq!(replica.begin_snapshot(EntryId::ZERO, 0), None);
+        // Else the thread that does it would never rest.
+        assert!(!replica.has_work());
     }
 }

@@ -177,7 +177,9 @@ impl Log {
     /// A snapshot stands for the log up to `up_to`: drops it from memory, but for `trailing` bytes
     /// of it, which save a follower that lags a little from needing the snapshot.
     pub fn compact(&mut self, up_to: Index, trailing: usize) {
-        let up_to = up_to.min(self.applied);
+        // What is executed may still be on no disk of this node, and the next write has to continue
+        // the last one.
+        let up_to = up_to.min(self.applied).min(self.handed);
         let covered = up_to.saturating_sub(self.base.index) as usize;
         let covered = covered.min(self.entries.len());
         let mut weight = 0;
@@ -200,6 +202,10 @@ impl Log {
         if self.term_at(last.index) == Some(last.term) {
             let covered = (last.index - self.base.index) as usize;
             self.entries.drain(..covered);
+            if self.handed < last.index {
+                // The disk will never get what lies between.
+                self.restart = Some(last);
+            }
         } else {
             self.entries.clear();
             self.restart = Some(last);

@@ -47,8 +47,8 @@ pub struct InspectedSegment {
     pub record_bytes: u64,
     /// How many records there are, each one a write of the node.
     pub records: u64,
-    /// The entries in them. Some of those in the segment before, and in this one, may be replaced by
-    /// later ones.
+    /// The entries in them. Some of those in the segment before, and in this one, may be replaced
+    /// by later ones.
     pub entries: Option<RangeInclusive<Index>>,
 }
 
@@ -68,7 +68,8 @@ pub struct InspectedSnapshot {
 ///
 /// # Errors
 /// If the folder cannot be read at all, or it cannot be told whose it is: [`StorageError::Io`],
-/// [`StorageError::WrongFolder`], [`StorageError::Damaged`]. All other damage is part of the answer.
+/// [`StorageError::WrongFolder`], [`StorageError::Damaged`]. All other damage is part of the
+/// answer.
 pub fn inspect(disk: Arc<dyn Disk>) -> Result<Inspection, StorageError> {
     let folder = Folder::new(disk);
     let mut names = folder.list()?;

@@ -2,12 +2,12 @@
 //!
 //! They are named `log-` and their number in twenty digits. The first number is 1; once a snapshot
 //! covers the start of the log, the oldest segments are removed, and none between the others is
-//! left out. A segment starts with a [block](super::block) whose magic is `rkvlog\0\n` and whose body
-//! is, in this order: the owner as in the file [`identity`](super::identity); the segment's number;
-//! its salt; the sequence number of its first record; term and index of the entry that ends the log
-//! before it. [Records](super::record) follow from offset 4096 on, one directly behind the other;
-//! then zeros up to the end of the file. A segment gets its name only when its header is durable,
-//! so a segment without a valid header is damaged.
+//! left out. A segment starts with a [block](super::block) whose magic is `rkvlog\0\n` and whose
+//! body is, in this order: the owner as in the file [`identity`](super::identity); the segment's
+//! number; its salt; the sequence number of its first record; term and index of the entry that
+//! ends the log before it. [Records](super::record) follow from offset 4096 on, one directly
+//! behind the other; then zeros up to the end of the file. A segment gets its name only when its
+//! header is durable, so a segment without a valid header is damaged.
 //!
 //! A segment is begun when the next record does not fit into the one before it, and the next
 //! record is written only when all before it are durable. So whatever precedes the last record of

@@ -17,8 +17,8 @@
 //! | `crash ID`, `restart ID` | loses what is not on disk; comes up with what is |
 //! | `status` | where every node stands |
 //!
-//! A trace line is a message (`1>2 t3 append after 4@2 [5@3] commit 4`), a change of role, a commit,
-//! or a decided read.
+//! A trace line is a message (`1>2 t3 append after 4@2 [5@3] commit 4`), a change of role, a
+//! commit, or a decided read.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -103,10 +103,12 @@ fn message() -> impl Strategy<Value = Message> {
     });
     prop_oneof![
         4 => append(),
-        1 => (number(), entry_id()).prop_map(|(next_term, last)| Message::PreVote { next_term, last }),
+        1 => (number(), entry_id())
+            .prop_map(|(next_term, last)| Message::PreVote { next_term, last }),
         1 => (number(), any::<bool>())
             .prop_map(|(next_term, granted)| Message::PreVoteReply { next_term, granted }),
-        1 => (entry_id(), any::<bool>()).prop_map(|(last, transfer)| Message::Vote { last, transfer }),
+        1 => (entry_id(), any::<bool>())
+            .prop_map(|(last, transfer)| Message::Vote { last, transfer }),
         1 => any::<bool>().prop_map(|granted| Message::VoteReply { granted }),
         2 => number().prop_map(|matched| Message::Accepted { matched }),
         2 => rejected,
@@ -213,7 +215,11 @@ fn bring_to(raft: &mut Raft, role: RoleName) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 500,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn no_sequence_of_messages_makes_a_core_panic(

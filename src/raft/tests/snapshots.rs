@@ -1,7 +1,7 @@
 //! Snapshots (paper section 7): a follower that needs entries which are gone.
 
 use super::harness::{Cluster, SNAPSHOT_BYTES};
-use crate::raft::{Config, EntryId, Envelope, Message, NodeId, StoredSnapshot};
+use crate::raft::{Config, EntryId, Envelope, Message, NodeId, SnapshotMeta, StoredSnapshot};
 
 /// Three nodes that keep nothing of the log that a snapshot covers, and send small parts.
 fn cluster() -> Cluster {
@@ -233,6 +233,53 @@ fn entries_that_follow_the_very_last_one_of_a_snapshot_stay() {
     assert_eq!(raft.last().index, last.index + 1, "what follows it stays");
     assert_eq!(raft.commit(), last.index);
     assert_eq!(raft.take_install(), Some(snapshot.meta));
+    // None of it was handed to the disk, which has to continue behind the snapshot.
+    let write = raft.take_write().expect("there is something new");
+    assert_eq!(write.restart, Some(last));
+    assert_eq!(write.entries.len(), 1);
+    assert_eq!(write.entries[0].id.index, last.index + 1);
+}
+
+#[test]
+fn what_was_executed_but_not_yet_handed_to_the_disk_stays_for_it() {
+    let mut cluster = cluster();
+    let leader = cluster.elect();
+    cluster.settle();
+    let follower = (1..=3).find(|id| *id != leader).expect("two followers");
+    let prev = cluster.node(leader).last();
+    let entry = |index| crate::raft::Entry {
+        id: EntryId {
+            term: prev.term,
+            index,
+        },
+        time_ms: u64::MAX,
+        payload: crate::raft::Payload::Empty,
+    };
+    let last = entry(prev.index + 3);
+    let raft = cluster.node(follower);
+    raft.step(Envelope {
+        from: leader,
+        to: follower,
+        term: prev.term,
+        message: Message::Append {
+            prev,
+            entries: (prev.index + 1..=last.id.index).map(entry).collect(),
+            commit: last.id.index,
+        },
+    });
+    let executed = raft.take_committed(usize::MAX);
+    assert_eq!(executed.last(), Some(&last));
+    raft.applied(last.id.index);
+    raft.snapshot_taken(StoredSnapshot {
+        meta: SnapshotMeta {
+            last: last.id,
+            time_ms: last.time_ms,
+            membership: raft.membership().clone(),
+        },
+        bytes: SNAPSHOT_BYTES,
+    });
+    let write = raft.take_write().expect("the entries are not on disk");
+    assert_eq!((write.restart, write.entries.len()), (None, 3));
 }
 
 #[test]

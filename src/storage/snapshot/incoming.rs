@@ -63,8 +63,9 @@ impl Incoming {
     /// or one before it was lost, is left out. Returns where the next chunk must start.
     ///
     /// # Errors
-    /// [`StorageError::Transfer`] if it is not the announced snapshot, or another transfer has taken
-    /// this one's place; [`StorageError::Io`]. After any error the transfer has to start over.
+    /// [`StorageError::Transfer`] if it is not the announced snapshot, or another transfer has
+    /// taken this one's place; [`StorageError::Io`]. After any error the transfer has to start
+    /// over.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, StorageError> {
         self.check_current()?;
         if offset != self.next {

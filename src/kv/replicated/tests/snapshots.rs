@@ -97,7 +97,8 @@ proptest! {
     /// come in any order.
     #[test]
     fn equal_states_give_equal_bytes_whatever_their_histories(
-        keys in prop::collection::vec((0..3usize, 0..3usize, 0..12_000usize, 0..12_000usize), 1..20),
+        keys in prop::collection::vec(
+            (0..3usize, 0..3usize, 0..12_000usize, 0..12_000usize), 1..20),
         rotate in 0..20usize,
     ) {
         let history = |order: &[usize], way: fn(&(usize, usize, usize, usize)) -> usize| {

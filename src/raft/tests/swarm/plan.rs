@@ -40,7 +40,8 @@ pub struct Plan {
     pub size: u64,
     pub loss: u64,
     pub duplication: u64,
-    /// The longest way of a message, in ticks. Whoever is due in the same tick arrives in any order.
+    /// The longest way of a message, in ticks. Whoever is due in the same tick arrives in any
+    /// order.
     pub delay: u64,
     pub cut: u64,
     pub heal: u64,
