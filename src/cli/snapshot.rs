@@ -45,6 +45,8 @@ struct Writing {
     place: usize,
     address: String,
     up_to: u64,
+    /// How large its file was at the last look, in bytes.
+    written: u64,
 }
 
 /// Asks the node with the id, or all nodes, and waits until the Clerk's deadline. A bar on standard
@@ -62,13 +64,15 @@ pub fn take(
     let bar = bar(all.len());
     let mut pause = PAUSES[0];
     loop {
-        writing.retain(|node| {
+        writing.retain_mut(|node| {
             let end = look(clerk, node);
             let goes_on = matches!(end, End::Open(_));
             all[node.place].end = end;
             goes_on
         });
         bar.set_position((all.len() - writing.len()) as u64);
+        let written = writing.iter().map(|node| node.written).sum();
+        bar.set_message(size(written));
         bar.tick();
         if writing.is_empty() || Instant::now() >= deadline {
             break;
@@ -87,7 +91,7 @@ pub fn take(
 fn bar(nodes: usize) -> ProgressBar {
     let bar = ProgressBar::new(nodes as u64);
     let style = ProgressStyle::with_template(
-        "{spinner} writing snapshots [{bar:24}] {pos} of {len} nodes done, {elapsed}",
+        "{spinner} writing snapshots [{bar:24}] {pos} of {len} nodes done, {msg}, {elapsed}",
     );
     match style {
         Ok(style) => bar.with_style(style),
@@ -122,6 +126,7 @@ fn begin(clerk: &Clerk, id: Option<NodeId>) -> (Vec<Taken>, Vec<Writing>) {
                     place: all.len(),
                     address: address.clone(),
                     up_to: begun.up_to,
+                    written: 0,
                 });
                 End::Open("it is still being written".into())
             }
@@ -144,11 +149,12 @@ fn begin(clerk: &Clerk, id: Option<NodeId>) -> (Vec<Taken>, Vec<Writing>) {
 }
 
 /// What the status says of a snapshot that has been begun.
-fn look(clerk: &Clerk, node: &Writing) -> End {
+fn look(clerk: &Clerk, node: &mut Writing) -> End {
     let status: Status = match clerk.status_of(&node.address) {
         Ok(status) => status,
         Err(error) => return End::Open(format!("begun, but then {error}")),
     };
+    node.written = status.snapshot_written;
     if status.snapshot_index >= node.up_to {
         End::There {
             index: status.snapshot_index,

@@ -296,6 +296,7 @@ fn numbers(status: &Status) -> impl Iterator<Item = (&'static str, u64)> + use<>
         ("snapshot_index", status.snapshot_index),
         ("snapshot_bytes", status.snapshot_bytes),
         ("snapshot_age_ms", status.snapshot_age_ms),
+        ("snapshot_written", status.snapshot_written),
         ("uptime_ms", status.uptime_ms),
     ]
     .into_iter()
@@ -303,7 +304,10 @@ fn numbers(status: &Status) -> impl Iterator<Item = (&'static str, u64)> + use<>
 
 /// The newest snapshot: up to where, how large, how old.
 fn snapshot(status: &Status) -> String {
-    let writing = if status.snapshot_pending { "…" } else { "" };
+    let writing = match status.snapshot_pending {
+        true => format!(" (writing: {})", size(status.snapshot_written)),
+        false => String::new(),
+    };
     if status.snapshot_index == 0 {
         return format!("-{writing}");
     }

@@ -22,6 +22,7 @@ fn status(id: NodeId, role: RoleName, term: u64) -> Status {
         uptime_ms: 3_725_000,
         gauges: vec![("keys".into(), 7), ("sessions".into(), 2)],
         snapshot_pending: false,
+        snapshot_written: 0,
     }
 }
 
@@ -118,7 +119,7 @@ fn lines_and_json_carry_exact_numbers() {
         lines[1],
         "id=2 address=127.0.0.1:7002 role=leader term=5 commit=40 applied=40 last_index=41 \
          log_bytes=3145728 first_index=1 snapshot_index=0 snapshot_bytes=0 \
-         snapshot_age_ms=0 uptime_ms=3725000 keys=7 sessions=2"
+         snapshot_age_ms=0 snapshot_written=0 uptime_ms=3725000 keys=7 sessions=2"
     );
     assert_eq!(
         lines[2],
@@ -168,19 +169,21 @@ fn snapshots_and_their_transfers_are_shown() {
     leader.snapshot_age_ms = 65_000;
     leader.sending = vec![(3, 5 << 20, 12 << 20)];
     let mut follower = status(1, RoleName::Follower, 5);
-    follower.snapshot_pending = true;
+    (follower.snapshot_pending, follower.snapshot_written) = (true, 3 << 20);
     let report = asked([Ok(follower), Ok(leader), Err("connection refused")]);
     let table = report.table(false);
     assert!(table.contains("30, 12.0 MiB, 1m 05s ago ┆"), "{table}");
-    assert!(table.contains(" -… ┆"), "{table}");
+    assert!(table.contains(" - (writing: 3.0 MiB) ┆"), "{table}");
     let line = "\nnode 2 is sending its snapshot to 3: 41 % of 12.0 MiB\n";
     assert!(table.contains(line), "{table}");
     let words = "snapshot_index=30 snapshot_bytes=12582912 snapshot_age_ms=65000";
     assert!(report.lines()[1].contains(words));
     let sending = "sending_to=3 sending_received=5242880 sending_bytes=12582912";
     assert!(report.lines()[1].contains(sending));
+    assert!(report.lines()[0].contains(" snapshot_written=3145728 "));
     let json = report.json();
     assert_eq!(json["nodes"][0]["snapshot_pending"], true);
+    assert_eq!(json["nodes"][0]["snapshot_written"], 3 << 20);
     assert_eq!(json["nodes"][1]["snapshot_index"], 30);
     assert_eq!(json["nodes"][1]["sending"][0]["to"], 3);
 }

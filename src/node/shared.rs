@@ -275,6 +275,10 @@ impl<S: StateMachine> Shared<S> {
                 .map(|(name, value)| (name.to_string(), value))
                 .collect(),
             snapshot_pending: replica.snapshot_pending(),
+            snapshot_written: match replica.snapshot_pending() {
+                true => self.files.written(),
+                false => 0,
+            },
         }
     }
 

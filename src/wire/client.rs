@@ -137,4 +137,6 @@ pub struct Status {
     /// Whether a snapshot is being written, or is about to be. If none is, and `snapshot_index` is
     /// lower than an [`Answer::Snapshot`] has announced, it could not be written.
     pub snapshot_pending: bool,
+    /// How large the file of that snapshot is by now, in bytes; 0 if none is being written.
+    pub snapshot_written: u64,
 }

@@ -152,6 +152,7 @@ impl Cluster {
             uptime_ms: 1000,
             gauges: vec![],
             snapshot_pending: left > 1,
+            snapshot_written: 0,
         }
     }
 }

@@ -58,6 +58,8 @@ struct Shared {
     placing: Mutex<()>,
     /// The transfer under way: its number, and the name of its file.
     receiving: Mutex<Option<(u64, String)>>,
+    /// How many bytes the writer that was begun last has written.
+    written: AtomicU64,
     /// Makes names and numbers different.
     counter: AtomicU64,
 }
@@ -72,6 +74,7 @@ impl Snapshots {
                 kept: Mutex::new(kept),
                 placing: Mutex::new(()),
                 receiving: Mutex::new(None),
+                written: AtomicU64::new(0),
                 counter: AtomicU64::new(0),
             }),
         }
@@ -85,6 +88,12 @@ impl Snapshots {
     /// All snapshots, oldest first: at most two.
     pub fn list(&self) -> Vec<SnapshotInfo> {
         self.shared.kept.lock().clone()
+    }
+
+    /// How large the file is by now that the [`SnapshotWriter`] begun last is writing, in bytes, or
+    /// was when it ended: for people who wait for it.
+    pub fn written(&self) -> u64 {
+        self.shared.written.load(Ordering::Relaxed)
     }
 
     /// Up to which index the log may be [cut](super::Storage::cut): the last index of the newest

@@ -1,6 +1,7 @@
 //! Writing a snapshot, under a name of its own until it is complete and durable.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use crate::raft::SnapshotMeta;
 
@@ -54,6 +55,7 @@ impl SnapshotWriter {
         };
         let temp = Temp::create(&shared.folder, snapshots.temp_name("snapshot"))?;
         temp.file.write(&header.seal(), 0)?;
+        shared.written.store(BLOCK as u64, Ordering::Relaxed);
         Ok(Self {
             snapshots: snapshots.clone(),
             footer: Footer::of(&header),
@@ -105,6 +107,8 @@ impl SnapshotWriter {
         self.record.extend_from_slice(bytes);
         self.temp.write(&self.record, self.at)?;
         self.at += self.record.len() as u64;
+        let written = &self.snapshots.shared.written;
+        written.store(self.at, Ordering::Relaxed);
         self.piece.clear();
         self.failed = false;
         Ok(())
