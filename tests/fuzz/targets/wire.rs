@@ -134,6 +134,7 @@ fn answers() -> [Answer; 7] {
         snapshot_bytes: 1 << 32,
         snapshot_age_ms: 1000,
         snapshot_pending: true,
+        snapshot_written: 1 << 20,
         sending: vec![(2, 10, 1 << 32)],
         uptime_ms: 5,
         gauges: vec![("keys".into(), 7)],

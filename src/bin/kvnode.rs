@@ -1,5 +1,6 @@
 //! One node of a raftkv cluster, as a program.
 
+#[path = "kvnode/offline.rs"]
 mod offline;
 
 use std::collections::BTreeMap;
