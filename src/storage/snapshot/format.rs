@@ -7,8 +7,7 @@
 //! 1. The header, a [block](super::super::block) with the magic `rkvsnap\n`. Its body is, in this
 //!    order: the owner, which is the name of the cluster and the identity of the state machine; the
 //!    last entry, its cluster time and the members; when it was written, in milliseconds since
-//!   1970;
-//!    the salt, a random number; how pieces are compressed (0: as LZ4 blocks).
+//!    1970; the salt, a random number; how pieces are compressed (0: as LZ4 blocks).
 //! 2. The state, cut into pieces of 65536 bytes and a last one that may be shorter, each as
 //!
 //!    | offset | bytes | what |
