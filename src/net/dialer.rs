@@ -102,11 +102,16 @@ impl Dialer {
                 from: local.id,
                 to: self.peer,
                 machine: local.machine.clone(),
+                folder: local.folder,
             },
         };
         let mut bytes = MAGIC.to_vec();
         frame::put(&hello, &mut bytes);
         bytes
+    }
+
+    pub(super) fn peer(&self) -> NodeId {
+        self.peer
     }
 
     /// The peer has welcomed this node.

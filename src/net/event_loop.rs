@@ -78,6 +78,7 @@ impl EventLoop {
                 id: config.id,
                 cluster: config.cluster,
                 machine: config.machine,
+                folder: config.folder,
                 limits: config.limits,
                 shared: Arc::new(shared),
             },
@@ -218,7 +219,7 @@ impl EventLoop {
             delivered |= turn.delivered;
             let after = connection.stage();
             if after != before {
-                self.advanced(token, after);
+                self.advanced(token, after, service);
             }
             match turned {
                 Ok(Turned::Idle) => {}
@@ -233,7 +234,7 @@ impl EventLoop {
     }
 
     /// A connection has come further in its life.
-    fn advanced(&mut self, token: Token, stage: Stage) {
+    fn advanced(&mut self, token: Token, stage: Stage, service: &mut dyn Service) {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
         };
@@ -244,6 +245,7 @@ impl EventLoop {
                 let dialled = connection.dialled;
                 if let Some(dialer) = dialled.and_then(|peer| self.dialers.get_mut(&peer)) {
                     dialer.welcomed(Instant::now());
+                    service.welcomed(dialer.peer());
                 }
             }
         }

@@ -68,6 +68,9 @@ pub trait Service: Send {
     /// and the machine's identity are for the service to judge.
     fn hello(&mut self, hello: &Hello, from: SocketAddr) -> Welcome;
 
+    /// A peer has welcomed this node, on the connection that this node opened.
+    fn welcomed(&mut self, peer: NodeId);
+
     /// A message from a peer: from the node that the connection was opened as, to this one.
     fn peer(&mut self, envelope: Envelope);
 
@@ -90,6 +93,8 @@ pub struct Config {
     pub cluster: String,
     /// The identity of the node's state machine.
     pub machine: String,
+    /// The number of the node's data folder.
+    pub folder: u128,
     /// The other nodes as `host:port`, by id. The node itself may be among them. Names are looked
     /// up when the node is dialled, by a thread of their own, again after each failure.
     pub peers: Vec<(NodeId, String)>,

@@ -53,6 +53,7 @@ pub(super) struct Local {
     pub(super) id: NodeId,
     pub(super) cluster: String,
     pub(super) machine: String,
+    pub(super) folder: u128,
     pub(super) limits: Limits,
     pub(super) shared: Arc<Shared>,
 }

@@ -37,6 +37,7 @@ use crate::net::{self, Net, NetError, Peers};
 use crate::raft::{EntryId, Envelope, Fault, Index, Raft, RoleName, SnapshotMeta, StoredSnapshot};
 use crate::storage::{
     self, Disk, Identity, RealDisk, Recovered, SnapshotInfo, Snapshots, Storage, StorageError,
+    welcomes_needed,
 };
 use crate::wire::client::{Answer, Ask, Status};
 
@@ -146,12 +147,16 @@ impl Node {
         let listen = listen_address(&config)?;
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&config.data)?);
         let identity = machine.identity();
-        let opened = open(&config, &disk, &identity)?;
+        let mut opened = open(&config, &disk, &identity)?;
+        let known = opened.storage.peers()?;
+        // Where there is nobody to ask, there is nobody to deceive either.
+        opened.may_vote = known.may_vote() || welcomes_needed(config.members.len()) == 0;
         let net = Net::bind(net::Config {
             listen,
             id: config.id,
             cluster: config.cluster.clone(),
             machine: identity.clone(),
+            folder: known.own_folder(),
             peers: config.members.clone().into_iter().collect(),
             limits: net::Limits::default(),
         })?;
@@ -159,7 +164,7 @@ impl Node {
         let on_stop = Box::new(move || stopper.stop());
         let mut handle = launch(config, machine, opened, Arc::new(net.peers()), on_stop)?;
         handle.address = Some(net.local_addr());
-        let service = NodeService::new(handle.shared.clone(), identity);
+        let service = NodeService::new(handle.shared.clone(), identity, known);
         handle.threads.start("rpc", &handle.shared, move |_| {
             net.run(service).map_err(NodeError::Net)
         })?;
@@ -167,7 +172,8 @@ impl Node {
     }
 
     /// Starts a node on a disk and a transport of the caller's: for clusters within one process.
-    /// What arrives for it is handed to [`Handle::deliver`].
+    /// What arrives for it is handed to [`Handle::deliver`]. That a node which lost its disk does not
+    /// come back under its id is up to the caller.
     ///
     /// # Errors
     /// [`StartError`]: nothing has been started.
@@ -188,6 +194,8 @@ struct Opened {
     recovered: Recovered,
     /// Nodes that start together must not time out together (paper 5.2).
     seed: u64,
+    /// Whether it is known that this node has not lost its votes.
+    may_vote: bool,
 }
 
 fn open(config: &Config, disk: &Arc<dyn Disk>, machine: &str) -> Result<Opened, StorageError> {
@@ -205,6 +213,7 @@ fn open(config: &Config, disk: &Arc<dyn Disk>, machine: &str) -> Result<Opened, 
         storage,
         recovered,
         seed: disk.unique_id(),
+        may_vote: true,
     })
 }
 
@@ -232,6 +241,7 @@ fn launch<S: StateMachine>(
         storage,
         recovered,
         seed,
+        may_vote,
     } = opened;
     let files = storage.snapshots();
     let (machine, meta) = revive(machine, &files, recovered.snapshot.as_ref())?;
@@ -242,7 +252,9 @@ fn launch<S: StateMachine>(
         bytes: info.bytes,
     });
     let (hard_state, entries) = (recovered.hard_state, recovered.entries);
-    let raft = Raft::restore(config.raft(seed)?, hard_state, snapshot, entries);
+    let mut core = config.raft(seed)?;
+    core.may_vote = may_vote;
+    let raft = Raft::restore(core, hard_state, snapshot, entries);
     log::info!(
         "node {} of cluster \"{}\" starts in term {} with a log up to {}",
         config.id,

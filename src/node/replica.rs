@@ -137,6 +137,11 @@ impl<W> Replica<W> {
         &self.raft
     }
 
+    /// From now on the node may vote; see [`Raft::admit`].
+    pub fn admit(&mut self) {
+        self.raft.admit();
+    }
+
     /// One tick of time has passed.
     pub fn tick(&mut self) {
         self.ticks += 1;

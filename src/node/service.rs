@@ -1,16 +1,20 @@
 //! What the event loop calls: requests of clients and messages of peers become inputs.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::NodeError;
 use super::outcome::Waiter;
+use super::replica::Replica;
 use super::shared::Shared;
 use crate::machine::StateMachine;
 use crate::net::{ReplyTo, Service};
 use crate::raft::{Envelope, NodeId};
+use crate::storage::{Acquaintance, Peers, welcomes_needed};
 use crate::wire::client::{Answer, Ask, Request};
 use crate::wire::handshake::{Caller, Hello, Welcome};
 
@@ -18,6 +22,9 @@ use crate::wire::handshake::{Caller, Hello, Welcome};
 pub(super) struct NodeService<S: StateMachine> {
     shared: Arc<Shared<S>>,
     machine: String,
+    peers: Peers,
+    /// Who has welcomed this node since it started.
+    welcomed_by: BTreeSet<NodeId>,
     /// What one wake-up of the loop has brought in: put in under one lock.
     inputs: Vec<Input>,
 }
@@ -29,8 +36,10 @@ enum Input {
 }
 
 impl<S: StateMachine> NodeService<S> {
-    pub fn new(shared: Arc<Shared<S>>, machine: String) -> Self {
+    pub fn new(shared: Arc<Shared<S>>, machine: String, peers: Peers) -> Self {
         Self {
+            peers,
+            welcomed_by: BTreeSet::new(),
             shared,
             machine,
             inputs: Vec::new(),
@@ -38,7 +47,7 @@ impl<S: StateMachine> NodeService<S> {
     }
 
     /// Why this node does not talk to a caller, if it does not.
-    fn objection(&self, hello: &Hello) -> Option<String> {
+    fn objection(&mut self, hello: &Hello) -> Option<String> {
         let config = &self.shared.config;
         let (id, cluster) = (config.id, &config.cluster);
         let any_cluster = hello.cluster.is_empty() && hello.caller == Caller::Client;
@@ -49,7 +58,13 @@ impl<S: StateMachine> NodeService<S> {
                 hello.cluster
             ));
         }
-        let Caller::Peer { from, to, machine } = &hello.caller else {
+        let Caller::Peer {
+            from,
+            to,
+            machine,
+            folder,
+        } = &hello.caller
+        else {
             return None;
         };
         if *to != id {
@@ -71,7 +86,26 @@ impl<S: StateMachine> NodeService<S> {
                 self.machine
             ));
         }
-        None
+        self.meet(*from, *folder)
+    }
+
+    /// Objects to a node whose folder is another one than it was first met with.
+    fn meet(&mut self, peer: NodeId, folder: u128) -> Option<String> {
+        let id = self.shared.config.id;
+        match self.peers.meet(peer, folder) {
+            Ok(Acquaintance::Known) => None,
+            Ok(Acquaintance::OtherFolder) => Some(format!(
+                "node {id} knows node {peer} with another data folder. A node that lost its folder \
+                 has forgotten its votes and what it acknowledged, and must not take part again: \
+                 bring its old folder back, or make a new cluster of a backup (kvnode backup, \
+                 kvnode restore)"
+            )),
+            Err(error) => {
+                let sentence = format!("node {id} cannot write down who node {peer} is: {error}");
+                self.shared.stop(Some(NodeError::Storage(error)));
+                Some(sentence)
+            }
+        }
     }
 }
 
@@ -83,6 +117,21 @@ impl<S: StateMachine> Service for NodeService<S> {
                 cluster: self.shared.config.cluster.clone(),
                 id: self.shared.config.id,
             },
+        }
+    }
+
+    fn welcomed(&mut self, peer: NodeId) {
+        self.welcomed_by.insert(peer);
+        let needed = welcomes_needed(self.shared.config.members.len());
+        if self.peers.may_vote() || self.welcomed_by.len() < needed {
+            return;
+        }
+        match self.peers.admit() {
+            Ok(()) => {
+                log::info!("{needed} others know this node with this data folder: it may vote");
+                self.shared.input(Replica::admit);
+            }
+            Err(error) => self.shared.stop(Some(NodeError::Storage(error))),
         }
     }
 

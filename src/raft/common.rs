@@ -229,6 +229,11 @@ impl Common {
         id
     }
 
+    /// Whether this node has a vote, and remembers its former ones.
+    pub fn may_vote(&self) -> bool {
+        self.config.may_vote && self.config.membership.is_voter(self.id())
+    }
+
     /// An election timeout, drawn anew each time (paper 5.2).
     pub fn random_timeout(&mut self) -> u32 {
         let shortest = self.config.election_ticks;

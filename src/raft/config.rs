@@ -10,6 +10,9 @@ pub struct Config {
     pub id: NodeId,
     /// The members of the cluster.
     pub membership: Membership,
+    /// Whether the node may vote and stand for election from the start; if not, not before
+    /// [`Raft::admit`](super::Raft::admit). One that may have lost its votes must not.
+    pub may_vote: bool,
     /// The shortest election timeout. Each timeout is drawn from this up to twice this (paper
     /// 5.2); within the shortest one a node that heard from a leader refuses votes (thesis 4.2.3).
     pub election_ticks: u32,
@@ -48,6 +51,7 @@ impl Config {
         Self {
             id,
             membership,
+            may_vote: true,
             election_ticks: 25,
             heartbeat_ticks: 5,
             tick_ms: 10,

@@ -40,7 +40,7 @@ impl Follower {
         if self.elapsed < self.timeout {
             return Role::Follower(self);
         }
-        if !common.config.membership.is_voter(common.id()) {
+        if !common.may_vote() {
             self.elapsed = 0;
             return Role::Follower(self);
         }
@@ -94,9 +94,7 @@ impl Follower {
                 }
                 Role::Follower(self)
             }
-            Message::TimeoutNow if common.config.membership.is_voter(common.id()) => {
-                Role::campaign(common, Reason::AskedToLead)
-            }
+            Message::TimeoutNow if common.may_vote() => Role::campaign(common, Reason::AskedToLead),
             // Answers to what this node asked in an earlier role of the same term. It has no use
             // for them, and their senders do not wait for anything.
             _ => Role::Follower(self),

@@ -136,6 +136,11 @@ impl Raft {
         }
     }
 
+    /// From now on the node may vote; see [`Config::may_vote`].
+    pub fn admit(&mut self) {
+        self.common.config.may_vote = true;
+    }
+
     /// One tick of time has passed.
     pub fn tick(&mut self) {
         self.transition(|role, common| role.tick(common));

@@ -99,7 +99,8 @@ impl Role {
     pub fn receive(self, common: &mut Common, from: NodeId, term: Term, message: Message) -> Role {
         match message {
             Message::PreVote { next_term, last } => {
-                let granted = next_term > common.term()
+                let granted = common.may_vote()
+                    && next_term > common.term()
                     && is_complete(common, last)
                     && !self.hears_leader(common);
                 common.send(from, Message::PreVoteReply { next_term, granted });
@@ -160,7 +161,7 @@ impl Role {
     /// Gives or refuses a vote in the present term (paper 5.2 and 5.4.1). A candidate that asks
     /// again, because the answer was lost, gets the same answer.
     fn vote(mut self, common: &mut Common, from: NodeId, last: super::EntryId) -> Role {
-        let free = common.vote().is_none_or(|vote| vote == from);
+        let free = common.may_vote() && common.vote().is_none_or(|vote| vote == from);
         let granted = (free || !common.config.keeps(Rule::OneVote))
             && self.leader(common).is_none()
             && is_complete(common, last);

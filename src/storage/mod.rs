@@ -10,6 +10,7 @@
 //! | `log-` and a number | the log, in segments | `segment.rs`, `record.rs` |
 //! | `snapshot-`, an index and a term | the state as of that entry | `snapshot/format.rs` |
 //! | *snapshot*`.damaged` | one that was found damaged; never removed | `recovery.rs` |
+//! | `peers` | whose folders this node knows, and whether it may vote | `peers.rs` |
 //! | `lock` | held by the running node | `real_disk.rs` |
 //! | *name*`.new` | a file that was being created; removed at the next start | `folder.rs` |
 //!
@@ -46,6 +47,7 @@ mod identity;
 mod inspection;
 mod log;
 mod outline;
+mod peers;
 mod read_only_disk;
 mod real_disk;
 mod record;
@@ -71,6 +73,7 @@ pub use disk::{Disk, DiskFile};
 pub use error::StorageError;
 pub use identity::Identity;
 pub use inspection::{InspectedSegment, InspectedSnapshot, Inspection, inspect};
+pub use peers::{Acquaintance, Peers, welcomes_needed};
 pub use read_only_disk::ReadOnlyDisk;
 pub use real_disk::RealDisk;
 pub use sim_disk::{Outcome, SimDisk};
@@ -143,6 +146,8 @@ pub struct Recovered {
 
 /// The data folder of a running node, open for writing.
 pub struct Storage {
+    folder: Folder,
+    owner: Owner,
     vote: Vote,
     log: Log,
     snapshots: Snapshots,
@@ -200,9 +205,11 @@ impl Storage {
             log.append(Some(base), &[])?;
         }
         let storage = Self {
+            owner,
             vote,
             log,
             snapshots: Snapshots::new(&folder, snapshot_owner, kept),
+            folder,
             goes_on,
             stopped: None,
         };
@@ -239,6 +246,14 @@ impl Storage {
             "the log would be cut up to {up_to}, and the newest snapshot is of entry {newest}"
         );
         self.unless_stopped(|storage| storage.log.cut(up_to))
+    }
+
+    /// Whom this node knows, and whether the others know it.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`], [`StorageError::Io`].
+    pub fn peers(&self) -> Result<Peers, StorageError> {
+        Peers::open(&self.folder, &self.owner)
     }
 
     /// The snapshots in the folder, for any thread.

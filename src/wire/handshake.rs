@@ -7,7 +7,7 @@
 //! | from the caller | |
 //! | --- | --- |
 //! | 8 bytes | [`MAGIC`]: `72 61 66 74 6b 76 00 0a` |
-//! | a [`frame`](super::frame) of at most [`MAX_HELLO`] bytes | [`Hello`]: version, cluster, caller (0 a client; 1 a peer: from, to, machine) |
+//! | a [`frame`](super::frame) of at most [`MAX_HELLO`] bytes | [`Hello`]: version, cluster, caller (0 a client; 1 a peer: from, to, machine, folder) |
 //! | frames | a client: [`Request`](super::client::Request)s; a peer: [`Envelope`](crate::raft::Envelope)s |
 //!
 //! | from the server | |
@@ -59,6 +59,9 @@ pub enum Caller {
         /// The identity of the caller's state machine
         /// ([`StateMachine::identity`](crate::machine::StateMachine::identity)).
         machine: String,
+        /// The number of the caller's data folder: a node that comes back with another one has
+        /// forgotten its votes.
+        folder: u128,
     },
 }
 

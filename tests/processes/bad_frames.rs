@@ -58,7 +58,15 @@ fn strangers() -> Vec<Case> {
     let machine = Kv::new(Limits::default()).identity();
     let peer = |cluster: &str, from, to, machine: &str| {
         let machine = machine.to_string();
-        opening(&hello(cluster, Caller::Peer { from, to, machine }))
+        opening(&hello(
+            cluster,
+            Caller::Peer {
+                from,
+                to,
+                machine,
+                folder: 1,
+            },
+        ))
     };
     vec![
         (peer("blue", 2, 1, &machine), "not of \"blue\""),

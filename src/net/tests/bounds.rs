@@ -160,7 +160,12 @@ fn clients_over_their_number_are_told_so_and_peers_still_get_in() {
     third.expect_closed();
     let machine = "none".into();
     let (from, to) = (2, 1);
-    let peer = hello(Caller::Peer { from, to, machine });
+    let peer = hello(Caller::Peer {
+        from,
+        to,
+        machine,
+        folder: 2,
+    });
     let _peer = Remote::open(node.address, &peer);
     clients.iter_mut().for_each(|client| client.round_trip(1));
 
@@ -187,7 +192,12 @@ fn callers_over_the_number_of_connections_are_sent_away_until_one_closes() {
     drop(silent);
     let machine = "none".into();
     let (from, to) = (2, 1);
-    let peer = opening(&hello(Caller::Peer { from, to, machine }));
+    let peer = opening(&hello(Caller::Peer {
+        from,
+        to,
+        machine,
+        folder: 2,
+    }));
     let again = (0..1000).any(|_| {
         let mut remote = Remote::connect(node.address);
         remote.socket.write_all(&peer).is_ok()

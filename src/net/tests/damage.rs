@@ -21,6 +21,8 @@ struct Collector {
 }
 
 impl Service for Collector {
+    fn welcomed(&mut self, _: NodeId) {}
+
     fn hello(&mut self, _: &Hello, _: SocketAddr) -> Welcome {
         Welcome::Accepted {
             cluster: "test".into(),
@@ -56,6 +58,7 @@ fn feed<'a>(first: Box<dyn Protocol>, pieces: impl IntoIterator<Item = &'a [u8]>
         id: 1,
         cluster: config.cluster,
         machine: config.machine,
+        folder: config.folder,
         limits: config.limits,
         shared: Arc::new(shared),
     };
@@ -109,6 +112,7 @@ fn good_streams() -> [Vec<u8>; 3] {
         from: 2,
         to: 1,
         machine: "none".into(),
+        folder: 2,
     });
     let peer = [
         opening(&peer),

@@ -43,6 +43,8 @@ struct Recorder {
 }
 
 impl Service for Recorder {
+    fn welcomed(&mut self, _: NodeId) {}
+
     fn hello(&mut self, hello: &Hello, _: SocketAddr) -> Welcome {
         if hello.cluster != "test" || self.refusing.load(Ordering::SeqCst) {
             return Welcome::Refused("another cluster".into());
@@ -88,6 +90,7 @@ fn config(id: NodeId) -> Config {
         id,
         cluster: "test".into(),
         machine: "none".into(),
+        folder: 7,
         peers: Vec::new(),
         limits: Limits::default(),
     }

@@ -72,6 +72,7 @@ pub fn handshake_seeds() -> Vec<Vec<u8>> {
         from: 1,
         to: 2,
         machine: "raftkv store, version 1".into(),
+        folder: u128::MAX,
     };
     let accepted = Welcome::Accepted {
         cluster: "raftkv".into(),
