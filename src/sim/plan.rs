@@ -153,7 +153,8 @@ impl Plan {
         self.max_append_bytes = 1;
         self.max_inflight_messages = 1;
         self.network.mean_delay = 10 * MS;
-        self.faults.retain(|(fault, _)| *fault == Fault::LeaderCrash);
+        self.faults
+            .retain(|(fault, _)| *fault == Fault::LeaderCrash);
     }
 
     pub fn quorum(&self) -> usize {
