@@ -1,18 +1,19 @@
 //! A whole cluster in one thread, on virtual time, from one seed.
 //!
-//! It drives the code that production runs: the core and its waiters ([`Replica`](crate::node::Replica)),
-//! the log files ([`Storage`](crate::storage::Storage)) on a simulated disk, the store, the form in
-//! which messages travel, and what decides in a client ([`Call`](crate::client::Call),
-//! [`Session`](crate::client::Session), [`Routes`](crate::client::Routes)). Replaced are threads,
-//! sockets, the clock and the files themselves. `node.rs` does in steps what the threads of a node
-//! do, `client.rs` what a Clerk does.
+//! It drives the code that production runs: the core and its waiters
+//! ([`Replica`](crate::node::Replica)), the log files ([`Storage`](crate::storage::Storage)) on a
+//! simulated disk, the store, the form in which messages travel, and what decides in a client
+//! ([`Call`](crate::client::Call), [`Session`](crate::client::Session),
+//! [`Routes`](crate::client::Routes)). Replaced are threads, sockets, the clock and the files
+//! themselves. `node.rs` does in steps what the threads of a node do, `client.rs` what a Clerk
+//! does.
 //!
 //! A run has two phases: faults under which nothing may go wrong, then an end to the faults, after
-//! which a quorum must go on (`phases.rs`). What must hold is in `check`. `docs/testing.md` says how
-//! to run and read it, and what it does not prove.
+//! which a quorum must go on (`phases.rs`). What must hold is in `check`. `docs/testing.md` says
+//! how to run and read it, and what it does not prove.
 //!
-//! Not simulated yet: snapshots. Nodes never take one, so the log is never cut, and none is sent;
-//! `World::started` is where a node would take over the one it finds.
+//! Not simulated: snapshots. Nodes never take one, so the log is never cut, and none is sent;
+//! `World::started` is where a node would take over the one that it finds.
 
 mod canary;
 mod check;

@@ -1,5 +1,7 @@
 //! What a run says about itself: one line for everything that happens.
 
+use std::io::{self, Write};
+
 /// Where the lines of a trace go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Trace {
@@ -33,7 +35,11 @@ impl Tracer {
     pub fn line(&mut self, now: super::Time, line: &str) {
         match self.mode {
             Trace::Off => {}
-            Trace::Print => println!("{:>10.3} ms  {line}", now as f64 / 1000.0),
+            Trace::Print => {
+                let ms = now as f64 / 1000.0;
+                // Whoever reads it may have seen enough.
+                let _ = writeln!(io::stdout(), "{ms:>10.3} ms  {line}");
+            }
             Trace::Hash => {
                 // FNV-1a.
                 for byte in now.to_le_bytes().iter().chain(line.as_bytes()) {

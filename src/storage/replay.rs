@@ -54,14 +54,7 @@ pub(super) fn read(
         .filter_map(|n| segment::number(n))
         .collect();
     numbers.sort_unstable();
-    let mut replay = Replay {
-        entries: Vec::new(),
-        outline: Outline::after(EntryId::ZERO),
-        extents: VecDeque::new(),
-        sequence: 1,
-        old_tail: Vec::new(),
-        keeps_old_tail: options.is(Canary::KeepsOldTail),
-    };
+    let mut replay = Replay::new(options);
     // Segments are removed from the oldest on. Whether so many of them may be missing depends on
     // the snapshot that is used: see `recovery.rs`.
     let first = numbers.first().copied().unwrap_or(1);
@@ -103,13 +96,20 @@ pub(super) fn read(
     }
     let mut last = last.ok_or_else(|| missing(folder, 1))?;
     last.record = bytes[start_of_last..last.end].to_vec();
-    last.torn = segment::torn_bytes(&bytes, last.end, last.header.salt, replay.sequence).or_else(
-        |damage| match options.is(Canary::CutsDamage) {
-            true => Ok(bytes.len() - last.end),
-            false => Err(damaged_in(&last.file)(damage)),
-        },
-    )?;
+    last.torn = torn_bytes(&last, &bytes, replay.sequence, options)?;
     Ok((replay, last))
+}
+
+fn torn_bytes(
+    last: &Last,
+    bytes: &[u8],
+    sequence: u64,
+    options: &Options,
+) -> Result<usize, StorageError> {
+    match segment::torn_bytes(bytes, last.end, last.header.salt, sequence) {
+        Err(_) if options.is(Canary::CutsDamage) => Ok(bytes.len() - last.end),
+        result => result.map_err(damaged_in(&last.file)),
+    }
 }
 
 impl Last {
@@ -129,6 +129,17 @@ impl Last {
 }
 
 impl Replay {
+    fn new(options: &Options) -> Self {
+        Self {
+            entries: Vec::new(),
+            outline: Outline::after(EntryId::ZERO),
+            extents: VecDeque::new(),
+            sequence: 1,
+            old_tail: Vec::new(),
+            keeps_old_tail: options.is(Canary::KeepsOldTail),
+        }
+    }
+
     /// Replays the records of a segment; returns where the last valid one starts and ends.
     fn records(&mut self, bytes: &[u8], salt: u64) -> Result<(usize, usize), Damage> {
         let (mut start, mut end) = (BLOCK, BLOCK);

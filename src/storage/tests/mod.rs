@@ -68,6 +68,8 @@ fn small() -> Options {
     Options {
         segment_bytes: 4096 + 2048,
         allocate_bytes: 512,
+        #[cfg(feature = "sim")]
+        canary: None,
     }
 }
 
