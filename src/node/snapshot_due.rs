@@ -31,7 +31,10 @@ impl SnapshotDue {
     }
 
     pub fn is_due(&self) -> bool {
-        let enough = self.log_bytes.map(|bytes| bytes.max(self.last_bytes));
+        // Even a threshold of nothing is not reached by nothing.
+        let enough = self
+            .log_bytes
+            .map(|bytes| bytes.max(self.last_bytes).max(1));
         !self.under_way && (self.wanted || enough.is_some_and(|bytes| self.applied >= bytes))
     }
 
@@ -84,6 +87,14 @@ mod tests {
         due.taken(2000);
         assert!(!due.is_due());
         due.applied(1000);
+        assert!(due.is_due());
+    }
+
+    #[test]
+    fn without_anything_new_none_is_due() {
+        let mut due = SnapshotDue::new(Some(0));
+        assert!(!due.is_due());
+        due.applied(1);
         assert!(due.is_due());
     }
 

@@ -151,13 +151,19 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
             return;
         }
     }
-    if let Err(index) = take_over(common, entries) {
-        let fault = Fault::CommittedEntryContradicted {
-            leader: from,
-            index,
-        };
-        common.fault.get_or_insert(fault);
-        return;
+    match take_over(common, entries) {
+        Ok(()) => {}
+        Err(Wrong::ContradictsCommitted(index)) => {
+            let fault = Fault::CommittedEntryContradicted {
+                leader: from,
+                index,
+            };
+            common.fault.get_or_insert(fault);
+            return;
+        }
+        // No leader's log has its time go back, and the state machine relies on that. The bytes are
+        // from a faulty node; they get no answer.
+        Err(Wrong::TimeGoesBack) => return,
     }
     // Not the log's own last entry: what lies behind `verified` may contradict the leader's.
     let bound = match common.config.keeps(Rule::VerifiedCommits) {
@@ -168,9 +174,14 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
     common.acknowledge(from, verified);
 }
 
-/// Appends what the log does not have yet, in place of what contradicts it. `Err` is the index of a
-/// committed entry that is contradicted.
-fn take_over(common: &mut Common, entries: Vec<Entry>) -> Result<(), Index> {
+/// What is wrong with entries that no leader has.
+enum Wrong {
+    ContradictsCommitted(Index),
+    TimeGoesBack,
+}
+
+/// Appends what the log does not have yet, in place of what contradicts it.
+fn take_over(common: &mut Common, entries: Vec<Entry>) -> Result<(), Wrong> {
     let keeps_matching = common.config.keeps(Rule::MatchingEntriesStay);
     for entry in entries {
         let id = entry.id;
@@ -180,9 +191,14 @@ fn take_over(common: &mut Common, entries: Vec<Entry>) -> Result<(), Index> {
         match common.log.term_at(id.index) {
             // An append that was overtaken by later ones: what follows must stay (paper 5.3).
             Some(term) if term == id.term && keeps_matching => continue,
-            Some(_) if id.index <= common.log.committed() => return Err(id.index),
+            Some(_) if id.index <= common.log.committed() => {
+                return Err(Wrong::ContradictsCommitted(id.index));
+            }
             Some(_) => common.log.truncate(id.index),
             None => {}
+        }
+        if entry.time_ms < common.log.last_time_ms() {
+            return Err(Wrong::TimeGoesBack);
         }
         common.log.push(entry);
     }

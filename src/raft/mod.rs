@@ -235,14 +235,19 @@ impl Raft {
     }
 
     /// The next committed entries to execute, of about `max_bytes` at the most; at least one if
-    /// there is any.
+    /// there is any. None while a term is not durable yet: a snapshot of the state must never name
+    /// a term that the node has forgotten after a crash.
     pub fn take_committed(&mut self, max_bytes: usize) -> Vec<Entry> {
-        self.common.log.take_committed(max_bytes)
+        match self.common.hard_state_durable() {
+            true => self.common.log.take_committed(max_bytes),
+            false => Vec::new(),
+        }
     }
 
     /// Whether there is a snapshot to install or an entry to execute.
     pub fn has_committed(&self) -> bool {
-        self.common.snapshots.to_install.is_some() || self.common.log.has_committed()
+        let may_execute = self.common.hard_state_durable() && self.common.log.has_committed();
+        may_execute || self.common.snapshots.to_install.is_some()
     }
 
     /// A snapshot of this node's own state has become durable: the log that it covers may go.
@@ -270,14 +275,18 @@ impl Raft {
         }
     }
 
-    /// The parts of a snapshot that have come in since the last call, to be stored.
+    /// The parts of a snapshot that have come in since the last call, to be stored. None while a
+    /// term is not durable yet, as in [`take_committed`](Self::take_committed).
     pub fn take_received_parts(&mut self) -> VecDeque<Part> {
-        self.common.snapshots.take_received()
+        match self.common.hard_state_durable() {
+            true => self.common.snapshots.take_received(),
+            false => VecDeque::new(),
+        }
     }
 
     /// Whether [`take_received_parts`](Self::take_received_parts) would return something.
     pub fn has_received_parts(&self) -> bool {
-        self.common.snapshots.has_received()
+        self.common.hard_state_durable() && self.common.snapshots.has_received()
     }
 
     /// The snapshot up to `last` has been stored up to the offset `received`.

@@ -12,8 +12,8 @@
 //! which a quorum must go on (`phases.rs`). What must hold is in `check`. `docs/testing.md` says
 //! how to run and read it, and what it does not prove.
 //!
-//! Not simulated yet: snapshots. Nodes never take one, so the log is never cut, and none is sent;
-//! `World::started` is where a node would take over the one it finds.
+//! Not simulated: snapshots. Nodes never take one, so the log is never cut, and none is sent;
+//! `World::started` is where a node would take over the one that it finds.
 
 mod canary;
 mod check;

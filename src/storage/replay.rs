@@ -57,14 +57,7 @@ pub(super) fn read(
     options: &Options,
 ) -> Result<(Replay, Last), StorageError> {
     let numbers = numbers(folder)?;
-    let mut replay = Replay {
-        entries: Vec::new(),
-        outline: Outline::after(EntryId::ZERO),
-        extents: VecDeque::new(),
-        sequence: 1,
-        old_tail: Vec::new(),
-        keeps_old_tail: options.is(Canary::KeepsOldTail),
-    };
+    let mut replay = Replay::new(options);
     // Segments are removed from the oldest on. Whether so many of them may be missing depends on
     // the snapshot that is used: see `recovery.rs`.
     let first = numbers.first().copied().unwrap_or(1);
@@ -102,13 +95,20 @@ pub(super) fn read(
     }
     let mut last = last.ok_or_else(|| missing(folder, 1))?;
     last.record = bytes[start_of_last..last.end].to_vec();
-    last.torn = segment::torn_bytes(&bytes, last.end, last.header.salt, replay.sequence).or_else(
-        |damage| match options.is(Canary::CutsDamage) {
-            true => Ok(bytes.len() - last.end),
-            false => Err(damaged_in(&last.file)(damage)),
-        },
-    )?;
+    last.torn = torn_bytes(&last, &bytes, replay.sequence, options)?;
     Ok((replay, last))
+}
+
+fn torn_bytes(
+    last: &Last,
+    bytes: &[u8],
+    sequence: u64,
+    options: &Options,
+) -> Result<usize, StorageError> {
+    match segment::torn_bytes(bytes, last.end, last.header.salt, sequence) {
+        Err(_) if options.is(Canary::CutsDamage) => Ok(bytes.len() - last.end),
+        result => result.map_err(damaged_in(&last.file)),
+    }
 }
 
 impl Last {
@@ -131,12 +131,20 @@ impl Replay {
     /// A replay that starts with the given segment.
     pub(super) fn starting_with(header: &Header) -> Self {
         Self {
-            entries: Vec::new(),
             outline: Outline::cut_behind(header.previous),
-            extents: VecDeque::new(),
             sequence: header.first_sequence,
+            ..Self::new(&Options::default())
+        }
+    }
+
+    fn new(options: &Options) -> Self {
+        Self {
+            entries: Vec::new(),
+            outline: Outline::after(EntryId::ZERO),
+            extents: VecDeque::new(),
+            sequence: 1,
             old_tail: Vec::new(),
-            keeps_old_tail: false,
+            keeps_old_tail: options.is(Canary::KeepsOldTail),
         }
     }
 

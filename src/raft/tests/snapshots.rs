@@ -297,3 +297,56 @@ fn a_log_that_contradicts_the_snapshot_begins_anew_on_disk_too() {
     assert_eq!((write.restart, write.entries.len()), (Some(last), 0));
     assert_eq!(raft.last(), last);
 }
+
+#[test]
+fn nothing_of_a_term_is_executed_or_stored_before_the_term_is_durable() {
+    let mut cluster = cluster();
+    let leader = cluster.elect();
+    cluster.settle();
+    let follower = (1..=3).find(|id| *id != leader).expect("two followers");
+    let raft = cluster.node(follower);
+    while !raft.take_committed(usize::MAX).is_empty() {}
+    let (prev, term) = (raft.last(), raft.term() + 1);
+    let last = EntryId {
+        term,
+        index: prev.index + 1,
+    };
+    let entry = crate::raft::Entry {
+        id: last,
+        time_ms: u64::MAX,
+        payload: crate::raft::Payload::Empty,
+    };
+    let append = Message::Append {
+        prev,
+        entries: vec![entry],
+        commit: last.index,
+    };
+    let snapshot = Message::Snapshot {
+        meta: SnapshotMeta {
+            last: EntryId { term, index: 9 },
+            time_ms: u64::MAX,
+            membership: raft.membership().clone(),
+        },
+        bytes: SNAPSHOT_BYTES,
+        offset: 0,
+        data: bytes::Bytes::from_static(b"part"),
+    };
+    for message in [append, snapshot] {
+        raft.step(Envelope {
+            from: leader,
+            to: follower,
+            term,
+            message,
+        });
+    }
+    assert_eq!(raft.commit(), last.index);
+    assert!(!raft.has_committed() && !raft.has_received_parts());
+    assert_eq!(raft.take_committed(usize::MAX), []);
+    assert!(raft.take_received_parts().is_empty());
+    let write = raft.take_write().expect("the term and the entry");
+    raft.durable(write.id);
+    assert!(raft.has_committed() && raft.has_received_parts());
+    let executed = raft.take_committed(usize::MAX);
+    assert_eq!(executed.last().map(|entry| entry.id), Some(last));
+    assert_eq!(raft.take_received_parts().len(), 1);
+}

@@ -126,6 +126,18 @@ fn entries_that_no_leader_can_hold_are_not_taken() {
 }
 
 #[test]
+fn entries_whose_time_lies_before_that_of_the_log_are_not_taken() {
+    let mut raft = follower(3, 9, &[1, 1]);
+    let mut later = entry(3, 1);
+    later.time_ms = 100;
+    answer(&mut raft, append(id(2, 1), vec![later], 0));
+    let mut earlier = entry(4, 1);
+    earlier.time_ms = 99;
+    assert_eq!(answer(&mut raft, append(id(3, 1), vec![earlier], 0)), []);
+    assert_eq!(terms_of(&raft), [1, 1, 1]);
+}
+
+#[test]
 fn a_leader_that_contradicts_what_is_committed_is_proof_of_a_fault() {
     for message in [
         append(id(2, 7), vec![], 0),
