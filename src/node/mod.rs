@@ -34,7 +34,7 @@ use bytes::Bytes;
 
 use crate::machine::StateMachine;
 use crate::net::{self, Net, NetError, Peers};
-use crate::raft::{EntryId, Envelope, Fault, Index, Raft, RoleName, SnapshotMeta, StoredSnapshot};
+use crate::raft::{EntryId, Envelope, Fault, Index, Raft, RoleName, SnapshotMeta};
 use crate::storage::{
     self, Disk, Identity, RealDisk, Recovered, SnapshotInfo, Snapshots, Storage, StorageError,
     welcomes_needed,
@@ -172,8 +172,8 @@ impl Node {
     }
 
     /// Starts a node on a disk and a transport of the caller's: for clusters within one process.
-    /// What arrives for it is handed to [`Handle::deliver`]. That a node which lost its disk does not
-    /// come back under its id is up to the caller.
+    /// What arrives for it is handed to [`Handle::deliver`]. That a node which lost its disk does
+    /// not come back under its id is up to the caller.
     ///
     /// # Errors
     /// [`StartError`]: nothing has been started.
@@ -247,10 +247,7 @@ fn launch<S: StateMachine>(
     let (machine, meta) = revive(machine, &files, recovered.snapshot.as_ref())?;
     let applied = meta.map_or(EntryId::ZERO, |meta| meta.last);
     let time_ms = meta.map_or(0, |meta| meta.time_ms);
-    let snapshot = recovered.snapshot.as_ref().map(|info| StoredSnapshot {
-        meta: info.meta.clone(),
-        bytes: info.bytes,
-    });
+    let snapshot = recovered.snapshot.clone().map(snapshots::stored);
     let (hard_state, entries) = (recovered.hard_state, recovered.entries);
     let mut core = config.raft(seed)?;
     core.may_vote = may_vote;

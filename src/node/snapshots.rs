@@ -55,7 +55,7 @@ fn write<S: StateMachine>(
     Ok(file.finish()?)
 }
 
-fn stored(info: SnapshotInfo) -> StoredSnapshot {
+pub(super) fn stored(info: SnapshotInfo) -> StoredSnapshot {
     StoredSnapshot {
         meta: info.meta,
         bytes: info.bytes,

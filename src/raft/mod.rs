@@ -284,11 +284,6 @@ impl Raft {
         }
     }
 
-    /// Whether [`take_received_parts`](Self::take_received_parts) would return something.
-    pub fn has_received_parts(&self) -> bool {
-        self.common.hard_state_durable() && self.common.snapshots.has_received()
-    }
-
     /// The snapshot up to `last` has been stored up to the offset `received`.
     pub fn part_stored(&mut self, last: EntryId, received: u64) {
         if let Some(Role::Follower(follower)) = &self.role

@@ -76,6 +76,11 @@ impl Raft {
         self.common.snapshots.newest()
     }
 
+    /// Whether [`take_received_parts`](Self::take_received_parts) would return something.
+    pub fn has_received_parts(&self) -> bool {
+        self.common.hard_state_durable() && self.common.snapshots.has_received()
+    }
+
     /// The members of the cluster.
     pub fn membership(&self) -> &Membership {
         &self.common.config.membership

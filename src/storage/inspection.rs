@@ -19,6 +19,8 @@ use super::{recovery, segment, vote};
 pub struct Inspection {
     /// What the folder belongs to.
     pub identity: Identity,
+    /// The number of the folder, by which other nodes know this one.
+    pub folder: u128,
     /// The term and vote; `None` if they cannot be read.
     pub hard_state: Option<HardState>,
     /// The files of the log, in order.
@@ -82,10 +84,12 @@ pub fn inspect(disk: Arc<dyn Disk>) -> Result<Inspection, StorageError> {
         snapshots: Vec::new(),
         start: None,
         unused: Vec::new(),
+        folder: owner.folder,
         notes: Vec::new(),
         damage: Vec::new(),
     };
     inspection.vote(&folder, &owner);
+    inspection.note_damage(super::Peers::open(&folder, &owner));
     let last = names.iter().filter_map(|name| segment::number(name)).max();
     for name in &names {
         if let Some(number) = segment::number(name) {

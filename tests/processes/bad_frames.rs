@@ -1,8 +1,11 @@
 //! Bytes that no client and no node would send: their connection is closed with one line in the
 //! log, and nobody else notices.
 
+use std::sync::Arc;
+
 use raftkv::kv::{Kv, Limits};
 use raftkv::machine::StateMachine;
+use raftkv::storage::{ReadOnlyDisk, inspect};
 use raftkv::wire::client::{Answer, Ask, Response};
 use raftkv::wire::frame::{self, MAX_PAYLOAD};
 use raftkv::wire::handshake::{Caller, MAGIC, MAX_HELLO, VERSION};
@@ -53,8 +56,9 @@ fn openings() -> Vec<Case> {
     ]
 }
 
-/// What nodes of another cluster, or with other settings, would say.
-fn strangers() -> Vec<Case> {
+/// What nodes of another cluster, or with other settings, would say. `folder` is the number of node
+/// 2's data folder.
+fn strangers(folder: u128) -> Vec<Case> {
     let machine = Kv::new(Limits::default()).identity();
     let peer = |cluster: &str, from, to, machine: &str| {
         let machine = machine.to_string();
@@ -64,7 +68,7 @@ fn strangers() -> Vec<Case> {
                 from,
                 to,
                 machine,
-                folder: 1,
+                folder,
             },
         ))
     };
@@ -73,6 +77,18 @@ fn strangers() -> Vec<Case> {
         (peer("raftkv", 9, 1, &machine), "node 9 is not another node"),
         (peer("raftkv", 2, 3, &machine), "this is node 1, not node 3"),
         (peer("raftkv", 2, 1, "other"), "node 2 runs \"other\""),
+        (
+            opening(&hello(
+                "raftkv",
+                Caller::Peer {
+                    from: 2,
+                    to: 1,
+                    machine: machine.clone(),
+                    folder: folder + 1,
+                },
+            )),
+            "knows node 2 with another data folder",
+        ),
         (
             [peer("raftkv", 2, 1, &machine), nonsense()].concat(),
             "decode",
@@ -104,7 +120,10 @@ fn requests() -> Vec<Case> {
 fn bad_bytes_close_their_connection_with_one_line_and_nobody_else_notices() {
     let cluster = Cluster::start(3);
     let load = Load::start(&cluster, 2);
-    let cases = [openings(), strangers(), requests()].concat();
+    let folder = inspect(Arc::new(ReadOnlyDisk::new(cluster.data(2))))
+        .unwrap()
+        .folder;
+    let cases = [openings(), strangers(folder), requests()].concat();
     let mut callers = Vec::new();
     for (bytes, what) in cases {
         let mut raw = Raw::connect(cluster.address(1));

@@ -17,3 +17,4 @@ mod settings;
 mod signals;
 mod snapshots;
 mod torn_tail;
+mod wiped;

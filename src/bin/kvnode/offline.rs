@@ -164,6 +164,7 @@ fn describe(inspection: &Inspection, out: &mut String) -> fmt::Result {
     let identity = &inspection.identity;
     let (node, cluster) = (identity.node, &identity.cluster);
     writeln!(out, "node       {node} of cluster {cluster:?}")?;
+    writeln!(out, "folder     {:032x}", inspection.folder)?;
     writeln!(out, "machine    {}", identity.machine)?;
     match inspection.hard_state.map(|state| (state.term, state.vote)) {
         None => writeln!(out, "term       not readable")?,

@@ -1,0 +1,75 @@
+//! A node that lost its data folder and comes back under its old id.
+
+use std::fs;
+use std::time::Duration;
+
+use raftkv::client::Kind;
+
+use super::cluster::Cluster;
+
+/// Three nodes that have met each other.
+fn acquainted() -> Cluster {
+    let cluster = Cluster::start(3);
+    for id in cluster.ids() {
+        cluster.node(id).line("it may vote");
+    }
+    cluster
+}
+
+/// Node 1 and the wiped node would be a majority. With the wiped node's vote, a node could lead
+/// that lacks what was acknowledged.
+#[test]
+fn a_wiped_node_does_not_vote_and_the_others_go_on_without_it() {
+    let mut cluster = acquainted();
+    cluster.clerk().put("kept", "value").unwrap();
+    cluster.kill_all([1, 2, 3]);
+    fs::remove_dir_all(cluster.data(2)).unwrap();
+
+    cluster.restart_all([1, 2]);
+    cluster
+        .node(2)
+        .line("knows node 2 with another data folder");
+    let clerk = cluster.clerk_for(Duration::from_secs(2));
+    let error = clerk.put("lost", "value").unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+
+    cluster.restart(3);
+    let clerk = cluster.clerk();
+    assert_eq!(clerk.get("kept").unwrap().as_deref(), Some(&b"value"[..]));
+    assert_eq!(clerk.get("lost").unwrap(), None);
+}
+
+/// Alone with a node that never met it, a wiped node cannot tell that it is not new: so it waits.
+#[test]
+fn a_new_node_votes_once_it_has_met_all_that_could_know_it() {
+    let mut cluster = acquainted();
+    cluster.kill_all([1, 2, 3]);
+    for id in [1, 2] {
+        fs::remove_dir_all(cluster.data(id)).unwrap();
+    }
+    cluster.restart_all([1, 2]);
+    let clerk = cluster.clerk_for(Duration::from_secs(2));
+    assert_eq!(clerk.put("k", "v").unwrap_err().kind(), Kind::Unavailable);
+
+    // All three are new now: nobody is left who could know better.
+    cluster.kill_all([1, 2]);
+    for id in [1, 2, 3] {
+        fs::remove_dir_all(cluster.data(id)).unwrap();
+    }
+    cluster.restart_all([1, 2, 3]);
+    cluster.clerk().put("k", "v").unwrap();
+}
+
+/// What a node was told when it was admitted, it remembers: two of three may start without the
+/// third.
+#[test]
+fn a_node_that_was_admitted_votes_again_without_meeting_everybody() {
+    let mut cluster = acquainted();
+    cluster.clerk().put("k", "v").unwrap();
+    cluster.kill_all([1, 2, 3]);
+    cluster.restart_all([1, 2]);
+    assert_eq!(
+        cluster.clerk().get("k").unwrap().as_deref(),
+        Some(&b"v"[..])
+    );
+}
