@@ -60,6 +60,7 @@ main() {
     cd "$ROOT"
     step "cargo test" run_cargo "$@"
     if (($# == 0)); then
+        step "simulator" run_cargo --release --no-default-features --features sim --test sim
         step "schedules" run_cargo --no-default-features --features shuttle --test schedules
         step "build of the programs" cargo build --quiet --bins
         step "kill and restart" kill_nodes
