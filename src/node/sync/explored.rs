@@ -64,11 +64,6 @@ impl<T> Mutex<T> {
         let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         MutexGuard(self, Some(guard))
     }
-
-    /// As [`lock`](Self::lock): the time is never up.
-    pub fn try_lock_for(&self, _time: Duration) -> Option<MutexGuard<'_, T>> {
-        Some(self.lock())
-    }
 }
 
 impl<T> Deref for MutexGuard<'_, T> {
