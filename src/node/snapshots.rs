@@ -125,11 +125,8 @@ impl Courier {
                 shared.input(|replica| replica.part_stored(last, received));
             }
             Ok(Stored::Whole(info)) => {
-                log::info!(
-                    "snapshot up to {} received: {} bytes",
-                    last.index,
-                    info.bytes
-                );
+                let index = info.meta.last.index;
+                log::info!("snapshot up to {index} received: {} bytes", info.bytes);
                 shared.input(|replica| replica.install(stored(info)));
                 shared.cut_log(shared.files.log_needed_behind());
             }
@@ -141,7 +138,17 @@ impl Courier {
         }
     }
 
+    /// What has come of a part. A snapshot that is on disk already, because this node was not in a
+    /// position to install it when it arrived, is as good as one that has just arrived: were it
+    /// refused, the leader would send it again and again.
     fn take_in(&mut self, files: &Snapshots, part: Part) -> Result<Stored, StorageError> {
+        match (self.add(files, part), files.newest()) {
+            (Err(StorageError::Superseded { .. }), Some(newest)) => Ok(Stored::Whole(newest)),
+            (result, _) => result,
+        }
+    }
+
+    fn add(&mut self, files: &Snapshots, part: Part) -> Result<Stored, StorageError> {
         let last = part.meta.last;
         let mut incoming = match self.incoming.take() {
             Some((of, incoming)) if of == last => incoming,
@@ -159,4 +166,76 @@ impl Courier {
 enum Stored {
     Partly(u64),
     Whole(SnapshotInfo),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::raft::Membership;
+    use crate::storage::{Identity, Options, SimDisk, Storage};
+
+    fn files() -> Snapshots {
+        let identity = Identity {
+            cluster: "test".into(),
+            node: 1,
+            machine: "a machine".into(),
+        };
+        let disk = Arc::new(SimDisk::new(1));
+        let opened = Storage::open(disk, &identity, Options::default());
+        opened.expect("a new folder opens").0.snapshots()
+    }
+
+    fn meta(index: u64) -> SnapshotMeta {
+        SnapshotMeta {
+            last: EntryId { term: 1, index },
+            time_ms: 0,
+            membership: Membership::of_voters([1, 2, 3]),
+        }
+    }
+
+    fn write(files: &Snapshots, index: u64) -> SnapshotInfo {
+        let mut file = files.create(meta(index)).unwrap();
+        file.write_all(b"a state").unwrap();
+        file.finish().unwrap()
+    }
+
+    fn part(of: &SnapshotInfo, offset: u64, data: bytes::Bytes) -> Part {
+        Part {
+            meta: of.meta.clone(),
+            bytes: of.bytes,
+            offset,
+            data,
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_whole_once_its_last_part_has_come() {
+        let (sender, receiver) = (files(), files());
+        let info = write(&sender, 7);
+        let read = |offset, max| sender.read_chunk(info.meta.last, offset, max).unwrap();
+        let mut courier = Courier::default();
+        let first = part(&info, 0, read(0, 5000));
+        assert!(matches!(
+            courier.take_in(&receiver, first),
+            Ok(Stored::Partly(5000))
+        ));
+        let rest = part(&info, 5000, read(5000, usize::MAX));
+        let stored = courier.take_in(&receiver, rest);
+        assert!(matches!(stored, Ok(Stored::Whole(stored)) if stored.meta == info.meta));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_there_already_is_not_asked_for_again() {
+        let files = files();
+        let info = write(&files, 7);
+        let mut courier = Courier::default();
+        for index in [7, 6] {
+            let mut again = part(&info, 0, "the start of it".into());
+            again.meta = meta(index);
+            let stored = courier.take_in(&files, again);
+            assert!(matches!(stored, Ok(Stored::Whole(stored)) if stored.meta == info.meta));
+        }
+    }
 }
