@@ -29,6 +29,9 @@ struct Node {
     answer: Result<Status, String>,
 }
 
+/// The one counter of the state machine that has a column of its own: it is the store's users.
+const SESSIONS: &str = "sessions";
+
 impl Report {
     /// Puts together what each address answered, or why it did not.
     pub fn new(answers: Vec<(String, Result<Status, String>)>) -> Self {
@@ -129,7 +132,7 @@ impl Report {
     /// A table for people, the reasons of those that do not answer, and the summary.
     pub fn table(&self, verbose: bool) -> String {
         let gauges: BTreeSet<&str> = match verbose {
-            true => self.gauges().collect(),
+            true => self.gauges().filter(|name| *name != SESSIONS).collect(),
             false => BTreeSet::new(),
         };
         let mut table = Table::new();
@@ -143,6 +146,7 @@ impl Report {
             "applied",
             "last index",
             "log",
+            SESSIONS,
             "snapshot",
             "uptime",
         ];
@@ -185,7 +189,7 @@ impl Report {
         match &node.answer {
             Err(_) => {
                 row.push("no answer".into());
-                row.resize(10 + gauges.len(), "-".into());
+                row.resize(11 + gauges.len(), "-".into());
             }
             Ok(status) => {
                 // A leader that was cut off may still believe that it leads; only one is marked.
@@ -200,6 +204,7 @@ impl Report {
                 ];
                 row.extend(counts.map(|count| count.to_string()));
                 row.push(size(status.log_bytes));
+                row.push(gauge(SESSIONS));
                 row.push(snapshot(status));
                 row.push(duration(status.uptime_ms));
                 row.extend(gauges.iter().map(|name| gauge(name)));
