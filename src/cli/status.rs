@@ -123,6 +123,11 @@ impl Report {
             None => "no leader".into(),
         };
         let advice = match self.has_quorum() {
+            true if self.leader.is_none() && answering < voters => {
+                "; an election takes a moment, and a new cluster waits until its nodes have met: \
+                 start the others"
+                    .into()
+            }
             true => String::new(),
             false => format!("; a quorum needs {}: start the others", voters / 2 + 1),
         };

@@ -80,6 +80,17 @@ fn without_a_quorum_the_summary_says_what_to_do() {
         report.summary(),
         "1 of 3 voters answers, no leader; a quorum needs 2: start the others"
     );
+    let report = asked([
+        Ok(status(1, RoleName::Follower, 0)),
+        Ok(status(2, RoleName::Follower, 0)),
+        Err("refused"),
+    ]);
+    let summary = report.summary();
+    assert!(
+        summary.starts_with("2 of 3 voters answer, no leader;"),
+        "{summary}"
+    );
+    assert!(summary.contains("a new cluster waits"), "{summary}");
     let report = asked([Err("refused"), Err("refused"), Err("refused")]);
     assert!(report.summary().starts_with("0 of 3 servers answer: check"));
     assert!(report.table(false).contains('?'));

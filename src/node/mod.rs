@@ -150,7 +150,14 @@ impl Node {
         let mut opened = open(&config, &disk, &identity)?;
         let known = opened.storage.peers()?;
         // Where there is nobody to ask, there is nobody to deceive either.
-        opened.may_vote = known.may_vote() || welcomes_needed(config.members.len()) == 0;
+        let needed = welcomes_needed(config.members.len());
+        opened.may_vote = known.may_vote() || needed == 0;
+        if !opened.may_vote {
+            log::info!(
+                "this data folder is new to the cluster: the node votes once it has met {needed} \
+                 others"
+            );
+        }
         let net = Net::bind(net::Config {
             listen,
             id: config.id,
