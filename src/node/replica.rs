@@ -274,15 +274,22 @@ impl<W> Replica<W> {
     }
 
     /// Somebody wants a snapshot now, whether one is due or not. Returns whether one is to come:
-    /// there is none to take if the newest one holds all that has been applied.
+    /// there is none to take if the newest one holds everything up to
+    /// [`applying`](Self::applying).
     pub fn want_snapshot(&mut self) -> bool {
         let newest = self.raft.newest_snapshot();
         let newest = newest.map_or(0, |newest| newest.meta.last.index);
-        let is_new = self.raft.applied_index() > newest;
+        let is_new = self.applying > newest;
         if is_new {
             self.due.want();
         }
         is_new
+    }
+
+    /// The index up to which entries have been handed to the state machine: all that anybody has a
+    /// reply to. The core learns that they were executed only after the replies have left.
+    pub fn applying(&self) -> Index {
+        self.applying
     }
 
     /// Whether a snapshot is being taken, or is about to be.

@@ -201,7 +201,7 @@ pub(super) fn transfer<S: StateMachine>(shared: &Shared<S>, to: Option<NodeId>) 
 pub(super) fn snapshot<S: StateMachine>(shared: &Shared<S>) -> Answer {
     shared.input(|replica| {
         let is_there = !replica.want_snapshot();
-        let up_to = replica.raft().applied_index();
+        let up_to = replica.applying();
         Answer::Snapshot { up_to, is_there }
     })
 }

@@ -341,9 +341,14 @@ impl<S: StateMachine> Shared<S> {
         }
     }
 
-    /// Keeps the thread that writes a snapshot, to be joined. The one before it has ended.
+    /// Keeps the thread that writes a snapshot, to be joined. The one before it has done its work;
+    /// its very end is waited for, so that none outlives the node.
     pub fn keep_snapshot_thread(&self, thread: JoinHandle<()>) {
-        *self.snapshot_thread.lock() = Some(thread);
+        let before = self.snapshot_thread.lock().replace(thread);
+        if let Some(before) = before {
+            // A panic has been reported by its guard.
+            let _ = before.join();
+        }
     }
 
     pub fn take_snapshot_thread(&self) -> Option<JoinHandle<()>> {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::NodeError;
 use super::shared::Shared;
-use super::sync::{Receiver, thread};
+use super::sync::Receiver;
+use super::threads;
 use crate::machine::StateMachine;
 use crate::raft::{EntryId, Message, Part, PartRequest, SnapshotMeta, StoredSnapshot};
 use crate::storage::{Incoming, SnapshotInfo, Snapshots, StorageError};
@@ -18,8 +19,7 @@ pub(super) fn take<S: StateMachine>(
     meta: SnapshotMeta,
     state: S::Snapshot,
 ) {
-    let node = shared.clone();
-    let body = move || {
+    let spawned = threads::spawn("snapshot", shared, move |node| {
         let index = meta.last.index;
         match write::<S>(&node.files, meta, &state) {
             Ok(info) => {
@@ -32,14 +32,12 @@ pub(super) fn take<S: StateMachine>(
                 node.input(|replica| replica.snapshot_failed());
             }
         }
-    };
-    let spawned = thread::Builder::new()
-        .name("snapshot".to_string())
-        .spawn(body);
+        Ok(())
+    });
     match spawned {
         Ok(thread) => shared.keep_snapshot_thread(thread),
         Err(error) => {
-            log::error!("no snapshot: cannot start a thread: {error}");
+            log::error!("no snapshot: {error}");
             shared.input(|replica| replica.snapshot_failed());
         }
     }

@@ -18,12 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 type Step = Box<dyn FnMut() + Send>;
 
-/// Does one thing for each command.
-struct Machine(Step);
+/// Does one thing for each command, and another to write its state.
+struct Machine(Step, fn());
 
 impl StateMachine for Machine {
     type Reply = ();
-    type Snapshot = ();
+    type Snapshot = fn();
 
     fn identity(&self) -> String {
         "a test's machine".into()
@@ -41,9 +41,12 @@ impl StateMachine for Machine {
 
     fn encode_reply((): &(), _: &mut Vec<u8>) {}
 
-    fn snapshot(&self) {}
+    fn snapshot(&self) -> fn() {
+        self.1
+    }
 
-    fn write_snapshot((): &(), _: &mut dyn io::Write) -> io::Result<()> {
+    fn write_snapshot(step: &fn(), _: &mut dyn io::Write) -> io::Result<()> {
+        step();
         Ok(())
     }
 
@@ -93,7 +96,7 @@ const SHUTTING_DOWN: Outcome<()> = Outcome::Ended(End::Unknown(Doubt::ShuttingDo
 
 #[test]
 fn a_panic_in_the_state_machine_stops_the_node_and_ends_every_request() {
-    let machine = Machine(Box::new(|| panic!("as the test wants it")));
+    let machine = Machine(Box::new(|| panic!("as the test wants it")), || {});
     let node = leader(machine, Box::new(|| {}));
     let first = start(&node, Bytes::new());
     assert_eq!(first.wait(PATIENCE), SHUTTING_DOWN);
@@ -110,6 +113,22 @@ fn a_panic_in_the_state_machine_stops_the_node_and_ends_every_request() {
     );
 }
 
+#[test]
+fn a_panic_while_a_snapshot_is_written_stops_the_node_instead_of_ending_all_snapshots() {
+    let machine = Machine(Box::new(|| {}), || panic!("as the test wants it"));
+    let node = leader(machine, Box::new(|| {}));
+    assert_eq!(
+        start(&node, Bytes::new()).wait(PATIENCE),
+        Outcome::Reply(())
+    );
+    assert!(node.take_snapshot());
+    let end = node.wait();
+    assert!(
+        matches!(end, Err(NodeError::Panicked("snapshot"))),
+        "{end:?}"
+    );
+}
+
 /// A machine that waits within its first command until it is let go, by a message or by the end of
 /// who could send one; with the number of commands that it has begun.
 fn held() -> (Machine, SyncSender<()>, Receiver<()>, Arc<AtomicUsize>) {
@@ -123,7 +142,7 @@ fn held() -> (Machine, SyncSender<()>, Receiver<()>, Arc<AtomicUsize>) {
             let _ = held.recv_timeout(PATIENCE);
         }
     };
-    (Machine(Box::new(step)), go, begun, count)
+    (Machine(Box::new(step), || {}), go, begun, count)
 }
 
 #[test]
@@ -181,7 +200,7 @@ fn a_node_can_be_dropped_by_a_thread_of_its_own() {
         drop(node);
         ends.send(()).expect("room for one");
     };
-    let node = leader(Machine(Box::new(step)), Box::new(|| {}));
+    let node = leader(Machine(Box::new(step), || {}), Box::new(|| {}));
     let pending = start(&node, Bytes::new());
     *slot.lock() = Some(node);
     go.send(()).expect("room for one");

@@ -13,7 +13,7 @@ use crate::machine::StateMachine;
 use crate::storage::Storage;
 
 /// Starts a named thread that stops the node when it ends for any other reason than being told.
-fn spawn<S: StateMachine>(
+pub(super) fn spawn<S: StateMachine>(
     name: &'static str,
     shared: &Arc<Shared<S>>,
     run: impl FnOnce(&Arc<Shared<S>>) -> Result<(), NodeError> + Send + 'static,

@@ -17,6 +17,7 @@
 //! see relaxed atomics (shuttle takes all of them for sequentially consistent).
 
 mod disk;
+mod snapshots;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,7 +29,7 @@ use raftkv::machine::{At, Gate, StateMachine};
 use raftkv::node::{
     Config, End, Handle, Node, NodeError, Outcome, Pending, Sabotage, Transport, sabotage,
 };
-use raftkv::raft::{Entry, EntryId, Envelope, Index, Message, NodeId, Payload, RoleName};
+use raftkv::raft::{Entry, EntryId, Envelope, Index, Message, NodeId, Payload, RoleName, Term};
 use raftkv::wire::client::Doubt;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::{Condvar, Mutex};
@@ -107,8 +108,12 @@ impl Transport for Outgoing {
 
 impl Outgoing {
     fn wait_for(&self, message: &Message) {
+        self.wait_until(|sent| sent == message);
+    }
+
+    fn wait_until(&self, is_it: impl Fn(&Message) -> bool) {
         let sent = self.sent.lock().unwrap();
-        let missing = |sent: &mut Vec<Envelope>| !sent.iter().any(|sent| sent.message == *message);
+        let missing = |sent: &mut Vec<Envelope>| !sent.iter().any(|sent| is_it(&sent.message));
         drop(self.more.wait_while(sent, missing).unwrap());
     }
 }
@@ -119,8 +124,17 @@ fn node(size: u64) -> (Arc<Handle<Counter>>, Arc<Outgoing>) {
 }
 
 fn node_on(disk: Arc<LeanDisk>, size: u64) -> (Arc<Handle<Counter>>, Arc<Outgoing>) {
+    node_with(disk, size, None)
+}
+
+fn node_with(
+    disk: Arc<LeanDisk>,
+    size: u64,
+    snapshot_log_bytes: Option<u64>,
+) -> (Arc<Handle<Counter>>, Arc<Outgoing>) {
     let members = (1..=size).map(|id| (id, format!("node-{id}:1")));
     let mut config = Config::new(1, members, "in memory");
+    config.snapshot_log_bytes = snapshot_log_bytes;
     config.timing.heartbeat = config.timing.tick;
     config.timing.election = 3 * config.timing.tick;
     let outgoing = Arc::new(Outgoing::default());
@@ -139,9 +153,14 @@ fn stand(node: &Handle<Counter>) {
 /// The leader of a cluster of one.
 fn leader() -> Arc<Handle<Counter>> {
     let (node, _) = node(1);
-    stand(&node);
-    assert!(node.wait_until(A_WHILE, |raft| raft.role() == RoleName::Leader));
+    lead(&node);
     node
+}
+
+/// Has the node of a cluster of one lead.
+fn lead(node: &Handle<Counter>) {
+    stand(node);
+    assert!(node.wait_until(A_WHILE, |raft| raft.role() == RoleName::Leader));
 }
 
 fn start(node: &Handle<Counter>) -> Pending<u64> {
@@ -236,8 +255,7 @@ fn a_disk_that_fails_stops_the_node_and_ends_every_request() {
     explore(|| {
         let disk = Arc::new(LeanDisk::new(1));
         let (node, _) = node_on(disk.clone(), 1);
-        stand(&node);
-        assert!(node.wait_until(A_WHILE, |raft| raft.role() == RoleName::Leader));
+        lead(&node);
         disk.fail();
         let starts = [(); 2].map(|()| {
             let node = node.clone();
@@ -334,13 +352,29 @@ fn a_read_sees_every_write_that_was_answered_before_it_began() {
     });
 }
 
-fn from_leader(message: Message) -> Envelope {
+fn from(from: NodeId, term: Term, message: Message) -> Envelope {
     Envelope {
-        from: 2,
+        from,
         to: 1,
-        term: 1,
+        term,
         message,
     }
+}
+
+fn from_leader(message: Message) -> Envelope {
+    from(2, 1, message)
+}
+
+/// Has the node of a cluster of three elected in this term, which is to be its next, by node 2.
+fn be_elected(node: &Handle<Counter>, term: Term) {
+    stand(node);
+    let pre_vote = Message::PreVoteReply {
+        next_term: term,
+        granted: true,
+    };
+    node.deliver([from(2, term - 1, pre_vote)]);
+    node.deliver([from(2, term, Message::VoteReply { granted: true })]);
+    assert!(node.wait_until(A_WHILE, |raft| raft.role() == RoleName::Leader));
 }
 
 fn append(after: Index, count: Index) -> Envelope {
@@ -384,20 +418,7 @@ fn messages_delivered_by_several_threads_are_written_acknowledged_and_executed()
 fn a_leader_that_is_deposed_ends_what_it_had_accepted() {
     explore(|| {
         let (node, _) = node(3);
-        stand(&node);
-        let voter = |message, term| Envelope {
-            from: 2 as NodeId,
-            to: 1,
-            term,
-            message,
-        };
-        let pre_vote = Message::PreVoteReply {
-            next_term: 1,
-            granted: true,
-        };
-        node.deliver([voter(pre_vote, 0)]);
-        node.deliver([voter(Message::VoteReply { granted: true }, 1)]);
-        assert!(node.wait_until(A_WHILE, |raft| raft.role() == RoleName::Leader));
+        be_elected(&node, 1);
         let writer = node.clone();
         let writer = thread::spawn(move || match writer.start("command", A_WHILE) {
             Ok(pending) => pending.wait(A_WHILE),
@@ -405,7 +426,7 @@ fn a_leader_that_is_deposed_ends_what_it_had_accepted() {
         });
         let reader = node.clone();
         let reader = thread::spawn(move || reader.query("question", A_WHILE));
-        node.deliver([voter(Message::Outdated, 2)]);
+        node.deliver([from(2, 2, Message::Outdated)]);
         for outcome in [writer, reader].map(|thread| thread.join().unwrap()) {
             let lost = Outcome::Ended(End::Unknown(Doubt::LeadershipLost));
             let refused = matches!(outcome, Outcome::Ended(End::NotLeader { .. }));
