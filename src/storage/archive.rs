@@ -3,26 +3,31 @@
 //! A restored folder is one whose node took a snapshot and lost its log: its vote file knows the
 //! snapshot's term and no vote, and the log is empty and starts anew behind the snapshot, which is
 //! the second case of `recovery.rs`. It is put together under the folder's name and `.new`, and
-//! renamed as a whole, so that no crash leaves a folder that would start as an empty one.
+//! renamed as a whole. So a crash leaves all of it or no folder; and where there is none, what is
+//! left beside its place keeps a node from starting there with nothing.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::raft::{HardState, Membership, NodeId, SnapshotMeta, Write};
 
+use super::disk::Disk;
 use super::error::StorageError;
-use super::folder::Folder;
+use super::folder::{File, Folder, unfinished};
 use super::identity::{self, Identity};
 use super::read_only_disk::ReadOnlyDisk;
-use super::real_disk::RealDisk;
+use super::real_disk::{RealDisk, names_in};
 use super::snapshot::{self, SnapshotInfo, SnapshotReader};
 use super::{Options, Storage};
 
 /// How often a backup looks again after a running node has removed what it was about to copy.
 const ATTEMPTS: usize = 3;
+
+/// How much a backup copies at a time, in bytes.
+const COPIED_BYTES: u64 = 1 << 20;
 
 const EXISTS_ADVICE: &str = "Nothing is overwritten: choose another name, or move it away first";
 
@@ -80,24 +85,48 @@ fn is_gone(error: &StorageError) -> bool {
     matches!(error, StorageError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
-/// Copies a snapshot's file, which is there under its new name when the copy is known to be good.
 fn copy(from: &Path, to: &Path) -> Result<(), StorageError> {
-    let mut source = File::open(from).map_err(at(from, "open"))?;
-    let temp = sibling(to)?;
-    let mut options = OpenOptions::new();
-    let created = options.write(true).create_new(true).open(&temp);
-    let mut file = created.map_err(at(&temp, "create"))?;
-    let copied = io::copy(&mut source, &mut file)
-        .and_then(|_| file.sync_all())
-        .map_err(at(&temp, "write to"))
-        .and_then(|()| open(&temp)?.1.verify())
-        .and_then(|_| fs::rename(&temp, to).map_err(at(to, "rename a file to")));
+    let beside = RealDisk::unlocked(parent(to)).map_err(at(parent(to), "open the folder"))?;
+    copy_into(
+        &open_file(from)?,
+        &Folder::new(Arc::new(beside)),
+        file_name(to)?,
+    )
+}
+
+/// Copies a snapshot's file, which is there under its new name when the copy is known to be good.
+pub(super) fn copy_into(source: &File, folder: &Folder, name: &str) -> Result<(), StorageError> {
+    let temp = unfinished(name);
+    if folder.list()?.contains(&temp) {
+        let advice = "It is left from a backup that was interrupted: remove it and try again";
+        return Err(unusable(
+            &folder.path().join(temp),
+            "it is in the way",
+            advice,
+        ));
+    }
+    let copied = copy_bytes(source, folder, &temp).and_then(|()| folder.rename(&temp, name));
     if copied.is_err() {
         // What is left of it is of no use to anybody.
-        let _ = fs::remove_file(&temp);
+        let _ = folder.remove(&temp);
     }
     copied?;
-    sync_parent(to)
+    folder.sync()
+}
+
+fn copy_bytes(source: &File, folder: &Folder, temp: &str) -> Result<(), StorageError> {
+    let file = folder.create_unfinished(temp)?;
+    let len = source.len()?;
+    let mut offset = 0;
+    while offset < len {
+        let mut bytes = vec![0; COPIED_BYTES.min(len - offset) as usize];
+        source.read(&mut bytes, offset)?;
+        file.write(&bytes, offset)?;
+        offset += bytes.len() as u64;
+    }
+    file.sync()?;
+    let (_, copy) = snapshot::open_any(folder.open(temp)?)?;
+    copy.verify().map(drop)
 }
 
 /// Makes a new data folder for a node of a new cluster, whose state is that of a snapshot's file.
@@ -134,7 +163,9 @@ pub fn restore(
         node,
         machine: owner.machine,
     };
-    let filled = fill(&temp, &identity, reader, members).and_then(|info| {
+    let disk = RealDisk::open(&temp).map(Arc::new);
+    let filled = disk.and_then(|disk| fill(disk, Options::default(), &identity, reader, members));
+    let filled = filled.and_then(|info| {
         fs::rename(&temp, folder).map_err(at(folder, "rename a folder to"))?;
         Ok(info)
     });
@@ -146,8 +177,10 @@ pub fn restore(
     filled
 }
 
-fn fill(
-    folder: &Path,
+/// Makes the data folder; when this returns, no crash can undo any of it.
+pub(super) fn fill(
+    disk: Arc<dyn Disk>,
+    options: Options,
     identity: &Identity,
     mut reader: SnapshotReader,
     membership: Membership,
@@ -156,8 +189,8 @@ fn fill(
         membership,
         ..reader.info().meta.clone()
     };
-    let disk = Arc::new(RealDisk::open(folder)?);
-    let (mut storage, _) = Storage::open(disk, identity, Options::default())?;
+    let folder = disk.folder().to_path_buf();
+    let (mut storage, _) = Storage::open(disk, identity, options)?;
     // No node of the new cluster has voted in this term, and none will lead in it: a leader of it
     // may have made entries that follow the snapshot's.
     storage.write(&Write {
@@ -172,21 +205,44 @@ fn fill(
     let mut writer = storage.snapshots().create(meta)?;
     io::copy(&mut reader, &mut writer).map_err(|error| match error.downcast() {
         Ok(error) => for_backup(error),
-        Err(error) => at(folder, "write to")(error),
+        Err(error) => at(&folder, "write to")(error),
     })?;
     writer.finish()
 }
 
+/// Whether a restore was to make this folder and was interrupted. A node that started there would
+/// be one of a new cluster, without anything that the backup holds.
+pub(super) fn check_not_half_restored(folder: &Path) -> Result<(), StorageError> {
+    let is_there = names_in(folder).is_ok_and(|names| !names.is_empty());
+    let Ok(temp) = sibling(folder) else {
+        return Ok(());
+    };
+    if is_there || !temp.is_dir() {
+        return Ok(());
+    }
+    let problem = format!(
+        "a restore that was to make {} was interrupted",
+        folder.display()
+    );
+    let advice = "Remove it and restore again; a node without the backup starts once it is removed";
+    Err(unusable(&temp, problem, advice))
+}
+
 /// Opens a snapshot's file, wherever it is and whoever it belongs to.
 fn open(path: &Path) -> Result<(snapshot::Owner, SnapshotReader), StorageError> {
+    snapshot::open_any(open_file(path)?).map_err(for_backup)
+}
+
+fn open_file(path: &Path) -> Result<File, StorageError> {
+    Folder::new(Arc::new(ReadOnlyDisk::new(parent(path)))).open(file_name(path)?)
+}
+
+fn file_name(path: &Path) -> Result<&str, StorageError> {
     let name = path.file_name().and_then(|name| name.to_str());
-    let Some(name) = name else {
-        let advice = "Name a snapshot's file, with a name that is UTF-8";
-        return Err(unusable(path, "it is not the name of a file", advice));
-    };
-    let folder = Folder::new(Arc::new(ReadOnlyDisk::new(parent(path))));
-    let file = folder.open(name)?;
-    snapshot::open_any(file).map_err(for_backup)
+    name.ok_or_else(|| {
+        let advice = "Name a file, with a name that is UTF-8";
+        unusable(path, "it is not the name of a file", advice)
+    })
 }
 
 /// The advice that fits a file that no node uses.
@@ -244,7 +300,7 @@ fn parent(path: &Path) -> &Path {
 
 fn sync_parent(path: &Path) -> Result<(), StorageError> {
     let parent = parent(path);
-    File::open(parent)
+    fs::File::open(parent)
         .and_then(|folder| folder.sync_all())
         .map_err(at(parent, "sync the folder"))
 }

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
+use super::archive;
 use super::disk::{Disk, DiskFile};
 use super::error::StorageError;
 
@@ -24,15 +25,25 @@ pub struct RealDisk {
     /// Open for syncing the names in it. `None` after a sync that failed: the system reports a
     /// failure only once, and there is more than one thread that has to know of it.
     handle: Mutex<Option<File>>,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl RealDisk {
+    /// A folder that is nobody's, for a single file: without a lock.
+    pub(super) fn unlocked(folder: &Path) -> io::Result<Self> {
+        Ok(Self {
+            handle: Mutex::new(Some(File::open(folder)?)),
+            folder: folder.to_path_buf(),
+            _lock: None,
+        })
+    }
+
     /// Opens a data folder, and creates it if it is missing.
     ///
     /// # Errors
-    /// [`StorageError::Locked`] if another process has it open; [`StorageError::Io`] if it cannot
-    /// be created, read or written.
+    /// [`StorageError::Locked`] if another process has it open; [`StorageError::Unusable`] if it
+    /// was to be restored from a backup and is not; [`StorageError::Io`] if it cannot be created,
+    /// read or written.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, StorageError> {
         let folder = folder.into();
         let failed = |operation| {
@@ -43,6 +54,7 @@ impl RealDisk {
                 source,
             }
         };
+        archive::check_not_half_restored(&folder)?;
         create_durably(&folder).map_err(failed("create the data folder"))?;
         let mut lock = OpenOptions::new()
             .create(true)
@@ -66,7 +78,7 @@ impl RealDisk {
         Ok(Self {
             folder,
             handle: Mutex::new(Some(handle)),
-            _lock: lock,
+            _lock: Some(lock),
         })
     }
 

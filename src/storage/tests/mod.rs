@@ -1,5 +1,6 @@
 //! The data folder as a whole, over the simulated disk and the real one.
 
+mod archives;
 mod crashes;
 mod damage;
 mod folders;
