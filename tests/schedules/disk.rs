@@ -1,6 +1,6 @@
 //! A simulated disk that takes no space ahead of the log: a test that starts a node some thousand
-//! times would do little else. If it is to be slow, other threads may go on in the middle of what it
-//! is asked for.
+//! times would do little else. If it is to be slow, other threads may go on before it does what
+//! it is asked for.
 
 use std::io;
 use std::path::Path;

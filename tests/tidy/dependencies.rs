@@ -34,6 +34,32 @@ pub fn reasons(files: &[File], findings: &mut Vec<Finding>) {
     }
 }
 
+/// The lock file of the fuzz targets knows all that the crate depends on: they are built with what
+/// it says, and not at all if it says too little.
+pub fn fuzz_lock(manifest: &File, lock: &str, findings: &mut Vec<Finding>) {
+    let own = lock
+        .split("[[package]]\n")
+        .find(|package| package.starts_with("name = \"raftkv\"\n"));
+    let text = &manifest.text;
+    let end = text.find("[dev-dependencies]").unwrap_or(text.len());
+    let programs = text
+        .lines()
+        .find(|line| line.starts_with("cli = "))
+        .unwrap_or_default();
+    let last_line = text[..end].lines().count();
+    for (line, name) in named_in(manifest) {
+        let known = own.is_some_and(|own| own.contains(&format!("\"{name}")));
+        // Those of features that are off by default are not locked.
+        let own_line = text.lines().nth(line - 1).unwrap_or_default();
+        let used =
+            !own_line.contains("optional = true") || programs.contains(&format!("dep:{name}\""));
+        if line <= last_line && used && !known {
+            let rule = format!("fuzz/Cargo.lock lacks `{name}`; run cargo metadata in fuzz/");
+            findings.push(manifest.finding(line, rule));
+        }
+    }
+}
+
 /// The dependencies that a manifest names, with their lines.
 fn named_in(file: &File) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
@@ -85,5 +111,19 @@ mod tests {
                 .collect::<Vec<_>>(),
             [9]
         );
+    }
+
+    #[test]
+    fn a_lock_file_that_lags_behind_the_manifest_is_found() {
+        let manifest = File {
+            path: "Cargo.toml".into(),
+            text: MANIFEST.into(),
+        };
+        let lock = "[[package]]\nname = \"mio\"\n\n[[package]]\nname = \"raftkv\"\n\
+                    dependencies = [\n \"mio\",\n]\n";
+        let mut findings = Vec::new();
+        fuzz_lock(&manifest, lock, &mut findings);
+        let lines: Vec<usize> = findings.iter().map(|finding| finding.line).collect();
+        assert_eq!(lines, [4], "{findings:?}");
     }
 }

@@ -10,6 +10,7 @@ mod bans;
 mod dependencies;
 mod lexer;
 mod markdown;
+mod pages;
 mod shell;
 mod sizes;
 mod source;
@@ -97,6 +98,17 @@ fn every_dependency_has_its_reason() {
 }
 
 #[test]
+fn the_fuzz_targets_are_built_with_all_dependencies() {
+    let lock = Tree::load().root.join("fuzz/Cargo.lock");
+    let lock = std::fs::read_to_string(lock).expect("the lock file can be read");
+    check(|file, findings| {
+        if file.path == "Cargo.toml" {
+            dependencies::fuzz_lock(file, &lock, findings);
+        }
+    });
+}
+
+#[test]
 fn modules_import_only_along_the_arrows() {
     check(arrows::imports);
 }
@@ -106,6 +118,14 @@ fn links_in_markdown_lead_somewhere() {
     let tree = Tree::load();
     let mut findings = Vec::new();
     markdown::links(&tree, &mut findings);
+    report(&findings);
+}
+
+#[test]
+fn tests_that_the_pages_name_are_there() {
+    let tree = Tree::load();
+    let mut findings = Vec::new();
+    pages::names(&tree, &mut findings);
     report(&findings);
 }
 
