@@ -9,3 +9,4 @@ mod repair;
 mod replication;
 mod snapshots;
 mod swarm;
+mod transfers;

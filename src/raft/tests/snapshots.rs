@@ -4,7 +4,7 @@ use super::harness::{Cluster, SNAPSHOT_BYTES};
 use crate::raft::{Config, EntryId, Envelope, Message, NodeId, SnapshotMeta, StoredSnapshot};
 
 /// Three nodes that keep nothing of the log that a snapshot covers, and send small parts.
-fn cluster() -> Cluster {
+pub(super) fn cluster() -> Cluster {
     Cluster::with(3, |config: &mut Config| {
         config.trailing_bytes = 0;
         config.snapshot_part_bytes = 100;
@@ -13,7 +13,7 @@ fn cluster() -> Cluster {
 }
 
 /// A follower is cut off, the others go on and take snapshots of all they have executed.
-fn fall_behind(cluster: &mut Cluster) -> (NodeId, NodeId) {
+pub(super) fn fall_behind(cluster: &mut Cluster) -> (NodeId, NodeId) {
     let leader = cluster.elect();
     cluster.propose(leader, "a");
     cluster.settle();
@@ -27,11 +27,11 @@ fn fall_behind(cluster: &mut Cluster) -> (NodeId, NodeId) {
     (leader, behind)
 }
 
-fn all_have(cluster: &Cluster, commands: &[&str]) -> bool {
+pub(super) fn all_have(cluster: &Cluster, commands: &[&str]) -> bool {
     (1..=3).all(|id| cluster.executed(id) == commands)
 }
 
-fn parts(cluster: &mut Cluster, lose: impl Fn(u64) -> bool) -> Vec<u64> {
+pub(super) fn parts(cluster: &mut Cluster, lose: impl Fn(u64) -> bool) -> Vec<u64> {
     let mut offsets = Vec::new();
     for _ in 0..200 {
         for node in cluster.nodes.values_mut() {
