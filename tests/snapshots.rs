@@ -7,8 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use raftkv::client::{Clerk, Options};
-use raftkv::kv::{Kv, Limits};
-use raftkv::raft::{Message, NodeId};
+use raftkv::kv::{Command, Kv, Limits, Op, Reply};
+use raftkv::machine::StateMachine;
+use raftkv::node::{Config, Handle, Node, Outcome, Transport};
+use raftkv::raft::{Envelope, Membership, Message, NodeId, Raft, RoleName};
+use raftkv::storage::{Disk, Identity, Options as StorageOptions, SimDisk, Storage};
 use raftkv::testkit::{Cluster, Link};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -17,6 +20,9 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 const LOG_BYTES: u64 = 8 << 10;
 
 const MS: Duration = Duration::from_millis(1);
+
+/// Longer than anything here takes, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn cluster(size: u64) -> Cluster {
     Cluster::start_with(
@@ -103,6 +109,119 @@ fn restarts_of_all_nodes_twice_in_a_row_begin_from_the_snapshot() {
     write(&cluster, 1000, 1050);
     cluster.wait_for_agreement();
     check(&cluster, 1050);
+}
+
+#[test]
+fn without_a_size_no_snapshot_is_ever_taken_and_the_log_stays_whole() {
+    let cluster = Cluster::start_with(
+        3,
+        || Kv::new(Limits::default()),
+        |config| config.snapshot_log_bytes = None,
+    );
+    write(&cluster, 0, 1000);
+    cluster.wait_for_agreement();
+    for id in cluster.ids() {
+        let status = cluster.node(id).status();
+        let snapshot = (status.snapshot_index, status.snapshot_pending);
+        assert_eq!(
+            (snapshot, status.first_index),
+            ((0, false), 1),
+            "{status:?}"
+        );
+    }
+}
+
+/// The store behind a node that is alone, on a disk of its own.
+fn alone(disk: &SimDisk) -> Handle<Kv> {
+    let mut config = Config::new(1, [(1, "node-1:1".to_string())], "in memory");
+    config.timing.heartbeat = MS * 10;
+    config.timing.election = MS * 30;
+    config.snapshot_log_bytes = None;
+    let disk = Arc::new(disk.clone());
+    let kv = Kv::new(Limits::default());
+    let node = Node::start_on(config, kv, disk, Arc::new(Nowhere)).expect("the node starts");
+    let leads = node.wait_until(PATIENCE, |raft| raft.role() == RoleName::Leader);
+    assert!(leads, "alone it is elected");
+    node
+}
+
+struct Nowhere;
+
+impl Transport for Nowhere {
+    fn send(&self, _: Vec<Envelope>) {}
+}
+
+/// Appends to a few keys under one session, and has a snapshot taken. Returns the digest of the
+/// state.
+fn work(node: &Handle<Kv>, seqs: std::ops::Range<u64>) -> u64 {
+    let run = |command: Command| {
+        let pending = node.start(command.to_bytes(), PATIENCE).expect("it leads");
+        pending.wait(PATIENCE)
+    };
+    if seqs.start == 1 {
+        assert_eq!(run(Command::OpenSession), Outcome::Reply(Reply::Opened(2)));
+    }
+    for seq in seqs {
+        let outcome = run(Command::Execute {
+            session: 2,
+            seq,
+            lowest_unanswered: seq.saturating_sub(3).max(1),
+            op: Op::Append {
+                key: format!("key-{}", seq % 7).into(),
+                value: format!("{seq},").into(),
+            },
+        });
+        assert!(
+            matches!(outcome, Outcome::Reply(Reply::Appended(_))),
+            "{outcome:?}"
+        );
+    }
+    let digest = node.with_machine(Kv::digest);
+    assert!(node.take_snapshot());
+    let has_all = || node.status().snapshot_index == node.status().applied;
+    while node.status().snapshot_pending || !has_all() {
+        thread::yield_now();
+    }
+    digest
+}
+
+/// What is on the disk of a node that has ended: the members in its newest snapshot, and how many
+/// entries lie behind it.
+fn newest(disk: &SimDisk) -> (Membership, usize) {
+    let identity = Identity {
+        cluster: Config::new(1, [(1, String::new())], "").cluster,
+        node: 1,
+        machine: Kv::new(Limits::default()).identity(),
+    };
+    let opened = Storage::open(Arc::new(disk.clone()), &identity, StorageOptions::default());
+    let (_, recovered) = opened.expect("the folder is whole");
+    let info = recovered.snapshot.expect("one was taken");
+    (info.meta.membership, recovered.entries.len())
+}
+
+#[test]
+fn from_the_log_or_from_a_snapshot_of_any_generation_comes_one_state_and_the_same_members() {
+    let disk = SimDisk::new(1);
+    let mut applied = 0;
+    for generation in 0..3 {
+        let node = alone(&disk);
+        if generation > 0 {
+            assert_eq!(node.with_machine(Kv::digest), applied, "from the snapshot");
+        }
+        applied = work(&node, 1 + 20 * generation..21 + 20 * generation);
+        node.shutdown();
+        drop(node);
+        assert_eq!(newest(&disk), (Membership::of_voters([1]), 0));
+    }
+    for name in disk.list().unwrap() {
+        if name.starts_with("snapshot-") {
+            disk.take_away(&name);
+        }
+    }
+    let node = alone(&disk);
+    let has_all = |raft: &Raft| raft.applied_index() == raft.last().index;
+    assert!(node.wait_until(PATIENCE, has_all));
+    assert_eq!(node.with_machine(Kv::digest), applied, "from the log alone");
 }
 
 #[test]

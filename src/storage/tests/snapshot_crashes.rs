@@ -64,6 +64,49 @@ fn a_crash_while_snapshots_are_taken_and_the_log_is_cut_loses_nothing() {
 }
 
 #[test]
+fn term_and_vote_outlive_every_cut_and_every_new_beginning_of_the_log_whenever_a_crash_comes() {
+    let (disk, _) = node();
+    let (mut storage, _) = open(&disk);
+    let voted = Write {
+        id: 6,
+        hard_state: term(4, Some(3)),
+        entries: Vec::new(),
+        restart: None,
+    };
+    storage.write(&voted).expect("this disk does not fail");
+    drop(storage);
+    let file = file_of(id(3, 50), 300);
+    stop_everywhere(
+        &disk,
+        25,
+        |disk| {
+            let (mut storage, _) = try_open(disk)?;
+            let snapshots = storage.snapshots();
+            for index in [4, 5] {
+                take(&snapshots, id(1, index), 300)?;
+                storage.cut(snapshots.log_needed_behind())?;
+            }
+            receive(&snapshots, id(3, 50), &file)?;
+            let anew = Write {
+                id: 7,
+                hard_state: None,
+                entries: Vec::new(),
+                restart: Some(id(3, 50)),
+            };
+            storage.write(&anew)?;
+            storage.cut(snapshots.log_needed_behind()).map(drop)
+        },
+        |disk| {
+            // A second start finds what the first one has repaired.
+            for _ in 0..2 {
+                let (_, recovered) = open(disk);
+                assert_eq!(Some(recovered.hard_state), voted.hard_state);
+            }
+        },
+    );
+}
+
+#[test]
 fn a_crash_between_a_received_snapshot_and_the_new_log_is_made_up_for() {
     let (disk, memory) = node();
     for (last, term, count) in [
