@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 use super::cluster::{Cluster, free_addresses, kvcli, kvnode, text};
 use super::process::Process;
@@ -97,6 +97,26 @@ fn a_snapshot_is_taken_when_it_is_asked_for_and_shown_in_the_status() {
     assert_eq!(text(&table.stdout).matches("s ago ┆").count(), 3);
     let nobody = cluster.run(&["snapshot", "4"]);
     assert_eq!(nobody.status.code(), Some(3), "{nobody:?}");
+}
+
+#[test]
+fn who_waits_for_a_snapshot_at_a_terminal_sees_a_bar() {
+    let cluster = Cluster::start_with(1, &["--snapshot-log-bytes", "-1"]);
+    fill(&cluster, 50);
+    let cli = cluster.cli();
+    let words = std::iter::once(cli.get_program()).chain(cli.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let line = format!("{} snapshot", words.join(" "));
+    // A terminal of its own: util-linux is there wherever the scripts of this repository run.
+    let mut terminal = Command::new("script");
+    terminal
+        .args(["-qec", &line, "/dev/null"])
+        .stdin(Stdio::null());
+    let output = terminal.output().unwrap();
+    let seen = text(&output.stdout);
+    assert!(output.status.success(), "{seen}");
+    assert!(seen.contains("writing snapshots ["), "{seen}");
+    assert!(seen.contains("node 1: snapshot up to "), "{seen}");
 }
 
 #[test]
