@@ -88,7 +88,7 @@ macro_rules! short_runs {
 }
 
 short_runs!(
-    frame, handshake, client, peer, command, store, damaged, forged, text, core
+    frame, handshake, client, peer, command, store, damaged, forged, snapshot, text, core
 );
 
 /// Writes what to start from to where `scripts/fuzz.sh` says; does nothing without it.

@@ -9,6 +9,7 @@
 mod bits;
 mod core;
 mod folder;
+mod snapshot;
 mod store;
 mod text;
 mod wire;
@@ -38,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     target("store", store::sequence, store::sequence_seeds, 1_500),
     target("damaged", folder::damaged, folder::seeds, 1_500),
     target("forged", folder::forged, folder::seeds, 1_500),
+    target("snapshot", snapshot::files, snapshot::seeds, 1_000),
     target("text", text::lines, text::seeds, 20_000),
     target("core", core::inputs, core::seeds, 3_000),
 ];

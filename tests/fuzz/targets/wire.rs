@@ -2,7 +2,10 @@
 
 use std::fmt::Debug;
 
-use raftkv::raft::{Conflict, Entry, EntryId, Envelope, Index, Message, Payload, RoleName, Term};
+use raftkv::raft::{
+    Conflict, Entry, EntryId, Envelope, Index, Membership, Message, Payload, RoleName,
+    SnapshotMeta, Term,
+};
 use raftkv::wire::client::{Answer, Ask, Doubt, NotLeader, Request, Response, Status};
 use raftkv::wire::handshake::{Caller, Hello, HelloError, VERSION, Welcome};
 use raftkv::wire::{codec, frame};
@@ -99,6 +102,7 @@ pub fn client_seeds() -> Vec<Vec<u8>> {
         Ask::Status,
         Ask::Transfer(None),
         Ask::Transfer(Some(70_000)),
+        Ask::Snapshot,
     ];
     let requests = asks.map(|ask| {
         encoded(&Request {
@@ -111,7 +115,7 @@ pub fn client_seeds() -> Vec<Vec<u8>> {
     [&requests[..], &responses[..]].concat()
 }
 
-fn answers() -> [Answer; 7] {
+fn answers() -> [Answer; 8] {
     let not_leader = NotLeader {
         id: 1,
         role: RoleName::PreCandidate,
@@ -148,6 +152,10 @@ fn answers() -> [Answer; 7] {
         Answer::Unknown(Doubt::ShuttingDown),
         Answer::Status(Box::new(status)),
         Answer::Transferring,
+        Answer::Snapshot {
+            up_to: 1000,
+            is_there: false,
+        },
     ]
 }
 
@@ -171,7 +179,7 @@ fn envelope(message: Message) -> Envelope {
     }
 }
 
-fn messages() -> [Message; 11] {
+fn messages() -> [Message; 13] {
     let last = EntryId { term: 3, index: 9 };
     let conflict = Conflict {
         term: 2,
@@ -202,6 +210,20 @@ fn messages() -> [Message; 11] {
             round: 1 << 20,
         },
         Message::HeartbeatReply { round: 1 },
+        Message::Snapshot {
+            meta: SnapshotMeta {
+                last,
+                time_ms: 90,
+                membership: Membership::joint([1, 2], [3], [4]),
+            },
+            bytes: 1 << 33,
+            offset: 1 << 20,
+            data: "part".into(),
+        },
+        Message::SnapshotReply {
+            last,
+            received: 1 << 20,
+        },
         Message::TimeoutNow,
         Message::Outdated,
     ]
