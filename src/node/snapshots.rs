@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::NodeError;
 use super::replica::Replica;
 use super::shared::Shared;
-use super::sync::{Receiver, thread};
+use super::sync::{Nudged, thread};
 use crate::machine::StateMachine;
 use crate::raft::{
     EntryId, Envelope, Message, NodeId, Part, PartRequest, SnapshotMeta, StoredSnapshot,
@@ -77,9 +77,10 @@ impl Courier {
     pub(super) fn run<S: StateMachine>(
         mut self,
         shared: &Shared<S>,
-        nudge: &Receiver<()>,
+        nudged: &Nudged,
     ) -> Result<(), NodeError> {
-        while nudge.recv().is_ok() && !shared.is_stopping() {
+        while !shared.is_stopping() {
+            nudged.wait();
             loop {
                 let errands = shared.input(|replica| replica.take_errands());
                 if errands.is_empty() || shared.is_stopping() {
