@@ -284,6 +284,7 @@ fn launch<S: StateMachine>(
         on_stop,
     };
     let machine = Machine::new(machine, executor);
+    let files = (files, storage.spares());
     let shared = Arc::new(Shared::new(
         config, replica, signals, transport, files, machine,
     ));

@@ -16,7 +16,7 @@ use crate::kv;
 use crate::machine::{Gate, StateMachine};
 use crate::net::Replies;
 use crate::raft::{Envelope, Event, Fault, Index, NodeId};
-use crate::storage::{SnapshotInfo, Snapshots};
+use crate::storage::{SnapshotInfo, Snapshots, Spares};
 use crate::wire::client::{Answer, Status};
 use crate::wire::frame;
 
@@ -47,6 +47,8 @@ pub(super) struct Shared<S: StateMachine> {
     transport: Arc<dyn Transport>,
     /// The snapshots on this node's disk.
     pub files: Snapshots,
+    /// What makes the log's next segments ready.
+    pub spares: Spares,
     /// Whoever holds it executes what is committed; see [`apply`](super::apply).
     pub machine: Mutex<Machine<S>>,
     /// The machine's gauges as they were after its last work. The machine itself is locked while it
@@ -111,7 +113,7 @@ impl<S: StateMachine> Shared<S> {
         replica: Replica<Waiter<S::Reply>>,
         signals: Signals,
         transport: Arc<dyn Transport>,
-        files: Snapshots,
+        (files, spares): (Snapshots, Spares),
         machine: Machine<S>,
     ) -> Self {
         Self {
@@ -124,6 +126,7 @@ impl<S: StateMachine> Shared<S> {
             sending: Mutex::new(()),
             transport,
             files,
+            spares,
             gate: machine.state.gate(),
             gauges: Mutex::new(machine.state.gauges()),
             machine: Mutex::new(machine),
@@ -196,6 +199,11 @@ impl<S: StateMachine> Shared<S> {
     /// Sends a message in whatever order: a part of a snapshot.
     pub fn transmit(&self, message: Envelope) {
         self.transport.send(vec![message]);
+    }
+
+    /// Lets the courier make the log's next segment ready.
+    pub fn want_spare(&self) {
+        self.signals.courier.nudge();
     }
 
     /// Lets the replicator remove what the log holds up to `index`.

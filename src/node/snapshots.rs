@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::NodeError;
 use super::replica::Replica;
 use super::shared::Shared;
-use super::sync::{Nudged, thread};
+use super::sync::{self, Nudged, thread};
 use crate::machine::StateMachine;
 use crate::raft::{
     EntryId, Envelope, Message, NodeId, Part, PartRequest, SnapshotMeta, StoredSnapshot,
@@ -23,6 +23,7 @@ pub(super) fn take<S: StateMachine>(
 ) {
     let node = shared.clone();
     let body = move || {
+        sync::yield_to_others();
         let index = meta.last.index;
         match write::<S>(&node.files, meta, &state) {
             Ok(info) => {
@@ -66,7 +67,8 @@ pub(crate) fn stored(info: SnapshotInfo) -> StoredSnapshot {
     }
 }
 
-/// Reads parts of snapshots for those that need them, and stores parts that come in.
+/// Reads parts of snapshots for those that need them, stores parts that come in, and makes the
+/// log's next segment ready: whatever takes the disk long.
 #[derive(Default)]
 pub(crate) struct Courier {
     incoming: Option<(EntryId, Incoming)>,
@@ -81,6 +83,9 @@ impl Courier {
     ) -> Result<(), NodeError> {
         while !shared.is_stopping() {
             nudged.wait();
+            if let Err(error) = shared.spares.make() {
+                log::warn!("the log's next segment is not ready ahead of time: {error}");
+            }
             loop {
                 let errands = shared.input(|replica| replica.take_errands());
                 if errands.is_empty() || shared.is_stopping() {

@@ -86,6 +86,9 @@ pub(super) fn replicator<S: StateMachine>(
         let mut next = shared.exchange(Replica::take_write);
         while let Some(write) = next {
             storage.write(&write).map_err(NodeError::Storage)?;
+            if shared.spares.are_wanted() {
+                shared.want_spare();
+            }
             let put = |replica: &mut Replica<_>| {
                 replica.durable(write.id);
                 replica.take_write()

@@ -56,6 +56,7 @@ mod replay;
 mod segment;
 mod sim_disk;
 mod snapshot;
+mod spares;
 #[cfg(test)]
 mod tests;
 mod vote;
@@ -86,6 +87,7 @@ use folder::Folder;
 use identity::Owner;
 use log::Log;
 use recovery::Fit;
+pub use spares::Spares;
 use vote::Vote;
 
 /// How the log uses its space.
@@ -94,8 +96,8 @@ pub struct Options {
     /// A segment that has reached this size is followed by another one, in bytes. A write that is
     /// larger makes a larger segment.
     pub segment_bytes: u64,
-    /// The space ahead of the log is filled with zeros in steps of so many bytes. Each step costs
-    /// a sync more.
+    /// In the first segment, the space ahead of the log is filled with zeros in steps of so many
+    /// bytes; each step costs a sync more. Later segments are filled ahead of time, see [`Spares`].
     pub allocate_bytes: u64,
     /// How many bytes of the state a piece of a new snapshot stands for: 1 to 65536. A piece is
     /// what is checked and compressed as a whole.
@@ -107,7 +109,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self::of_sizes(64 << 20, 1 << 20)
+        Self::of_sizes(16 << 20, 1 << 20)
     }
 }
 
@@ -266,6 +268,11 @@ impl Storage {
     /// The snapshots in the folder, for any thread.
     pub fn snapshots(&self) -> Snapshots {
         self.snapshots.clone()
+    }
+
+    /// Makes the segments ready that the log will need next, for any thread.
+    pub fn spares(&self) -> Spares {
+        self.log.spares()
     }
 
     fn newest_snapshot(&self) -> EntryId {

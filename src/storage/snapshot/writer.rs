@@ -14,7 +14,7 @@ use super::{SnapshotInfo, Snapshots};
 
 /// The file is synced each time so many bytes more have been written. Were all of it left to one
 /// sync at the end, the log's syncs would have to wait behind it.
-const SYNC_BYTES: u64 = 4 << 20;
+const SYNC_BYTES: u64 = 512 << 10;
 
 /// Takes the state of a new snapshot through [`io::Write`]. The snapshot is there once
 /// [`finish`](Self::finish) has returned; dropped before, nothing of it remains.
