@@ -21,6 +21,9 @@ const REPLY_OVERHEAD: u64 = 64;
 pub(super) struct Session {
     /// When the session was used last.
     pub last_used: At,
+    /// The use under which all sessions together list this one: never a later one than the last.
+    /// It is no part of the state: another node may list it under another one.
+    pub listed: At,
     /// The replies to all lower numbers have been dropped. It only ever grows.
     lowest_unanswered: u64,
     replies: VecDeque<(u64, Reply)>,
@@ -49,6 +52,7 @@ impl Session {
     pub fn new(at: At) -> Self {
         Self {
             last_used: at,
+            listed: at,
             lowest_unanswered: 1,
             replies: VecDeque::new(),
             kept: Kept::default(),

@@ -21,9 +21,10 @@ pub(super) struct Sessions {
     /// Behind an `Arc` each, so that a change beside a clone copies one session, not a whole node
     /// of the map.
     by_id: OrdMap<SessionId, Arc<Session>>,
-    /// The same sessions by the index of their last use. An entry of the log uses one session at
-    /// the most, so its index stands for one. Time never goes back along the log, so this is also
-    /// the order in which they expire.
+    /// The same sessions by the index of the use that they are [listed](Session::listed) under: the
+    /// last one, or an earlier one, for it is corrected only when it matters. An entry of the log
+    /// uses one session at the most, so its index stands for one. Time never goes back along the
+    /// log, so this is also the order in which they expire.
     by_use: OrdMap<u64, SessionId>,
     kept: Kept,
     /// How many operations were answered by what they had answered before.
@@ -53,12 +54,14 @@ impl Sessions {
 
     /// Ends the sessions that nobody has used for longer than the time limit.
     pub fn expire(&mut self, now_ms: u64, limits: &Limits) {
-        while let Some(id) = self.oldest() {
-            let used_ms = self.by_id[&id].last_used.time_ms;
-            if now_ms - used_ms <= limits.session_ttl_ms {
-                break;
+        let expired = |used: At| now_ms - used.time_ms > limits.session_ttl_ms;
+        while let Some(id) = self.first_listed()
+            && expired(self.by_id[&id].listed)
+        {
+            match expired(self.by_id[&id].last_used) {
+                true => self.remove(id),
+                false => self.relist(id),
             }
-            self.remove(id);
         }
     }
 
@@ -204,8 +207,6 @@ impl Sessions {
             return Reply::NoSession(id);
         };
         let session = Arc::make_mut(session);
-        self.by_use.remove(&session.last_used.index);
-        self.by_use.insert(at.index, id);
         session.last_used = at;
         self.kept -= session.kept();
         let reply = act(session);
@@ -213,9 +214,30 @@ impl Sessions {
         reply
     }
 
-    /// The session that was not used for longest.
-    fn oldest(&self) -> Option<SessionId> {
+    fn first_listed(&self) -> Option<SessionId> {
         self.by_use.get_min().map(|(_, id)| *id)
+    }
+
+    /// Lists a session under its last use.
+    fn relist(&mut self, id: SessionId) {
+        if let Some(session) = self.by_id.get_mut(&id) {
+            let session = Arc::make_mut(session);
+            self.by_use.remove(&session.listed.index);
+            session.listed = session.last_used;
+            self.by_use.insert(session.listed.index, id);
+        }
+    }
+
+    /// The session that was not used for longest. Each turn of the loop corrects one entry.
+    fn oldest(&mut self) -> Option<SessionId> {
+        loop {
+            let id = self.first_listed()?;
+            let session = &self.by_id[&id];
+            if session.listed == session.last_used {
+                return Some(id);
+            }
+            self.relist(id);
+        }
     }
 
     fn remove_oldest(&mut self) {
@@ -226,7 +248,7 @@ impl Sessions {
 
     fn remove(&mut self, id: SessionId) {
         if let Some(session) = self.by_id.remove(&id) {
-            self.by_use.remove(&session.last_used.index);
+            self.by_use.remove(&session.listed.index);
             self.kept -= session.kept();
         }
     }

@@ -1,120 +1,121 @@
-//! The apply thread: executes what is committed, in log order, and answers those who wait for it.
+//! Executing what is committed, in log order, and answering those who wait for it.
+//!
+//! Whoever holds the machine's lock executes. Most of the time that is the event loop: what its own
+//! input has committed it executes on the spot, since to wake another thread would take longer than
+//! the work. The apply thread does the rest: what other threads have committed, what comes while
+//! somebody executes, a snapshot to be installed, and all that is too slow for a thread that has to
+//! answer heartbeats.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::NodeError;
+use super::executor::Executor;
 use super::outcome::{Waiter, reply};
 use super::replica::Work;
 use super::shared::Shared;
-use super::snapshots;
-use crate::machine::{At, StateMachine};
+use super::{NodeError, snapshots, sync};
+use crate::machine::StateMachine;
 use crate::net::Replies;
-use crate::raft::{Entry, EntryId, Payload, SnapshotMeta};
 
 /// How much of the log is taken on at a time, in bytes: enough to spread the cost of a lock, little
 /// enough not to keep the first one waiting for the last one's reply.
 const APPLY_BYTES: usize = 1 << 20;
+/// The same for a thread that has other things to do.
+const APPLY_BYTES_HERE: usize = 128 << 10;
+/// A machine that took this long for its last work is left to the apply thread.
+const PATIENCE: Duration = Duration::from_millis(2);
 
-pub(super) struct Apply<S: StateMachine> {
-    shared: Arc<Shared<S>>,
+/// The state machine, and how far it has come.
+pub(super) struct Machine<S: StateMachine> {
+    pub state: S,
+    executor: Executor,
     replies: Replies,
-    /// The last entry that the machine has executed, and its time.
-    last: EntryId,
-    time_ms: u64,
+    slow: bool,
 }
 
-impl<S: StateMachine> Apply<S> {
-    /// The machine has executed everything up to `last`.
-    pub fn new(shared: Arc<Shared<S>>, last: EntryId, time_ms: u64) -> Self {
+impl<S: StateMachine> Machine<S> {
+    pub fn new(state: S, executor: Executor) -> Self {
         Self {
-            shared,
+            state,
+            executor,
             replies: Replies::new(),
-            last,
-            time_ms,
+            slow: false,
         }
     }
 
-    /// Runs until the node stops.
-    pub fn run(mut self) -> Result<(), NodeError> {
-        while let Some(work) = self.wait_for_work() {
-            let before = self.last;
-            if let Some(meta) = &work.install {
-                self.install(meta)?;
-            }
-            self.execute(work);
-            self.replies.flush();
-            let (last, time_ms) = (self.last, self.time_ms);
-            let snapshot = self.shared.input(|replica| {
-                if last != before {
-                    replica.applied(last.index);
-                }
-                replica.begin_snapshot(last, time_ms)
-            });
-            if last != before {
-                self.shared.changed.notify_all();
-            }
-            if let Some(meta) = snapshot {
-                let state = self.shared.machine.lock().snapshot();
-                snapshots::take(&self.shared, meta, state);
-            }
+    /// Does what there is to do, of about `max_bytes` of the log.
+    fn work(&mut self, shared: &Arc<Shared<S>>, max_bytes: usize) -> Result<(), NodeError> {
+        let began = sync::now();
+        let work = shared.replica.lock().take_work(max_bytes);
+        if let Some(meta) = &work.install {
+            self.executor
+                .install(&mut self.state, &shared.files, meta)?;
         }
+        self.execute(work);
+        self.replies.flush();
+        *shared.gauges.lock() = self.state.gauges();
+        let moved = self.executor.has_moved();
+        let executor = &mut self.executor;
+        let snapshot = shared.input(|replica| executor.report(replica));
+        if moved {
+            shared.changed.notify_all();
+        }
+        if let Some(meta) = snapshot {
+            snapshots::take(shared, meta, self.state.snapshot());
+        }
+        self.slow = sync::now() - began > PATIENCE;
         Ok(())
     }
 
-    fn wait_for_work(&self) -> Option<Work<Waiter<S::Reply>>> {
-        let mut replica = self.shared.replica.lock();
-        while !self.shared.is_stopping() && !replica.has_work() {
-            self.shared.work.wait(&mut replica);
-        }
-        // Whatever is left: nobody waits for it any more, and a restart executes it again.
-        let stopping = self.shared.is_stopping();
-        (!stopping).then(|| replica.take_work(APPLY_BYTES))
-    }
-
     fn execute(&mut self, work: Work<Waiter<S::Reply>>) {
-        let mut machine = self.shared.machine.lock();
         for (entry, waiter) in work.entries {
-            let (last, time_ms) = (entry.id, entry.time_ms);
-            if let Some(result) = apply(&mut *machine, &entry)
+            if let Some(result) = self.executor.execute(&mut self.state, &entry)
                 && let Some(waiter) = waiter
             {
                 reply::<S>(waiter, result, &mut self.replies);
             }
-            (self.last, self.time_ms) = (last, time_ms);
         }
         for (query, waiter) in work.reads {
-            let result = machine.query(&query);
+            let result = self.state.query(&query);
             reply::<S>(waiter, result, &mut self.replies);
         }
-        *self.shared.gauges.lock() = machine.gauges();
-    }
-
-    /// Takes over the state of a snapshot that has come from the leader.
-    fn install(&mut self, meta: &SnapshotMeta) -> Result<(), NodeError> {
-        let mut file = self
-            .shared
-            .files
-            .open(meta.last)
-            .map_err(NodeError::Storage)?;
-        let mut machine = self.shared.machine.lock();
-        *machine = machine
-            .restore(&mut file)
-            .map_err(|error| NodeError::Restore {
-                index: meta.last.index,
-                reason: error.to_string(),
-            })?;
-        (self.last, self.time_ms) = (meta.last, meta.time_ms);
-        Ok(())
     }
 }
 
-fn apply<S: StateMachine>(machine: &mut S, entry: &Entry) -> Option<S::Reply> {
-    let Payload::Command(command) = &entry.payload else {
-        return None;
+/// The apply thread.
+pub(super) fn run<S: StateMachine>(shared: &Arc<Shared<S>>) -> Result<(), NodeError> {
+    while wait_for_work(shared) {
+        shared.machine.lock().work(shared, APPLY_BYTES)?;
+    }
+    Ok(())
+}
+
+/// Whether there is work. Not when the node stops: nobody waits for what is left any more, and a
+/// restart executes it again.
+fn wait_for_work<S: StateMachine>(shared: &Shared<S>) -> bool {
+    let mut replica = shared.replica.lock();
+    while !shared.is_stopping() && !replica.has_work() {
+        shared.work.wait(&mut replica);
+    }
+    !shared.is_stopping()
+}
+
+/// Does what there is to do on the caller's thread. False if it was left to the apply thread, which
+/// is to be woken then.
+pub(super) fn execute_here<S: StateMachine>(shared: &Arc<Shared<S>>) -> bool {
+    let Some(mut machine) = shared.machine.try_lock() else {
+        return false;
     };
-    let at = At {
-        index: entry.id.index,
-        time_ms: entry.time_ms,
-    };
-    Some(machine.apply(at, command))
+    if machine.slow || shared.is_stopping() || shared.replica.lock().has_install() {
+        return false;
+    }
+    match machine.work(shared, APPLY_BYTES_HERE) {
+        // What is left over.
+        Ok(()) => !shared.replica.lock().has_work(),
+        Err(error) => {
+            drop(machine);
+            shared.stop(Some(error));
+            true
+        }
+    }
 }

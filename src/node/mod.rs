@@ -12,6 +12,7 @@
 
 mod apply;
 mod config;
+mod executor;
 mod members;
 mod outcome;
 mod replica;
@@ -50,14 +51,19 @@ pub use replica::{End, Replica, Work};
 #[cfg(feature = "shuttle")]
 pub use sync::explored::{Sabotage, sabotage};
 
-use apply::Apply;
+use apply::Machine;
+pub(crate) use executor::Executor;
+#[cfg(feature = "sim")]
+pub(crate) use executor::restore;
 #[cfg(feature = "sim")]
 pub(crate) use outcome::answer;
 use outcome::{Waiter, encode, receive};
 use service::NodeService;
 use shared::{Shared, Signals};
-use snapshots::Courier;
-use sync::bounded;
+pub(crate) use snapshots::{Courier, stored};
+#[cfg(feature = "sim")]
+pub(crate) use snapshots::{Gone, Stored, fetch, in_its_place, report};
+use sync::{bounded, nudges};
 use threads::Threads;
 
 /// Carries messages to the other nodes. May lose, repeat, delay and reorder them, but must neither
@@ -252,9 +258,10 @@ fn launch<S: StateMachine>(
     } = opened;
     let files = storage.snapshots();
     let (machine, meta) = revive(machine, &files, recovered.snapshot.as_ref())?;
-    let applied = meta.map_or(EntryId::ZERO, |meta| meta.last);
-    let time_ms = meta.map_or(0, |meta| meta.time_ms);
-    let snapshot = recovered.snapshot.clone().map(snapshots::stored);
+    let executor = meta.map_or(Executor::new(EntryId::ZERO, 0), |meta| {
+        Executor::new(meta.last, meta.time_ms)
+    });
+    let snapshot = recovered.snapshot.clone().map(stored);
     let (hard_state, entries) = (recovered.hard_state, recovered.entries);
     let mut core = config.raft(seed)?;
     core.may_vote = may_vote;
@@ -267,17 +274,22 @@ fn launch<S: StateMachine>(
         raft.last().index
     );
     let replica = Replica::new(raft, config.max_waiting, config.snapshot_log_bytes);
-    let (to_replicator, replicator_nudged) = bounded(1);
-    let (to_courier, courier_nudged) = bounded(1);
-    let (to_ticker, ticker_stopped) = bounded(0);
-    let signals = Signals::new(to_replicator, to_courier, to_ticker, on_stop);
+    let (replicator, replicator_nudged) = nudges();
+    let (courier, courier_nudged) = nudges();
+    let (ticker, ticker_nudged) = nudges();
+    let signals = Signals {
+        replicator,
+        courier,
+        ticker,
+        on_stop,
+    };
+    let machine = Machine::new(machine, executor);
+    let files = (files, storage.spares());
     let shared = Arc::new(Shared::new(
         config, replica, signals, transport, files, machine,
     ));
     let log_bytes = storage.log_bytes();
     shared.log_bytes.store(log_bytes, Ordering::Relaxed);
-    let apply = Apply::new(shared.clone(), applied, time_ms);
-    let courier = Courier::default();
     // From here on a failure drops the handle, which ends the threads that exist already.
     let mut handle = Handle {
         shared: shared.clone(),
@@ -285,15 +297,15 @@ fn launch<S: StateMachine>(
         address: None,
     };
     let threads = &mut handle.threads;
-    threads.start("apply", &shared, move |_| apply.run())?;
+    threads.start("apply", &shared, apply::run)?;
     threads.start("replicator", &shared, move |shared| {
         threads::replicator(shared, &replicator_nudged, storage)
     })?;
     threads.start("courier", &shared, move |shared| {
-        courier.run(shared, &courier_nudged)
+        Courier::default().run(shared, &courier_nudged)
     })?;
     threads.start("ticker", &shared, move |shared| {
-        threads::ticker(shared, &ticker_stopped)
+        threads::ticker(shared, &ticker_nudged)
     })?;
     Ok(handle)
 }
@@ -307,12 +319,11 @@ fn revive<'a, S: StateMachine>(
     let Some(SnapshotInfo { meta, .. }) = snapshot else {
         return Ok((machine, None));
     };
-    let mut file = files.open(meta.last)?;
-    let restored = machine.restore(&mut file).map_err(|error| {
-        let (index, reason) = (meta.last.index, error.to_string());
-        StartError::Restore(NodeError::Restore { index, reason })
-    })?;
-    Ok((restored, Some(meta)))
+    match executor::restore(&machine, files, meta) {
+        Ok(restored) => Ok((restored, Some(meta))),
+        Err(NodeError::Storage(error)) => Err(error.into()),
+        Err(error) => Err(StartError::Restore(error)),
+    }
 }
 
 /// A running node. Dropping it stops the node.
@@ -359,8 +370,7 @@ impl<S: StateMachine> Handle<S> {
         let ticks = self.shared.deadline(timeout);
         let query = query.into();
         self.shared
-            .input(|replica| replica.query(query, ticks, Waiter::Local(sender)));
-        self.shared.send();
+            .exchange(|replica| replica.query(query, ticks, Waiter::Local(sender)));
         receive(&outcome, timeout)
     }
 
@@ -387,8 +397,7 @@ impl<S: StateMachine> Handle<S> {
     pub fn deliver(&self, messages: impl IntoIterator<Item = Envelope>) {
         let messages = messages.into_iter();
         self.shared
-            .input(|replica| messages.for_each(|message| replica.step(message)));
-        self.shared.send();
+            .exchange(|replica| messages.for_each(|message| replica.step(message)));
     }
 
     /// Begins to take a snapshot, or will as soon as the one that is being taken is done. Returns
@@ -400,8 +409,7 @@ impl<S: StateMachine> Handle<S> {
     /// Lets one tick pass, for a test whose clock stands still.
     #[cfg(feature = "shuttle")]
     pub fn tick(&self) {
-        self.shared.input(Replica::tick);
-        self.shared.send();
+        self.shared.exchange(Replica::tick);
     }
 
     /// What the node knows of itself.
@@ -411,7 +419,7 @@ impl<S: StateMachine> Handle<S> {
 
     /// Looks at the state machine, between two commands.
     pub fn with_machine<T>(&self, look: impl FnOnce(&S) -> T) -> T {
-        look(&self.shared.machine.lock())
+        look(&self.shared.machine.lock().state)
     }
 
     /// Waits until the node's core satisfies a condition that a change of role or of the applied
@@ -424,8 +432,7 @@ impl<S: StateMachine> Handle<S> {
     /// Hands leadership over, if this node leads and another can take it. Returns whether this
     /// node does not lead any more when `timeout` has passed.
     pub fn resign(&self, timeout: Duration) -> bool {
-        let successor = self.shared.input(|replica| replica.transfer(None));
-        self.shared.send();
+        let successor = self.shared.exchange(|replica| replica.transfer(None));
         // With nobody to hand over to there is nothing to wait for.
         let timeout = successor.map_or(Duration::ZERO, |_| timeout);
         self.wait_until(timeout, |raft| raft.role() != RoleName::Leader)

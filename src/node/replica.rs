@@ -372,6 +372,11 @@ impl<W> Replica<W> {
         }
     }
 
+    /// Whether the state machine is to take over a snapshot next.
+    pub fn has_install(&self) -> bool {
+        self.raft.has_install()
+    }
+
     /// Whether there is something for the state machine to do.
     pub fn has_work(&self) -> bool {
         self.raft.has_committed() || self.reads.has_ready(self.applying) || self.due.is_due()

@@ -159,7 +159,7 @@ impl<S: StateMachine> Service for NodeService<S> {
             return;
         }
         let inputs = self.inputs.drain(..);
-        self.shared.input(|replica| {
+        let put = |replica: &mut Replica<_>| {
             for input in inputs {
                 match input {
                     Input::Message(envelope) => replica.step(envelope),
@@ -171,18 +171,17 @@ impl<S: StateMachine> Service for NodeService<S> {
                     }
                 }
             }
-        });
-        self.shared.send();
+        };
+        self.shared.exchange_and_execute(put, |()| true);
     }
 }
 
 /// Begins to hand leadership over, and says what came of the attempt to begin.
 pub(super) fn transfer<S: StateMachine>(shared: &Shared<S>, to: Option<NodeId>) -> Answer {
-    let begun = shared.input(|replica| match replica.transfer(to) {
+    let begun = shared.exchange(|replica| match replica.transfer(to) {
         Some(_) => Ok(()),
         None => Err((replica.raft().leader(), replica.not_leader())),
     });
-    shared.send();
     match begun {
         Ok(()) => Answer::Transferring,
         // Done already; the request may well be the repeat of one whose answer got lost.

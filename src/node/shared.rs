@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::apply::Machine;
 use super::config::Config;
 use super::outcome::{Outcome, Waiter, answer};
 use super::replica::{End, Replica};
 use super::sync::thread::JoinHandle;
-use super::sync::{self, AtomicBool, AtomicU64, Condvar, Mutex, Sender};
-use super::{NodeError, Transport};
+use super::sync::{self, AtomicBool, AtomicU64, Condvar, Mutex, Nudger};
+use super::{NodeError, Transport, apply};
 use crate::kv;
 use crate::machine::{Gate, StateMachine};
 use crate::net::Replies;
 use crate::raft::{Envelope, Event, Fault, Index, NodeId};
-use crate::storage::{SnapshotInfo, Snapshots};
+use crate::storage::{SnapshotInfo, Snapshots, Spares};
 use crate::wire::client::{Answer, Status};
 use crate::wire::frame;
 
@@ -37,6 +38,8 @@ pub(super) struct Shared<S: StateMachine> {
     pub work: Condvar,
     /// Signalled when a role, a term or the applied index has changed.
     pub changed: Condvar,
+    /// Signalled when the node stops. Whoever waits for that alone is not woken by each command.
+    ended: Condvar,
     signals: Signals,
     /// Held while messages are taken and sent, so that no thread overtakes another: a follower
     /// would take entries that overtake others for a loss.
@@ -44,9 +47,12 @@ pub(super) struct Shared<S: StateMachine> {
     transport: Arc<dyn Transport>,
     /// The snapshots on this node's disk.
     pub files: Snapshots,
-    pub machine: Mutex<S>,
-    /// The machine's gauges as they were after the last work of the apply thread. The machine
-    /// itself is locked while it works, and nobody who asks for a status may wait for that.
+    /// What makes the log's next segments ready.
+    pub spares: Spares,
+    /// Whoever holds it executes what is committed; see [`apply`](super::apply).
+    pub machine: Mutex<Machine<S>>,
+    /// The machine's gauges as they were after its last work. The machine itself is locked while it
+    /// works, and nobody who asks for a status may wait for that.
     pub gauges: Mutex<Vec<(&'static str, u64)>>,
     gate: Gate,
     pub log_bytes: AtomicU64,
@@ -61,42 +67,21 @@ pub(super) struct Shared<S: StateMachine> {
 
 /// The ways to wake the threads that wait for something else than the replica's lock.
 pub(super) struct Signals {
-    /// Wakes the replicator. Room for one token: a signal that can neither block nor get lost.
-    replicator: Sender<()>,
-    /// Wakes the courier, in the same way.
-    courier: Sender<()>,
-    /// Ends the ticker by being dropped.
-    ticker: Mutex<Option<Sender<()>>>,
+    pub replicator: Nudger,
+    pub courier: Nudger,
+    /// Only ever nudged to end it.
+    pub ticker: Nudger,
     /// Ends the event loop.
-    on_stop: Box<dyn Fn() + Send + Sync>,
+    pub on_stop: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Signals {
-    pub fn new(
-        replicator: Sender<()>,
-        courier: Sender<()>,
-        ticker: Sender<()>,
-        on_stop: Box<dyn Fn() + Send + Sync>,
-    ) -> Self {
-        Self {
-            replicator,
-            courier,
-            ticker: Mutex::new(Some(ticker)),
-            on_stop,
-        }
-    }
-
     fn stop(&self) {
-        nudge(&self.replicator);
-        nudge(&self.courier);
-        drop(self.ticker.lock().take());
+        self.replicator.nudge();
+        self.courier.nudge();
+        self.ticker.nudge();
         (self.on_stop)();
     }
-}
-
-fn nudge(thread: &Sender<()>) {
-    // A token that is there already says the same.
-    let _ = thread.try_send(());
 }
 
 /// What an input brought about that others have to act on.
@@ -128,20 +113,22 @@ impl<S: StateMachine> Shared<S> {
         replica: Replica<Waiter<S::Reply>>,
         signals: Signals,
         transport: Arc<dyn Transport>,
-        files: Snapshots,
-        machine: S,
+        (files, spares): (Snapshots, Spares),
+        machine: Machine<S>,
     ) -> Self {
         Self {
             config,
             replica: Mutex::new(replica),
             work: Condvar::new(),
             changed: Condvar::new(),
+            ended: Condvar::new(),
             signals,
             sending: Mutex::new(()),
             transport,
             files,
-            gate: machine.gate(),
-            gauges: Mutex::new(machine.gauges()),
+            spares,
+            gate: machine.state.gate(),
+            gauges: Mutex::new(machine.state.gauges()),
             machine: Mutex::new(machine),
             log_bytes: AtomicU64::new(0),
             cut_to: AtomicU64::new(0),
@@ -162,18 +149,51 @@ impl<S: StateMachine> Shared<S> {
         result
     }
 
-    /// Sends the messages that may leave now.
-    pub fn send(&self) {
+    /// Puts something into the replica and sends the messages that may leave now.
+    pub fn exchange<T>(&self, put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T) -> T {
+        let (result, consequences) = self.exchanged(put);
+        self.act(consequences);
+        result
+    }
+
+    /// As [`exchange`](Self::exchange); and if the caller has the time for it, what has become due
+    /// to be executed is executed at once, on this thread: to wake another one would take longer.
+    pub fn exchange_and_execute<T>(
+        self: &Arc<Self>,
+        put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T,
+        has_time: impl FnOnce(&T) -> bool,
+    ) -> T {
+        let (result, mut consequences) = self.exchanged(put);
+        let has_work = std::mem::take(&mut consequences.has_work);
+        self.act(consequences);
+        if has_work && !(has_time(&result) && apply::execute_here(self)) {
+            self.work.notify_one();
+        }
+        result
+    }
+
+    fn exchanged<T>(
+        &self,
+        put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T,
+    ) -> (T, Consequences<S::Reply>) {
         let sending = self.sending.lock();
         let mut replica = self.replica.lock();
+        let result = put(&mut replica);
         let messages = replica.take_messages();
         let consequences = Consequences::of(&mut replica);
         drop(replica);
+        // Before the replicator is woken: the way of an entry over a follower's disk is longer than
+        // over this node's own.
         if !messages.is_empty() {
             self.transport.send(messages);
         }
         drop(sending);
-        self.act(consequences);
+        (result, consequences)
+    }
+
+    /// Sends the messages that may leave now.
+    pub fn send(&self) {
+        self.exchange(|_| ());
     }
 
     /// Sends a message in whatever order: a part of a snapshot.
@@ -181,18 +201,23 @@ impl<S: StateMachine> Shared<S> {
         self.transport.send(vec![message]);
     }
 
+    /// Lets the courier make the log's next segment ready.
+    pub fn want_spare(&self) {
+        self.signals.courier.nudge();
+    }
+
     /// Lets the replicator remove what the log holds up to `index`.
     pub fn cut_log(&self, index: Index) {
         self.cut_to.fetch_max(index, Ordering::SeqCst);
-        nudge(&self.signals.replicator);
+        self.signals.replicator.nudge();
     }
 
     fn act(&self, consequences: Consequences<S::Reply>) {
         if consequences.has_write {
-            nudge(&self.signals.replicator);
+            self.signals.replicator.nudge();
         }
         if consequences.has_errands {
-            nudge(&self.signals.courier);
+            self.signals.courier.nudge();
         }
         if consequences.has_work {
             self.work.notify_one();
@@ -304,6 +329,7 @@ impl<S: StateMachine> Shared<S> {
         drop(replica);
         self.work.notify_all();
         self.changed.notify_all();
+        self.ended.notify_all();
         // While the event loop still runs: it sends what waits before it ends.
         self.end_all(consequences.ended);
         self.signals.stop();
@@ -359,7 +385,7 @@ impl<S: StateMachine> Shared<S> {
     pub fn wait_for_end(&self) {
         let mut replica = self.replica.lock();
         while !self.is_stopping() {
-            self.changed.wait(&mut replica);
+            self.ended.wait(&mut replica);
         }
     }
 }

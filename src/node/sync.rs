@@ -14,8 +14,51 @@ mod real {
     pub use std::sync::atomic::{AtomicBool, AtomicU64};
     pub use std::thread;
 
+    use std::time::Duration;
+
     pub use crossbeam::channel::{Receiver, Sender, bounded};
+    use crossbeam::sync::{Parker, Unparker};
     pub use parking_lot::{Condvar, Mutex};
+
+    /// The sending end of a channel with room for one token: a signal that can neither block nor
+    /// get lost. Unlike a channel for values it does not spin before it sleeps, which would take
+    /// the processor from those whose work it waits for.
+    pub struct Nudger(Unparker);
+
+    /// The receiving end.
+    pub struct Nudged(Parker);
+
+    /// A channel for nudges.
+    pub fn nudges() -> (Nudger, Nudged) {
+        let parker = Parker::new();
+        (Nudger(parker.unparker().clone()), Nudged(parker))
+    }
+
+    impl Nudger {
+        /// Puts the token in. One that is there already says the same.
+        pub fn nudge(&self) {
+            self.0.unpark();
+        }
+    }
+
+    impl Nudged {
+        /// Waits for the token and takes it.
+        pub fn wait(&self) {
+            self.0.park();
+        }
+
+        /// As [`wait`](Self::wait), but no longer than this.
+        pub fn wait_for(&self, timeout: Duration) {
+            self.0.park_timeout(timeout);
+        }
+    }
+
+    /// Lets the others have the processor first: this thread does what nobody waits for. Where the
+    /// system does not know priorities of threads, it goes on as it was.
+    pub fn yield_to_others() {
+        #[cfg(target_os = "linux")]
+        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
+    }
 
     /// The time.
     pub fn now() -> std::time::Instant {

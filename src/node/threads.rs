@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crossbeam::channel::RecvTimeoutError;
-
+use super::replica::Replica;
 use super::shared::Shared;
 use super::sync::thread::{self, JoinHandle, ThreadId};
-use super::sync::{self, Mutex, Receiver};
+use super::sync::{self, Mutex, Nudged};
 use super::{NodeError, StartError};
 use crate::machine::StateMachine;
 use crate::storage::Storage;
@@ -39,10 +38,10 @@ impl<S: StateMachine> Drop for StopOnPanic<'_, S> {
     }
 }
 
-/// Counts time. `stop` is never sent to; it is disconnected when the node stops.
+/// Counts time. It is nudged when the node stops.
 pub(super) fn ticker<S: StateMachine>(
     shared: &Shared<S>,
-    stop: &Receiver<()>,
+    nudged: &Nudged,
 ) -> Result<(), NodeError> {
     let timing = shared.config.timing;
     // After a pause (SIGSTOP, a suspended machine) most of the time that has passed is ignored:
@@ -51,9 +50,9 @@ pub(super) fn ticker<S: StateMachine>(
     let mut next = sync::now() + timing.tick;
     while !shared.is_stopping() {
         let wait = next.saturating_duration_since(sync::now());
-        match stop.recv_timeout(wait) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
+        if !wait.is_zero() {
+            nudged.wait_for(wait);
+            continue;
         }
         let late = sync::now().saturating_duration_since(next);
         let passed = 1 + (late.as_nanos() / timing.tick.as_nanos().max(1)) as u64;
@@ -61,8 +60,7 @@ pub(super) fn ticker<S: StateMachine>(
             .tick
             .saturating_mul(u32::try_from(passed).unwrap_or(u32::MAX));
         let ticks = passed.min(u64::from(most));
-        shared.input(|replica| (0..ticks).for_each(|_| replica.tick()));
-        shared.send();
+        shared.exchange(|replica| (0..ticks).for_each(|_| replica.tick()));
     }
     Ok(())
 }
@@ -70,26 +68,36 @@ pub(super) fn ticker<S: StateMachine>(
 /// Writes the log, and sends what may leave. Whatever gathers while one write is under way goes
 /// into the next: group commit.
 pub(super) fn replicator<S: StateMachine>(
-    shared: &Shared<S>,
-    nudge: &Receiver<()>,
+    shared: &Arc<Shared<S>>,
+    nudged: &Nudged,
     mut storage: Storage,
 ) -> Result<(), NodeError> {
-    while nudge.recv().is_ok() && !shared.is_stopping() {
-        // The leader's followers write at the same time as it does (thesis 10.2.1).
-        shared.send();
+    loop {
+        nudged.wait();
+        if shared.is_stopping() {
+            return Ok(());
+        }
         let cut_to = shared.cut_to.swap(0, Ordering::SeqCst);
         if cut_to > 0 {
             storage.cut(cut_to).map_err(NodeError::Storage)?;
         }
-        while let Some(write) = shared.input(|replica| replica.take_write()) {
+        // Sent before it is written: the leader's followers write at the same time as it does
+        // (thesis 10.2.1).
+        let mut next = shared.exchange(Replica::take_write);
+        while let Some(write) = next {
             storage.write(&write).map_err(NodeError::Storage)?;
-            shared.input(|replica| replica.durable(write.id));
-            shared.send();
+            if shared.spares.are_wanted() {
+                shared.want_spare();
+            }
+            let put = |replica: &mut Replica<_>| {
+                replica.durable(write.id);
+                replica.take_write()
+            };
+            next = shared.exchange_and_execute(put, Option::is_none);
         }
         let bytes = storage.log_bytes();
         shared.log_bytes.store(bytes, Ordering::Relaxed);
     }
-    Ok(())
 }
 
 /// The threads of a node that are to be waited for.

@@ -247,7 +247,12 @@ impl Raft {
     /// Whether there is a snapshot to install or an entry to execute.
     pub fn has_committed(&self) -> bool {
         let may_execute = self.common.hard_state_durable() && self.common.log.has_committed();
-        may_execute || self.common.snapshots.to_install.is_some()
+        may_execute || self.has_install()
+    }
+
+    /// Whether [`take_install`](Self::take_install) would return something.
+    pub fn has_install(&self) -> bool {
+        self.common.snapshots.to_install.is_some()
     }
 
     /// A snapshot of this node's own state has become durable: the log that it covers may go.

@@ -103,10 +103,13 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// As [`write_at`](Self::write_at).
     fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
-        static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+        // A page at a time: what is written at once, the kernel may keep as one unit, and count and
+        // scan as a whole with each small write into it later.
+        const PAGE: u64 = 4 << 10;
+        static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
         let mut at = from;
         while at < to {
-            let len = (to - at).min(ZEROS.len() as u64);
+            let len = (to - at).min(PAGE - at % PAGE);
             self.write_at(&ZEROS[..len as usize], at)?;
             at += len;
         }

@@ -84,16 +84,21 @@ impl Folder {
         self.sync()
     }
 
+    /// As [`finish`](Self::finish), for the file at hand.
+    pub(super) fn finish_file(&self, mut file: File, name: &str) -> Result<File, StorageError> {
+        self.finish(name)?;
+        file.path = self.path().join(name);
+        Ok(file)
+    }
+
     /// Creates a file that is either there as a whole or not at all, whenever a crash comes.
     pub(super) fn create(
         &self,
         name: &str,
         fill: impl FnOnce(&File) -> Result<(), StorageError>,
     ) -> Result<File, StorageError> {
-        let mut file = self.begin(name, fill)?;
-        self.finish(name)?;
-        file.path = self.path().join(name);
-        Ok(file)
+        let file = self.begin(name, fill)?;
+        self.finish_file(file, name)
     }
 
     /// Removes what a crash left unfinished.

@@ -5,8 +5,9 @@
 //! synced before, in steps of [`Options::allocate_bytes`], so that the sync has no metadata to
 //! write and the bytes behind the log are known to be zero. If the record does not fit into the
 //! segment, the next one is begun: header and zeros are written and synced under another name,
-//! then the file gets its own name and the folder is synced, and only then is the record written.
-//! A record that is larger than a segment gets one that is as large as needed.
+//! most of it [ahead of time](super::spares), then the file gets its own name and the folder is
+//! synced, and only then is the record written. A record that is larger than a segment gets one
+//! that is as large as needed.
 //!
 //! **Recovery** replays all records and changes nothing before all has been found in order. Then
 //! it settles the end of the log: what it has read may have been in memory only, because the
@@ -32,6 +33,7 @@ use super::outline::Outline;
 use super::record;
 use super::replay::{Last, Replay};
 use super::segment::{self, Extent, Header};
+use super::spares::Spares;
 
 /// The end of the log, open for writing.
 pub(super) struct Log {
@@ -48,6 +50,7 @@ pub(super) struct Log {
     sequence: u64,
     /// The segments, the one at the end included; its length is entered when it is left.
     extents: VecDeque<Extent>,
+    spares: Spares,
     /// The record that is being written; kept for its memory.
     buffer: Vec<u8>,
 }
@@ -65,8 +68,10 @@ impl Log {
             .write(&last.record, end - last.record.len() as u64)?;
         last.file.allocate(end, allocated)?;
         last.file.sync()?;
+        let spares = Spares::new(folder, options.segment_bytes.max(BLOCK as u64));
         Ok(Self {
             folder: folder.clone(),
+            spares,
             options,
             outline: replay.outline,
             file: last.file,
@@ -112,6 +117,9 @@ impl Log {
         self.end += len;
         self.sequence += 1;
         segment::note_record(&mut self.extents, restart, entries, len);
+        if self.end >= self.options.segment_bytes / 2 {
+            self.spares.want(self.header.number + 1);
+        }
         Ok(())
     }
 
@@ -146,7 +154,14 @@ impl Log {
             first_sequence: self.sequence,
             previous,
         };
-        self.file = create_segment(&self.folder, &header, &self.options)?;
+        let (file, allocated) = match self.spares.take(header.number) {
+            Some((file, len)) => (finish_spare(&self.folder, file, &header)?, len),
+            None => (
+                create_segment(&self.folder, &header, &self.options)?,
+                first_allocation(&self.options),
+            ),
+        };
+        self.file = file;
         if let Some(left) = self.extents.back_mut() {
             left.file_bytes = self.allocated;
         }
@@ -158,8 +173,13 @@ impl Log {
         });
         self.header = header;
         self.end = BLOCK as u64;
-        self.allocated = first_allocation(&self.options);
+        self.allocated = allocated;
         Ok(())
+    }
+
+    /// Makes the segments that will be needed next ready.
+    pub(super) fn spares(&self) -> Spares {
+        self.spares.clone()
     }
 
     /// Sees to it that the next `len` bytes are zeros, durably.
@@ -202,6 +222,13 @@ fn create_segment(
         file.write(&block::seal(segment::MAGIC, header), 0)?;
         file.allocate(BLOCK as u64, first_allocation(options))
     })
+}
+
+/// Makes a file that was filled ahead of time a segment.
+fn finish_spare(folder: &Folder, file: File, header: &Header) -> Result<File, StorageError> {
+    file.write(&block::seal(segment::MAGIC, header), 0)?;
+    file.sync()?;
+    folder.finish_file(file, &segment::name(header.number))
 }
 
 /// How long a segment is when it is created, in bytes.

@@ -56,6 +56,7 @@ mod replay;
 mod segment;
 mod sim_disk;
 mod snapshot;
+mod spares;
 #[cfg(test)]
 mod tests;
 mod vote;
@@ -78,12 +79,15 @@ pub use read_only_disk::ReadOnlyDisk;
 pub use real_disk::RealDisk;
 pub use sim_disk::{Outcome, SimDisk};
 pub use snapshot::{Incoming, SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots};
+#[cfg(feature = "sim")]
+pub(crate) use snapshot::{Renamed, Sealed};
 
 use error::VOTE_ADVICE;
 use folder::Folder;
 use identity::Owner;
 use log::Log;
 use recovery::Fit;
+pub use spares::Spares;
 use vote::Vote;
 
 /// How the log uses its space.
@@ -92,9 +96,12 @@ pub struct Options {
     /// A segment that has reached this size is followed by another one, in bytes. A write that is
     /// larger makes a larger segment.
     pub segment_bytes: u64,
-    /// The space ahead of the log is filled with zeros in steps of so many bytes. Each step costs
-    /// a sync more.
+    /// In the first segment, the space ahead of the log is filled with zeros in steps of so many
+    /// bytes; each step costs a sync more. Later segments are filled ahead of time, see [`Spares`].
     pub allocate_bytes: u64,
+    /// How many bytes of the state a piece of a new snapshot stands for: 1 to 65536. A piece is
+    /// what is checked and compressed as a whole.
+    pub snapshot_piece_bytes: usize,
     /// What the folder does wrong on purpose.
     #[cfg(feature = "sim")]
     pub canary: Option<Canary>,
@@ -102,7 +109,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self::of_sizes(64 << 20, 1 << 20)
+        Self::of_sizes(16 << 20, 1 << 20)
     }
 }
 
@@ -112,6 +119,7 @@ impl Options {
         Self {
             segment_bytes,
             allocate_bytes,
+            snapshot_piece_bytes: snapshot::PIECE,
             #[cfg(feature = "sim")]
             canary: None,
         }
@@ -198,6 +206,7 @@ impl Storage {
         folder.remove_unfinished()?;
         let vote = found.settle(options.is(Canary::VoteUnsynced))?;
         let goes_on = options.is(Canary::GoesOnAfterFailure);
+        let piece = options.snapshot_piece_bytes;
         let mut log = Log::settle(&folder, options, replay, last)?;
         let kept = snapshots.settle(&folder)?;
         folder.sync()?;
@@ -208,7 +217,7 @@ impl Storage {
             owner,
             vote,
             log,
-            snapshots: Snapshots::new(&folder, snapshot_owner, kept),
+            snapshots: Snapshots::new(&folder, snapshot_owner, kept, piece),
             folder,
             goes_on,
             stopped: None,
@@ -259,6 +268,11 @@ impl Storage {
     /// The snapshots in the folder, for any thread.
     pub fn snapshots(&self) -> Snapshots {
         self.snapshots.clone()
+    }
+
+    /// Makes the segments ready that the log will need next, for any thread.
+    pub fn spares(&self) -> Spares {
+        self.log.spares()
     }
 
     fn newest_snapshot(&self) -> EntryId {

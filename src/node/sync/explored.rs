@@ -11,7 +11,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, LazyLock, PoisonError};
+use std::sync::{Arc, LazyLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::RecvTimeoutError;
@@ -40,6 +40,9 @@ pub fn sabotage(promise: Sabotage) {
     SABOTAGE.set(promise);
 }
 
+/// Nothing: the explorer decides whose turn it is.
+pub fn yield_to_others() {}
+
 /// The time, which stands still.
 pub fn now() -> Instant {
     static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -63,6 +66,15 @@ impl<T> Mutex<T> {
     pub fn lock(&self) -> MutexGuard<'_, T> {
         let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         MutexGuard(self, Some(guard))
+    }
+
+    /// Takes the lock if nobody holds it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(MutexGuard(self, Some(guard))),
+            Err(TryLockError::Poisoned(error)) => Some(MutexGuard(self, Some(error.into_inner()))),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 
@@ -173,6 +185,37 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
         changed: Condvar::new(),
     });
     (Sender(channel.clone()), Receiver(channel))
+}
+
+/// As the real one.
+pub struct Nudger(Sender<()>);
+
+/// As the real one.
+pub struct Nudged(Receiver<()>);
+
+/// A channel for nudges.
+pub fn nudges() -> (Nudger, Nudged) {
+    let (sender, receiver) = bounded(1);
+    (Nudger(sender), Nudged(receiver))
+}
+
+impl Nudger {
+    /// Puts the token in.
+    pub fn nudge(&self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+impl Nudged {
+    /// Waits for the token and takes it.
+    pub fn wait(&self) {
+        let _ = self.0.recv();
+    }
+
+    /// As [`wait`](Self::wait), except that a wait of no time at all is over at once.
+    pub fn wait_for(&self, timeout: Duration) {
+        let _ = self.0.recv_timeout(timeout);
+    }
 }
 
 impl<T> Sender<T> {
