@@ -163,7 +163,8 @@ impl Args {
     /// Puts load on the cluster, by the options behind the word `bench`.
     fn bench(&self, options: &Options) -> u8 {
         let args = bench::args::Args::parse_from(&self.command);
-        bench::run(&args, &self.cluster, options).unwrap_or_else(|failure| {
+        let format = self.output.unwrap_or(Format::Table);
+        bench::run(&args, &self.cluster, options, format).unwrap_or_else(|failure| {
             say(&mut io::stderr(), &format!("kvcli bench: {failure}"));
             failure.code()
         })

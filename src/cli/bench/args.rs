@@ -119,7 +119,8 @@ pub struct Args {
 }
 
 const AFTER_HELP: &str = "\
-Options such as --cluster and --timeout come before the word bench.
+Options such as --cluster and --timeout come before the word bench; there, -o raw writes the report
+as one line of name=value words, and -o json as JSON.
 
   kvcli bench -c 64                                   64 clients put, one request each
   kvcli bench -c 256 -C 8 -s 30                       256 requests in flight over 8 connections

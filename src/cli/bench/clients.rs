@@ -97,6 +97,25 @@ enum What {
     Read(Kind),
 }
 
+impl Job {
+    /// Whether a session is being opened.
+    fn opens(&self) -> bool {
+        self.reopening.is_some() || matches!(self.what, What::Open)
+    }
+
+    /// Whether the reply is one to what is asked.
+    fn expects(&self, reply: &Reply) -> bool {
+        let is_to_call = matches!(
+            (&self.what, reply),
+            (What::Close | What::Write(Kind::Put, _), Reply::Done)
+                | (What::Write(Kind::Append, _), Reply::Appended(_))
+                | (What::Write(Kind::Delete, _), Reply::Deleted(_))
+                | (What::Read(_), Reply::Value(_))
+        );
+        is_to_call && self.reopening.is_none()
+    }
+}
+
 impl Clients {
     /// So many clients with so many slots each, over so many connections to a server.
     ///
@@ -208,14 +227,8 @@ impl Clients {
         }
         let mut told = std::mem::take(&mut self.told);
         self.carrier.wait(until, &mut told)?;
-        for Told {
-            tag,
-            server,
-            at,
-            result,
-        } in told.drain(..)
-        {
-            self.heard(tag, server, at, result);
+        for told in told.drain(..) {
+            self.heard(told);
         }
         self.told = told;
         if !self.pauses.is_empty() {
@@ -239,29 +252,29 @@ impl Clients {
 
     /// Carries a slot's call on: asks, or pauses, or ends it.
     fn advance(&mut self, slot: usize, now: Duration) {
-        let client = slot % self.sessions.len();
+        let client = self.client(slot);
         let Some(job) = &mut self.slots[slot] else {
             return;
         };
-        if job.reopening.is_none() && job.ticket.is_none() {
-            if let What::Write(_, op) = &job.what {
-                match self.sessions[client].issue() {
-                    Issue::Ticket(ticket) => {
-                        job.ask = Ask::Submit(ticket.command(op.clone()));
-                        job.ticket = Some(ticket);
-                    }
-                    Issue::Full => {
-                        if now < job.call.deadline() {
-                            self.pauses.push(Reverse((now + FULL, slot)));
-                            return;
-                        }
-                    }
-                    Issue::NoSession => {
-                        let left = job.call.deadline().saturating_sub(now);
-                        let timeout = self.options.attempt_timeout;
-                        let call = Call::new(Nature::Harmless, now, left, timeout);
-                        job.reopening = Some(call);
-                    }
+        if job.reopening.is_none()
+            && job.ticket.is_none()
+            && let What::Write(_, op) = &job.what
+        {
+            match self.sessions[client].issue() {
+                Issue::Ticket(ticket) => {
+                    job.ask = Ask::Submit(ticket.command(op.clone()));
+                    job.ticket = Some(ticket);
+                }
+                Issue::Full if now < job.call.deadline() => {
+                    self.pauses.push(Reverse((now + FULL, slot)));
+                    return;
+                }
+                // The call knows what to say of a deadline that has passed.
+                Issue::Full => {}
+                Issue::NoSession => {
+                    let left = job.call.deadline().saturating_sub(now);
+                    let timeout = self.options.attempt_timeout;
+                    job.reopening = Some(Call::new(Nature::Harmless, now, left, timeout));
                 }
             }
         }
@@ -283,46 +296,33 @@ impl Clients {
         }
     }
 
-    fn heard(
-        &mut self,
-        slot: usize,
-        server: usize,
-        at: Duration,
-        result: Result<crate::wire::client::Answer, crate::client::CallError>,
-    ) {
+    fn heard(&mut self, told: Told) {
+        let Told {
+            tag: slot,
+            server,
+            at,
+            result,
+        } = told;
         let client = self.client(slot);
         let Some(job) = &mut self.slots[slot] else {
             return;
         };
-        let call = match &mut job.reopening {
-            Some(call) => call,
-            None => &mut job.call,
-        };
+        let call = job.reopening.as_mut().unwrap_or(&mut job.call);
         match call.heard(at, server, result, &mut self.routes) {
             Heard::GoOn => self.advance(slot, at),
             Heard::Failed(error) => self.end(slot, at, Err(error)),
-            Heard::Reply(reply) if job.reopening.is_some() => {
-                let Reply::Opened(session) = reply else {
-                    return self.end(slot, at, Err(nonsense(&reply)));
-                };
-                job.reopening = None;
+            Heard::Reply(Reply::Opened(session)) if job.opens() => {
                 self.sessions[client].opened(session);
                 self.counts.sessions += 1;
-                self.advance(slot, at);
+                match job.reopening.take() {
+                    Some(_) => self.advance(slot, at),
+                    None => self.end(slot, at, Ok(())),
+                }
             }
             Heard::Reply(reply) => {
-                let result = match (&job.what, reply) {
-                    (What::Open, Reply::Opened(session)) => {
-                        self.sessions[client].opened(session);
-                        self.counts.sessions += 1;
-                        Ok(())
-                    }
-                    (What::Close, Reply::Done)
-                    | (What::Write(Kind::Put, _), Reply::Done)
-                    | (What::Write(Kind::Append, _), Reply::Appended(_))
-                    | (What::Write(Kind::Delete, _), Reply::Deleted(_))
-                    | (What::Read(_), Reply::Value(_)) => Ok(()),
-                    (_, reply) => Err(nonsense(&reply)),
+                let result = match job.expects(&reply) {
+                    true => Ok(()),
+                    false => Err(nonsense(&reply)),
                 };
                 self.end(slot, at, result);
             }

@@ -31,7 +31,7 @@ pub trait Phase {
     /// A slot's work has ended.
     fn done(&mut self, done: Done);
     /// Time goes by.
-    fn tick(&mut self, now: Duration);
+    fn tick(&mut self, now: Duration, clients: &Clients);
 }
 
 /// Runs a phase on these slots until it has nothing to do any more and all that it began has
@@ -53,7 +53,7 @@ pub fn drive(
     loop {
         let now = clients.now();
         let mut until = now + TICK;
-        phase.tick(now);
+        phase.tick(now, clients);
         if stopped.is_none() && stop.load(Ordering::Relaxed) {
             stopped = Some(now);
             over = true;

@@ -22,7 +22,7 @@ pub struct Report {
     pub servers: Vec<String>,
     /// What was measured.
     pub measure: Measure,
-    /// What the clients did, warm-up included.
+    /// What the clients did meanwhile.
     pub counts: Counts,
     /// The processor time that the generator took while it measured.
     pub cpu: Duration,
@@ -125,6 +125,34 @@ impl Report {
             "the generator took {:.2} s of processor time, {:.2} us for each request",
             self.cpu.as_secs_f64(),
             self.cpu_us()
+        )
+    }
+
+    /// The figures that scripts ask for, as one line of `name=value` words.
+    pub fn line(&self) -> String {
+        let measure = &self.measure;
+        let all = measure.all();
+        let percentiles = QUANTILES.map(|(name, quantile)| {
+            format!("{name}_us={:.1}", us(all.value_at_quantile(quantile)))
+        });
+        let (client, gap) = measure.gaps();
+        let ms = |gap: Gap| gap.length.as_secs_f64() * 1000.0;
+        format!(
+            "throughput={:.0} requests={} failures={} seconds={:.3} {} max_us={:.1} \
+             client_gap_ms={:.1} gap_ms={:.1} retries={} leader_changes={} not_begun={} \
+             generator_us={:.2}\n",
+            measure.throughput(),
+            measure.successes(),
+            measure.failures(),
+            measure.length().as_secs_f64(),
+            percentiles.join(" "),
+            us(all.max()),
+            ms(client),
+            ms(gap),
+            self.counts.retries,
+            self.counts.leader_changes,
+            self.not_begun,
+            self.cpu_us(),
         )
     }
 

@@ -10,8 +10,10 @@ use rustix::time::{ClockId, clock_gettime};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
+use super::super::command::Format;
 use super::super::session::exit;
 use super::args::Args;
+use super::chart;
 use super::clients::{Clients, Counts, Done, Work};
 use super::driver::{Phase, Pull, drive};
 use super::load::{Kind, Load, Mix};
@@ -55,7 +57,10 @@ impl Failure {
     pub fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) => exit::USAGE,
-            Failure::Cluster { error, .. } if matches!(error, Error::Servers(_)) => exit::USAGE,
+            Failure::Cluster {
+                error: Error::Servers(_),
+                ..
+            } => exit::USAGE,
             Failure::Cluster { .. } => exit::UNAVAILABLE,
             Failure::System { .. } => exit::NO,
             Failure::Interrupted => exit::INTERRUPTED,
@@ -72,7 +77,12 @@ impl Failure {
 ///
 /// # Errors
 /// [`Failure`] if there is nothing to report, or if the report cannot be written.
-pub fn run(args: &Args, servers: &[String], options: &Options) -> Result<u8, Failure> {
+pub fn run(
+    args: &Args,
+    servers: &[String],
+    options: &Options,
+    format: Format,
+) -> Result<u8, Failure> {
     args.check().map_err(Failure::Usage)?;
     let stop = Arc::new(AtomicBool::new(false));
     // The second Ctrl-C ends the program; the first one only asks it to come to an end.
@@ -93,7 +103,7 @@ pub fn run(args: &Args, servers: &[String], options: &Options) -> Result<u8, Fai
     let mut clients = connect(servers, options, shape, &stop)?;
     let report = measured(args, &mut clients, &stop)?;
     close(&mut clients);
-    write(args, &report)?;
+    write(args, &report, format)?;
     Ok(report.code())
 }
 
@@ -174,23 +184,20 @@ fn measured(args: &Args, clients: &mut Clients, stop: &AtomicBool) -> Result<Rep
         interval: args.rate.map(|rate| Duration::from_secs_f64(1.0 / rate)),
         pulled: 0,
         measured: 0,
-        cpu: None,
+        before: None,
     };
-    let before = clients.counts();
     let slots = clients.slots();
     let ended = drive(clients, slots, &mut phase, stop).map_err(Failure::waiting)?;
     let now = clients.now();
     phase.measure.finish(now);
-    let cpu = phase
-        .cpu
-        .map_or(Duration::ZERO, |since| cpu_time().saturating_sub(since));
+    let (before, cpu) = phase.before.unwrap_or((clients.counts(), cpu_time()));
     Ok(Report {
         config: args.describe(),
         servers: clients.servers().to_vec(),
         not_begun: phase.not_begun(now),
         measure: phase.measure,
         counts: since(clients.counts(), before),
-        cpu,
+        cpu: cpu_time().saturating_sub(cpu),
         interrupted: !ended,
     })
 }
@@ -211,30 +218,29 @@ fn cpu_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-fn write(args: &Args, report: &Report) -> Result<(), Failure> {
+fn write(args: &Args, report: &Report, format: Format) -> Result<(), Failure> {
     let failed = |path: &Path| {
         let what = format!("cannot write {}", path.display());
         move |error| Failure::System { what, error }
     };
-    let stdout = Path::new("standard output");
     let json = || format!("{:#}\n", report.json());
-    match &args.json {
-        Some(path) if path == Path::new("-") => {
-            io::stdout()
-                .write_all(json().as_bytes())
-                .map_err(failed(stdout))?;
-        }
-        path => {
-            if let Some(path) = path {
-                std::fs::write(path, json()).map_err(failed(path))?;
-            }
-            io::stdout()
-                .write_all(report.text().as_bytes())
-                .map_err(failed(stdout))?;
-        }
+    let to_stdout = Path::new("-");
+    let text = match format {
+        _ if args.json.as_deref() == Some(to_stdout) => json(),
+        Format::Json => json(),
+        Format::Raw => report.line(),
+        Format::Table => report.text(),
+    };
+    let written = io::stdout().write_all(text.as_bytes());
+    written.map_err(failed(Path::new("standard output")))?;
+    if let Some(path) = args.json.as_deref().filter(|path| *path != to_stdout) {
+        std::fs::write(path, json()).map_err(failed(path))?;
     }
     if let Some(path) = &args.svg {
-        std::fs::write(path, super::chart::svg(report)).map_err(failed(path))?;
+        let picture = chart::svg(report).map_err(io::Error::other);
+        picture
+            .and_then(|picture| std::fs::write(path, picture))
+            .map_err(failed(path))?;
     }
     Ok(())
 }
@@ -269,7 +275,7 @@ impl Phase for Each {
         self.failed = self.failed.take().or(done.result.err());
     }
 
-    fn tick(&mut self, _: Duration) {}
+    fn tick(&mut self, _: Duration, _: &Clients) {}
 }
 
 /// A put for each key.
@@ -295,7 +301,7 @@ impl Phase for Fill {
         self.failed = self.failed.take().or(done.result.err());
     }
 
-    fn tick(&mut self, now: Duration) {
+    fn tick(&mut self, now: Duration, _: &Clients) {
         self.progress.show(now, self.filled, self.filled);
     }
 }
@@ -314,8 +320,8 @@ struct Run {
     /// Requests begun, and those of them within the measurement.
     pulled: u64,
     measured: u64,
-    /// The processor time at the start of the measurement.
-    cpu: Option<Duration>,
+    /// What the clients had done when the measurement began, and the processor time then.
+    before: Option<(Counts, Duration)>,
 }
 
 impl Run {
@@ -358,9 +364,9 @@ impl Phase for Run {
         self.measure.done(&done);
     }
 
-    fn tick(&mut self, now: Duration) {
-        if self.cpu.is_none() && now >= self.start {
-            self.cpu = Some(cpu_time());
+    fn tick(&mut self, now: Duration, clients: &Clients) {
+        if self.before.is_none() && now >= self.start {
+            self.before = Some((clients.counts(), cpu_time()));
         }
         let position = match self.count {
             Some(_) => self.measured,
