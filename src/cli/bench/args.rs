@@ -282,3 +282,57 @@ fn seconds(text: &str) -> Result<Duration, String> {
         seconds => Ok(seconds),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<Args, String> {
+        let args = Args::try_parse_from([&["bench"], words].concat());
+        let args = args.map_err(|error| error.to_string())?;
+        args.check().map(|()| args)
+    }
+
+    #[test]
+    fn the_description_of_the_options_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_what_is_wrong() {
+        for (words, part) in [
+            (&["-c", "0"][..], "--clients is at least 1"),
+            (&["-C", "0"], "--connections is at least 1"),
+            (&["-P", "0"], "--in-flight is at least 1"),
+            (&["-P", "513"], "--in-flight is at most 512"),
+            (&["-c", "32768", "-P", "512"], "--clients times --in-flight"),
+            (&["-c", "8192", "-C", "1"], "more --connections"),
+            (&["-m", "put=0,get=0"], "sum to 0"),
+            (&["-m", "scan"], "cannot be asked for"),
+            (&["-m", "put=-1"], "whole number"),
+            (&["-k", "0"], "--keys is from 1"),
+            (&["-k", "1m", "--key-size", "6"], "--key-size 7"),
+            (&["-d", "zipfian", "--theta", "1"], "--theta"),
+            (&["-s", "0"], "at least"),
+            (&["-s", "1", "-n", "1"], "cannot be used with"),
+            (&["-n", "0"], "--count is at least 1"),
+            (&["--rate", "0"], "--rate"),
+            (&["--rate", "NaN"], "--rate"),
+            (&["-v", "1t"], "no number"),
+            (&["-v", "17m"], "--value-size is at most"),
+        ] {
+            let error = parsed(words).expect_err("nonsense");
+            assert!(error.contains(part), "{words:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn sizes_count_in_1024_and_numbers_in_1000() {
+        let args = parsed(&["-v", "4k", "-k", "10k", "-c", "3"]).unwrap();
+        assert_eq!((args.value_size, args.keys), (4096, 10_000));
+        assert_eq!(args.lanes(), 3);
+        assert_eq!(parsed(&["-c", "3", "-C", "9"]).unwrap().lanes(), 3);
+    }
+}

@@ -266,3 +266,97 @@ fn gcd(a: u64, b: u64) -> u64 {
         b => gcd(b, a % b),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn load(words: &[&str]) -> Load {
+        Load::new(&Args::parse_from([&["bench"], words].concat()))
+    }
+
+    fn key_of(request: &Request) -> Bytes {
+        match request {
+            Request::Write(Op::Put { key, .. } | Op::Append { key, .. } | Op::Delete { key }) => {
+                key.clone()
+            }
+            Request::Read(Ask::Query(query)) => match Query::decode(query) {
+                Ok(Query::Get { key }) => key,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_requests() {
+        let words = ["-m", "put=3,append=2,get=4,delete=1", "-d", "zipfian"];
+        let run = |seed: &str| {
+            let mut load = load(&[&words[..], &["--seed", seed]].concat());
+            let drawn: Vec<_> = (0..50).map(|_| format!("{:?}", load.next())).collect();
+            drawn
+        };
+        assert_eq!(run("7"), run("7"));
+        assert_ne!(run("7"), run("8"));
+    }
+
+    #[test]
+    fn kinds_come_as_often_as_their_weights_say() {
+        let mut load = load(&["-m", "put=3,get=1"]);
+        let gets = (0..10_000).filter(|_| load.next().0 == Kind::Get).count();
+        assert!((2300..2700).contains(&gets), "{gets}");
+    }
+
+    #[test]
+    fn keys_have_their_size_and_filling_reaches_each_once() {
+        let mut load = load(&["-k", "250", "--key-size", "9", "--prefix", "k/"]);
+        let mut keys = Vec::new();
+        while let Some((Kind::Put, request)) = load.next_in_turn() {
+            keys.push(key_of(&request));
+        }
+        assert_eq!((keys.len(), &keys[249][..]), (250, &b"k/0000249"[..]));
+        keys.dedup();
+        assert_eq!(keys.len(), 250);
+    }
+
+    fn counts(words: &[&str]) -> Vec<usize> {
+        let mut load = load(words);
+        let mut counts = vec![0; 100];
+        for _ in 0..50_000 {
+            let key = key_of(&load.next().1);
+            let number = std::str::from_utf8(&key[1..]).unwrap().parse::<usize>();
+            counts[number.unwrap()] += 1;
+        }
+        counts.sort_unstable_by(|a, b| b.cmp(a));
+        counts
+    }
+
+    #[test]
+    fn uniform_keys_come_alike() {
+        let counts = counts(&["-k", "100"]);
+        assert!(counts[0] < 2 * counts[99], "{counts:?}");
+    }
+
+    #[test]
+    fn zipfian_keys_come_as_their_rank_says() {
+        let counts = counts(&["-k", "100", "-d", "zipfian", "--theta", "0.99"]);
+        // The sum of r^-0.99 over 100 ranks is 5.3: the first one has 19 % of all.
+        assert!((8500..10_500).contains(&counts[0]), "{counts:?}");
+        let half = counts[0] as f64 / counts[1] as f64;
+        assert!((1.8..2.2).contains(&half), "{counts:?}");
+        assert!(counts[99] > 0, "{counts:?}");
+    }
+
+    #[test]
+    fn few_keys_do_not_break_the_distribution() {
+        for keys in ["1", "2", "3"] {
+            let mut load = load(&["-k", keys, "-d", "zipfian"]);
+            for _ in 0..100 {
+                let key = key_of(&load.next().1);
+                assert!(key[15] < b'0' + keys.parse::<u8>().unwrap(), "{key:?}");
+            }
+        }
+    }
+}

@@ -260,3 +260,88 @@ fn joined(pair: &[Moment]) -> Moment {
         max_us: sum.max_us.max(moment.max_us),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn done(client: usize, intended: u32, at: u32) -> Done {
+        Done {
+            slot: client,
+            client,
+            kind: Some(Kind::Put),
+            intended: intended * MS,
+            at: at * MS,
+            result: Ok(()),
+        }
+    }
+
+    #[test]
+    fn latency_counts_from_when_a_request_was_due_and_the_warm_up_is_left_out() {
+        let mut measure = Measure::new(1000 * MS, Some(2000 * MS), 1);
+        for (due, at) in [(999, 1500), (1000, 1250), (1900, 2100)] {
+            measure.done(&done(0, due, at));
+        }
+        measure.finish(2100 * MS);
+        let put = measure.kind(Kind::Put);
+        assert_eq!(put.len(), 2);
+        assert!(
+            (249_000_000..251_000_000).contains(&put.max()),
+            "{}",
+            put.max()
+        );
+        // The last one was answered after the end, so it does not count as throughput.
+        assert_eq!(measure.throughput(), 1.0);
+    }
+
+    #[test]
+    fn the_longest_gap_is_between_two_successes_or_at_either_end() {
+        let gaps = |times: &[(usize, u32)], end: u32| {
+            let mut measure = Measure::new(Duration::ZERO, Some(end * MS), 2);
+            for (client, at) in times {
+                measure.done(&done(*client, *at, *at));
+            }
+            measure.finish(end * MS);
+            let (client, all) = measure.gaps();
+            (client.length.as_millis(), all.length.as_millis())
+        };
+        assert_eq!(gaps(&[(0, 10), (1, 20), (0, 90), (1, 95)], 100), (80, 70));
+        assert_eq!(gaps(&[(0, 10), (1, 60)], 100), (90, 50));
+        assert_eq!(gaps(&[], 100), (100, 100));
+    }
+
+    #[test]
+    fn an_error_is_counted_by_its_kind_with_what_the_first_one_said() {
+        let mut measure = Measure::new(Duration::ZERO, None, 1);
+        for reason in ["first", "second"] {
+            let error = Error::No {
+                server: "a:1".into(),
+                reason: reason.into(),
+            };
+            measure.done(&Done {
+                result: Err(error),
+                ..done(0, 1, 2)
+            });
+        }
+        let (count, first) = &measure.errors()["no"];
+        assert_eq!((*count, first.as_str()), (2, "a:1 says no: first"));
+        assert_eq!((measure.failures(), measure.successes()), (2, 0));
+    }
+
+    #[test]
+    fn moments_stay_few_however_long_it_lasts_and_lose_no_request() {
+        let mut measure = Measure::new(Duration::ZERO, None, 1);
+        let requests = 5000;
+        for number in 1..=requests {
+            measure.done(&done(0, number * 100 - 1, number * 100));
+        }
+        measure.move_on((requests + 1) * 100 * 8 * MS);
+        let (length, moments) = measure.moments();
+        assert!(moments.len() < MAX_MOMENTS);
+        assert!(length > MOMENT);
+        let counted: u64 = moments.iter().map(|moment| moment.successes).sum();
+        assert_eq!(counted, u64::from(requests));
+    }
+}

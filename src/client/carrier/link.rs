@@ -211,7 +211,9 @@ impl Link {
         loop {
             let rest = &bytes[used..];
             if !self.greeted {
-                let Some((welcome, len)) = next::<Welcome>(rest, MAX_HELLO)? else {
+                let welcome = next::<Welcome>(rest, MAX_HELLO);
+                let no_server = |why| format!("this is no server of this version: {why}");
+                let Some((welcome, len)) = welcome.map_err(no_server)? else {
                     return Ok(used);
                 };
                 used += len;
@@ -264,8 +266,10 @@ impl Link {
     /// is.
     pub(super) fn expire(&mut self, now: Duration, told: &mut Vec<Told>) -> Option<&'static str> {
         if !self.greeted {
-            let late = now.saturating_sub(self.opened) >= OPENING;
-            return late.then_some("the server does not greet");
+            // What is held would leave with the greeting: to give up one request is to close.
+            let late = now.saturating_sub(self.opened) >= OPENING
+                || self.waiting.values().any(|waiting| now >= waiting.until);
+            return late.then_some("connected, but the server does not greet");
         }
         let (heard, server) = (self.heard, self.server);
         let mut silent = false;
