@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 type Failure = Box<dyn Error>;
 
-const COUNT: usize = 2000;
+const COUNT: usize = 1000;
 
 /// About the size of a small request and of its answer, in bytes.
 const MESSAGE: usize = 128;

@@ -123,6 +123,7 @@ clean_up() {
 floor_row() {
     local round words port
     for ((round = 1; round <= ROUNDS; round++)); do
+        say "round $round of $ROUNDS: what the machine allows"
         for words in 'sync 512' 'sync 65536'; do
             # shellcheck disable=SC2086 # Two words.
             keep_words floor machine "$("$FLOOR" ${words/sync/sync $WORK})"

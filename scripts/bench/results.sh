@@ -9,8 +9,7 @@ calculate() { # EXPRESSION DIGITS
 
 # Prints the figures of all rounds in order of size.
 figures() { # ROW SYSTEM NAME
-    awk -v row="$1" -v system="$2" -v name="$3" \
-        '$1 == row && $2 == system && $3 == name { print $4 }' "$WORK/figures" | sort -g
+    sed -n "s/^$1 $2 $3 //p" "$WORK/figures" | sort -g
 }
 
 # Prints the median of a figure over all rounds; - if there is none.

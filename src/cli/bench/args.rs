@@ -146,7 +146,9 @@ pub enum Distribution {
 impl Args {
     /// How many connections the clients share.
     pub fn lanes(&self) -> usize {
-        self.connections.unwrap_or(self.clients).min(self.clients)
+        self.connections
+            .unwrap_or(MAX_CONNECTIONS)
+            .min(self.clients)
     }
 
     /// Whether the options make sense together.
@@ -161,8 +163,11 @@ impl Args {
         };
         within("clients", self.clients, MAX_CLIENTS)?;
         within("in-flight", self.in_flight, WINDOW as usize)?;
-        let connections = self.connections.unwrap_or(self.clients);
-        within("connections", connections, MAX_CONNECTIONS)?;
+        within(
+            "connections",
+            self.connections.unwrap_or(1),
+            MAX_CONNECTIONS,
+        )?;
         let under_way = self.clients * self.in_flight;
         if under_way > MAX_IN_FLIGHT {
             return Err(format!(
