@@ -103,7 +103,7 @@ gap() { # ROW SYSTEM SECONDS DISTURB...
 kill_leader_ours() { kill -9 "$(pid_ours "$LEADER")"; }
 term_leader_ours() { kill -TERM "$(pid_ours "$LEADER")"; }
 transfer_ours() { "$KVCLI" --cluster "$ADDRESSES" transfer >/dev/null; }
-kill_leader_etcd() { kill -9 "${ETCD_PIDS[$ETCD_LEADER]}"; }
+kill_leader_etcd() { crash "${ETCD_PIDS[$ETCD_LEADER]}"; }
 
 gaps_of_ours() { # ROW DISTURB
     local number
@@ -178,7 +178,7 @@ first_put_redis() { redis_answers; }
 # Memory with many keys, and how long it takes until all nodes, killed and started again, take a
 # put.
 restart_row() {
-    local system pids pid begun round
+    local system pids begun round
     wanted restart || return 0
     for system in "${SYSTEMS[@]}"; do
         say "restart with $MANY_KEYS keys: $system"
@@ -188,8 +188,7 @@ restart_row() {
         keep restart "$system" memory_mib "$(memory_each "${pids[@]}")"
         for ((round = 1; round <= ROUNDS; round++)); do
             mapfile -t pids < <("pids_$system")
-            kill -9 "${pids[@]}"
-            for pid in "${pids[@]}"; do wait_until 10 has_ended "$pid"; done
+            crash "${pids[@]}"
             begun=$(now_ms)
             "launch_all_$system"
             wait_until 120 "first_put_$system" || die "$system takes no put 120 s after its restart"

@@ -217,6 +217,18 @@ end_own() { # PID...
     forget "$@"
 }
 
+# Ends nodes at once, as a crash would.
+crash() { # PID...
+    local pid
+    kill -9 "$@"
+    for pid in "$@"; do
+        wait_until 10 has_ended "$pid" || die "process $pid does not end"
+        # Those that cluster.sh has started are not this script's to wait for.
+        wait "$pid" 2>/dev/null || true
+    done
+    forget "$@"
+}
+
 is_own() { # PID
     grep -qx "PPid:[[:space:]]*$$" "/proc/$1/status" 2>/dev/null
 }

@@ -26,8 +26,8 @@ const MAX_RATE: f64 = 10_000_000.0;
 /// request that has to wait for a free client is late: latency counts from when it was due, so that
 /// a pause of the cluster shows in every request that fell into it.
 ///
-/// Clients behave as the library's do: each has a session, numbers its writes, finds the leader, and
-/// repeats what got lost under the same number until --timeout. One thread drives all of them.
+/// Clients behave as the library's do: each has a session, numbers its writes, finds the leader,
+/// and repeats what got lost under the same number until --timeout. One thread drives all of them.
 ///
 /// It writes to keys that begin with --prefix and leaves them there.
 #[derive(Clone, Debug, Parser)]

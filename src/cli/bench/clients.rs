@@ -172,7 +172,7 @@ impl Clients {
         }
     }
 
-    /// The servers that are known, and how many requests a client may have under way.
+    /// The servers that are known, named and learned ones.
     pub fn servers(&self) -> &[String] {
         self.routes.servers()
     }

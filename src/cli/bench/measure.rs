@@ -164,19 +164,7 @@ impl Measure {
     /// Ends the moments that lie before `now`.
     pub fn move_on(&mut self, now: Duration) {
         while now.saturating_sub(self.start) >= self.moment * (self.moments.len() as u32 + 1) {
-            let us = |ns: u64| ns as f64 / 1000.0;
-            let present = &self.present;
-            self.moments.push(Moment {
-                successes: present.len(),
-                failures: self.present_failures,
-                p50_us: us(present.value_at_quantile(0.5)),
-                p99_us: us(present.value_at_quantile(0.99)),
-                max_us: us(present.max()),
-            });
-            if !self.present.is_empty() {
-                self.present.reset();
-            }
-            self.present_failures = 0;
+            self.end_moment();
             if self.moments.len() == MAX_MOMENTS {
                 self.moment *= 2;
                 self.moments = self.moments.chunks(2).map(joined).collect();
@@ -184,10 +172,30 @@ impl Measure {
         }
     }
 
+    fn end_moment(&mut self) {
+        let us = |ns: u64| ns as f64 / 1000.0;
+        let present = &self.present;
+        self.moments.push(Moment {
+            successes: present.len(),
+            failures: self.present_failures,
+            p50_us: us(present.value_at_quantile(0.5)),
+            p99_us: us(present.value_at_quantile(0.99)),
+            max_us: us(present.max()),
+        });
+        if !self.present.is_empty() {
+            self.present.reset();
+        }
+        self.present_failures = 0;
+    }
+
     /// No more comes: what lasts until now is a gap, too.
     pub fn finish(&mut self, now: Duration) {
         let end = self.end.map_or(now, |end| end.min(now));
         self.move_on(end);
+        // The last moment may be a short one.
+        if !self.present.is_empty() || self.present_failures > 0 {
+            self.end_moment();
+        }
         self.gap.see(self.last_success, end, self.start);
         let first = self.seen.iter().min().copied().unwrap_or(end);
         self.client_gap.see(first, end, self.start);

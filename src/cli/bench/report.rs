@@ -90,6 +90,12 @@ impl Report {
         if kinds.len() > 1 {
             row(out, "all", &measure.all())?;
         }
+        self.write_trouble(out)
+    }
+
+    /// What went wrong, the gaps, and what it cost.
+    fn write_trouble(&self, out: &mut String) -> std::fmt::Result {
+        let measure = &self.measure;
         writeln!(out)?;
         for (name, (count, first)) in measure.errors() {
             writeln!(out, "errors, {name}: {count}, the first of them: {first}")?;
