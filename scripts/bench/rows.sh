@@ -263,21 +263,17 @@ a_follower() {
 
 # A disk that takes 20 ms more for each sync: strace holds the call back, and sees no other one.
 slow_disk() { # ID
-    local pid
     cluster kill "$1"
-    strace -f --seccomp-bpf -qq -o /dev/null -e trace=fdatasync,fsync \
+    # With -D the node is this script's child, and strace ends with it.
+    strace -D -f --seccomp-bpf -qq -o /dev/null -e trace=fdatasync,fsync \
         -e inject=fdatasync,fsync:delay_exit=20000 \
         "$KVNODE" --id "$1" --cluster "$(cluster_addresses "$OURS_BASE" "$OURS_NODES")" \
         --data "$WORK/ours/node-$1" </dev/null >>"$WORK/ours/node-$1.log" 2>&1 &
-    TRACER=$!
-    OWN+=("$TRACER")
-    wait_until 10 traced || die "strace does not start node $1; its log is $WORK/ours/node-$1.log"
-    read -r pid <"/proc/$TRACER/task/$TRACER/children"
-    printf '%s\n' "$pid" >"$WORK/ours/node-$1.pid"
-    wait_until 30 listens "$pid" $((OURS_BASE + $1 - 1)) || die "node $1 does not listen"
+    OWN+=("$!")
+    printf '%s\n' "$!" >"$WORK/ours/node-$1.pid"
+    wait_until 30 listens "$!" $((OURS_BASE + $1 - 1)) ||
+        die "node $1 does not listen; its log is $WORK/ours/node-$1.log"
 }
-
-traced() { [[ -s /proc/$TRACER/task/$TRACER/children ]]; }
 
 degraded_row() {
     local follower
@@ -296,9 +292,7 @@ degraded_row() {
     if command -v strace >/dev/null; then
         slow_disk "$follower"
         point degraded.slow_disk ours put 64 64
-        cluster kill "$follower"
-        wait "$TRACER" 2>/dev/null || true
-        forget "$TRACER"
+        crash "$(pid_ours "$follower")"
     else
         say "strace is not installed: no follower with a slow disk"
     fi
