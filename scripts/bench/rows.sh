@@ -17,13 +17,14 @@ keep() { # ROW SYSTEM NAME VALUE
 
 # Loads a system after a warm-up, and keeps what the load, the processes and the disk say of it.
 point() { # ROW SYSTEM KIND CLIENTS CONNECTIONS [OPTION...]
-    local row=$1 system=$2 pids line name ticks bytes requests
+    local row=$1 system=$2 pids line name ticks bytes device requests
     shift 2
     say "  $row: $system"
     "load_$system" "$1" "$2" "$3" 1 "${@:4}" >/dev/null || die "$system does not take load"
     mapfile -t pids < <("pids_$system")
     ticks=$(processor_ticks "${pids[@]}")
     bytes=$(bytes_written "${pids[@]}")
+    device=$(device_bytes)
     line=$("load_$system" "$1" "$2" "$3" "$SECONDS_EACH" "${@:4}") || die "$system: $row failed"
     for name in throughput p50_us p99_us failures generator_us; do
         keep "$row" "$system" "$name" "$(field "$name" "$line")"
@@ -35,6 +36,9 @@ point() { # ROW SYSTEM KIND CLIENTS CONNECTIONS [OPTION...]
     # 100,000 requests, and hundredths of a second.
     keep "$row" "$system" processor_s "$(calculate "$ticks / $requests * 1000" 2)"
     keep "$row" "$system" bytes_each "$(calculate "$bytes / $requests" 0)"
+    [[ -n $device ]] || return 0
+    device=$(($(device_bytes) - device))
+    keep "$row" "$system" device_bytes_each "$(calculate "$device / $requests" 0)"
 }
 
 # Each round starts every system afresh, one after the other, so that none has the machine to

@@ -173,22 +173,21 @@ fill_redis() { # KEYS
         >/dev/null
 }
 
-# redis-benchmark counts requests, not time: as many as it takes about so long for.
+# redis-benchmark counts requests, not time: a short run tells how many take about so long.
 load_redis() { # KIND CLIENTS CONNECTIONS SECONDS
-    local rate pipeline=$(($2 / $3)) test='set' csv requests
-    case $1-$2-$pipeline in
-    put-1-1) rate=4500 ;;
-    get-1-1) rate=12000 ;;
-    put-*-1) rate=75000 ;;
-    get-*-1) rate=115000 ;;
-    *) rate=200000 ;;
-    esac
+    local rate requests
+    rate=$(field throughput "$(count_redis "$1" "$2" "$3" $(($2 * 20 + 200)))")
+    requests=$(awk -v rate="$rate" -v s="$4" 'BEGIN { printf "%d", rate * s + 100 }')
+    count_redis "$1" "$2" "$3" "$requests"
+}
+
+count_redis() { # KIND CLIENTS CONNECTIONS REQUESTS
+    local test='set' csv
     if [[ $1 == get ]]; then test='get'; fi
-    requests=$(awk -v rate="$rate" -v s="$4" 'BEGIN { printf "%d", rate * s }')
-    csv=$(redis-benchmark -p "$REDIS_PORT" -t "$test" -c "$3" -P "$pipeline" -n "$requests" -d 128 \
+    csv=$(redis-benchmark -p "$REDIS_PORT" -t "$test" -c "$3" -P $(($2 / $3)) -n "$4" -d 128 \
         -r "$KEYS" --csv | tail -n 1 | tr -d '"')
     # test, requests a second, then milliseconds: mean, least, p50, p95, p99, most.
-    awk -F, -v n="$requests" '{
+    awk -F, -v n="$4" '{
         printf "throughput=%d requests=%d p50_us=%.0f p99_us=%.0f\n", $2, n, $5 * 1000, $7 * 1000
     }' <<<"$csv"
 }
@@ -261,7 +260,17 @@ processor_ticks() { # PID...
     printf '%s' "$sum"
 }
 
-# Prints how many bytes processes have had written to disks so far, whole pages.
+# Prints how many bytes the disk below the work folder has written so far, for whomever; nothing if
+# it does not tell.
+device_bytes() {
+    local stat
+    stat=$(cat "/sys/dev/block/$(stat -c '%Hd:%Ld' "$WORK")/stat" 2>/dev/null) || return 0
+    read -r -a stat <<<"$stat"
+    printf '%s' "$((stat[6] * 512))"
+}
+
+# Prints how many bytes processes have dirtied in files so far. The kernel counts whole folios,
+# which are far more than is written where a file was allocated in large pieces.
 bytes_written() { # PID...
     local pid sum=0
     for pid in "$@"; do
