@@ -13,7 +13,7 @@ use super::grammar::Word;
 use super::interrupt::Interrupt;
 use super::piped::{self, say};
 use super::session::{Session, exit};
-use super::{help, shell};
+use super::{bench, help, shell};
 use crate::client::{Clerk, Options};
 
 /// Talk to a raftkv cluster: with a command, executes it; without one, opens a shell; with standard
@@ -75,7 +75,8 @@ fn after_help() -> String {
 Commands:
 {}
 
-kvcli help COMMAND tells more about one. As a single command, words are taken as the shell hands
+kvcli help COMMAND tells more about one. kvcli bench puts load on the cluster and measures it: see
+kvcli bench --help. As a single command, words are taken as the shell hands
 them over: quotes and \\xNN are for the shell of kvcli and for pipes. A value that no word can hold
 comes from a file or a pipe: kvcli put KEY --file PATH, with - for standard input.
 
@@ -99,12 +100,15 @@ pub fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<u8, UsageError> {
-    let request = args.request()?;
     let options = Options {
         deadline: args.timeout,
         cluster: args.cluster_name.clone().unwrap_or_default(),
         ..Options::default()
     };
+    if args.command.first().is_some_and(|word| word == "bench") {
+        return Ok(args.bench(&options));
+    }
+    let request = args.request()?;
     let clerk = args.clerk(options.clone())?;
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let interactive = request.is_none() && stdin.is_terminal();
@@ -154,6 +158,16 @@ impl Args {
             true => Ok(None),
             false => command::parse(&words).map(Some),
         }
+    }
+
+    /// Puts load on the cluster, by the options behind the word `bench`.
+    fn bench(&self, options: &Options) -> u8 {
+        let args = bench::args::Args::parse_from(&self.command);
+        let format = self.output.unwrap_or(Format::Table);
+        bench::run(&args, &self.cluster, options, format).unwrap_or_else(|failure| {
+            say(&mut io::stderr(), &format!("kvcli bench: {failure}"));
+            failure.code()
+        })
     }
 
     fn clerk(&self, options: Options) -> Result<Clerk, UsageError> {

@@ -10,8 +10,11 @@
 //!    [`interrupt`] cancels it;
 //! 4. [`output`] writes the answer, with [`status`] for the state of the cluster;
 //!    [`snapshot`] waits for snapshots.
+//!
+//! [`bench`] is a way in of its own, with options of its own: it puts load on the cluster.
 
 pub mod args;
+pub mod bench;
 pub mod catalog;
 pub mod command;
 pub mod completion;

@@ -6,10 +6,12 @@
 //! is known of the servers, [`Session`] the numbers that make a repeated write recognisable. What
 //! does is thin: [`Clerk`] blocks the caller's thread and hands requests to a [`Transport`], of
 //! which [`Tcp`] is the real one.
+//! [`Carrier`] is for one thread that keeps many requests under way.
 //!
 //! There is no background thread: a call is carried by the thread that makes it.
 
 mod call;
+mod carrier;
 mod clerk;
 mod connection;
 mod error;
@@ -26,6 +28,7 @@ mod transport;
 mod tests;
 
 pub use call::{Call, Heard, Nature, Next};
+pub use carrier::{Carrier, Told};
 pub use clerk::{Canceller, CasOutcome, Clerk, Pages};
 pub use error::{Error, Kind, LastWord, Word};
 pub use options::{Options, Stats};

@@ -367,14 +367,9 @@ impl<S: StateMachine> Shared<S> {
         }
     }
 
-    /// Keeps the thread that writes a snapshot, to be joined. The one before it has done its work;
-    /// its very end is waited for, so that none outlives the node.
+    /// Keeps the thread that writes a snapshot, to be joined.
     pub fn keep_snapshot_thread(&self, thread: JoinHandle<()>) {
-        let before = self.snapshot_thread.lock().replace(thread);
-        if let Some(before) = before {
-            // A panic has been reported by its guard.
-            let _ = before.join();
-        }
+        *self.snapshot_thread.lock() = Some(thread);
     }
 
     pub fn take_snapshot_thread(&self) -> Option<JoinHandle<()>> {

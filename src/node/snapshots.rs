@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::NodeError;
 use super::replica::Replica;
 use super::shared::Shared;
+use super::sync::thread::JoinHandle;
 use super::sync::{self, Nudged};
 use super::threads;
 use crate::machine::StateMachine;
@@ -22,8 +23,12 @@ pub(super) fn take<S: StateMachine>(
     meta: SnapshotMeta,
     state: S::Snapshot,
 ) {
+    let before = shared.take_snapshot_thread();
     let spawned = threads::spawn("snapshot", shared, move |node| {
         sync::yield_to_others();
+        // It has done its work. Its very end is waited for, so that none outlives the node; here,
+        // for whoever executes commands does not wait for a thread of low priority.
+        before.map(JoinHandle::join);
         let index = meta.last.index;
         match write::<S>(&node.files, meta, &state) {
             Ok(info) => {

@@ -3,6 +3,7 @@
 #![cfg(feature = "cli")]
 
 mod bad_frames;
+mod bench;
 mod cluster;
 mod commands;
 mod durability;

@@ -110,7 +110,9 @@ impl File {
         let named = ["/tests.rs", "_tests.rs"]
             .iter()
             .any(|end| self.path.ends_with(end));
-        named || self.path.starts_with("tests/") || inner("tests")
+        let outer = ["tests/", "benches/"];
+        let outer = outer.iter().any(|folder| self.path.starts_with(folder));
+        named || outer || inner("tests")
     }
 
     /// Whether the file lies in one of the folders, or is the folder's own file: `src/kv` means

@@ -1,0 +1,369 @@
+//! Many clients in one thread, each as honest as a [`Clerk`](crate::client::Clerk): a session of
+//! its own, numbered writes, repeats under the same number.
+//!
+//! A client has as many slots as it may have requests under way. A slot carries one request at a
+//! time, from its begin to its end; all know the same [`Routes`], as the threads of one Clerk do.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::time::Duration;
+
+use super::load::{Kind, Request};
+use crate::client::{
+    Call, Carrier, Error, Heard, Issue, Nature, Next, Options, Routes, Session, Ticket, Told,
+};
+use crate::kv::{Command, Op, Reply};
+use crate::wire::client::Ask;
+use crate::wire::codec;
+
+/// A client whose window is full looks again after this time.
+const FULL: Duration = Duration::from_millis(1);
+
+/// How long a session that is closed for courtesy may take.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// What a slot is to do.
+#[derive(Debug)]
+pub enum Work {
+    /// Open the client's session.
+    Open,
+    /// Close it.
+    Close,
+    /// Carry this request.
+    Ask(Kind, Request),
+}
+
+/// The end of a slot's work.
+#[derive(Debug)]
+pub struct Done {
+    /// The slot, which is free again.
+    pub slot: usize,
+    /// The slot's client.
+    pub client: usize,
+    /// What was asked; `None` for work on the session.
+    pub kind: Option<Kind>,
+    /// When it was to begin.
+    pub intended: Duration,
+    /// When it ended.
+    pub at: Duration,
+    /// What came of it.
+    pub result: Result<(), Error>,
+}
+
+/// What the clients have done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests sent or tried to be sent.
+    pub attempts: u64,
+    /// Attempts that were not their request's first.
+    pub retries: u64,
+    /// Attempts that repeated a write that may have been executed.
+    pub repeats_in_doubt: u64,
+    /// Sessions opened.
+    pub sessions: u64,
+    /// How often another server answered as the leader than before.
+    pub leader_changes: u64,
+}
+
+/// The clients and the way to the servers.
+pub struct Clients {
+    carrier: Carrier,
+    routes: Routes,
+    options: Options,
+    lanes: usize,
+    sessions: Vec<Session>,
+    slots: Vec<Option<Job>>,
+    pauses: BinaryHeap<Reverse<(Duration, usize)>>,
+    counts: Counts,
+    told: Vec<Told>,
+    done: Vec<Done>,
+}
+
+struct Job {
+    what: What,
+    intended: Duration,
+    ask: Ask,
+    ticket: Option<Ticket>,
+    call: Call,
+    /// The opening of another session, which comes before the call can go on.
+    reopening: Option<Call>,
+}
+
+enum What {
+    Open,
+    Close,
+    Write(Kind, Op),
+    Read(Kind),
+}
+
+impl Job {
+    /// Whether a session is being opened.
+    fn opens(&self) -> bool {
+        self.reopening.is_some() || matches!(self.what, What::Open)
+    }
+
+    /// Whether the reply is one to what is asked.
+    fn expects(&self, reply: &Reply) -> bool {
+        let is_to_call = matches!(
+            (&self.what, reply),
+            (What::Close | What::Write(Kind::Put, _), Reply::Done)
+                | (What::Write(Kind::Append, _), Reply::Appended(_))
+                | (What::Write(Kind::Delete, _), Reply::Deleted(_))
+                | (What::Read(_), Reply::Value(_))
+        );
+        is_to_call && self.reopening.is_none()
+    }
+}
+
+impl Clients {
+    /// So many clients with so many slots each, over so many connections to a server.
+    ///
+    /// # Errors
+    /// If the list of servers cannot be used, or if the system refuses to wait for sockets.
+    pub fn new(
+        servers: &[String],
+        options: Options,
+        (clients, per_client, lanes): (usize, usize, usize),
+    ) -> Result<Self, Error> {
+        let routes = Routes::new(servers.iter().map(|server| server.trim()), options.seed)?;
+        let carrier = Carrier::new(lanes, options.cluster.clone()).map_err(|error| {
+            Error::Servers(format!("this system cannot wait for sockets: {error}"))
+        })?;
+        Ok(Clients {
+            carrier,
+            routes,
+            options,
+            lanes,
+            sessions: (0..clients).map(|_| Session::new()).collect(),
+            slots: (0..clients * per_client).map(|_| None).collect(),
+            pauses: BinaryHeap::new(),
+            counts: Counts::default(),
+            told: Vec::new(),
+            done: Vec::new(),
+        })
+    }
+
+    /// All slots, in the order in which they are to be used: first one of each client.
+    pub fn slots(&self) -> impl Iterator<Item = usize> + use<> {
+        0..self.slots.len()
+    }
+
+    /// One slot of each client.
+    pub fn first_slots(&self) -> impl Iterator<Item = usize> + use<> {
+        0..self.sessions.len()
+    }
+
+    /// How many clients there are.
+    pub fn count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// The time on the clock of all that is told here.
+    pub fn now(&self) -> Duration {
+        self.carrier.now()
+    }
+
+    /// What they have done so far.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            leader_changes: self.routes.leader_changes(),
+            ..self.counts
+        }
+    }
+
+    /// The servers that are known, named and learned ones.
+    pub fn servers(&self) -> &[String] {
+        self.routes.servers()
+    }
+
+    /// Gives a free slot work that was due at `intended`.
+    pub fn begin(&mut self, slot: usize, work: Work, intended: Duration, now: Duration) {
+        let (nature, within) = match &work {
+            Work::Open | Work::Ask(_, Request::Read(_)) => {
+                (Nature::Harmless, self.options.deadline)
+            }
+            Work::Close => (Nature::Harmless, GOODBYE),
+            Work::Ask(_, Request::Write(_)) => (Nature::Once, self.options.deadline),
+        };
+        let open = || Ask::Submit(codec::to_bytes(&Command::OpenSession));
+        let (what, ask) = match work {
+            Work::Open => (What::Open, open()),
+            Work::Close => match self.sessions[self.client(slot)].id() {
+                Some(session) => {
+                    let command = Command::CloseSession { session };
+                    (What::Close, Ask::Submit(codec::to_bytes(&command)))
+                }
+                None => (What::Close, Ask::Status),
+            },
+            Work::Ask(kind, Request::Read(ask)) => (What::Read(kind), ask),
+            // Replaced as soon as it has a number.
+            Work::Ask(kind, Request::Write(op)) => (What::Write(kind, op), Ask::Status),
+        };
+        let call = Call::new(nature, now, within, self.options.attempt_timeout);
+        self.slots[slot] = Some(Job {
+            what,
+            intended,
+            ask,
+            ticket: None,
+            call,
+            reopening: None,
+        });
+        self.advance(slot, now);
+    }
+
+    /// Waits until a slot is free or the time has come. What has ended replaces the contents of
+    /// `done`.
+    ///
+    /// # Errors
+    /// If the system cannot wait for sockets.
+    pub fn wait(&mut self, until: Duration, done: &mut Vec<Done>) -> io::Result<()> {
+        let mut until = until;
+        if let Some(Reverse((end, _))) = self.pauses.peek() {
+            until = until.min(*end);
+        }
+        if !self.done.is_empty() {
+            until = Duration::ZERO;
+        }
+        let mut told = std::mem::take(&mut self.told);
+        self.carrier.wait(until, &mut told)?;
+        for told in told.drain(..) {
+            self.heard(told);
+        }
+        self.told = told;
+        if !self.pauses.is_empty() {
+            let now = self.now();
+            while let Some(Reverse((end, slot))) = self.pauses.peek().copied() {
+                if end > now {
+                    break;
+                }
+                self.pauses.pop();
+                self.advance(slot, now);
+            }
+        }
+        done.clear();
+        std::mem::swap(done, &mut self.done);
+        Ok(())
+    }
+
+    fn client(&self, slot: usize) -> usize {
+        slot % self.sessions.len()
+    }
+
+    /// Carries a slot's call on: asks, or pauses, or ends it.
+    fn advance(&mut self, slot: usize, now: Duration) {
+        let client = self.client(slot);
+        let Some(job) = &mut self.slots[slot] else {
+            return;
+        };
+        if job.reopening.is_none()
+            && job.ticket.is_none()
+            && let What::Write(_, op) = &job.what
+        {
+            match self.sessions[client].issue() {
+                Issue::Ticket(ticket) => {
+                    job.ask = Ask::Submit(ticket.command(op.clone()));
+                    job.ticket = Some(ticket);
+                }
+                Issue::Full if now < job.call.deadline() => {
+                    self.pauses.push(Reverse((now + FULL, slot)));
+                    return;
+                }
+                // The call knows what to say of a deadline that has passed.
+                Issue::Full => {}
+                Issue::NoSession => {
+                    let left = job.call.deadline().saturating_sub(now);
+                    let timeout = self.options.attempt_timeout;
+                    job.reopening = Some(Call::new(Nature::Harmless, now, left, timeout));
+                }
+            }
+        }
+        let (call, ask) = match &mut job.reopening {
+            Some(call) => (call, Ask::Submit(codec::to_bytes(&Command::OpenSession))),
+            None => (&mut job.call, job.ask.clone()),
+        };
+        match call.next(now, &mut self.routes) {
+            Next::Ask { server, timeout } => {
+                self.counts.attempts += 1;
+                self.counts.retries += u64::from(call.attempts() > 1);
+                self.counts.repeats_in_doubt += u64::from(call.in_doubt());
+                let lane = client % self.lanes;
+                let way = (server, self.routes.address(server));
+                self.carrier.ask(lane, way, slot, ask, timeout);
+            }
+            Next::Pause(pause) => self.pauses.push(Reverse((now + pause, slot))),
+            Next::End(error) => self.end(slot, now, Err(error)),
+        }
+    }
+
+    fn heard(&mut self, told: Told) {
+        let Told {
+            tag: slot,
+            server,
+            at,
+            result,
+        } = told;
+        let client = self.client(slot);
+        let Some(job) = &mut self.slots[slot] else {
+            return;
+        };
+        let call = job.reopening.as_mut().unwrap_or(&mut job.call);
+        match call.heard(at, server, result, &mut self.routes) {
+            Heard::GoOn => self.advance(slot, at),
+            Heard::Failed(error) => self.end(slot, at, Err(error)),
+            Heard::Reply(Reply::Opened(session)) if job.opens() => {
+                self.sessions[client].opened(session);
+                self.counts.sessions += 1;
+                match job.reopening.take() {
+                    Some(_) => self.advance(slot, at),
+                    None => self.end(slot, at, Ok(())),
+                }
+            }
+            Heard::Reply(reply) => {
+                let result = match job.expects(&reply) {
+                    true => Ok(()),
+                    false => Err(nonsense(&reply)),
+                };
+                self.end(slot, at, result);
+            }
+            Heard::Reopen => {
+                // Another slot may have opened the next one already, which `gone` respects.
+                if let Some(ticket) = job.ticket.take() {
+                    self.sessions[client].gone(ticket.session);
+                }
+                self.advance(slot, at);
+            }
+            Heard::Transferring => {
+                let error = Error::BadAnswer("a hand-over that nobody asked for".into());
+                self.end(slot, at, Err(error));
+            }
+        }
+    }
+
+    fn end(&mut self, slot: usize, at: Duration, result: Result<(), Error>) {
+        let client = self.client(slot);
+        let Some(job) = self.slots[slot].take() else {
+            return;
+        };
+        if let Some(ticket) = &job.ticket {
+            self.sessions[client].settle(ticket);
+        }
+        self.done.push(Done {
+            slot,
+            client,
+            kind: match job.what {
+                What::Write(kind, _) | What::Read(kind) => Some(kind),
+                What::Open | What::Close => None,
+            },
+            intended: job.intended,
+            at,
+            result,
+        });
+    }
+}
+
+fn nonsense(reply: &Reply) -> Error {
+    let mut text = format!("{reply:?}");
+    text.truncate(text.char_indices().nth(80).map_or(text.len(), |(at, _)| at));
+    Error::BadAnswer(text)
+}

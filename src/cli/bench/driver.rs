@@ -1,0 +1,86 @@
+//! The loop that gives free slots work: as soon as they are free, or when it is due.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::clients::{Clients, Done, Work};
+
+/// How often a phase is told the time at least.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How long requests under way may take to end after Ctrl-C.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a phase says to a free slot.
+#[derive(Debug)]
+pub enum Pull {
+    /// Begin this, which was due at that time.
+    Begin(Work, Duration),
+    /// Nothing before that time.
+    Later(Duration),
+    /// Nothing any more.
+    Never,
+}
+
+/// A part of a run.
+pub trait Phase {
+    /// What to do now with a free slot.
+    fn pull(&mut self, now: Duration) -> Pull;
+    /// A slot's work has ended.
+    fn done(&mut self, done: Done);
+    /// Time goes by.
+    fn tick(&mut self, now: Duration, clients: &Clients);
+}
+
+/// Runs a phase on these slots until it has nothing to do any more and all that it began has
+/// ended, or until `stop` is set. Returns whether it came to its end.
+///
+/// # Errors
+/// If the system cannot wait for sockets.
+pub fn drive(
+    clients: &mut Clients,
+    slots: impl Iterator<Item = usize>,
+    phase: &mut dyn Phase,
+    stop: &AtomicBool,
+) -> io::Result<bool> {
+    // In turn, so that in open loop all clients have their share.
+    let mut free: VecDeque<usize> = slots.collect();
+    let (mut busy, mut over) = (0_usize, false);
+    let mut stopped: Option<Duration> = None;
+    let mut done = Vec::new();
+    loop {
+        let now = clients.now();
+        let mut until = now + TICK;
+        phase.tick(now, clients);
+        if stopped.is_none() && stop.load(Ordering::Relaxed) {
+            stopped = Some(now);
+            over = true;
+        }
+        while !over && let Some(slot) = free.front().copied() {
+            match phase.pull(now) {
+                Pull::Begin(work, intended) => {
+                    free.pop_front();
+                    busy += 1;
+                    clients.begin(slot, work, intended, now);
+                }
+                Pull::Later(time) => {
+                    until = until.min(time);
+                    break;
+                }
+                Pull::Never => over = true,
+            }
+        }
+        let out_of_patience = stopped.is_some_and(|since| now - since >= PATIENCE);
+        if over && (busy == 0 || out_of_patience) {
+            return Ok(stopped.is_none());
+        }
+        clients.wait(until, &mut done)?;
+        for done in done.drain(..) {
+            busy -= 1;
+            free.push_back(done.slot);
+            phase.done(done);
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! A bar with the live rate, on a terminal only.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How often the bar is drawn.
+const EVERY: Duration = Duration::from_millis(200);
+
+/// Shows how far a phase is.
+pub struct Progress {
+    bar: ProgressBar,
+    drawn: Duration,
+    count: u64,
+}
+
+impl Progress {
+    /// A bar up to `length`, silent where standard error is no terminal.
+    pub fn new(what: &'static str, length: u64) -> Self {
+        let bar = ProgressBar::new(length).with_prefix(what);
+        let style = ProgressStyle::with_template("{prefix:9} [{bar:32}] {percent:>3}%  {msg}");
+        Progress {
+            bar: match style {
+                Ok(style) => bar.with_style(style),
+                Err(_) => bar,
+            },
+            drawn: Duration::ZERO,
+            count: 0,
+        }
+    }
+
+    /// Draws, if it is time to: how far it is, and how many requests have succeeded in all.
+    pub fn show(&mut self, now: Duration, position: u64, count: u64) {
+        let passed = now.saturating_sub(self.drawn);
+        if passed < EVERY || self.bar.is_hidden() {
+            return;
+        }
+        let rate = count.saturating_sub(self.count) as f64 / passed.as_secs_f64();
+        (self.drawn, self.count) = (now, count);
+        self.bar.set_position(position);
+        self.bar.set_message(format!("{rate:.0} requests/s"));
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,259 @@
+//! Many requests at once from one thread: the event-driven counterpart of [`Tcp`](super::Tcp).
+//!
+//! A Carrier has a number of *lanes*, each with at most one connection to each server, opened on
+//! demand, and again after an error. It decides nothing: whom to ask, when to repeat and what an
+//! answer means is [`Call`](super::Call)'s. For each request that is handed in, one [`Told`] comes
+//! out.
+//!
+//! It is for programs that keep hundreds of requests under way, where a thread for each caller
+//! would cost more than the requests: one wake-up reads each connection that has something once,
+//! and all that is handed in between two wake-ups leaves in one write for each connection.
+
+mod link;
+mod timer;
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+
+use self::link::Link;
+use self::timer::Timer;
+use super::transport::CallError;
+use crate::wire::client::{Answer, Ask};
+
+/// How often requests are looked through for those whose time is up.
+const TICK: Duration = Duration::from_millis(20);
+
+/// How many bytes one read takes at the most.
+const READ: usize = 256 << 10;
+
+/// The timer's token; those of links count from 0.
+const TIMER: Token = Token(usize::MAX);
+
+/// Carries requests and answers over non-blocking sockets.
+pub struct Carrier {
+    start: Instant,
+    /// The cluster that must answer; empty as long as any may.
+    cluster: String,
+    lanes: usize,
+    poll: Poll,
+    events: Events,
+    timer: Timer,
+    /// A link's place, which is also its token, is its server times `lanes` plus its lane.
+    links: Vec<Option<Box<Link>>>,
+    /// The addresses of the servers, as far as they have been looked up.
+    addresses: Vec<Option<SocketAddr>>,
+    /// Links with bytes to write.
+    dirty: Vec<usize>,
+    told: Vec<Told>,
+    scratch: Vec<u8>,
+    looked: Duration,
+}
+
+/// What came of one request.
+#[derive(Debug)]
+pub struct Told {
+    /// What the request was handed in with.
+    pub tag: usize,
+    /// The server that was asked.
+    pub server: usize,
+    /// When it was known, on the clock of [`Carrier::now`].
+    pub at: Duration,
+    /// The answer, or why there is none.
+    pub result: Result<Answer, CallError>,
+}
+
+impl Carrier {
+    /// Connects on demand, over so many lanes. `cluster` is the name of the cluster that must
+    /// answer; empty: any, but then all servers must be of the one that answers first.
+    ///
+    /// # Errors
+    /// If the system has no descriptors left.
+    pub fn new(lanes: usize, cluster: impl Into<String>) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let timer = Timer::new(poll.registry(), TIMER)?;
+        Ok(Carrier {
+            start: Instant::now(),
+            cluster: cluster.into(),
+            lanes: lanes.max(1),
+            poll,
+            events: Events::with_capacity(1024),
+            timer,
+            links: Vec::new(),
+            addresses: Vec::new(),
+            dirty: Vec::new(),
+            told: Vec::new(),
+            scratch: vec![0; READ],
+            looked: Duration::ZERO,
+        })
+    }
+
+    /// The time since the Carrier was made.
+    pub fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Hands in a request for the server with this index and address (host:port), to leave on this
+    /// lane with the next [`wait`](Self::wait). A host name is looked up on first use, which
+    /// blocks.
+    pub fn ask(
+        &mut self,
+        lane: usize,
+        (server, address): (usize, &str),
+        tag: usize,
+        ask: Ask,
+        timeout: Duration,
+    ) {
+        let now = self.now();
+        let place = server * self.lanes + lane % self.lanes;
+        let sent = match self.open(place, server, address, now) {
+            Ok(link) => link.ask(tag, ask, now, timeout),
+            Err(why) => Err(why),
+        };
+        match sent {
+            Ok(true) => self.dirty.push(place),
+            Ok(false) => {}
+            Err(why) => self.told.push(Told {
+                tag,
+                server,
+                at: now,
+                result: Err(CallError::NotSent(why)),
+            }),
+        }
+    }
+
+    /// Sends what has been handed in, and waits until something is told or until the given time on
+    /// the clock of [`now`](Self::now), or for a short while. What is told replaces the contents
+    /// of `told`.
+    ///
+    /// # Errors
+    /// If the system cannot wait for sockets, which does not get better by trying again.
+    pub fn wait(&mut self, until: Duration, told: &mut Vec<Told>) -> io::Result<()> {
+        self.flush();
+        let now = self.now();
+        let patience = match self.told.is_empty() {
+            true => until.saturating_sub(now).min(TICK),
+            false => Duration::ZERO,
+        };
+        // The wait for events counts in whole milliseconds.
+        if !patience.is_zero() && patience < TICK {
+            self.timer.arm(now, until)?;
+        }
+        match self.poll.poll(&mut self.events, Some(patience)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            Err(_) => self.events.clear(),
+            Ok(()) => {}
+        }
+        self.handle_events();
+        let now = self.now();
+        if now.saturating_sub(self.looked) >= TICK {
+            self.looked = now;
+            self.expire(now);
+        }
+        told.clear();
+        std::mem::swap(told, &mut self.told);
+        Ok(())
+    }
+
+    /// The link at this place: the one that is there, or a new one.
+    fn open(
+        &mut self,
+        place: usize,
+        server: usize,
+        address: &str,
+        now: Duration,
+    ) -> Result<&mut Link, String> {
+        if place >= self.links.len() {
+            self.links.resize_with(place + 1, || None);
+        }
+        if self.links[place].is_none() {
+            let address = self.look_up(server, address)?;
+            let registry = self.poll.registry();
+            let link = Link::open(
+                server,
+                address,
+                &self.cluster,
+                (registry, Token(place)),
+                now,
+            )?;
+            self.links[place] = Some(Box::new(link));
+            self.dirty.push(place);
+        }
+        let link = self.links[place].as_deref_mut();
+        link.ok_or_else(|| "the connection is closed".into())
+    }
+
+    fn look_up(&mut self, server: usize, address: &str) -> Result<SocketAddr, String> {
+        if server >= self.addresses.len() {
+            self.addresses.resize(server + 1, None);
+        }
+        if let Some(known) = self.addresses[server] {
+            return Ok(known);
+        }
+        let found = address.to_socket_addrs().map(|mut all| all.next());
+        match found {
+            Ok(Some(found)) => Ok(*self.addresses[server].insert(found)),
+            Ok(None) => Err("the name has no address".into()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for place in dirty.drain(..) {
+            let written = self.links[place].as_deref_mut().map(Link::flush);
+            if let Some(Err(why)) = written {
+                self.close(place, &why);
+            }
+        }
+        self.dirty = dirty;
+    }
+
+    fn handle_events(&mut self) {
+        // Taken out for as long as it lasts: closing a link needs the rest.
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(1));
+        for event in &events {
+            if event.token() == TIMER {
+                self.timer.expired();
+                continue;
+            }
+            let place = event.token().0;
+            let Some(link) = self.links.get_mut(place).and_then(Option::as_deref_mut) else {
+                continue;
+            };
+            let mut result = Ok(());
+            if event.is_readable() || event.is_read_closed() {
+                let (cluster, told) = (&mut self.cluster, &mut self.told);
+                result = link.read(&mut self.scratch, self.start, cluster, told);
+            }
+            match result.and_then(|()| link.flush()) {
+                Ok(()) => {}
+                Err(why) => self.close(place, &why),
+            }
+        }
+        self.events = events;
+    }
+
+    /// Ends the requests whose time is up, and closes the links that are of no use any more.
+    fn expire(&mut self, now: Duration) {
+        for place in 0..self.links.len() {
+            let link = self.links[place].as_deref_mut();
+            if let Some(why) = link.and_then(|link| link.expire(now, &mut self.told)) {
+                self.close(place, why);
+            }
+        }
+    }
+
+    fn close(&mut self, place: usize, why: &str) {
+        if let Some(mut link) = self.links[place].take() {
+            link.end(
+                self.poll.registry(),
+                why,
+                self.start.elapsed(),
+                &mut self.told,
+            );
+        }
+    }
+}

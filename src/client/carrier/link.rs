@@ -1,0 +1,330 @@
+//! One connection of a [`Carrier`](super::Carrier) to one server.
+//!
+//! Nothing that can be executed is sent before the server has greeted: so what is asked of a
+//! server that cannot be reached is certainly not executed.
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use serde::de::DeserializeOwned;
+
+use super::super::transport::CallError;
+use super::Told;
+use crate::wire::client::{Ask, Request, Response};
+use crate::wire::handshake::{Caller, Hello, MAGIC, MAX_HELLO, VERSION, Welcome};
+use crate::wire::{codec, frame};
+
+/// How long a connection may take to open, the server's greeting included.
+const OPENING: Duration = Duration::from_millis(500);
+
+/// After so long without a byte from the server, a request whose time is up takes the connection
+/// with it: see [`connection`](super::super::connection).
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// How many requests may wait for their answers at once: as many as a server takes from one
+/// connection.
+const MAX_WAITING: usize = 4096;
+
+/// What a request takes up beside its command or query, in bytes, at the most.
+const OVERHEAD: usize = 64;
+
+pub(super) struct Link {
+    server: usize,
+    stream: TcpStream,
+    opened: Duration,
+    greeted: bool,
+    /// Frames that wait for the greeting.
+    held: Vec<u8>,
+    /// Bytes to write, of which the first `written` are.
+    out: Vec<u8>,
+    written: usize,
+    /// The beginning of a frame whose end has not come yet.
+    rest: Vec<u8>,
+    last_id: u64,
+    waiting: HashMap<u64, Waiting>,
+    /// When the last bytes came in.
+    heard: Duration,
+}
+
+struct Waiting {
+    tag: usize,
+    sent: Duration,
+    until: Duration,
+}
+
+impl Link {
+    /// Begins to connect. The greeting is there to be written.
+    pub(super) fn open(
+        server: usize,
+        address: SocketAddr,
+        cluster: &str,
+        (registry, token): (&Registry, Token),
+        now: Duration,
+    ) -> Result<Self, String> {
+        let mut out = MAGIC.to_vec();
+        let hello = Hello {
+            version: VERSION,
+            cluster: cluster.to_string(),
+            caller: Caller::Client,
+        };
+        frame::put(&hello, &mut out);
+        let connect = || {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_nodelay(true)?;
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            registry.register(&mut stream, token, interest)?;
+            Ok(stream)
+        };
+        Ok(Link {
+            server,
+            stream: connect().map_err(|error: std::io::Error| error.kind().to_string())?,
+            opened: now,
+            greeted: false,
+            held: Vec::new(),
+            out,
+            written: 0,
+            rest: Vec::new(),
+            last_id: 0,
+            waiting: HashMap::new(),
+            heard: now,
+        })
+    }
+
+    /// Takes a request in. Returns whether there is something to write that was not there before.
+    pub(super) fn ask(
+        &mut self,
+        tag: usize,
+        ask: Ask,
+        now: Duration,
+        timeout: Duration,
+    ) -> Result<bool, String> {
+        if self.waiting.len() >= MAX_WAITING {
+            return Err(format!(
+                "{MAX_WAITING} requests wait for this server already"
+            ));
+        }
+        if let Ask::Submit(bytes) | Ask::Query(bytes) = &ask
+            && bytes.len() > frame::MAX_PAYLOAD - OVERHEAD
+        {
+            return Err(format!(
+                "the request has {} bytes, more than can be sent",
+                bytes.len()
+            ));
+        }
+        self.last_id += 1;
+        let id = self.last_id;
+        // The server gives up a little earlier, so that its own word arrives while we still wait.
+        let timeout_ms = (timeout * 9 / 10)
+            .as_millis()
+            .clamp(1, u128::from(u32::MAX)) as u32;
+        let out = match self.greeted {
+            true => &mut self.out,
+            false => &mut self.held,
+        };
+        let was_empty = out.is_empty();
+        frame::put(
+            &Request {
+                id,
+                timeout_ms,
+                ask,
+            },
+            out,
+        );
+        let (sent, until) = (now, now + timeout);
+        self.waiting.insert(id, Waiting { tag, sent, until });
+        Ok(self.greeted && was_empty)
+    }
+
+    /// Writes what the socket takes; it tells when it takes more.
+    pub(super) fn flush(&mut self) -> Result<(), String> {
+        while self.written < self.out.len() {
+            match self.stream.write(&self.out[self.written..]) {
+                Ok(0) => return Err("the connection takes no more bytes".into()),
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_not_yet(error.kind()) => return Ok(()),
+                Err(error) => return Err(error.kind().to_string()),
+            }
+        }
+        self.out.clear();
+        self.written = 0;
+        Ok(())
+    }
+
+    /// Reads all that is there, and tells the answers in it.
+    pub(super) fn read(
+        &mut self,
+        scratch: &mut [u8],
+        clock: Instant,
+        cluster: &mut String,
+        told: &mut Vec<Told>,
+    ) -> Result<(), String> {
+        loop {
+            match self.stream.read(scratch) {
+                Ok(0) => return Err("the server closed the connection".into()),
+                Ok(count) => {
+                    self.heard = clock.elapsed();
+                    self.take(&scratch[..count], cluster, told)?;
+                    // Less than there was room for: that was all.
+                    if count < scratch.len() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_not_yet(error.kind()) => return Ok(()),
+                Err(error) => return Err(error.kind().to_string()),
+            }
+        }
+    }
+
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        cluster: &mut String,
+        told: &mut Vec<Told>,
+    ) -> Result<(), String> {
+        if self.rest.is_empty() {
+            let used = self.frames(bytes, cluster, told)?;
+            self.rest.extend_from_slice(&bytes[used..]);
+        } else {
+            let mut rest = std::mem::take(&mut self.rest);
+            rest.extend_from_slice(bytes);
+            let used = self.frames(&rest, cluster, told)?;
+            rest.drain(..used);
+            self.rest = rest;
+        }
+        Ok(())
+    }
+
+    /// Reads the complete frames at the front. Returns how many bytes they are.
+    fn frames(
+        &mut self,
+        bytes: &[u8],
+        cluster: &mut String,
+        told: &mut Vec<Told>,
+    ) -> Result<usize, String> {
+        let mut used = 0;
+        loop {
+            let rest = &bytes[used..];
+            if !self.greeted {
+                let welcome = next::<Welcome>(rest, MAX_HELLO);
+                let no_server = |why| format!("this is no server of this version: {why}");
+                let Some((welcome, len)) = welcome.map_err(no_server)? else {
+                    return Ok(used);
+                };
+                used += len;
+                self.greet(welcome, cluster)?;
+                continue;
+            }
+            let Some((Response { id, answer }, len)) = next(rest, frame::MAX_PAYLOAD)? else {
+                return Ok(used);
+            };
+            used += len;
+            if id == 0 || id > self.last_id {
+                return Err(format!(
+                    "the server answers request {id}, which was never sent"
+                ));
+            }
+            // One that has been given up is not waited for any more.
+            if let Some(waiting) = self.waiting.remove(&id) {
+                told.push(Told {
+                    tag: waiting.tag,
+                    server: self.server,
+                    at: self.heard,
+                    result: Ok(answer),
+                });
+            }
+        }
+    }
+
+    fn greet(&mut self, welcome: Welcome, ours: &mut String) -> Result<(), String> {
+        match welcome {
+            Welcome::Refused(why) => return Err(format!("the server refuses: {why}")),
+            // Two clusters in one list would each get some of the writes.
+            Welcome::Accepted {
+                cluster: theirs, ..
+            } if ours.is_empty() => *ours = theirs,
+            Welcome::Accepted {
+                cluster: theirs, ..
+            } if *ours != theirs => {
+                return Err(format!(
+                    "the server belongs to cluster {theirs:?}, not to {ours:?}"
+                ));
+            }
+            Welcome::Accepted { .. } => {}
+        }
+        self.greeted = true;
+        self.out.append(&mut self.held);
+        Ok(())
+    }
+
+    /// Ends the requests whose time is up. Returns why the whole connection is to be closed, if it
+    /// is.
+    pub(super) fn expire(&mut self, now: Duration, told: &mut Vec<Told>) -> Option<&'static str> {
+        if !self.greeted {
+            // What is held would leave with the greeting: to give up one request is to close.
+            let late = now.saturating_sub(self.opened) >= OPENING
+                || self.waiting.values().any(|waiting| now >= waiting.until);
+            return late.then_some("connected, but the server does not greet");
+        }
+        let (heard, server) = (self.heard, self.server);
+        let mut silent = false;
+        self.waiting.retain(|_, waiting| {
+            if now < waiting.until {
+                return true;
+            }
+            silent |= heard < waiting.sent && now.saturating_sub(waiting.sent) >= SILENCE;
+            told.push(Told {
+                tag: waiting.tag,
+                server,
+                at: now,
+                result: Err(CallError::Lost("its time ran out".into())),
+            });
+            false
+        });
+        silent.then_some("the server is silent")
+    }
+
+    /// Tells all who wait that no answer will come.
+    pub(super) fn end(
+        &mut self,
+        registry: &Registry,
+        why: &str,
+        now: Duration,
+        told: &mut Vec<Told>,
+    ) {
+        // Closing the socket takes it out of the registry in any case.
+        let _ = registry.deregister(&mut self.stream);
+        for (_, waiting) in self.waiting.drain() {
+            let why = why.to_string();
+            told.push(Told {
+                tag: waiting.tag,
+                server: self.server,
+                at: now,
+                result: Err(match self.greeted {
+                    true => CallError::Lost(why),
+                    false => CallError::NotSent(why),
+                }),
+            });
+        }
+    }
+}
+
+/// The value of the first frame, if that is complete, and how many bytes it takes up.
+fn next<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<Option<(T, usize)>, String> {
+    let split = frame::split(bytes, limit).map_err(|error| error.to_string())?;
+    let Some((payload, used)) = split else {
+        return Ok(None);
+    };
+    let value = codec::decode(payload).map_err(|error| error.to_string())?;
+    Ok(Some((value, used)))
+}
+
+/// Whether the socket has nothing to read or no room now, or is still connecting.
+fn is_not_yet(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::NotConnected)
+}

@@ -1,0 +1,51 @@
+//! Wakes the wait for events at a moment that is not a whole number of milliseconds away.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+
+/// A timer of the system, as one more source of events.
+pub(super) struct Timer {
+    fd: OwnedFd,
+    /// The moment it is set to, unless it has gone off since.
+    armed: Option<Duration>,
+}
+
+impl Timer {
+    pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+        registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)?;
+        Ok(Timer { fd, armed: None })
+    }
+
+    /// Goes off at `until`, which is after `now` on the same clock. Setting it anew also clears
+    /// what it has counted, so that it is never read.
+    pub(super) fn arm(&mut self, now: Duration, until: Duration) -> io::Result<()> {
+        if self.armed != Some(until) {
+            let after = until.saturating_sub(now).max(Duration::from_nanos(1));
+            let zero = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            let setting = Itimerspec {
+                it_interval: zero,
+                it_value: Timespec::try_from(after).unwrap_or(zero),
+            };
+            timerfd_settime(&self.fd, TimerfdTimerFlags::empty(), &setting)?;
+            self.armed = Some(until);
+        }
+        Ok(())
+    }
+
+    pub(super) fn expired(&mut self) {
+        self.armed = None;
+    }
+}
