@@ -43,6 +43,8 @@ pub struct Quality {
     pub stalled_permille: u32,
     /// With how many of a thousand chunks the connection ends; the chunk is lost.
     pub broken_permille: u32,
+    /// How many of a thousand new connections are closed at once.
+    pub refused_permille: u32,
     /// How long a new connection waits before its first byte goes on, as at a program that is slow
     /// to accept.
     pub accept_delay: Duration,

@@ -18,6 +18,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 
 pub use cable::{Cable, Counts, Flow, Quality, RETRANSMISSION, Way};
 use connection::Connection;
@@ -112,6 +114,7 @@ impl Drop for Proxy {
 
 impl Inner {
     fn accept(&self, listener: &TcpListener) {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         for (number, caller) in (0..).zip(listener.incoming()) {
             if self.closed.load(Ordering::SeqCst) {
                 return;
@@ -119,7 +122,9 @@ impl Inner {
             let mut open = self.open.lock();
             open.retain(|open| !open.is_over());
             // Whoever is not carried on sees the connection end, and connects again.
+            let refused = self.cable.quality(Way::There).refused_permille;
             if let Ok(caller) = caller
+                && random.next_u64() % 1000 >= u64::from(refused)
                 && open.len() < MAX_CONNECTIONS
                 && let Ok(carried) = self.start(caller, number)
             {

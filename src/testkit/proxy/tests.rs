@@ -207,3 +207,18 @@ fn a_dropped_proxy_ends_its_connections_also_those_that_wait() {
     await_end(&mut pair.caller);
     await_end(&mut pair.target);
 }
+
+#[test]
+fn a_refused_connection_ends_at_once() {
+    let cable = Cable::default();
+    cable.set(Quality {
+        refused_permille: 1000,
+        ..Quality::default()
+    });
+    let back = listener();
+    let proxy = Proxy::start(listener(), back.local_addr().unwrap(), &cable, 1).unwrap();
+    let mut caller = TcpStream::connect(proxy.address()).unwrap();
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    await_end(&mut caller);
+    assert_eq!(cable.counts().connections, 0);
+}
