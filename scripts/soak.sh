@@ -24,7 +24,9 @@ find_runner() {
     if [[ -n ${RAFTKV_BIN_DIR:-} ]]; then
         RUNNER=$RAFTKV_BIN_DIR/kvsoak
     else
-        (cd "$ROOT" && cargo build --quiet --release --features sim --bins >&2) ||
+        # Only the runner is built with the feature: the nodes are the ones that ship.
+        (cd "$ROOT" && cargo build --quiet --release --bins &&
+            cargo build --quiet --release --features sim --bin kvsoak) >&2 ||
             die "the build failed; the compiler's messages are above"
         RUNNER=${CARGO_TARGET_DIR:-$ROOT/target}/release/kvsoak
     fi

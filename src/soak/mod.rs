@@ -100,6 +100,7 @@ pub fn run(options: &Options, interrupted: &AtomicBool) -> Result<Ended, String>
         small_disk: disk.is_some().then_some(small),
         cluster: cluster.map_err(at)?,
         events: Vec::new(),
+        stood_still_us: 0,
         level: None,
     };
     let held = run.carry_out(interrupted);
@@ -124,6 +125,8 @@ struct Run<'a> {
     small_disk: Option<u64>,
     cluster: Cluster,
     events: Vec<Event>,
+    /// For how long the machine did not let this program run.
+    stood_still_us: u64,
     /// Up to where all nodes had applied the log in the end.
     level: Option<Index>,
 }
@@ -141,6 +144,8 @@ impl Run<'_> {
             client: &self.cli,
             small_disk: self.small_disk,
             interrupted,
+            ran_us: log.now_us(),
+            stood_still_us: 0,
         };
         nemesis.heal()?;
         let held = thread::scope(|scope| {
@@ -154,6 +159,7 @@ impl Run<'_> {
             // Whatever has happened: a frozen client would not end.
             nemesis.heal().and(held)
         });
+        self.stood_still_us = nemesis.stood_still_us;
         held?;
         let clerk = self.last_clerk()?;
         clients::read_all(
@@ -231,6 +237,7 @@ impl Run<'_> {
             plan: &self.plan,
             lines: &lines,
             events: &self.events,
+            stood_still_us: self.stood_still_us,
             logs: &logs,
             small_disk: self.small_disk,
             level: self.level,

@@ -18,6 +18,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// So many answers to what was asked since are the work going on.
 const ANSWERS: usize = 20;
 const STEP: Duration = Duration::from_millis(50);
+/// Far longer than anything between two steps takes, but for the waits that have bounds of their
+/// own.
+const STANDSTILL: Duration = Duration::from_secs(5);
 
 /// One fault as it came.
 pub struct Event {
@@ -40,6 +43,11 @@ pub struct Nemesis<'a> {
     pub small_disk: Option<NodeId>,
     /// Set from outside: end now.
     pub interrupted: &'a AtomicBool,
+    /// When this thread last ran.
+    pub ran_us: u64,
+    /// For how long it did not, though it wanted to: because the machine stood still, for which
+    /// the cluster cannot be blamed.
+    pub stood_still_us: u64,
 }
 
 /// Why a run ends early, in a sentence.
@@ -381,10 +389,11 @@ impl Nemesis<'_> {
 
     /// Waits until something is so, but not for ever.
     pub fn until(&mut self, else_what: &str, is_so: &dyn Fn(&Self) -> bool) -> Verdict<()> {
-        let begun_us = self.log.now_us();
+        self.step()?;
+        let begun_us = self.ran_us - self.stood_still_us;
         while !is_so(self) {
             self.step()?;
-            if self.log.now_us() - begun_us > PATIENCE.as_micros() as u64 {
+            if self.ran_us - self.stood_still_us - begun_us > PATIENCE.as_micros() as u64 {
                 return Err(format!("{else_what} within {PATIENCE:?}"));
             }
         }
@@ -402,6 +411,11 @@ impl Nemesis<'_> {
 
     /// What must hold at any time.
     fn step(&mut self) -> Verdict<()> {
+        let (before, now) = (self.ran_us, self.log.now_us());
+        self.ran_us = now;
+        if now - before > STANDSTILL.as_micros() as u64 {
+            self.stood_still_us += now - before;
+        }
         if self.interrupted.load(Ordering::SeqCst) {
             return Err("interrupted".into());
         }

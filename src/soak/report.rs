@@ -14,6 +14,7 @@ pub struct Report<'a> {
     pub plan: &'a Plan,
     pub lines: &'a [Line],
     pub events: &'a [Event],
+    pub stood_still_us: u64,
     pub logs: &'a [String],
     pub small_disk: Option<u64>,
     pub level: Option<Index>,
@@ -115,6 +116,10 @@ impl Report<'_> {
             "| snapshots | {} taken, {received} sent and installed |",
             count("snapshot up to ") - received
         )?;
+        if self.stood_still_us > 0 {
+            let seconds = self.stood_still_us as f64 / 1e6;
+            writeln!(f, "| the machine itself stood still | {seconds:.1} s |")?;
+        }
         let closed = count("checksum");
         writeln!(f, "| connections closed for a bad checksum | {closed} |")?;
         match self.level {
