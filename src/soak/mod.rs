@@ -143,6 +143,7 @@ impl Run<'_> {
             keys,
             client: &self.cli,
             small_disk: self.small_disk,
+            spared: None,
             interrupted,
             ran_us: log.now_us(),
             stood_still_us: 0,

@@ -41,6 +41,8 @@ pub struct Nemesis<'a> {
     pub client: &'a AtomicU32,
     /// Whose disk is small, if that could be had.
     pub small_disk: Option<NodeId>,
+    /// Who may end by itself at present.
+    pub spared: Option<NodeId>,
     /// Set from outside: end now.
     pub interrupted: &'a AtomicBool,
     /// When this thread last ran.
@@ -186,20 +188,37 @@ impl Nemesis<'_> {
     /// The folder is gone, as with a disk that was not mounted; the node must be kept out. Then
     /// the operator mounts the disk.
     fn wipe(&mut self, id: NodeId, fault: &Fault) -> Verdict<String> {
-        const REFUSED: &str = "with another data folder";
         self.cluster.kill(&[id]).map_err(sentence)?;
         self.cluster.move_data(id, true).map_err(sentence)?;
         let seen = self.cluster.log(id).len();
+        self.spared = Some(id);
         self.cluster.launch(id).map_err(sentence)?;
         self.hold(fault)?;
-        let refused = |this: &Self| this.cluster.log(id)[seen..].contains(REFUSED);
-        self.until("a wiped node is not refused", &refused)?;
-        if self.cluster.log(id)[seen..].contains("it may vote") {
+        let new = |this: &Self| this.cluster.log(id)[seen..].to_string();
+        // Others refuse the new folder; if a leader comes first that knows what the old one has
+        // acknowledged, the node finds out by itself, and ends.
+        let (refused, found_out) = ("with another data folder", "its disk lost writes");
+        let noticed = |this: &Self| {
+            [refused, found_out]
+                .iter()
+                .any(|how| new(this).contains(how))
+        };
+        self.until("a wiped node is not refused", &noticed)?;
+        if new(self).contains("it may vote") {
             return Err(format!("node {id} may vote with a wiped folder"));
+        }
+        if let Some(status) = self.cluster.has_ended(id).map_err(sentence)?
+            && (status.code() != Some(4) || !new(self).contains(found_out))
+        {
+            return Err(format!("node {id} with a wiped folder ended, {status}"));
         }
         self.cluster.kill(&[id]).map_err(sentence)?;
         self.cluster.move_data(id, false).map_err(sentence)?;
-        Ok(format!("node {id}: refused"))
+        self.spared = None;
+        Ok(match new(self).contains(found_out) {
+            true => format!("node {id}: ended, for it lacks what it had acknowledged"),
+            false => format!("node {id}: refused"),
+        })
     }
 
     fn fill_disk(&mut self, fault: &Fault) -> Verdict<String> {
@@ -208,8 +227,12 @@ impl Nemesis<'_> {
         };
         fill(&mut self.cluster.filler(id).map_err(sentence)?);
         self.keys.flood.store(true, Ordering::Relaxed);
+        self.spared = Some(id);
         let outcome = self.full(id, fault);
         self.cluster.remove_filler(id).map_err(sentence)?;
+        // It may be about to end.
+        self.cluster.kill(&[id]).map_err(sentence)?;
+        self.spared = None;
         outcome
     }
 
@@ -218,7 +241,7 @@ impl Nemesis<'_> {
         let begun_us = self.log.now_us();
         self.work_goes_on("while a disk is full")?;
         while self.log.now_us() - begun_us < 2 * fault.hold.as_micros() as u64 {
-            self.step()?;
+            self.pause(STEP)?;
             if let Some(status) = self.cluster.has_ended(id).map_err(sentence)? {
                 let log = self.cluster.log(id);
                 let last = log.lines().last().unwrap_or_default();
@@ -230,7 +253,6 @@ impl Nemesis<'_> {
                     _ => Err(format!("node {id} on a full disk ended, {status}: {last}")),
                 };
             }
-            self.all_run_but(Some(id))?;
         }
         Ok(format!("node {id} had room enough in its files"))
     }
@@ -421,18 +443,9 @@ impl Nemesis<'_> {
         }
         match self.log.failure() {
             Some(error) => Err(format!("the history cannot be written: {error}")),
-            None => self.all_run_but(self.full_disk()),
-        }
-    }
-
-    /// The node that may end by itself.
-    fn full_disk(&self) -> Option<NodeId> {
-        self.small_disk
-            .filter(|id| self.cluster.data(*id).with_extension("filler").exists())
-    }
-
-    fn all_run_but(&mut self, spared: Option<NodeId>) -> Verdict<()> {
-        match self.cluster.lost(spared).map_err(sentence)? {
+            None => Ok(()),
+        }?;
+        match self.cluster.lost(self.spared).map_err(sentence)? {
             Some(sentence) => Err(sentence),
             None => Ok(()),
         }
