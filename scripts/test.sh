@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs all the tests: unit, integration and documentation tests, the style guide (tests/tidy), the
-# simulator (tests/sim.rs), the threads of a node under a schedule explorer (tests/schedules), and
-# real nodes that are killed with kill -9 under load.
+# simulator (tests/sim.rs), the threads of a node under a schedule explorer (tests/schedules), real
+# nodes that are killed with kill -9 under load, and real nodes under all kinds of faults.
 #
 # usage: scripts/test.sh [ARGUMENTS OF cargo test...]
 #
@@ -9,12 +9,16 @@
 # same. With arguments, only the tests of cargo that they choose are run.
 #
 #   RAFTKV_KILL_SECONDS  how long nodes are killed (20)
+#   RAFTKV_SOAK_SECONDS  how long nodes are under faults (30)
 #   RAFTKV_SCHEDULES     how many schedules of its threads each test of a node explores (2000)
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 KILL_SECONDS=${RAFTKV_KILL_SECONDS:-20}
+SOAK_SECONDS=${RAFTKV_SOAK_SECONDS:-30}
+# One whose first half minute has a node killed, one frozen, one cut off, and a full disk.
+SOAK_SEED=1
 FAILED=()
 LOG=
 
@@ -48,6 +52,19 @@ kill_nodes() {
         "$ROOT/scripts/kill_restart.sh" "$KILL_SECONDS"
 }
 
+# The report is of interest only if something did not hold; the folder is then kept.
+soak() {
+    local folder
+    folder=$(mktemp -d "${TMPDIR:-/tmp}/raftkv-soak.XXXXXX")
+    RAFTKV_BIN_DIR=${CARGO_TARGET_DIR:-$ROOT/target}/debug RAFTKV_SOAK_DIR=$folder \
+        "$ROOT/scripts/soak.sh" "$SOAK_SECONDS" "$SOAK_SEED" >"$folder.report" || {
+        cat -- "$folder.report"
+        return 1
+    }
+    sed -n '/^| operations/p; /^| terms/p; /^| snapshots/p' "$folder.report"
+    rm -rf -- "$folder" "$folder.report"
+}
+
 main() {
     if [[ ${1:-} == -h || ${1:-} == --help ]]; then
         print_help
@@ -55,6 +72,7 @@ main() {
     fi
     command -v cargo >/dev/null || die "cargo is not installed: get Rust from https://rustup.rs"
     need_number RAFTKV_KILL_SECONDS "$KILL_SECONDS" 5 86400
+    need_number RAFTKV_SOAK_SECONDS "$SOAK_SECONDS" 5 86400
     LOG=$(mktemp "${TMPDIR:-/tmp}/raftkv-test.XXXXXX")
     trap 'rm -f -- "$LOG"' EXIT
     cd "$ROOT"
@@ -64,6 +82,8 @@ main() {
         step "schedules" run_cargo --no-default-features --features shuttle --test schedules
         step "build of the programs" cargo build --quiet --bins
         step "kill and restart" kill_nodes
+        step "build of the soak" cargo build --quiet --features sim --bin kvsoak
+        step "soak" soak
     fi
     say
     say "$(count passed) tests passed, $(count failed) failed, $(count ignored) ignored"

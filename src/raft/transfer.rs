@@ -3,6 +3,9 @@
 
 use super::types::{EntryId, SnapshotMeta};
 
+/// The most heartbeats that pass before a silent follower is sent a part again.
+const MAX_PATIENCE: u32 = 64;
+
 /// A snapshot whose file is on this node's disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSnapshot {
@@ -21,6 +24,14 @@ pub(super) struct SnapshotTransfer {
     sent: u64,
     /// Whether the follower's answers have moved anything since the last heartbeat.
     moved: bool,
+    /// How many heartbeats in a row nothing has moved.
+    silent: u32,
+    /// After how many of these what was sent counts as lost. On a slow or long way parts take
+    /// longer than a heartbeat and are not lost: to repeat them over and over would leave no room
+    /// for new ones. So it doubles with each repetition, as TCP's does (RFC 6298, 5.5).
+    patience: u32,
+    /// Only one part is on its way, as a question whether the way is there at all.
+    careful: bool,
     /// Whether a question is due that carries no data.
     ask: bool,
 }
@@ -32,6 +43,9 @@ impl SnapshotTransfer {
             received: 0,
             sent: 0,
             moved: true,
+            silent: 0,
+            patience: 1,
+            careful: false,
             ask: false,
         }
     }
@@ -53,6 +67,7 @@ impl SnapshotTransfer {
     pub fn next_part(&mut self, part_bytes: u64, window_bytes: u64) -> Option<(u64, u64)> {
         let left = self.snapshot.bytes - self.sent;
         let offset = self.sent;
+        let window_bytes = if self.careful { 1 } else { window_bytes };
         if left > 0 && self.sent - self.received < window_bytes {
             let length = left.min(part_bytes);
             self.sent += length;
@@ -65,7 +80,12 @@ impl SnapshotTransfer {
     pub fn answered(&mut self, last: EntryId, received: u64) {
         let of_this = last == self.last() && received <= self.snapshot.bytes;
         if of_this && (received > self.received || received == 0) {
-            self.moved |= received > self.received;
+            if received > self.received {
+                self.moved = true;
+                self.careful = false;
+                // Twice what it took now is patient enough for a way that has become quicker.
+                self.patience = self.patience.min((2 * self.silent).max(1));
+            }
             if received == 0 && self.received > 0 {
                 self.sent = 0;
             }
@@ -74,9 +94,17 @@ impl SnapshotTransfer {
         }
     }
 
-    /// A heartbeat is due. What was not answered since the last one is sent again.
+    /// A heartbeat is due. What nothing was heard of for long enough is sent again.
     pub fn heartbeat_due(&mut self) {
-        if !std::mem::replace(&mut self.moved, false) {
+        if std::mem::replace(&mut self.moved, false) {
+            self.silent = 0;
+            return;
+        }
+        self.silent += 1;
+        if self.silent >= self.patience {
+            self.silent = 0;
+            self.patience = (self.patience * 2).min(MAX_PATIENCE);
+            self.careful = true;
             self.sent = self.received;
             self.ask = self.received == self.snapshot.bytes;
         }
@@ -121,6 +149,28 @@ mod tests {
         assert_eq!(transfer.next_part(10, 30), None, "something moved");
         transfer.heartbeat_due();
         assert_eq!(transfer.next_part(10, 30), Some((10, 10)));
+    }
+
+    #[test]
+    fn what_is_only_late_is_repeated_ever_more_rarely_and_one_part_at_a_time() {
+        let mut transfer = transfer(1000);
+        while transfer.next_part(10, 100).is_some() {}
+        let mut repeated = Vec::new();
+        for heartbeat in 0..40 {
+            transfer.heartbeat_due();
+            while let Some((offset, _)) = transfer.next_part(10, 100) {
+                assert_eq!(offset, 0);
+                repeated.push(heartbeat);
+            }
+        }
+        assert_eq!(repeated, [1, 3, 7, 15, 31]);
+        // It moves: the whole window again, and no hurry.
+        transfer.answered(LAST, 10);
+        assert_eq!(transfer.next_part(10, 100), Some((10, 10)));
+        assert_eq!(transfer.next_part(10, 100), Some((20, 10)));
+        transfer.heartbeat_due();
+        transfer.heartbeat_due();
+        assert_eq!(transfer.next_part(10, 20), None);
     }
 
     #[test]

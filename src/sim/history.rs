@@ -9,7 +9,7 @@ use crate::kv::{Command, CommandOf, Op, Query, Reply, Scan, SessionId};
 
 /// What a client asked for.
 #[derive(Clone, Debug)]
-pub(super) enum Action {
+pub(crate) enum Action {
     /// Through the log, in a session.
     Execute(Op),
     /// By a confirmed read.
@@ -19,7 +19,7 @@ pub(super) enum Action {
 
 /// How it ended.
 #[derive(Clone)]
-pub(super) enum End {
+pub(crate) enum End {
     /// With the state machine's reply.
     Reply(Reply),
     /// Certainly not executed, and never to be.
@@ -40,7 +40,7 @@ impl fmt::Debug for End {
 
 /// One operation of one client.
 #[derive(Clone, Debug)]
-pub(super) struct Record {
+pub(crate) struct Record {
     pub client: usize,
     pub action: Action,
     pub called: Time,

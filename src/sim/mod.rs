@@ -37,6 +37,13 @@ pub use canary::Canary;
 pub use trace::Trace;
 pub use world::Stats;
 
+#[cfg(feature = "cli")]
+pub(crate) use {
+    check::seen,
+    history::{Action, End, Record},
+    random::Random,
+};
+
 use world::World;
 
 /// Virtual time in microseconds since the start of the run.

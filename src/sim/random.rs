@@ -6,7 +6,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::Time;
 
 /// A generator whose numbers depend on nothing but its seed.
-pub(super) struct Random(ChaCha8Rng);
+pub(crate) struct Random(ChaCha8Rng);
 
 impl Random {
     pub fn new(seed: u64) -> Self {

@@ -1,5 +1,6 @@
 //! A whole cluster within one process: real nodes and threads, disks in memory, and a network
-//! whose links can be cut, delayed and made lossy, one direction at a time.
+//! whose links can be cut, delayed and made lossy, one direction at a time. For clusters of real
+//! processes, a [`Proxy`] that does the like to their connections.
 //!
 //! For tests of this store, and of any other state machine on the same log.
 //!
@@ -19,10 +20,12 @@
 
 mod cluster;
 mod network;
+mod proxy;
 mod recorder;
 mod transport;
 
 pub use cluster::Cluster;
 pub use network::{Filter, Link, Network};
+pub use proxy::{Cable, Counts, Flow, Proxy, Quality, RETRANSMISSION, Way};
 pub use recorder::{Executed, Journal, Recorder};
 pub use transport::{ClientLink, Unreliable};

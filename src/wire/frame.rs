@@ -4,7 +4,11 @@
 //! | --- | --- | --- |
 //! | 0 | 4 | length of the payload in bytes, little-endian; at most [`MAX_PAYLOAD`], and less where the context says so |
 //! | 4 | 4 | CRC-32C (Castagnoli) of the payload, little-endian |
-//! | 8 | length | the payload: one value in the encoding of [`codec`] |
+//! | 8 | 4 | CRC-32C of the eight bytes before, little-endian |
+//! | 12 | length | the payload: one value in the encoding of [`codec`] |
+//!
+//! The header has a checksum of its own, for a length that has changed on the way would else be
+//! waited for: the connection would look well, and nothing would come out of it any more.
 //!
 //! Frames follow each other without padding. There is no way to find the next frame behind a
 //! damaged one, so damage ends the connection.
@@ -14,7 +18,7 @@ use serde::Serialize;
 use super::codec;
 
 /// How many bytes precede a frame's payload.
-pub const HEADER_LEN: usize = 8;
+pub const HEADER_LEN: usize = 12;
 
 /// The largest payload that is sent or accepted, in bytes: room for a compare-and-swap with two
 /// values and a key of the default limits.
@@ -30,6 +34,14 @@ pub enum FrameError {
         len: usize,
         /// The limit in force, in bytes.
         limit: usize,
+    },
+    /// The header is not the one that was sent.
+    #[error("a header's checksum is {actual:08x} where {expected:08x} was announced")]
+    Header {
+        /// What the header says.
+        expected: u32,
+        /// What its other bytes have.
+        actual: u32,
     },
     /// The payload is not the one that was sent.
     #[error("a frame's checksum is {actual:08x} where {expected:08x} was announced")]
@@ -55,7 +67,9 @@ pub fn put_with(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
     debug_assert!(payload.len() <= MAX_PAYLOAD, "a frame over the limit");
     let (len, checksum) = (payload.len() as u32, crc32c::crc32c(payload));
     out[start..start + 4].copy_from_slice(&len.to_le_bytes());
-    out[start + 4..start + HEADER_LEN].copy_from_slice(&checksum.to_le_bytes());
+    out[start + 4..start + 8].copy_from_slice(&checksum.to_le_bytes());
+    let of_header = crc32c::crc32c(&out[start..start + 8]);
+    out[start + 8..start + HEADER_LEN].copy_from_slice(&of_header.to_le_bytes());
 }
 
 /// Takes the first frame of `bytes` apart: its payload, and how many bytes the frame takes up in
@@ -67,16 +81,21 @@ pub fn split(bytes: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>, Frame
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER_LEN>() else {
         return Ok(None);
     };
-    let [l0, l1, l2, l3, c0, c1, c2, c3] = *header;
-    let len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    let number = |at: usize| {
+        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    let len = number(0) as usize;
     if len > limit {
         return Err(FrameError::TooLong { len, limit });
+    }
+    let (expected, actual) = (number(8), crc32c::crc32c(&header[..8]));
+    if actual != expected {
+        return Err(FrameError::Header { expected, actual });
     }
     let Some(payload) = rest.get(..len) else {
         return Ok(None);
     };
-    let expected = u32::from_le_bytes([c0, c1, c2, c3]);
-    let actual = crc32c::crc32c(payload);
+    let (expected, actual) = (number(4), crc32c::crc32c(payload));
     if actual != expected {
         return Err(FrameError::Checksum { expected, actual });
     }
@@ -108,19 +127,19 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_anywhere_is_noticed_or_waits_for_more() {
+    fn a_flipped_bit_anywhere_is_noticed_and_never_waited_behind() {
         let good = frame_of("a payload");
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             let result = split(&bad, MAX_PAYLOAD);
-            assert!(!matches!(result, Ok(Some(_))), "bit {bit}: {result:?}");
+            assert!(result.is_err(), "bit {bit}: {result:?}");
         }
     }
 
     #[test]
     fn a_length_over_the_limit_is_refused_from_the_header_alone() {
-        let header = [0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0];
+        let header = [0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(
             split(&header, 100),
             Err(FrameError::TooLong {

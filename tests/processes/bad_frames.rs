@@ -19,7 +19,7 @@ type Case = (Vec<u8>, &'static str);
 
 /// The start of a frame that claims a length.
 fn header(len: usize) -> Vec<u8> {
-    [&(len as u32).to_le_bytes()[..], &[0; 4]].concat()
+    [&(len as u32).to_le_bytes()[..], &[0; 8]].concat()
 }
 
 /// A frame whose checksum holds and whose payload means nothing.
@@ -51,7 +51,7 @@ fn openings() -> Vec<Case> {
         (after_magic(header(MAX_HELLO + 1)), "over the limit of 4096"),
         (damaged(good), "checksum"),
         (after_magic(nonsense()), "no hello"),
-        (opening(&newer), "version 2 of the protocol"),
+        (opening(&newer), "version 3 of the protocol"),
         (opening(&hello("blue", Caller::Client)), "not of \"blue\""),
     ]
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use raftkv::client::{Clerk, Options};
 use raftkv::raft::NodeId;
+use raftkv::testkit::{Cable, Proxy};
 use tempfile::TempDir;
 
-use super::links::Gate;
 use super::process::{End, PATIENCE, Process};
 
 /// Where nodes listen. On Linux the whole of 127/8 is this machine, and a connection that goes out
@@ -33,7 +33,7 @@ pub struct Cluster {
     /// What each node gets besides the usual.
     options: BTreeMap<NodeId, Vec<String>>,
     /// Where a node finds another one, if not at its address.
-    links: BTreeMap<(NodeId, NodeId), String>,
+    links: BTreeMap<(NodeId, NodeId), Proxy>,
     nodes: BTreeMap<NodeId, Process>,
 }
 
@@ -118,10 +118,32 @@ impl Cluster {
         self.options.entry(id).or_default().extend(options);
     }
 
-    /// Lets one node find another one behind the gate only.
-    pub fn link(&mut self, from: NodeId, to: NodeId, gate: &Gate) {
-        let link = gate.link(self.address(to));
-        self.links.insert((from, to), link);
+    /// Lets one node find another one at the other end of a cable only.
+    pub fn link(&mut self, from: NodeId, to: NodeId, cable: &Cable) {
+        let proxy = self.proxy(to, cable);
+        self.links.insert((from, to), proxy);
+    }
+
+    /// Lets all nodes find each other through cables of their own: from one node to another.
+    pub fn link_all(&mut self) -> BTreeMap<(NodeId, NodeId), Cable> {
+        let ids = self.ids();
+        let pairs = ids
+            .iter()
+            .flat_map(|from| ids.iter().map(|to| (*from, *to)));
+        let cables: BTreeMap<_, _> = pairs
+            .filter(|(from, to)| from != to)
+            .map(|pair| (pair, Cable::default()))
+            .collect();
+        for ((from, to), cable) in &cables {
+            self.link(*from, *to, cable);
+        }
+        cables
+    }
+
+    /// A way to a node over a cable, for whoever takes it.
+    pub fn proxy(&self, to: NodeId, cable: &Cable) -> Proxy {
+        let target = self.address(to).parse().unwrap();
+        Proxy::start(free_listener(), target, cable, to).unwrap()
     }
 
     /// Begins to start a node.
@@ -163,7 +185,10 @@ impl Cluster {
     pub fn command_with(&self, id: NodeId, options: &[&str]) -> Command {
         let members = self.addresses.iter();
         let members: Vec<_> = members
-            .map(|(to, address)| format!("{to}={}", self.links.get(&(id, *to)).unwrap_or(address)))
+            .map(|(to, address)| match self.links.get(&(id, *to)) {
+                Some(proxy) => format!("{to}={}", proxy.address()),
+                None => format!("{to}={address}"),
+            })
             .collect();
         let mut command = kvnode();
         for (name, value) in [("--id", id.to_string()), ("--cluster", members.join(","))] {
@@ -224,10 +249,13 @@ impl Cluster {
         let clerk = self.clerk();
         clerk.get("any").unwrap();
         let leader = clerk.leader().unwrap();
-        let addresses = self.addresses.iter();
-        let links = self.links.iter().map(|((_, to), address)| (to, address));
-        let mut known = addresses.chain(links);
-        *known.find(|(_, address)| **address == leader).unwrap().0
+        let mut addresses = self.addresses.iter();
+        let direct = addresses.find(|(_, address)| **address == leader);
+        let is_leader = |proxy: &Proxy| proxy.address().to_string() == leader;
+        let mut links = self.links.iter();
+        let link = links.find(|(_, proxy)| is_leader(proxy));
+        let id = direct.map(|(id, _)| *id);
+        id.or(link.map(|((_, to), _)| *to)).unwrap()
     }
 
     /// Ends nodes as a crash would, all at once.

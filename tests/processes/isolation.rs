@@ -3,20 +3,20 @@
 use raftkv::client::{Clerk, Options};
 use raftkv::kv::{Command, Query};
 use raftkv::raft::RoleName;
+use raftkv::testkit::{Cable, Quality};
 use raftkv::wire::client::{Answer, Ask, Doubt, Response};
 
 use super::cluster::Cluster;
-use super::links::Gate;
 use super::process::PATIENCE;
 use super::raw::Raw;
 
-/// A cluster whose node 1 leads, on the far side of the gate. Its elections are so slow that it
+/// A cluster whose node 1 leads, at the far end of the cable. Its elections are so slow that it
 /// goes on to believe that it leads long after the others have elected another leader.
-fn led_by_node_1(gate: &Gate) -> Cluster {
+fn led_by_node_1(cable: &Cable) -> Cluster {
     let cluster = Cluster::start_as(3, |cluster| {
         for other in [2, 3] {
-            cluster.link(1, other, gate);
-            cluster.link(other, 1, gate);
+            cluster.link(1, other, cable);
+            cluster.link(other, 1, cable);
         }
         cluster.give(1, &["--election-ms", "30000"]);
     });
@@ -28,13 +28,13 @@ fn led_by_node_1(gate: &Gate) -> Cluster {
 
 #[test]
 fn a_leader_that_was_replaced_without_knowing_answers_nothing_stale_and_confirms_nothing() {
-    let gate = Gate::default();
-    let cluster = led_by_node_1(&gate);
+    let cable = Cable::default();
+    let cluster = led_by_node_1(&cable);
     cluster.clerk().put("key", "old").unwrap();
     let address = cluster.address(1);
     let (mut reader, mut writer) = (Raw::open(address), Raw::open(address));
-    gate.shut();
-    // Its first attempts may go to node 1 through the gate.
+    cable.set(Quality::waiting());
+    // Its first attempts may go to node 1 over the cable.
     let others = [2, 3].map(|id| cluster.address(id));
     let options = Options {
         deadline: PATIENCE,
@@ -53,7 +53,7 @@ fn a_leader_that_was_replaced_without_knowing_answers_nothing_stale_and_confirms
     let mut known = statuses.into_iter().filter_map(|server| server.result.ok());
     let status = known.find(|status| status.id == 1).unwrap();
     assert_eq!(status.role, RoleName::Leader);
-    gate.open();
+    cable.set(Quality::default());
     cluster.node(1).line("is in a higher term");
     assert_eq!(cluster.clerk().get("key"), Ok(Some("new".into())));
 }

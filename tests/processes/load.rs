@@ -1,12 +1,13 @@
 //! Clients that append without a pause, and know what must be there in the end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use raftkv::client::Clerk;
+use raftkv::client::{Clerk, Options};
 
 use super::cluster::Cluster;
 use super::process::PATIENCE;
@@ -27,10 +28,25 @@ struct Shared {
 
 impl Load {
     pub fn start(cluster: &Cluster, clients: usize) -> Self {
+        Self::start_with(clients, || cluster.clerk())
+    }
+
+    /// Clients that know the cluster by these addresses.
+    pub fn start_at(clients: usize, addresses: &[SocketAddr]) -> Self {
+        let options = Options {
+            deadline: PATIENCE,
+            ..Options::default()
+        };
+        let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+        let clerk = || Clerk::with_options(addresses.clone(), options.clone());
+        Self::start_with(clients, || clerk().unwrap())
+    }
+
+    fn start_with(clients: usize, clerk: impl Fn() -> Clerk) -> Self {
         let shared = Arc::new(Shared::default());
         let clients = (0..clients)
             .map(|client| {
-                let (clerk, shared) = (cluster.clerk(), shared.clone());
+                let (clerk, shared) = (clerk(), shared.clone());
                 thread::spawn(move || shared.append(&clerk, &key(client)))
             })
             .collect();

@@ -43,8 +43,13 @@ pub struct End {
 impl Process {
     /// Starts a program with nothing on its standard input.
     pub fn spawn(command: &mut Command) -> Self {
-        let streams = command.stdin(Stdio::null()).stdout(Stdio::null());
-        let mut child = streams.stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn_with_input(command.stdin(Stdio::null()))
+    }
+
+    /// Starts a program whose standard input is set already.
+    pub fn spawn_with_input(command: &mut Command) -> Self {
+        let streams = command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = streams.spawn().unwrap();
         let errors = child.stderr.take().unwrap();
         let log = Arc::new(Log::default());
         let reader = thread::spawn({

@@ -28,6 +28,12 @@ const ARROWS: &[(&str, &[&str])] = &[
         "sim",
         &["client", "node", "storage", "kv", "machine", "wire", "raft"],
     ),
+    (
+        "soak",
+        &[
+            "sim", "testkit", "client", "storage", "kv", "machine", "wire", "raft",
+        ],
+    ),
 ];
 
 /// Shipped code imports only along the arrows.

@@ -239,7 +239,8 @@ fn garbage_instead_of_an_answer_loses_the_call_and_closes_the_connection() {
             peer.stream.write_all(&[0xff; 64]).unwrap()
         }),
         ("checksum", |peer, _| {
-            peer.stream.write_all(&[1, 0, 0, 0, 0, 0, 0, 0, 9]).unwrap()
+            let bytes = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+            peer.stream.write_all(&bytes).unwrap()
         }),
         ("do not decode", |peer, _| peer.send(&"no response")),
         ("never sent", |peer, id| peer.answer(id + 1, Answer::Busy)),

@@ -83,7 +83,10 @@ fn bad_bytes_close_their_connection_and_no_other() {
         ("magic wrong at its end", b"raftkv\0\r".to_vec()),
         ("a hello over its limit", long_hello),
         ("a hello that does not decode", no_hello),
-        ("a length over the limit", after_hello(&[0xff; 8])),
+        (
+            "a length over the limit",
+            after_hello(&[0xff; frame::HEADER_LEN]),
+        ),
         ("a bad checksum", after_hello(&bad_checksum)),
         (
             "a request that does not decode",

@@ -42,7 +42,7 @@ fn bad_input_leaves_one_line_that_names_the_caller_and_what_was_wrong() {
     let node = Node::echoing();
     let mut wrong_cluster = hello(Caller::Client);
     wrong_cluster.cluster = "other".into();
-    let bad_frame = [opening(&hello(Caller::Client)), vec![0xff; 8]].concat();
+    let bad_frame = [opening(&hello(Caller::Client)), vec![0xff; 12]].concat();
     let cases = [
         (b"GET / HTTP/1.1\r\n".to_vec(), "GET / HTTP/1.1\\r\\n"),
         (opening(&wrong_cluster), "another cluster"),

@@ -12,6 +12,7 @@
 //!
 //! A write whose end is unknown has been settled from the committed log before: if the log
 //! executes it, it took effect before its entry was known to be committed; if not, it never did.
+//! Where nobody has the log, such a write may take effect at any time after its call, or never.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,6 +27,9 @@ use crate::sim::{Failure, Time};
 
 /// More configurations than this at a time are not searched; the check fails instead.
 const BUDGET: usize = 200_000;
+
+/// When an operation returns that nobody heard of again: never.
+const NEVER: Time = Time::MAX;
 
 /// A value: missing, or its length and hash.
 type State = Option<(u64, u64)>;
@@ -102,15 +106,16 @@ struct Operation<'a> {
     returned: Time,
 }
 
-/// Checks the history of every key.
-pub fn check(records: &[Record], replay: &Replay) -> Result<(), Failure> {
+/// Checks the history of every key. What became of writes whose end is unknown is left open if
+/// there is no log that says it; then there may be few of them for a key, at most some ten.
+pub fn check(records: &[Record], replay: Option<&Replay>) -> Result<(), Failure> {
     let keys: BTreeSet<Bytes> = records.iter().filter_map(|r| r.action.key()).collect();
     let mut by_key: BTreeMap<Bytes, Vec<Operation>> = BTreeMap::new();
     for record in records {
         for (key, effect, returned) in effects(record, replay, &keys) {
             by_key.entry(key).or_default().push(Operation {
                 record,
-                index: replay.execution(record).map(|execution| execution.index),
+                index: replay.and_then(|replay| Some(replay.execution(record)?.index)),
                 effect,
                 called: record.called,
                 returned,
@@ -149,19 +154,26 @@ impl Action {
 
 /// What an operation means for each key that it touches. What nobody saw and the log does not hold
 /// means nothing.
-fn effects(record: &Record, replay: &Replay, keys: &BTreeSet<Bytes>) -> Vec<(Bytes, Effect, Time)> {
+fn effects(
+    record: &Record,
+    replay: Option<&Replay>,
+    keys: &BTreeSet<Bytes>,
+) -> Vec<(Bytes, Effect, Time)> {
     let op = match &record.action {
         Action::Execute(op) => op,
         Action::Get(key) => return read(record, key),
         Action::Scan(scan) => return scanned(record, scan, keys),
     };
-    let (reply, returned) = match (record.reply(), &record.end, replay.execution(record)) {
+    let execution = replay.and_then(|replay| replay.execution(record));
+    let (reply, returned) = match (record.reply(), &record.end, execution) {
         // What is committed has taken effect, even if its reply took its time.
         (Some(reply), Some((returned, _)), Some(execution)) => {
             (Some(reply), execution.at.min(*returned))
         }
         (_, _, Some(execution)) => (Some(&execution.reply), execution.at),
-        _ => return Vec::new(),
+        _ if replay.is_some() || record.was_refused() => return Vec::new(),
+        (Some(reply), Some((returned, _)), None) => (Some(reply), *returned),
+        _ => (None, NEVER),
     };
     let (key, effect) = match op {
         Op::Get { key } => match reply {
@@ -248,7 +260,9 @@ fn one_key(operations: &[Operation], order: Order) -> Result<(), Option<String>>
     let mut events = Vec::with_capacity(2 * operations.len());
     for (i, operation) in operations.iter().enumerate() {
         events.push((operation.called, Kind::Call, i));
-        events.push((operation.returned.max(operation.called), Kind::Return, i));
+        if operation.returned != NEVER {
+            events.push((operation.returned.max(operation.called), Kind::Return, i));
+        }
     }
     events.sort_unstable();
     let mut open: Vec<Option<usize>> = vec![None; 64];

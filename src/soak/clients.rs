@@ -1,0 +1,322 @@
+//! The clients of a run: Clerks within this process, and one `kvcli` in a process of its own, which
+//! can be frozen.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use serde_json::Value;
+
+use super::history::{Ask, Line, Outcome, Writer};
+use super::workload::{Keys, Workload};
+use crate::client::{Clerk, Error, Kind, Options};
+use crate::kv::Reply;
+
+/// When a call gives up.
+const DEADLINE: Duration = Duration::from_secs(4);
+/// How long one server may take.
+const ATTEMPT: Duration = Duration::from_millis(400);
+/// A client that was refused asks again after this.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What the clients have done so far.
+pub struct Log {
+    start: Instant,
+    state: Mutex<State>,
+    answered: Condvar,
+    enough: AtomicBool,
+}
+
+struct State {
+    lines: Vec<Line>,
+    writer: Writer,
+    failure: Option<io::Error>,
+}
+
+impl Log {
+    pub fn new(writer: Writer) -> Self {
+        Self {
+            start: Instant::now(),
+            state: Mutex::new(State {
+                lines: Vec::new(),
+                writer,
+                failure: None,
+            }),
+            answered: Condvar::new(),
+            enough: AtomicBool::new(false),
+        }
+    }
+
+    /// Microseconds since the start of the run.
+    pub fn now_us(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
+
+    /// Tells the clients to end.
+    pub fn stop(&self) {
+        self.enough.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits a moment for so many answers to what was asked after `since_us`. Whether they came.
+    pub fn answers_since(&self, since_us: u64, wanted: usize, wait: Duration) -> bool {
+        let mut state = self.state.lock();
+        let enough = |state: &State| {
+            let late = state.lines.iter().rev();
+            let late = late.take_while(|line| line.returned_us >= since_us);
+            let answers = late.filter(|line| line.called_us >= since_us);
+            answers.filter(|line| line.outcome.is_answer()).count() >= wanted
+        };
+        if !enough(&state) {
+            self.answered.wait_for(&mut state, wait);
+        }
+        enough(&state)
+    }
+
+    /// Whether the history could be written so far.
+    pub fn failure(&self) -> Option<String> {
+        let state = self.state.lock();
+        state.failure.as_ref().map(io::Error::to_string)
+    }
+
+    /// The history.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn finish(&self) -> io::Result<Vec<Line>> {
+        let mut state = self.state.lock();
+        if let Some(error) = state.failure.take() {
+            return Err(error);
+        }
+        state.writer.finish()?;
+        Ok(std::mem::take(&mut state.lines))
+    }
+
+    /// Has a client ask, and notes what came of it.
+    fn ask(&self, client: usize, caller: &mut dyn Caller, ask: Ask) -> Line {
+        let called_us = self.now_us();
+        let outcome = caller.call(&ask);
+        let returned_us = self.now_us();
+        let line = Line {
+            client,
+            called_us,
+            returned_us,
+            ask,
+            outcome,
+        };
+        let mut state = self.state.lock();
+        if let Err(error) = state.writer.add(&line) {
+            state.failure.get_or_insert(error);
+        }
+        state.lines.push(line.clone());
+        drop(state);
+        self.answered.notify_all();
+        line
+    }
+}
+
+/// Who can be asked.
+pub trait Caller: Send {
+    /// Asks, and waits for the end.
+    fn call(&mut self, ask: &Ask) -> Outcome;
+}
+
+/// One client from its start to its end.
+pub fn run(client: usize, caller: &mut dyn Caller, keys: &Keys, log: &Log, seed: u64) {
+    let mut workload = Workload::new(keys, client, seed);
+    while !log.enough.load(Ordering::SeqCst) {
+        let line = log.ask(client, caller, workload.next());
+        workload.ended(&line);
+        if !line.outcome.is_answer() {
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// Reads every key that ever was, in the end. The error is a sentence.
+pub fn read_all(client: usize, clerk: Clerk, keys: &Keys, log: &Log) -> Result<(), String> {
+    let mut caller = ClerkCaller(clerk);
+    for key in keys.all() {
+        let line = log.ask(client, &mut caller, Ask::Get { key });
+        if !line.outcome.is_answer() {
+            return Err(format!("the last reads: {line:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// A Clerk within this process.
+pub struct ClerkCaller(pub Clerk);
+
+/// Options of a Clerk that is as impatient as the clients of a run.
+pub fn options(seed: u64) -> Options {
+    Options {
+        deadline: DEADLINE,
+        attempt_timeout: ATTEMPT,
+        seed,
+        ..Options::default()
+    }
+}
+
+impl Caller for ClerkCaller {
+    fn call(&mut self, ask: &Ask) -> Outcome {
+        let reply = match ask {
+            Ask::Get { key } => self.0.get(key).map(Reply::Value),
+            other => self.0.execute(other.op()),
+        };
+        let text = |value: Option<bytes::Bytes>| {
+            value.map(|value| String::from_utf8_lossy(&value).into_owned())
+        };
+        match reply {
+            Ok(Reply::Value(value)) => Outcome::Value(text(value)),
+            Ok(Reply::Done) => Outcome::Done,
+            Ok(Reply::Appended(len)) => Outcome::Appended(len),
+            Ok(Reply::Deleted(was_there)) => Outcome::Deleted(was_there),
+            Ok(Reply::Swapped(Ok(()))) => Outcome::Swapped,
+            Ok(Reply::Swapped(Err(present))) => Outcome::Differs(text(present)),
+            Ok(other) => Outcome::Unknown(format!("answered {other:?}")),
+            Err(error) => failed(ask, &error),
+        }
+    }
+}
+
+fn failed(ask: &Ask, error: &Error) -> Outcome {
+    match error.kind() {
+        // A read that nobody answered has changed nothing.
+        _ if ask.is_read() => Outcome::NotExecuted(error.to_string()),
+        Kind::Unknown => Outcome::Unknown(error.to_string()),
+        _ => Outcome::NotExecuted(error.to_string()),
+    }
+}
+
+/// A `kvcli` that gets commands one line at a time, and is started anew when it ends.
+pub struct CliCaller<'a> {
+    program: PathBuf,
+    servers: String,
+    /// The process that runs now; 0 if none does.
+    pid: &'a AtomicU32,
+    process: Option<Cli>,
+}
+
+struct Cli {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl<'a> CliCaller<'a> {
+    pub fn new(program: PathBuf, servers: String, pid: &'a AtomicU32) -> Self {
+        Self {
+            program,
+            servers,
+            pid,
+            process: None,
+        }
+    }
+
+    fn start(&self) -> io::Result<Cli> {
+        let mut command = Command::new(&self.program);
+        command.args(["--cluster", &self.servers, "-o", "json", "--timeout", "4s"]);
+        let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = streams.stderr(Stdio::null()).spawn()?;
+        let missing = || io::Error::other("a pipe to kvcli is missing");
+        let input = child.stdin.take().ok_or_else(missing)?;
+        let output = BufReader::new(child.stdout.take().ok_or_else(missing)?);
+        self.pid.store(child.id(), Ordering::SeqCst);
+        Ok(Cli {
+            child,
+            input,
+            output,
+        })
+    }
+
+    fn answer(&mut self, ask: &Ask) -> io::Result<Outcome> {
+        let process = match self.process.take() {
+            Some(process) => process,
+            None => match self.start() {
+                Ok(process) => process,
+                Err(error) => return Ok(Outcome::NotExecuted(error.to_string())),
+            },
+        };
+        let process = self.process.insert(process);
+        process.input.write_all(command(ask).as_bytes())?;
+        let mut line = String::new();
+        if process.output.read_line(&mut line)? == 0 {
+            return Err(io::Error::other("kvcli ended"));
+        }
+        Ok(understood(ask, &serde_json::from_str(&line)?))
+    }
+
+    fn end(&mut self) {
+        self.pid.store(0, Ordering::SeqCst);
+        if let Some(mut process) = self.process.take() {
+            // It may have ended already.
+            let _ = process.child.kill();
+            let _ = process.child.wait();
+        }
+    }
+}
+
+impl Caller for CliCaller<'_> {
+    fn call(&mut self, ask: &Ask) -> Outcome {
+        self.answer(ask).unwrap_or_else(|error| {
+            self.end();
+            match ask.is_read() {
+                true => Outcome::NotExecuted(error.to_string()),
+                false => Outcome::Unknown(error.to_string()),
+            }
+        })
+    }
+}
+
+impl Drop for CliCaller<'_> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Keys and values have no characters that the grammar gives a meaning to between quotes.
+fn command(ask: &Ask) -> String {
+    match ask {
+        Ask::Get { key } | Ask::LoggedGet { key } => format!("get \"{key}\"\n"),
+        Ask::Put { key, value } => format!("put \"{key}\" \"{value}\"\n"),
+        Ask::Append { key, value } => format!("append \"{key}\" \"{value}\"\n"),
+        Ask::Delete { key } => format!("delete \"{key}\"\n"),
+        Ask::Cas {
+            key,
+            expected: Some(expected),
+            value,
+        } => format!("cas \"{key}\" \"{expected}\" \"{value}\"\n"),
+        Ask::Cas { key, value, .. } => format!("cas \"{key}\" --missing \"{value}\"\n"),
+    }
+}
+
+fn understood(ask: &Ask, answer: &Value) -> Outcome {
+    let text = || answer["value"].as_str().map(str::to_string);
+    if let Some(error) = answer.get("error") {
+        let (kind, message) = (&error["kind"], error.to_string());
+        let settled = kind == "no" || kind == "unavailable" || kind == "usage";
+        return match settled || ask.is_read() {
+            true => Outcome::NotExecuted(message),
+            false => Outcome::Unknown(message),
+        };
+    }
+    match ask {
+        Ask::Get { .. } | Ask::LoggedGet { .. } if answer.get("value").is_some() => {
+            Outcome::Value(text())
+        }
+        Ask::Put { .. } if answer["ok"] == true => Outcome::Done,
+        Ask::Append { .. } if answer["length"].is_u64() => {
+            Outcome::Appended(answer["length"].as_u64().unwrap_or_default())
+        }
+        Ask::Delete { .. } if answer["deleted"].is_u64() => {
+            Outcome::Deleted(answer["deleted"] == 1)
+        }
+        Ask::Cas { .. } if answer["swapped"] == true => Outcome::Swapped,
+        Ask::Cas { .. } if answer["swapped"] == false => Outcome::Differs(text()),
+        _ => Outcome::Unknown(format!("answered {answer}")),
+    }
+}
