@@ -293,8 +293,14 @@ impl DiskFile for Handle {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let file = self.0.0.lock().unwrap();
-        let bytes = file.0.get(offset as usize..offset as usize + buffer.len());
-        buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        if offset + buffer.len() as u64 > file.1 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // What was allocated and not written is zero.
+        buffer.fill(0);
+        let kept = file.0.get(offset as usize..).unwrap_or_default();
+        let len = kept.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&kept[..len]);
         Ok(())
     }
 
