@@ -121,6 +121,7 @@ impl World {
             recovered.entries.len(),
             recovered.notes.join("; ")
         );
+        self.stats.went_back += u64::from(self.nodes[n].durable.went_back());
         let files = storage.snapshots();
         let (machine, executor) = self.revive(n, &files, recovered.snapshot.as_ref(), machine)?;
         let snapshot = recovered.snapshot.map(stored);

@@ -24,6 +24,7 @@ pub(super) struct Durable {
     damaged: BTreeSet<Index>,
     /// Up to here the files of the log may have been removed.
     pub cut: Index,
+    went_back: bool,
 }
 
 /// What a node can do after bits of a snapshot have flipped.
@@ -49,6 +50,7 @@ impl Durable {
             ever: BTreeSet::new(),
             damaged: BTreeSet::new(),
             cut: 0,
+            went_back: false,
         }
     }
 
@@ -95,16 +97,22 @@ impl Durable {
     /// A snapshot is about to get its name.
     pub fn perhaps(&mut self, last: EntryId) {
         self.ever.insert(last.index);
+        // A damaged one of that name was set aside when the node started.
+        self.damaged.remove(&last.index);
     }
 
     /// A snapshot is in its place.
     pub fn placed(&mut self, last: EntryId) {
-        self.damaged.remove(&last.index);
         if !self.snapshots.contains(&last) {
             self.snapshots.push(last);
         }
         let excess = self.snapshots.len().saturating_sub(2);
         self.snapshots.drain(..excess);
+    }
+
+    /// Whether the last start was from an older snapshot than the newest.
+    pub fn went_back(&self) -> bool {
+        self.went_back
     }
 
     /// Whether bits of a snapshot have flipped.
@@ -204,6 +212,7 @@ impl Durable {
             self.placed(last);
         }
         // What is newer is damaged, and was set aside.
+        self.went_back = self.snapshots.iter().any(|other| other.index > last.index);
         self.snapshots.retain(|other| other.index <= last.index);
         Ok(())
     }
