@@ -34,12 +34,17 @@ struct WrongDisk {
     renamed: AtomicBool,
 }
 
-struct Unsynced(Box<dyn DiskFile>);
+/// A file of which only its creation is synced.
+struct Unsynced {
+    file: Box<dyn DiskFile>,
+    is_new: AtomicBool,
+}
 
 impl WrongDisk {
-    fn file(&self, name: &str, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+    fn file(&self, name: &str, file: Box<dyn DiskFile>, is_new: bool) -> Box<dyn DiskFile> {
+        let is_new = AtomicBool::new(is_new);
         match name.starts_with(self.file) && !self.names {
-            true => Box::new(Unsynced(file)),
+            true => Box::new(Unsynced { file, is_new }),
             false => file,
         }
     }
@@ -55,11 +60,11 @@ impl Disk for WrongDisk {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.file(name, self.disk.create(name)?))
+        Ok(self.file(name, self.disk.create(name)?, true))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.file(name, self.disk.open(name)?))
+        Ok(self.file(name, self.disk.open(name)?, false))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -90,18 +95,21 @@ impl Disk for WrongDisk {
 
 impl DiskFile for Unsynced {
     fn len(&self) -> io::Result<u64> {
-        self.0.len()
+        self.file.len()
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_at(buffer, offset)
+        self.file.read_at(buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(bytes, offset)
+        self.file.write_at(bytes, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if self.is_new.swap(false, Ordering::Relaxed) {
+            return self.file.sync_data();
+        }
         Ok(())
     }
 }
