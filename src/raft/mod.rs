@@ -265,11 +265,6 @@ impl Raft {
         self.check();
     }
 
-    /// The next part of a snapshot to read and send, if any is; collected with the messages.
-    pub fn take_part_request(&mut self) -> Option<PartRequest> {
-        self.common.snapshots.take_request()
-    }
-
     /// A part that was requested for `to` cannot be read: the snapshot up to `last` is gone.
     pub fn snapshot_gone(&mut self, to: NodeId, last: EntryId) {
         if let Some(Role::Leader(leader)) = &mut self.role {

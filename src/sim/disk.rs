@@ -15,7 +15,7 @@ use super::wrong_disk;
 use crate::kv::Kv;
 use crate::machine::StateMachine;
 use crate::node::{Executor, Replica, restore, stored};
-use crate::raft::{self, EntryId, Index, Membership, NodeId, Raft, Write};
+use crate::raft::{self, Index, Membership, NodeId, Raft, Write};
 use crate::storage::{
     self, Disk, Identity, Recovered, SimDisk, SnapshotInfo, Snapshots, Storage, StorageError,
 };
@@ -146,14 +146,14 @@ impl World {
         machine: Kv,
     ) -> Result<(Kv, Executor), Failure> {
         let Some(SnapshotInfo { meta, .. }) = snapshot else {
-            return Ok((machine, Executor::new(EntryId::ZERO, 0)));
+            return Ok((machine, Executor::behind(None)));
         };
         let machine = restore(&machine, files, meta).map_err(|error| {
             let sentence = format!("node {}: {error}", n + 1);
             Failure::new("a node starts", sentence)
         })?;
         self.checks.snapshot(n, meta.last, &machine)?;
-        Ok((machine, Executor::new(meta.last, meta.time_ms)))
+        Ok((machine, Executor::behind(Some(meta))))
     }
 
     fn raft_config(&mut self, n: usize) -> raft::Config {
