@@ -18,8 +18,11 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    /// The machine has executed everything up to `last`, and the replica knows.
-    pub fn new(last: EntryId, time_ms: u64) -> Self {
+    /// The machine is as the snapshot has it that the node starts from, and the replica knows;
+    /// without one it is empty.
+    pub fn behind(snapshot: Option<&SnapshotMeta>) -> Self {
+        let last = snapshot.map_or(EntryId::ZERO, |meta| meta.last);
+        let time_ms = snapshot.map_or(0, |meta| meta.time_ms);
         Self {
             last,
             time_ms,

@@ -35,7 +35,7 @@ use bytes::Bytes;
 
 use crate::machine::StateMachine;
 use crate::net::{self, Net, NetError, Peers};
-use crate::raft::{EntryId, Envelope, Fault, Index, Raft, RoleName, SnapshotMeta};
+use crate::raft::{Envelope, Fault, Index, Raft, RoleName, SnapshotMeta};
 use crate::storage::{
     self, Disk, Identity, RealDisk, Recovered, SnapshotInfo, Snapshots, Storage, StorageError,
     welcomes_needed,
@@ -258,9 +258,7 @@ fn launch<S: StateMachine>(
     } = opened;
     let files = storage.snapshots();
     let (machine, meta) = revive(machine, &files, recovered.snapshot.as_ref())?;
-    let executor = meta.map_or(Executor::new(EntryId::ZERO, 0), |meta| {
-        Executor::new(meta.last, meta.time_ms)
-    });
+    let executor = Executor::behind(meta);
     let snapshot = recovered.snapshot.clone().map(stored);
     let (hard_state, entries) = (recovered.hard_state, recovered.entries);
     let mut core = config.raft(seed)?;

@@ -241,14 +241,19 @@ impl World {
     /// Puts a request on the network.
     fn request(&mut self, from: Waiter, server: usize, delay: u64, timeout: Duration, ask: Ask) {
         let place = self.nodes.len() + from.client;
-        let sent = self.now + delay;
-        let arrivals = self
-            .network
-            .arrivals((place, server), sent, &mut self.random);
-        if let Some(at) = arrivals.first() {
+        let (link, now) = ((place, server), self.now);
+        let arrival = match delay {
+            0 => self
+                .network
+                .arrivals(link, now, &mut self.random)
+                .first()
+                .copied(),
+            _ => self.network.stray(link, now + delay, &mut self.random),
+        };
+        if let Some(at) = arrival {
             let timeout = timeout.as_micros() as u64;
             let packet = Packet::Request { from, timeout, ask };
-            self.queue.add(*at, Event::Packet(server, packet));
+            self.queue.add(at, Event::Packet(server, packet));
         }
     }
 

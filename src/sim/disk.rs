@@ -11,10 +11,11 @@ use super::durable::Durable;
 use super::node::{Node, Running};
 use super::trace::trace;
 use super::world::{Event, TICK, World};
+use super::wrong_disk;
 use crate::kv::Kv;
 use crate::machine::StateMachine;
 use crate::node::{Executor, Replica, restore, stored};
-use crate::raft::{self, EntryId, Index, Membership, NodeId, Raft, Write};
+use crate::raft::{self, Index, Membership, NodeId, Raft, Write};
 use crate::storage::{
     self, Disk, Identity, Recovered, SimDisk, SnapshotInfo, Snapshots, Storage, StorageError,
 };
@@ -67,7 +68,7 @@ impl World {
             snapshot_piece_bytes: self.plan.snapshots.piece_bytes,
             canary: canary.and_then(Canary::storage),
         };
-        let opened = Storage::open(std::sync::Arc::new(disk.clone()), &identity, options);
+        let opened = Storage::open(wrong_disk::of(&disk, canary), &identity, options);
         disk.heal();
         match opened {
             Ok(opened) if !interrupted => self.started(n, opened, machine),
@@ -98,7 +99,13 @@ impl World {
     ) -> Result<(), Failure> {
         let node = &mut self.nodes[n];
         if node.damaged {
-            let sentence = format!("node {} starts from a disk with flipped bits", n + 1);
+            let sentence = format!(
+                "node {} starts from a disk with flipped bits, behind {} with {} entries; {}",
+                n + 1,
+                recovered.base,
+                recovered.entries.len(),
+                recovered.notes.join("; ")
+            );
             return Err(Failure::new("damage is noticed", sentence));
         }
         node.durable.recovered(&recovered, &mut node.promised)?;
@@ -114,6 +121,7 @@ impl World {
             recovered.entries.len(),
             recovered.notes.join("; ")
         );
+        self.stats.went_back += u64::from(self.nodes[n].durable.went_back());
         let files = storage.snapshots();
         let (machine, executor) = self.revive(n, &files, recovered.snapshot.as_ref(), machine)?;
         let snapshot = recovered.snapshot.map(stored);
@@ -138,14 +146,14 @@ impl World {
         machine: Kv,
     ) -> Result<(Kv, Executor), Failure> {
         let Some(SnapshotInfo { meta, .. }) = snapshot else {
-            return Ok((machine, Executor::new(EntryId::ZERO, 0)));
+            return Ok((machine, Executor::behind(None)));
         };
         let machine = restore(&machine, files, meta).map_err(|error| {
             let sentence = format!("node {}: {error}", n + 1);
             Failure::new("a node starts", sentence)
         })?;
         self.checks.snapshot(n, meta.last, &machine)?;
-        Ok((machine, Executor::new(meta.last, meta.time_ms)))
+        Ok((machine, Executor::behind(Some(meta))))
     }
 
     fn raft_config(&mut self, n: usize) -> raft::Config {

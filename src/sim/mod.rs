@@ -5,7 +5,8 @@
 //! simulated disk, the store, the form in which messages travel, and what decides in a client
 //! ([`Call`](crate::client::Call), [`Session`](crate::client::Session),
 //! [`Routes`](crate::client::Routes)). Replaced are threads, sockets, the clock and the files
-//! themselves. `node.rs` and `snapshots.rs` do in steps what the threads of a node do, `client.rs`
+//! themselves. `node.rs`,
+//! `executing.rs` and `snapshots.rs` do in steps what the threads of a node do, `client.rs`
 //! what a Clerk does.
 //!
 //! A run has two phases: faults under which nothing may go wrong, then an end to the faults, after
@@ -17,6 +18,7 @@ mod check;
 mod client;
 mod disk;
 mod durable;
+mod executing;
 mod faults;
 mod history;
 mod network;
@@ -29,6 +31,7 @@ mod snapshots;
 mod trace;
 mod workload;
 mod world;
+mod wrong_disk;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

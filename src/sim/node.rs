@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::canary::Canary;
 use super::check::Promised;
 use super::durable::Durable;
+use super::executing::Applying;
 use super::network::Place;
 use super::snapshots::{Errands, Placing, Taking};
 use super::trace::trace;
@@ -15,15 +16,12 @@ use super::{Failure, Time};
 use crate::client::CallError;
 use crate::kv::Kv;
 use crate::machine::{Gate, StateMachine};
-use crate::node::{Executor, Replica, Work, answer};
-use crate::raft::{Envelope, Index, NodeId, RoleName, SnapshotMeta, Write};
+use crate::node::{Executor, Replica, answer};
+use crate::raft::{Envelope, Index, NodeId, RoleName, Write};
 use crate::storage::{SimDisk, Snapshots, Storage};
 use crate::wire::client::{Answer, Ask};
 use crate::wire::codec;
 
-/// How much the apply thread takes on at a time, in bytes: less than in production, so that it
-/// happens that a batch ends in the middle.
-const APPLY_BYTES: usize = 1 << 10;
 /// How many packets wait for a node that does not read them.
 const MAX_INBOX: usize = 2000;
 /// Ticks that are made up for after a pause; see `node::threads::ticker`.
@@ -109,19 +107,13 @@ pub(super) struct Running {
     pub taking: Option<Taking>,
     pub errands: Errands,
     pub placing: Option<Placing>,
-    applying: Option<Applying>,
-    apply_woken: bool,
+    pub applying: Option<Applying>,
+    pub apply_woken: bool,
     next_tick: Time,
     /// What would have happened during a pause.
     pub paused: Option<Vec<Step>>,
     /// The canonical log has been compared up to here.
     pub checked: Index,
-}
-
-/// What the apply thread has to do, and then what it has executed and not yet answered.
-enum Applying {
-    Install(Work<Waiter>),
-    Answer(Vec<(Waiter, Answer)>),
 }
 
 impl Running {
@@ -357,89 +349,6 @@ impl World {
         self.write(n)
     }
 
-    /// The apply thread takes on work; see `node::apply`.
-    fn apply(&mut self, n: usize) -> Result<(), Failure> {
-        let running = self.running(n);
-        running.apply_woken = false;
-        let work = running.replica.take_work(APPLY_BYTES);
-        let mut took = 5 + self.random.exponential(100);
-        match work.install {
-            None => self.execute(n, work)?,
-            Some(_) => {
-                // To read a snapshot takes its time.
-                took += self.disk_time(n);
-                self.running(n).applying = Some(Applying::Install(work));
-            }
-        }
-        self.later(n, took, Step::Applied);
-        // Taking work may have ended requests whose entry was replaced.
-        self.consequences(n)
-    }
-
-    fn install(&mut self, n: usize, meta: &SnapshotMeta) -> Result<(), Failure> {
-        let running = self.running(n);
-        let before = running.executor.last();
-        let installed = (running.executor).install(&mut running.machine, &running.files, meta);
-        trace!(self, "node {} installs {}", n + 1, meta.last);
-        if let Err(error) = installed {
-            let sentence = format!("node {}: {error}", n + 1);
-            return Err(Failure::new("a snapshot can be installed", sentence));
-        }
-        if meta.last.index <= before.index {
-            let sentence = format!("node {} goes from {before} to {}", n + 1, meta.last);
-            return Err(Failure::new("no install goes back", sentence));
-        }
-        self.stats.installs += 1;
-        let running = self.nodes[n].running.as_ref().expect("it runs");
-        self.checks.snapshot(n, meta.last, &running.machine)
-    }
-
-    fn execute(&mut self, n: usize, work: Work<Waiter>) -> Result<(), Failure> {
-        let mut replies = Vec::new();
-        for (entry, waiter) in work.entries {
-            let running = self.nodes[n].running.as_mut().expect("it runs");
-            let leads = running.replica.raft().role() == RoleName::Leader;
-            if !leads && self.canary == Some(Canary::LeaderAppliesOnly) {
-                continue;
-            }
-            let reply = running.executor.execute(&mut running.machine, &entry);
-            replies.extend(waiter.zip(reply.as_ref().map(encode)));
-            self.checks.state(n, entry.id.index, &running.machine)?;
-        }
-        for (query, waiter) in work.reads {
-            let reply = self.running(n).machine.query(&query);
-            replies.push((waiter, encode(&reply)));
-        }
-        self.running(n).applying = Some(Applying::Answer(replies));
-        Ok(())
-    }
-
-    fn applied(&mut self, n: usize) -> Result<(), Failure> {
-        let applying = self.running(n).applying.take();
-        let replies = match applying.expect("the apply thread is at work") {
-            Applying::Answer(replies) => replies,
-            Applying::Install(work) => {
-                if let Some(meta) = &work.install {
-                    self.install(n, meta)?;
-                }
-                self.execute(n, work)?;
-                let took = 5 + self.random.exponential(100);
-                self.later(n, took, Step::Applied);
-                return Ok(());
-            }
-        };
-        for (waiter, answer) in replies {
-            self.carry_answer(n, waiter, Ok(answer));
-        }
-        let running = self.running(n);
-        let due = running.executor.report(&mut running.replica);
-        self.consequences(n)?;
-        if let Some(meta) = due {
-            self.begin_taking(n, meta);
-        }
-        Ok(())
-    }
-
     /// Puts something into the replica and wakes whoever has to act on it; see `node::shared`.
     pub(super) fn input<T>(
         &mut self,
@@ -463,7 +372,7 @@ impl World {
         self.consequences(n)
     }
 
-    fn consequences(&mut self, n: usize) -> Result<(), Failure> {
+    pub(super) fn consequences(&mut self, n: usize) -> Result<(), Failure> {
         let replica = &mut self.running(n).replica;
         let (ended, events) = (replica.take_ended(), replica.take_events());
         let (has_write, has_work) = (replica.has_write(), replica.has_work());
@@ -475,7 +384,13 @@ impl World {
             }
         }
         let running = self.nodes[n].running.as_mut().expect("it runs");
+        let before = running.checked;
         self.checks.node(n, self.now, running)?;
+        let raft = running.replica.raft();
+        if running.checked > before && raft.role() == RoleName::Leader {
+            self.has_committed(n);
+        }
+        let running = self.running(n);
         if has_write && !running.replicating {
             running.replicating = true;
             self.soon(n, Step::Replicate);
@@ -532,7 +447,7 @@ pub(super) fn address(n: usize) -> String {
     format!("node{}:7000", n + 1)
 }
 
-fn encode(reply: &crate::kv::Reply) -> Answer {
+pub(super) fn encode(reply: &crate::kv::Reply) -> Answer {
     let mut bytes = Vec::new();
     Kv::encode_reply(reply, &mut bytes);
     Answer::Reply(bytes.into())

@@ -350,3 +350,45 @@ fn nothing_of_a_term_is_executed_or_stored_before_the_term_is_durable() {
     assert_eq!(executed.last().map(|entry| entry.id), Some(last));
     assert_eq!(raft.take_received_parts().len(), 1);
 }
+
+/// Each silent heartbeat asks for the parts again. Were those requests to pile up in front of a
+/// slow disk, it would read what nobody needs any more, for ever.
+#[test]
+fn parts_that_wait_for_a_slow_disk_wait_once_and_not_longer_than_they_are_needed() {
+    let mut cluster = cluster();
+    let (leader, behind) = fall_behind(&mut cluster);
+    cluster.heal();
+    let raft = cluster.node(leader);
+    let (from, term) = (behind, raft.term());
+    let hear = |raft: &mut crate::raft::Raft, message| {
+        let to = leader;
+        raft.step(Envelope {
+            from,
+            to,
+            term,
+            message,
+        });
+    };
+    for _ in 0..100 {
+        // The follower is there, and its log does not reach to what the leader holds.
+        let conflict = crate::raft::Conflict {
+            term: 0,
+            first_index: 1,
+        };
+        let prev = raft.last().index;
+        hear(raft, Message::Rejected { prev, conflict });
+        raft.tick();
+        raft.take_messages();
+    }
+    let last = raft.newest_snapshot().expect("it took one").meta.last;
+    let received = 100;
+    hear(raft, Message::SnapshotReply { last, received });
+    raft.take_messages();
+    let mut waiting = Vec::new();
+    while let Some(request) = raft.take_part_request() {
+        if let Message::Snapshot { offset, .. } = request.envelope.message {
+            waiting.push(offset);
+        }
+    }
+    assert_eq!(waiting, [100, 200, 300]);
+}

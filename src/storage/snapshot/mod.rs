@@ -25,6 +25,7 @@ use super::folder::{File, Folder, unfinished};
 
 pub use incoming::Incoming;
 pub use reader::SnapshotReader;
+#[cfg(feature = "sim")]
 pub(crate) use sealed::{Renamed, Sealed};
 pub use writer::SnapshotWriter;
 
