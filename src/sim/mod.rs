@@ -21,6 +21,7 @@ mod client;
 mod disk;
 mod faults;
 mod history;
+pub mod lab;
 mod network;
 mod node;
 mod phases;

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use super::canary::Canary;
 use super::check::Promised;
 use super::disk::Durable;
-use super::network::Place;
+use super::lab;
+use super::network::{Kind, Place};
 use super::trace::trace;
 use super::world::{Event, TICK, World};
 use super::{Failure, Time};
@@ -215,6 +216,10 @@ impl World {
     /// A caller may learn that nobody listens, or hear nothing at all.
     fn refuse_connection(&mut self, n: usize, packet: &Packet) {
         if let Packet::Request { from, .. } = packet
+            && self.network.law.is_some()
+        {
+            self.lost(*from, n);
+        } else if let Packet::Request { from, .. } = packet
             && self.random.chance(0.5)
         {
             let why = CallError::NotSent("connection refused".into());
@@ -408,7 +413,10 @@ impl World {
             envelope.message
         );
         let bytes = codec::to_bytes(&envelope);
-        let arrivals = self.network.arrivals((n, to), self.now, &mut self.random);
+        let kind = lab::kind_of(&envelope.message);
+        let way = (n, to, kind);
+        let arrivals = self.network.arrivals(way, self.now, &mut self.random);
+        self.desk.traffic.note(way, bytes.len(), arrivals.len());
         for at in arrivals {
             let packet = Packet::Peer(bytes.clone());
             self.queue.add(at, Event::Packet(to, packet));
@@ -416,12 +424,16 @@ impl World {
     }
 
     pub(super) fn carry_answer(&mut self, n: usize, to: Waiter, result: Result<Answer, CallError>) {
+        if to.client == lab::DESK {
+            self.desk.answered(to.attempt, result);
+            return;
+        }
         let place: Place = self.nodes.len() + to.client;
-        let arrivals = self
-            .network
-            .arrivals((n, place), self.now, &mut self.random);
-        if let Some(at) = arrivals.first() {
-            self.queue.add(*at, Event::Answer(to, result));
+        let way = (n, place, Kind::Reply);
+        let arrivals = self.network.arrivals(way, self.now, &mut self.random);
+        match arrivals.first() {
+            Some(at) => self.queue.add(*at, Event::Answer(to, result)),
+            None => self.lost(to, n),
         }
     }
 }

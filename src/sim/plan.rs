@@ -144,6 +144,41 @@ impl Plan {
         plan
     }
 
+    /// A cluster in which nothing happens by itself, with the product's own limits.
+    pub fn calm(nodes: usize, clients: usize) -> Self {
+        Self {
+            nodes,
+            clients,
+            concurrency: 1,
+            clocks_differ: false,
+            append_keys: 1,
+            mixed_keys: 1,
+            chaos: 0,
+            max_operations: 0,
+            think: 0,
+            network: Quality {
+                loss: 0.0,
+                duplicate: 0.0,
+                least_delay: 0,
+                mean_delay: 0,
+                reorder: false,
+            },
+            sync: MS,
+            segment_bytes: 8 << 10,
+            faults: Vec::new(),
+            mean_outage: 0,
+            doom: 0.0,
+            limits: Limits::default(),
+            max_append_bytes: 1 << 20,
+            max_inflight_messages: 256,
+            max_uncommitted_bytes: 64 << 20,
+            max_waiting: 65_536,
+            attempt_timeout: SECOND,
+            deadline: 60 * SECOND,
+            repeat: 0.0,
+        }
+    }
+
     /// Leaders that hardly get to replicate an entry, one at a time, before the next one is elected
     /// (paper figure 8): what swarms of independent draws seldom come to.
     fn figure_eight(&mut self) {
