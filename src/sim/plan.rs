@@ -163,7 +163,7 @@ impl Plan {
                 mean_delay: 0,
                 reorder: false,
             },
-            sync: MS,
+            sync: 2 * MS,
             segment_bytes: 8 << 10,
             faults: Vec::new(),
             mean_outage: 0,

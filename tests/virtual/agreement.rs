@@ -9,16 +9,16 @@ use raftkv::sim::lab::{Lab, Submitted, T};
 use super::seeds::course_tests;
 
 course_tests! {
-    basic_agree on 3
-    rpc_bytes on 3
-    follower_failure on 3
-    leader_failure on 3
-    fail_agree on 3
-    fail_no_agree on 5
-    concurrent_starts on 3
-    rejoin on 3
-    backup on 5
-    count on 3
+    basic_agree: 3 servers;
+    rpc_bytes: 3 servers;
+    follower_failure: 3 servers;
+    leader_failure: 3 servers;
+    fail_agree: 3 servers;
+    fail_no_agree: 5 servers;
+    concurrent_starts: 3 servers;
+    rejoin: 3 servers;
+    backup: 5 servers;
+    count: 3 servers;
 }
 
 /// Submits a fresh command to a leader, and returns the place that it has in that one's log.

@@ -7,9 +7,9 @@ use raftkv::sim::lab::{Lab, T};
 use super::seeds::course_tests;
 
 course_tests! {
-    initial_election on 3
-    re_election on 3
-    many_elections on 7
+    initial_election: 3 servers;
+    re_election: 3 servers;
+    many_elections: 7 servers;
 }
 
 pub fn initial_election(lab: &mut Lab) {

@@ -10,11 +10,11 @@ use super::seeds::course_tests;
 const MS: Duration = Duration::from_millis(1);
 
 course_tests! {
-    figure_8 on 5
-    unreliable_agree on 5
-    figure_8_unreliable on 5
-    reliable_churn on 5
-    unreliable_churn on 5
+    figure_8: 5 servers;
+    unreliable_agree: 5 servers;
+    figure_8_unreliable: 5 servers;
+    reliable_churn: 5 servers;
+    unreliable_churn: 5 servers;
 }
 
 /// Submits a command to every server that is up, and returns the last that took it.

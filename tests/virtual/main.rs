@@ -20,5 +20,8 @@
 mod agreement;
 mod elections;
 mod faults;
+mod kv;
+mod kv_generic;
 mod persistence;
 mod seeds;
+mod state_machine;

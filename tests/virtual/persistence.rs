@@ -5,9 +5,9 @@ use raftkv::sim::lab::{Lab, T};
 use super::seeds::course_tests;
 
 course_tests! {
-    persist_1 on 3
-    persist_2 on 5
-    persist_3 on 3
+    persist_1: 3 servers;
+    persist_2: 5 servers;
+    persist_3: 3 servers;
 }
 
 pub fn persist_1(lab: &mut Lab) {

@@ -58,7 +58,7 @@ fn variable(name: &str) -> Option<u64> {
 
 /// Makes a test of each function: it is run on so many servers, with so many clients.
 macro_rules! course_tests {
-    ($($name:ident on $servers:literal $(for $clients:literal)?)*) => {
+    ($($name:ident: $servers:literal servers $(, $clients:literal clients)?;)*) => {
         mod from_every_seed {
             $(
                 #[test]
