@@ -112,6 +112,9 @@ struct Total {
     elections: u64,
     crashes: u64,
     disk_failures: u64,
+    snapshots: u64,
+    installs: u64,
+    cuts: u64,
 }
 
 impl Total {
@@ -124,6 +127,9 @@ impl Total {
         self.elections += stats.elections;
         self.crashes += stats.crashes;
         self.disk_failures += stats.disk_failures;
+        self.snapshots += stats.snapshots;
+        self.installs += stats.installs;
+        self.cuts += stats.cuts;
     }
 }
 
@@ -170,7 +176,8 @@ fn many(arguments: &Arguments) -> bool {
 fn summary(total: &Total, seconds: f64) -> bool {
     println!(
         "{} of {} seeds held, {:.1} seeds/s; {:.2} virtual hours in {seconds:.1} s; {} operations, \
-         {} with a reply; {} elections; {} crashes; {} failed disks",
+         {} with a reply; {} elections; {} crashes; {} failed disks; \
+         {} snapshots, {} sent and installed; {} logs cut",
         total.runs - total.failures.len() as u64,
         total.runs,
         total.runs as f64 / seconds,
@@ -179,7 +186,10 @@ fn summary(total: &Total, seconds: f64) -> bool {
         total.replies,
         total.elections,
         total.crashes,
-        total.disk_failures
+        total.disk_failures,
+        total.snapshots,
+        total.installs,
+        total.cuts
     );
     total.failures.is_empty()
 }

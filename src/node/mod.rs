@@ -12,6 +12,7 @@
 
 mod apply;
 mod config;
+mod executor;
 mod members;
 mod outcome;
 mod replica;
@@ -51,12 +52,17 @@ pub use replica::{End, Replica, Work};
 pub use sync::explored::{Sabotage, sabotage};
 
 use apply::Apply;
+pub(crate) use executor::Executor;
+#[cfg(feature = "sim")]
+pub(crate) use executor::restore;
 #[cfg(feature = "sim")]
 pub(crate) use outcome::answer;
 use outcome::{Waiter, encode, receive};
 use service::NodeService;
 use shared::{Shared, Signals};
-use snapshots::Courier;
+pub(crate) use snapshots::{Courier, stored};
+#[cfg(feature = "sim")]
+pub(crate) use snapshots::{Gone, Stored, fetch, in_its_place, report};
 use sync::bounded;
 use threads::Threads;
 
@@ -252,9 +258,10 @@ fn launch<S: StateMachine>(
     } = opened;
     let files = storage.snapshots();
     let (machine, meta) = revive(machine, &files, recovered.snapshot.as_ref())?;
-    let applied = meta.map_or(EntryId::ZERO, |meta| meta.last);
-    let time_ms = meta.map_or(0, |meta| meta.time_ms);
-    let snapshot = recovered.snapshot.clone().map(snapshots::stored);
+    let executor = meta.map_or(Executor::new(EntryId::ZERO, 0), |meta| {
+        Executor::new(meta.last, meta.time_ms)
+    });
+    let snapshot = recovered.snapshot.clone().map(stored);
     let (hard_state, entries) = (recovered.hard_state, recovered.entries);
     let mut core = config.raft(seed)?;
     core.may_vote = may_vote;
@@ -276,7 +283,7 @@ fn launch<S: StateMachine>(
     ));
     let log_bytes = storage.log_bytes();
     shared.log_bytes.store(log_bytes, Ordering::Relaxed);
-    let apply = Apply::new(shared.clone(), applied, time_ms);
+    let apply = Apply::new(shared.clone(), executor);
     let courier = Courier::default();
     // From here on a failure drops the handle, which ends the threads that exist already.
     let mut handle = Handle {
@@ -307,12 +314,11 @@ fn revive<'a, S: StateMachine>(
     let Some(SnapshotInfo { meta, .. }) = snapshot else {
         return Ok((machine, None));
     };
-    let mut file = files.open(meta.last)?;
-    let restored = machine.restore(&mut file).map_err(|error| {
-        let (index, reason) = (meta.last.index, error.to_string());
-        StartError::Restore(NodeError::Restore { index, reason })
-    })?;
-    Ok((restored, Some(meta)))
+    match executor::restore(&machine, files, meta) {
+        Ok(restored) => Ok((restored, Some(meta))),
+        Err(NodeError::Storage(error)) => Err(error.into()),
+        Err(error) => Err(StartError::Restore(error)),
+    }
 }
 
 /// A running node. Dropping it stops the node.

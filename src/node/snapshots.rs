@@ -5,10 +5,13 @@ use std::error::Error;
 use std::sync::Arc;
 
 use super::NodeError;
+use super::replica::Replica;
 use super::shared::Shared;
 use super::sync::{Receiver, thread};
 use crate::machine::StateMachine;
-use crate::raft::{EntryId, Message, Part, PartRequest, SnapshotMeta, StoredSnapshot};
+use crate::raft::{
+    EntryId, Envelope, Message, NodeId, Part, PartRequest, SnapshotMeta, StoredSnapshot,
+};
 use crate::storage::{Incoming, SnapshotInfo, Snapshots, StorageError};
 
 /// Writes a snapshot on a short-lived thread of its own. Should that fail, the node goes on with
@@ -55,7 +58,8 @@ fn write<S: StateMachine>(
     Ok(file.finish()?)
 }
 
-pub(super) fn stored(info: SnapshotInfo) -> StoredSnapshot {
+/// A snapshot on disk as the core knows it.
+pub(crate) fn stored(info: SnapshotInfo) -> StoredSnapshot {
     StoredSnapshot {
         meta: info.meta,
         bytes: info.bytes,
@@ -64,13 +68,13 @@ pub(super) fn stored(info: SnapshotInfo) -> StoredSnapshot {
 
 /// Reads parts of snapshots for those that need them, and stores parts that come in.
 #[derive(Default)]
-pub(super) struct Courier {
+pub(crate) struct Courier {
     incoming: Option<(EntryId, Incoming)>,
 }
 
 impl Courier {
     /// Runs errands until the node stops.
-    pub fn run<S: StateMachine>(
+    pub(super) fn run<S: StateMachine>(
         mut self,
         shared: &Shared<S>,
         nudge: &Receiver<()>,
@@ -94,78 +98,129 @@ impl Courier {
     }
 
     fn send<S: StateMachine>(shared: &Shared<S>, request: PartRequest) {
-        let PartRequest {
-            mut envelope,
-            length,
-        } = request;
-        let to = envelope.to;
-        if let Message::Snapshot {
-            meta, offset, data, ..
-        } = &mut envelope.message
-        {
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            match shared.files.read_chunk(meta.last, *offset, length) {
-                Ok(read) => *data = read,
-                Err(error) => {
-                    log::warn!("cannot send a snapshot to node {to}: {error}");
-                    let last = meta.last;
-                    shared.input(|replica| replica.snapshot_gone(to, last));
-                    return;
-                }
+        match fetch(&shared.files, request) {
+            Ok(envelope) => shared.transmit(envelope),
+            Err(Gone { to, last, error }) => {
+                log::warn!("cannot send a snapshot to node {to}: {error}");
+                shared.input(|replica| replica.snapshot_gone(to, last));
             }
         }
-        shared.transmit(envelope);
     }
 
     /// Stores a part; a snapshot that is complete, and proves to be whole, is installed.
     fn store<S: StateMachine>(&mut self, shared: &Shared<S>, part: Part) {
         let last = part.meta.last;
-        match self.take_in(&shared.files, part) {
-            Ok(Stored::Partly(received)) => {
-                shared.input(|replica| replica.part_stored(last, received));
-            }
+        let result = self.take_in(&shared.files, part);
+        match &result {
             Ok(Stored::Whole(info)) => {
                 let index = info.meta.last.index;
                 log::info!("snapshot up to {index} received: {} bytes", info.bytes);
-                shared.input(|replica| replica.install(stored(info)));
-                shared.cut_log(shared.files.log_needed_behind());
             }
-            Err(error) => {
-                log::error!("cannot take in the leader's snapshot: {error}");
-                self.incoming = None;
-                shared.input(|replica| replica.part_stored(last, 0));
-            }
+            Err(error) => log::error!("cannot take in the leader's snapshot: {error}"),
+            Ok(Stored::Partly(_) | Stored::Complete(_)) => {}
+        }
+        let installs = matches!(result, Ok(Stored::Whole(_)));
+        shared.input(|replica| report(replica, last, result));
+        if installs {
+            shared.cut_log(shared.files.log_needed_behind());
         }
     }
 
-    /// What has come of a part. A snapshot that is on disk already, because this node was not in a
-    /// position to install it when it arrived, is as good as one that has just arrived: were it
-    /// refused, the leader would send it again and again.
     fn take_in(&mut self, files: &Snapshots, part: Part) -> Result<Stored, StorageError> {
-        match (self.add(files, part), files.newest()) {
-            (Err(StorageError::Superseded { .. }), Some(newest)) => Ok(Stored::Whole(newest)),
-            (result, _) => result,
+        match self.add(files, part)? {
+            Stored::Complete(incoming) => in_its_place(files, incoming.finish()),
+            stored => Ok(stored),
         }
     }
 
-    fn add(&mut self, files: &Snapshots, part: Part) -> Result<Stored, StorageError> {
+    /// Writes a part to the file that it belongs to. After an error the transfer starts over.
+    pub fn add(&mut self, files: &Snapshots, part: Part) -> Result<Stored, StorageError> {
         let last = part.meta.last;
         let mut incoming = match self.incoming.take() {
             Some((of, incoming)) if of == last => incoming,
-            _ => files.receive(part.meta, part.bytes)?,
+            _ => match files.receive(part.meta, part.bytes) {
+                Ok(incoming) => incoming,
+                Err(error) => return in_its_place(files, Err(error)),
+            },
         };
         let received = incoming.write(part.offset, &part.data)?;
         if received < part.bytes {
             self.incoming = Some((last, incoming));
             return Ok(Stored::Partly(received));
         }
-        incoming.finish().map(Stored::Whole)
+        Ok(Stored::Complete(incoming))
     }
 }
 
-enum Stored {
+/// What has come of a part.
+pub(crate) enum Stored {
+    /// The file is there up to this offset.
     Partly(u64),
+    /// All of it has arrived, and is neither verified nor in its place.
+    Complete(Incoming),
+    /// There is a snapshot to install.
     Whole(SnapshotInfo),
+}
+
+/// A snapshot that is on disk already, because this node was not in a position to install it when
+/// it arrived, is as good as one that has just arrived: were it refused, the leader would send it
+/// again and again.
+pub(crate) fn in_its_place(
+    files: &Snapshots,
+    result: Result<SnapshotInfo, StorageError>,
+) -> Result<Stored, StorageError> {
+    match (result, files.newest()) {
+        (Err(StorageError::Superseded { .. }), Some(newest)) => Ok(Stored::Whole(newest)),
+        (result, _) => result.map(Stored::Whole),
+    }
+}
+
+/// Tells the replica what has come of a part of the snapshot up to `last`.
+pub(crate) fn report<W>(
+    replica: &mut Replica<W>,
+    last: EntryId,
+    result: Result<Stored, StorageError>,
+) {
+    match result {
+        Ok(Stored::Partly(received)) => replica.part_stored(last, received),
+        Ok(Stored::Whole(info)) => drop(replica.install(stored(info))),
+        // What comes of it is told once it is known.
+        Ok(Stored::Complete(_)) => {}
+        Err(_) => replica.part_stored(last, 0),
+    }
+}
+
+/// A part that cannot be read.
+#[derive(Debug)]
+pub(crate) struct Gone {
+    /// Who needs it.
+    pub to: NodeId,
+    /// The last entry of the snapshot.
+    pub last: EntryId,
+    /// What went wrong.
+    pub error: StorageError,
+}
+
+/// Reads a part that is to be sent.
+pub(crate) fn fetch(files: &Snapshots, request: PartRequest) -> Result<Envelope, Gone> {
+    let PartRequest {
+        mut envelope,
+        length,
+    } = request;
+    if let Message::Snapshot {
+        meta, offset, data, ..
+    } = &mut envelope.message
+    {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        *data = files
+            .read_chunk(meta.last, *offset, length)
+            .map_err(|error| Gone {
+                to: envelope.to,
+                last: meta.last,
+                error,
+            })?;
+    }
+    Ok(envelope)
 }
 
 #[cfg(test)]

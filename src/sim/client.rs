@@ -427,6 +427,15 @@ impl World {
         }
     }
 
+    /// Asks a node for a snapshot.
+    pub(super) fn ask_for_snapshot(&mut self, server: usize) {
+        let nobody = Waiter {
+            client: 0,
+            attempt: 0,
+        };
+        self.request(nobody, server, 0, Duration::from_secs(1), Ask::Snapshot);
+    }
+
     /// Asks a node to hand its leadership over.
     pub(super) fn ask_for_transfer(&mut self) {
         let server = self.random.below(self.nodes.len() as u64) as usize;

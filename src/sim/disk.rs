@@ -7,66 +7,20 @@
 use super::Failure;
 use super::canary::Canary;
 use super::check::Promised;
+use super::durable::Durable;
 use super::node::{Node, Running};
 use super::trace::trace;
 use super::world::{Event, TICK, World};
 use crate::kv::Kv;
 use crate::machine::StateMachine;
-use crate::node::Replica;
-use crate::raft::{self, Entry, HardState, Membership, NodeId, Raft, Write};
-use crate::storage::{self, Disk, Identity, Recovered, SimDisk, Storage, StorageError};
+use crate::node::{Executor, Replica, restore, stored};
+use crate::raft::{self, EntryId, Index, Membership, NodeId, Raft, Write};
+use crate::storage::{
+    self, Disk, Identity, Recovered, SimDisk, SnapshotInfo, Snapshots, Storage, StorageError,
+};
 
 /// No write takes more operations than this.
 const MAX_OPERATIONS: u64 = 14;
-
-/// What a disk must hold: what was reported durable, and at most what was begun behind it.
-#[derive(Default)]
-pub(super) struct Durable {
-    pub hard_state: HardState,
-    pub entries: Vec<Entry>,
-    /// The write that was not reported: it may be there, or only its term and vote, or nothing.
-    pub unfinished: Option<Write>,
-}
-
-impl Durable {
-    fn apply(&mut self, write: Write) {
-        self.hard_state = write.hard_state.unwrap_or(self.hard_state);
-        if let Some(first) = write.entries.first() {
-            self.entries.truncate(first.id.index as usize - 1);
-        }
-        self.entries.extend(write.entries);
-    }
-
-    /// Compares what a node found on its disk, which is durable from now on.
-    fn recovered(&mut self, found: &Recovered, promised: &mut Promised) -> Result<(), Failure> {
-        let same =
-            |this: &Self| this.hard_state == found.hard_state && this.entries == found.entries;
-        if let Some(write) = self.unfinished.take()
-            && !same(self)
-        {
-            self.hard_state = write.hard_state.unwrap_or(self.hard_state);
-            if !same(self) {
-                promised.overwritten(&write, &self.entries);
-                self.apply(write);
-            }
-        }
-        if same(self) {
-            return Ok(());
-        }
-        let last = |entries: &[Entry]| entries.last().map_or(raft::EntryId::ZERO, |e| e.id);
-        Err(Failure::new(
-            "what is durable comes back",
-            format!(
-                "the disk was left with {:?} and a log up to {}, or before the last write; found \
-                 were {:?} and a log up to {}",
-                self.hard_state,
-                last(&self.entries),
-                found.hard_state,
-                last(&found.entries)
-            ),
-        ))
-    }
-}
 
 impl Node {
     pub fn new(seed: u64) -> Self {
@@ -81,7 +35,7 @@ impl Node {
             has_one_vote: false,
             slow_disk: false,
             fail_next: None,
-            durable: Durable::default(),
+            durable: Durable::new(),
             promised: Promised::default(),
         }
     }
@@ -110,6 +64,7 @@ impl World {
         let options = storage::Options {
             segment_bytes: self.plan.segment_bytes,
             allocate_bytes: 4 << 10,
+            snapshot_piece_bytes: self.plan.snapshots.piece_bytes,
             canary: canary.and_then(Canary::storage),
         };
         let opened = Storage::open(std::sync::Arc::new(disk.clone()), &identity, options);
@@ -150,29 +105,47 @@ impl World {
         node.promised.check(n, &recovered)?;
         node.life += 1;
         (node.was_up, node.has_one_vote) = (true, false);
-        let Recovered {
-            hard_state,
-            entries,
-            notes,
-            ..
-        } = recovered;
         trace!(
             self,
-            "node {} starts in term {} with {} entries; {}",
+            "node {} starts in term {} behind {} with {} entries; {}",
             n + 1,
-            hard_state.term,
-            entries.len(),
-            notes.join("; ")
+            recovered.hard_state.term,
+            recovered.base,
+            recovered.entries.len(),
+            recovered.notes.join("; ")
         );
-        // Once there are snapshots, the machine starts from the one found on the disk.
-        let raft = Raft::new(self.raft_config(n), hard_state, entries);
-        let replica = Replica::new(raft, self.plan.max_waiting, None)
+        let files = storage.snapshots();
+        let (machine, executor) = self.revive(n, &files, recovered.snapshot.as_ref(), machine)?;
+        let snapshot = recovered.snapshot.map(stored);
+        let (hard_state, entries) = (recovered.hard_state, recovered.entries);
+        let raft = Raft::restore(self.raft_config(n), hard_state, snapshot, entries);
+        let due = self.plan.snapshots.log_bytes;
+        let replica = Replica::new(raft, self.plan.max_waiting, due)
             .with_canary(self.canary.and_then(Canary::replica));
-        let running = Running::new(replica, storage, machine, self.now);
+        let running = Running::new(replica, storage, machine, executor, self.now);
         self.nodes[n].running = Some(running);
         self.stats.starts += 1;
         self.set_off(n);
         Ok(())
+    }
+
+    /// The machine as the snapshot has it, which must be the state of that entry.
+    fn revive(
+        &mut self,
+        n: usize,
+        files: &Snapshots,
+        snapshot: Option<&SnapshotInfo>,
+        machine: Kv,
+    ) -> Result<(Kv, Executor), Failure> {
+        let Some(SnapshotInfo { meta, .. }) = snapshot else {
+            return Ok((machine, Executor::new(EntryId::ZERO, 0)));
+        };
+        let machine = restore(&machine, files, meta).map_err(|error| {
+            let sentence = format!("node {}: {error}", n + 1);
+            Failure::new("a node starts", sentence)
+        })?;
+        self.checks.snapshot(n, meta.last, &machine)?;
+        Ok((machine, Executor::new(meta.last, meta.time_ms)))
     }
 
     fn raft_config(&mut self, n: usize) -> raft::Config {
@@ -181,39 +154,76 @@ impl World {
         config.max_append_bytes = self.plan.max_append_bytes;
         config.max_inflight_messages = self.plan.max_inflight_messages;
         config.max_uncommitted_bytes = self.plan.max_uncommitted_bytes;
+        let snapshots = &self.plan.snapshots;
+        config.trailing_bytes = snapshots.trailing_bytes;
+        config.snapshot_part_bytes = snapshots.part_bytes;
+        config.snapshot_window_bytes = snapshots.window_bytes;
         config.without = self.canary.and_then(Canary::rule);
         config
     }
 
-    /// Executes a write. False if the disk failed: then the node has stopped.
-    pub(super) fn store(&mut self, n: usize, write: Write) -> Result<bool, Failure> {
+    /// If something on a disk is to fail next, it is what comes now.
+    pub(super) fn let_disk_fail(&mut self, n: usize) {
         let node = &mut self.nodes[n];
         if let Some(operation) = node.fail_next.take() {
             node.disk.fail_at(node.disk.operations() + operation);
         }
+    }
+
+    /// Executes a write. False if the disk failed: then the node has stopped.
+    pub(super) fn store(&mut self, n: usize, write: Write) -> Result<bool, Failure> {
+        self.let_disk_fail(n);
+        let node = &mut self.nodes[n];
         let running = node.running.as_mut().expect("it runs");
         let result = running.storage.write(&write);
         node.disk.heal();
         match result {
             Ok(()) => {
-                node.promised.overwritten(&write, &node.durable.entries);
+                node.promised.replaced(node.durable.kept_by(&write));
                 node.durable.apply(write);
                 Ok(true)
             }
             Err(error) => {
-                trace!(self, "node {} stops: {error}", n + 1);
-                let again = running.storage.write(&write);
-                if !matches!(again, Err(StorageError::Stopped { .. })) {
-                    let sentence = format!("node {} writes on after: {error}", n + 1);
-                    return Err(Failure::new("a failed sync is the last", sentence));
-                }
                 node.durable.unfinished = Some(write);
-                self.stats.disk_failures += 1;
-                self.abandon(n)?;
-                self.go_down(n);
-                Ok(false)
+                self.disk_failed(n, error)
             }
         }
+    }
+
+    /// Removes from the log what is not needed any more. False as for [`store`](Self::store).
+    pub(super) fn cut(&mut self, n: usize, up_to: Index) -> Result<bool, Failure> {
+        self.let_disk_fail(n);
+        let node = &mut self.nodes[n];
+        node.durable.cut = node.durable.cut.max(up_to);
+        let running = node.running.as_mut().expect("it runs");
+        let result = running.storage.cut(up_to);
+        node.disk.heal();
+        match result {
+            Ok(freed) => {
+                self.stats.cuts += u64::from(freed > 0);
+                Ok(true)
+            }
+            Err(error) => self.disk_failed(n, error),
+        }
+    }
+
+    /// A node whose log cannot be written stops, and writes nothing more.
+    fn disk_failed(&mut self, n: usize, error: StorageError) -> Result<bool, Failure> {
+        trace!(self, "node {} stops: {error}", n + 1);
+        let again = self.running(n).storage.write(&Write {
+            id: 0,
+            hard_state: None,
+            entries: Vec::new(),
+            restart: None,
+        });
+        if !matches!(again, Err(StorageError::Stopped { .. })) {
+            let sentence = format!("node {} writes on after: {error}", n + 1);
+            return Err(Failure::new("a failed sync is the last", sentence));
+        }
+        self.stats.disk_failures += 1;
+        self.abandon(n)?;
+        self.go_down(n);
+        Ok(false)
     }
 
     /// A node that stops by itself tells those who wait.
@@ -231,14 +241,27 @@ impl World {
             }
             return;
         };
+        let mut reached = || self.random.below(MAX_OPERATIONS);
+        let disk = &node.disk;
+        let mut stop = || disk.stop_at(disk.operations() + reached());
+        // Whether it got to its end makes no difference: nobody hears of it.
         if let Some(write) = running.writing.take() {
-            let reached = self.random.below(MAX_OPERATIONS);
-            node.disk.stop_at(node.disk.operations() + reached);
-            // Whether it got to its end makes no difference: nobody hears of it.
+            stop();
             let _ = running.storage.write(&write);
-            node.disk.heal();
             node.durable.unfinished = Some(write);
+        } else if let Some(up_to) = running.cutting.take() {
+            stop();
+            node.durable.cut = node.durable.cut.max(up_to);
+            let _ = running.storage.cut(up_to);
         }
+        stop();
+        if let Some(last) = running.break_off_snapshots(self.plan.snapshots.piece_bytes) {
+            node.durable.perhaps(last);
+        }
+        // What cleans up after itself when it is dropped does not get to it.
+        disk.stop_at(0);
+        node.running = None;
+        node.disk.heal();
         self.stats.crashes += 1;
         self.go_down(n);
         if power {

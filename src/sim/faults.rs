@@ -1,6 +1,7 @@
 //! What goes wrong, and how it ends again.
 
 use super::Time;
+use super::durable::Damage;
 use super::plan::Fault;
 use super::trace::trace;
 use super::world::{Event, World};
@@ -63,12 +64,15 @@ impl World {
                 self.nodes[n].disk.set_capacity(Some(room));
                 self.queue.add(until, Event::DiskRecovers(n));
             }
-            Fault::RotLog | Fault::RotVote | Fault::RotVoteCopy => self.rot(fault),
+            Fault::RotLog | Fault::RotVote | Fault::RotVoteCopy | Fault::RotSnapshot => {
+                self.rot(fault);
+            }
             Fault::ClientDies => {
                 let c = self.random.below(self.clients.len() as u64) as usize;
                 self.client_dies(c);
             }
             Fault::Transfer => self.ask_for_transfer(),
+            Fault::WantSnapshot => self.ask_for_snapshot(n),
         }
     }
 
@@ -151,7 +155,7 @@ impl World {
     /// A node to crash: ten times likelier one whose write is under way.
     fn victim(&mut self) -> usize {
         let weigh = |node: &super::node::Node| match &node.running {
-            Some(running) if running.writing.is_some() => 10,
+            Some(running) if running.is_writing() => 10,
             _ => 1,
         };
         let weights: Vec<u64> = self.nodes.iter().map(weigh).collect();
@@ -202,6 +206,7 @@ impl World {
                 }
                 self.nodes[n].damaged = true;
             }
+            Fault::RotSnapshot => self.rot_snapshot(n, room),
             // If the write of one copy was broken off, the other is the only one.
             Fault::RotVoteCopy
                 if self.nodes[n].durable.unfinished.is_none() && !self.nodes[n].has_one_vote =>
@@ -212,6 +217,28 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Flips a bit in one of the snapshots. Where the node has another one to start from, it does;
+    /// where it is not known here whether it has, no bit flips.
+    fn rot_snapshot(&mut self, n: usize, room: bool) {
+        let snapshots = self.nodes[n].durable.snapshots().to_vec();
+        if snapshots.is_empty() {
+            return;
+        }
+        let last = *self.random.pick(&snapshots);
+        let damage = self.nodes[n].durable.if_damaged(last);
+        match damage {
+            Damage::Unclear => return,
+            Damage::Fatal if !room => return,
+            Damage::Fatal => self.nodes[n].damaged = true,
+            Damage::Harmless => {}
+        }
+        let file = format!("snapshot-{:020}-{}", last.index, last.term);
+        let len = self.nodes[n].disk.contents(&file).map_or(0, |b| b.len());
+        self.flip(n, &file, 0..len);
+        trace!(self, "which is {damage:?}");
+        self.nodes[n].durable.damage(last);
     }
 
     /// Flips a bit somewhere before the last record. In that one it can look like a torn write;

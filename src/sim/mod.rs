@@ -5,20 +5,18 @@
 //! simulated disk, the store, the form in which messages travel, and what decides in a client
 //! ([`Call`](crate::client::Call), [`Session`](crate::client::Session),
 //! [`Routes`](crate::client::Routes)). Replaced are threads, sockets, the clock and the files
-//! themselves. `node.rs` does in steps what the threads of a node do, `client.rs` what a Clerk
-//! does.
+//! themselves. `node.rs` and `snapshots.rs` do in steps what the threads of a node do, `client.rs`
+//! what a Clerk does.
 //!
 //! A run has two phases: faults under which nothing may go wrong, then an end to the faults, after
 //! which a quorum must go on (`phases.rs`). What must hold is in `check`. `docs/testing.md` says
 //! how to run and read it, and what it does not prove.
-//!
-//! Not simulated: snapshots. Nodes never take one, so the log is never cut, and none is sent;
-//! `World::started` is where a node would take over the one that it finds.
 
 mod canary;
 mod check;
 mod client;
 mod disk;
+mod durable;
 mod faults;
 mod history;
 pub mod lab;
@@ -28,6 +26,7 @@ mod phases;
 mod plan;
 mod queue;
 mod random;
+mod snapshots;
 mod trace;
 mod workload;
 mod world;

@@ -6,18 +6,19 @@ use bytes::Bytes;
 
 use super::canary::Canary;
 use super::check::Promised;
-use super::disk::Durable;
+use super::durable::Durable;
 use super::lab;
 use super::network::{Kind, Place};
+use super::snapshots::{Errands, Placing, Taking};
 use super::trace::trace;
 use super::world::{Event, TICK, World};
 use super::{Failure, Time};
 use crate::client::CallError;
 use crate::kv::Kv;
-use crate::machine::{At, Gate, StateMachine};
-use crate::node::{Replica, answer};
-use crate::raft::{Envelope, Index, NodeId, Payload, RoleName, Write};
-use crate::storage::{SimDisk, Storage};
+use crate::machine::{Gate, StateMachine};
+use crate::node::{Executor, Replica, Work, answer};
+use crate::raft::{Envelope, Index, NodeId, RoleName, SnapshotMeta, Write};
+use crate::storage::{SimDisk, Snapshots, Storage};
 use crate::wire::client::{Answer, Ask};
 use crate::wire::codec;
 
@@ -56,8 +57,14 @@ pub(super) enum Step {
     Rpc,
     Replicate,
     Written,
+    /// The log has been cut.
+    Cut,
     Apply,
     Applied,
+    /// The thread that writes a snapshot takes its next step.
+    Take,
+    /// The courier ends an errand.
+    Errand,
 }
 
 /// A node, running or not.
@@ -87,14 +94,22 @@ pub(super) struct Node {
 pub(super) struct Running {
     pub replica: Replica<Waiter>,
     pub storage: Storage,
+    pub files: Snapshots,
     pub machine: Kv,
+    pub executor: Executor,
     pub gate: Gate,
     inbox: Vec<Packet>,
     /// Whether the event loop has been woken up.
     rpc_woken: bool,
     /// Whether the replicator is between two writes or in one.
-    replicating: bool,
+    pub replicating: bool,
     pub writing: Option<Write>,
+    /// Up to here the log on disk is not needed any more, and is being cut.
+    pub cut_to: Index,
+    pub cutting: Option<Index>,
+    pub taking: Option<Taking>,
+    pub errands: Errands,
+    pub placing: Option<Placing>,
     applying: Option<Applying>,
     apply_woken: bool,
     next_tick: Time,
@@ -104,28 +119,47 @@ pub(super) struct Running {
     pub checked: Index,
 }
 
-/// What the apply thread has executed and not yet answered.
-struct Applying {
-    last: Option<Index>,
-    replies: Vec<(Waiter, Answer)>,
+/// What the apply thread has to do, and then what it has executed and not yet answered.
+enum Applying {
+    Install(Work<Waiter>),
+    Answer(Vec<(Waiter, Answer)>),
 }
 
 impl Running {
-    pub fn new(replica: Replica<Waiter>, storage: Storage, machine: Kv, now: Time) -> Self {
+    /// Whether something is being done to the disk.
+    pub fn is_writing(&self) -> bool {
+        let log = self.writing.is_some() || self.cutting.is_some();
+        log || self.taking.is_some() || self.errands.busy
+    }
+
+    pub fn new(
+        replica: Replica<Waiter>,
+        storage: Storage,
+        machine: Kv,
+        executor: Executor,
+        now: Time,
+    ) -> Self {
         Self {
+            checked: executor.last().index,
             replica,
+            files: storage.snapshots(),
             storage,
+            executor,
             gate: machine.gate(),
             machine,
             inbox: Vec::new(),
             rpc_woken: false,
             replicating: false,
             writing: None,
+            cut_to: 0,
+            cutting: None,
+            taking: None,
+            errands: Errands::default(),
+            placing: None,
             applying: None,
             apply_woken: false,
             next_tick: now + TICK,
             paused: None,
-            checked: 0,
         }
     }
 }
@@ -136,14 +170,14 @@ impl World {
         running.expect("only a node that runs is asked to do something")
     }
 
-    fn later(&mut self, n: usize, delay: Time, step: Step) {
+    pub(super) fn later(&mut self, n: usize, delay: Time, step: Step) {
         let life = self.nodes[n].life;
         let event = Event::Node(n, life, step);
         self.queue.add(self.now + delay, event);
     }
 
     /// A moment that a thread takes to get going.
-    fn soon(&mut self, n: usize, step: Step) {
+    pub(super) fn soon(&mut self, n: usize, step: Step) {
         let delay = 5 + self.random.below(100);
         self.later(n, delay, step);
     }
@@ -161,8 +195,11 @@ impl World {
             Step::Rpc => self.rpc(n),
             Step::Replicate => self.replicate(n),
             Step::Written => self.written(n),
+            Step::Cut => self.log_cut(n),
             Step::Apply => self.apply(n),
             Step::Applied => self.applied(n),
+            Step::Take => self.take(n),
+            Step::Errand => self.run_errand(n),
         }
     }
 
@@ -259,8 +296,9 @@ impl World {
                             }
                             Ask::Query(query) => replica.query(query, ticks, from),
                             Ask::Transfer(to) => transfers.push(to),
+                            Ask::Snapshot => drop(replica.want_snapshot()),
                             // What no simulated client asks for.
-                            Ask::Status | Ask::Snapshot => {}
+                            Ask::Status => {}
                         }
                     }
                 }
@@ -278,17 +316,35 @@ impl World {
     /// The replicator's round: send, then one write after the other; see `node::threads`.
     fn replicate(&mut self, n: usize) -> Result<(), Failure> {
         self.send(n)?;
+        let cut_to = std::mem::take(&mut self.running(n).cut_to);
+        if cut_to > 0 {
+            self.running(n).cutting = Some(cut_to);
+            let took = self.disk_time(n);
+            self.later(n, took, Step::Cut);
+            return Ok(());
+        }
+        self.write(n)
+    }
+
+    fn log_cut(&mut self, n: usize) -> Result<(), Failure> {
+        let up_to = self.running(n).cutting.take();
+        let up_to = up_to.expect("the log is being cut");
+        match self.cut(n, up_to)? {
+            true => self.write(n),
+            false => Ok(()),
+        }
+    }
+
+    fn write(&mut self, n: usize) -> Result<(), Failure> {
         let write = self.input(n, |replica| replica.take_write())?;
         match write {
             Some(write) => {
-                let mean = match self.nodes[n].slow_disk {
-                    true => self.plan.sync * 50,
-                    false => self.plan.sync,
-                };
-                let took = 20 + self.random.exponential(mean);
+                let took = self.disk_time(n);
                 self.running(n).writing = Some(write);
                 self.later(n, took, Step::Written);
             }
+            // A nudge that came meanwhile is still there.
+            None if self.running(n).cut_to > 0 => self.soon(n, Step::Replicate),
             None => self.running(n).replicating = false,
         }
         Ok(())
@@ -302,53 +358,91 @@ impl World {
             return Ok(());
         }
         self.input(n, |replica| replica.durable(id))?;
-        self.replicate(n)
+        self.send(n)?;
+        self.write(n)
     }
 
+    /// The apply thread takes on work; see `node::apply`.
     fn apply(&mut self, n: usize) -> Result<(), Failure> {
         let running = self.running(n);
         running.apply_woken = false;
         let work = running.replica.take_work(APPLY_BYTES);
-        let last = work.entries.last().map(|(entry, _)| entry.id.index);
-        let mut replies = Vec::new();
-        for (entry, waiter) in work.entries {
-            if let Payload::Command(command) = &entry.payload {
-                let at = At {
-                    index: entry.id.index,
-                    time_ms: entry.time_ms,
-                };
-                let running = self.running(n);
-                let leads = running.replica.raft().role() == RoleName::Leader;
-                if !leads && self.canary == Some(Canary::LeaderAppliesOnly) {
-                    continue;
-                }
-                let reply = self.running(n).machine.apply(at, command);
-                replies.extend(waiter.map(|waiter| (waiter, encode(&reply))));
+        let mut took = 5 + self.random.exponential(100);
+        match work.install {
+            None => self.execute(n, work)?,
+            Some(_) => {
+                // To read a snapshot takes its time.
+                took += self.disk_time(n);
+                self.running(n).applying = Some(Applying::Install(work));
             }
-            let running = self.nodes[n].running.as_ref().expect("it runs");
-            self.checks.digest(n, entry.id.index, &running.machine)?;
         }
-        for (query, waiter) in work.reads {
-            let reply = self.running(n).machine.query(&query);
-            replies.push((waiter, encode(&reply)));
-        }
-        self.running(n).applying = Some(Applying { last, replies });
-        let took = 5 + self.random.exponential(100);
         self.later(n, took, Step::Applied);
         // Taking work may have ended requests whose entry was replaced.
         self.consequences(n)
     }
 
+    fn install(&mut self, n: usize, meta: &SnapshotMeta) -> Result<(), Failure> {
+        let running = self.running(n);
+        let before = running.executor.last();
+        let installed = (running.executor).install(&mut running.machine, &running.files, meta);
+        trace!(self, "node {} installs {}", n + 1, meta.last);
+        if let Err(error) = installed {
+            let sentence = format!("node {}: {error}", n + 1);
+            return Err(Failure::new("a snapshot can be installed", sentence));
+        }
+        if meta.last.index <= before.index {
+            let sentence = format!("node {} goes from {before} to {}", n + 1, meta.last);
+            return Err(Failure::new("no install goes back", sentence));
+        }
+        self.stats.installs += 1;
+        let running = self.nodes[n].running.as_ref().expect("it runs");
+        self.checks.snapshot(n, meta.last, &running.machine)
+    }
+
+    fn execute(&mut self, n: usize, work: Work<Waiter>) -> Result<(), Failure> {
+        let mut replies = Vec::new();
+        for (entry, waiter) in work.entries {
+            let running = self.nodes[n].running.as_mut().expect("it runs");
+            let leads = running.replica.raft().role() == RoleName::Leader;
+            if !leads && self.canary == Some(Canary::LeaderAppliesOnly) {
+                continue;
+            }
+            let reply = running.executor.execute(&mut running.machine, &entry);
+            replies.extend(waiter.zip(reply.as_ref().map(encode)));
+            self.checks.state(n, entry.id.index, &running.machine)?;
+        }
+        for (query, waiter) in work.reads {
+            let reply = self.running(n).machine.query(&query);
+            replies.push((waiter, encode(&reply)));
+        }
+        self.running(n).applying = Some(Applying::Answer(replies));
+        Ok(())
+    }
+
     fn applied(&mut self, n: usize) -> Result<(), Failure> {
         let applying = self.running(n).applying.take();
-        let applying = applying.expect("the apply thread is at work");
-        for (waiter, answer) in applying.replies {
+        let replies = match applying.expect("the apply thread is at work") {
+            Applying::Answer(replies) => replies,
+            Applying::Install(work) => {
+                if let Some(meta) = &work.install {
+                    self.install(n, meta)?;
+                }
+                self.execute(n, work)?;
+                let took = 5 + self.random.exponential(100);
+                self.later(n, took, Step::Applied);
+                return Ok(());
+            }
+        };
+        for (waiter, answer) in replies {
             self.carry_answer(n, waiter, Ok(answer));
         }
-        if let Some(index) = applying.last {
-            self.input(n, |replica| replica.applied(index))?;
+        let running = self.running(n);
+        let due = running.executor.report(&mut running.replica);
+        self.consequences(n)?;
+        if let Some(meta) = due {
+            self.begin_taking(n, meta);
         }
-        self.consequences(n)
+        Ok(())
     }
 
     /// Puts something into the replica and wakes whoever has to act on it; see `node::shared`.
@@ -362,12 +456,13 @@ impl World {
         Ok(result)
     }
 
-    fn send(&mut self, n: usize) -> Result<(), Failure> {
+    pub(super) fn send(&mut self, n: usize) -> Result<(), Failure> {
         let messages = self.running(n).replica.take_messages();
         for envelope in messages {
             let node = &mut self.nodes[n];
             let running = node.running.as_ref().expect("it runs");
-            node.promised.note(&envelope, running.replica.raft());
+            node.promised
+                .note(&envelope, running.replica.raft(), &self.checks);
             self.carry_message(n, envelope);
         }
         self.consequences(n)
@@ -377,6 +472,7 @@ impl World {
         let replica = &mut self.running(n).replica;
         let (ended, events) = (replica.take_ended(), replica.take_events());
         let (has_write, has_work) = (replica.has_write(), replica.has_work());
+        let has_errands = replica.has_errands();
         for event in events {
             trace!(self, "node {}: {event}", n + 1);
             if event.role == RoleName::Leader {
@@ -388,6 +484,11 @@ impl World {
         if has_write && !running.replicating {
             running.replicating = true;
             self.soon(n, Step::Replicate);
+        }
+        let running = self.running(n);
+        if has_errands && !running.errands.busy {
+            running.errands.busy = true;
+            self.soon(n, Step::Errand);
         }
         let running = self.running(n);
         if has_work && !running.apply_woken && running.applying.is_none() {
@@ -402,7 +503,7 @@ impl World {
         Ok(())
     }
 
-    fn carry_message(&mut self, n: usize, envelope: Envelope) {
+    pub(super) fn carry_message(&mut self, n: usize, envelope: Envelope) {
         let to = envelope.to as usize - 1;
         trace!(
             self,

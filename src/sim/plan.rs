@@ -46,9 +46,14 @@ pub(super) enum Fault {
     ClientDies,
     /// Somebody asks for leadership to be handed over.
     Transfer,
+    /// Somebody asks a node for a snapshot.
+    WantSnapshot,
+    /// Bits flip in a snapshot of a node that is down; if it has another one that the log follows,
+    /// it must start nevertheless, else it must not.
+    RotSnapshot,
 }
 
-const FAULTS: [(Fault, Time); 16] = [
+const FAULTS: [(Fault, Time); 18] = [
     (Fault::CutLink, 3 * SECOND),
     (Fault::Partition, 2 * SECOND),
     (Fault::Clog, 3 * SECOND),
@@ -65,6 +70,8 @@ const FAULTS: [(Fault, Time); 16] = [
     (Fault::RotVoteCopy, 15 * SECOND),
     (Fault::ClientDies, 6 * SECOND),
     (Fault::Transfer, 6 * SECOND),
+    (Fault::WantSnapshot, 400 * MS),
+    (Fault::RotSnapshot, 6 * SECOND),
 ];
 
 /// The settings of one run.
@@ -93,6 +100,7 @@ pub(super) struct Plan {
     pub mean_outage: Time,
     /// How likely a node that has just been elected loses its power, or is cut off, before long.
     pub doom: f64,
+    pub snapshots: Snapshots,
     pub limits: Limits,
     pub max_append_bytes: usize,
     pub max_inflight_messages: usize,
@@ -103,6 +111,18 @@ pub(super) struct Plan {
     pub deadline: Time,
     /// How likely a request is repeated though it was answered, or while it is in doubt.
     pub repeat: f64,
+}
+
+/// When nodes take snapshots, and how they write and send them.
+#[derive(Clone, Debug)]
+pub(super) struct Snapshots {
+    /// See [`Replica::new`](crate::node::Replica::new).
+    pub log_bytes: Option<u64>,
+    pub trailing_bytes: usize,
+    /// How much of a state is written at a time.
+    pub piece_bytes: usize,
+    pub part_bytes: u64,
+    pub window_bytes: u64,
 }
 
 impl Plan {
@@ -125,7 +145,8 @@ impl Plan {
             think: think / *random.pick(&[1, 4, 16]),
             network: network(random),
             sync: *random.pick(&[100, MS, 5 * MS, 20 * MS]),
-            segment_bytes: *random.pick(&[8 << 10, 32 << 10, 1 << 20]),
+            segment_bytes: *random.pick(&[5 << 10, 8 << 10, 32 << 10, 1 << 20]),
+            snapshots: snapshots(random),
             faults: faults(random),
             doom: *random.pick(&[0.0, 0.0, 0.3, 0.8]),
             mean_outage: *random.pick(&[300 * MS, SECOND, 3 * SECOND]),
@@ -163,8 +184,15 @@ impl Plan {
                 mean_delay: 0,
                 reorder: false,
             },
-            sync: 2 * MS,
-            segment_bytes: 8 << 10,
+            sync: 5 * MS,
+            segment_bytes: 5 << 10,
+            snapshots: Snapshots {
+                log_bytes: None,
+                trailing_bytes: 0,
+                piece_bytes: 4 << 10,
+                part_bytes: 4 << 10,
+                window_bytes: 16 << 10,
+            },
             faults: Vec::new(),
             mean_outage: 0,
             doom: 0.0,
@@ -204,6 +232,17 @@ fn network(random: &mut Random) -> Quality {
         least_delay: *random.pick(&[50, 500, 5 * MS]),
         mean_delay: *random.pick(&[100, MS, 10 * MS, 50 * MS]),
         reorder: random.chance(0.5),
+    }
+}
+
+fn snapshots(random: &mut Random) -> Snapshots {
+    let part_bytes = *random.pick(&[1000, 4 << 10, 256 << 10]);
+    Snapshots {
+        log_bytes: *random.pick(&[None, Some(0), Some(0), Some(30 << 10)]),
+        trailing_bytes: *random.pick(&[0, 0, 500, 8 << 20]),
+        piece_bytes: *random.pick(&[300, 4 << 10, 64 << 10]),
+        part_bytes,
+        window_bytes: part_bytes * *random.pick(&[1, 2, 16]),
     }
 }
 

@@ -13,6 +13,7 @@ use super::random::Random;
 use super::trace::Tracer;
 use super::{Failure, Options, Time};
 use crate::client::CallError;
+use crate::kv::Kv;
 use crate::wire::client::Answer;
 
 /// How long a tick is.
@@ -65,6 +66,18 @@ pub struct Stats {
     pub crashes: u64,
     /// Nodes that stopped because their disk failed.
     pub disk_failures: u64,
+    /// Snapshots that nodes took of their own state.
+    pub snapshots: u64,
+    /// Snapshots that could not be taken.
+    pub snapshots_failed: u64,
+    /// Parts of snapshots that were sent.
+    pub parts: u64,
+    /// Snapshots of another node that took the place of a state.
+    pub installs: u64,
+    /// Times that segments of a log were removed.
+    pub cuts: u64,
+    /// Nodes that started from an older snapshot, because bits of the newest had flipped.
+    pub went_back: u64,
     /// Faults of all kinds.
     pub faults: u64,
 }
@@ -112,6 +125,7 @@ impl World {
         let nodes = nodes.collect();
         let clients = (0..plan.clients).map(|_| Client::new(plan.nodes, random.number()));
         let clients = clients.collect();
+        let checks = Checks::new(Kv::new(plan.limits.clone()));
         Self {
             canary: options.canary,
             now: 0,
@@ -121,7 +135,7 @@ impl World {
             clients,
             network,
             random,
-            checks: Checks::default(),
+            checks,
             history: Vec::new(),
             tracer: Tracer::new(options.trace),
             stats: Stats::default(),

@@ -78,6 +78,8 @@ pub use read_only_disk::ReadOnlyDisk;
 pub use real_disk::RealDisk;
 pub use sim_disk::{Outcome, SimDisk};
 pub use snapshot::{Incoming, SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots};
+#[cfg(feature = "sim")]
+pub(crate) use snapshot::{Renamed, Sealed};
 
 use error::VOTE_ADVICE;
 use folder::Folder;
@@ -95,6 +97,9 @@ pub struct Options {
     /// The space ahead of the log is filled with zeros in steps of so many bytes. Each step costs
     /// a sync more.
     pub allocate_bytes: u64,
+    /// How many bytes of the state a piece of a new snapshot stands for: 1 to 65536. A piece is
+    /// what is checked and compressed as a whole.
+    pub snapshot_piece_bytes: usize,
     /// What the folder does wrong on purpose.
     #[cfg(feature = "sim")]
     pub canary: Option<Canary>,
@@ -112,6 +117,7 @@ impl Options {
         Self {
             segment_bytes,
             allocate_bytes,
+            snapshot_piece_bytes: snapshot::PIECE,
             #[cfg(feature = "sim")]
             canary: None,
         }
@@ -198,6 +204,7 @@ impl Storage {
         folder.remove_unfinished()?;
         let vote = found.settle(options.is(Canary::VoteUnsynced))?;
         let goes_on = options.is(Canary::GoesOnAfterFailure);
+        let piece = options.snapshot_piece_bytes;
         let mut log = Log::settle(&folder, options, replay, last)?;
         let kept = snapshots.settle(&folder)?;
         folder.sync()?;
@@ -208,7 +215,7 @@ impl Storage {
             owner,
             vote,
             log,
-            snapshots: Snapshots::new(&folder, snapshot_owner, kept),
+            snapshots: Snapshots::new(&folder, snapshot_owner, kept, piece),
             folder,
             goes_on,
             stopped: None,

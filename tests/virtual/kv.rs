@@ -24,11 +24,12 @@ course_tests! {
     persist_partition_unreliable_linearizable: 7 servers, 15 clients;
 }
 
-const PLAIN: Generic = Generic {
+pub const PLAIN: Generic = Generic {
     unreliable: false,
     crash: false,
     partitions: false,
     random_keys: false,
+    threshold: None,
 };
 
 pub fn basic(lab: &mut Lab) {
@@ -95,7 +96,7 @@ pub fn persist_partition_unreliable(lab: &mut Lab) {
         unreliable: true,
         crash: true,
         partitions: true,
-        random_keys: false,
+        ..PLAIN
     }
     .run(lab);
 }
@@ -106,6 +107,7 @@ pub fn persist_partition_unreliable_linearizable(lab: &mut Lab) {
         crash: true,
         partitions: true,
         random_keys: true,
+        ..PLAIN
     }
     .run(lab);
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use raftkv::kv::Reply;
-use raftkv::sim::lab::{Call, Lab, T, append, put, value_in};
+use raftkv::sim::lab::{Call, Every, Lab, T, append, put, value_in};
 
 /// What the course varies, besides the numbers of clients and servers.
 #[derive(Clone, Copy, Default)]
@@ -14,6 +14,8 @@ pub struct Generic {
     pub crash: bool,
     pub partitions: bool,
     pub random_keys: bool,
+    /// When a snapshot is due, in bytes of log; if not, there must be none.
+    pub threshold: Option<usize>,
 }
 
 const ITERATIONS: usize = 3;
@@ -22,6 +24,9 @@ const ITERATION: Duration = Duration::from_secs(5);
 impl Generic {
     pub fn run(self, lab: &mut Lab) {
         lab.set_unreliable(self.unreliable);
+        if let Some(bytes) = self.threshold {
+            lab.snapshot(Every::Bytes(bytes));
+        }
         let mut workers: Vec<Worker> = (0..lab.clients())
             .map(|client| Worker::new(client, self.random_keys))
             .collect();
@@ -52,6 +57,11 @@ impl Generic {
         });
         assert!(ended, "calls do not end though all is well");
         workers.iter().for_each(|worker| worker.check_own_key(lab));
+        if let Some(bytes) = self.threshold {
+            let all: Vec<usize> = (0..lab.servers()).collect();
+            lab.check_log_bytes(&all, 8 * bytes);
+        }
+        lab.check_snapshots(self.threshold.is_some());
     }
 
     /// The time of one iteration.

@@ -15,13 +15,16 @@
 //!   at the same time share a message: the limits on requests hold with all that.
 //!
 //! `RAFTKV_LAB_SEEDS=n` runs `n` seeds of each test instead of five, `RAFTKV_LAB_SEED=s` runs seed
-//! `s` alone and prints its trace.
+//! `s` alone and prints its trace, `RAFTKV_LAB_CANARY=name` runs a known-wrong variant.
 
 mod agreement;
+mod canaries;
 mod elections;
 mod faults;
 mod kv;
 mod kv_generic;
+mod kv_snapshots;
 mod persistence;
+mod raft_snapshots;
 mod seeds;
 mod state_machine;

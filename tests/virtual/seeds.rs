@@ -19,12 +19,14 @@ pub struct Test {
 impl Test {
     /// Runs the test from each seed.
     pub fn run(self, name: &str) {
-        if let Some(seed) = variable("RAFTKV_LAB_SEED") {
-            self.from(seed, None, Trace::Print);
+        let canary = variable("RAFTKV_LAB_CANARY");
+        let canary = canary.map(|name| Canary::named(&name).expect("the name of a canary"));
+        if let Some(seed) = number("RAFTKV_LAB_SEED") {
+            self.from(seed, canary, Trace::Print);
             return;
         }
-        for seed in 1..=variable("RAFTKV_LAB_SEEDS").unwrap_or(SEEDS) {
-            let run = || self.from(seed, None, Trace::Off);
+        for seed in 1..=number("RAFTKV_LAB_SEEDS").unwrap_or(SEEDS) {
+            let run = || self.from(seed, canary, Trace::Off);
             if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
                 eprintln!(
                     "seed {seed}; again, with a trace: RAFTKV_LAB_SEED={seed} cargo test \
@@ -51,9 +53,12 @@ impl Test {
     }
 }
 
-fn variable(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(value.parse().expect("a number"))
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn number(name: &str) -> Option<u64> {
+    Some(variable(name)?.parse().expect("a number"))
 }
 
 /// Makes a test of each function: it is run on so many servers, with so many clients.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use raftkv::kv::Reply;
 use raftkv::sim::Time;
-use raftkv::sim::lab::{Actor, Ended, Lab, Ticket, append};
+use raftkv::sim::lab::{Actor, Ended, Every, Lab, Ticket, append};
 
 use super::seeds::course_tests;
 
@@ -21,6 +21,7 @@ course_tests! {
     restart_replay: 3 servers;
     shutdown: 3 servers;
     restart_submit: 3 servers;
+    snapshot: 3 servers;
 }
 
 const COUNTER: &str = "counter";
@@ -173,7 +174,7 @@ pub fn leader_partition(lab: &mut Lab) {
     assert_eq!(submit(lab, INCREMENT), 3);
 }
 
-pub fn count_through_a_restart(lab: &mut Lab) {
+fn count_through_a_restart(lab: &mut Lab) {
     for n in 1..=100 {
         assert_eq!(submit(lab, INCREMENT), n);
     }
@@ -207,6 +208,14 @@ fn shut_down(lab: &mut Lab) -> u64 {
 
 pub fn restart_replay(lab: &mut Lab) {
     count_through_a_restart(lab);
+    lab.check_snapshots(false);
+}
+
+pub fn snapshot(lab: &mut Lab) {
+    lab.snapshot(Every::Bytes(1000));
+    count_through_a_restart(lab);
+    lab.check_log_bytes(&[0, 1, 2], 2000);
+    lab.check_snapshots(true);
 }
 
 /// Of the course's 20 ms up to the end, any number: all may be executed before they are over.

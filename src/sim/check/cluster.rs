@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::kv::Kv;
-use crate::machine::StateMachine;
-use crate::raft::{Entry, EntryId, Index, Raft, RoleName, Term};
+use crate::machine::{At, StateMachine};
+use crate::raft::{Entry, EntryId, Index, Payload, Raft, RoleName, Term};
 use crate::sim::node::Running;
 use crate::sim::{Failure, Time};
 
@@ -19,15 +19,27 @@ pub struct Committed {
 }
 
 /// What has been seen so far.
-#[derive(Default)]
 pub struct Checks {
     /// The committed log, from index 1 on.
     pub canonical: Vec<Committed>,
     leaders: BTreeMap<Term, usize>,
+    /// The state after each entry of it, before the first one too. Clones share all but what
+    /// differs.
+    states: Vec<Kv>,
     digests: BTreeMap<Index, u64>,
 }
 
 impl Checks {
+    /// Nothing has been seen yet. The machine is the empty one.
+    pub fn new(machine: Kv) -> Self {
+        Self {
+            canonical: Vec::new(),
+            leaders: BTreeMap::new(),
+            states: vec![machine],
+            digests: BTreeMap::new(),
+        }
+    }
+
     /// How many terms had a leader.
     pub fn elections(&self) -> u64 {
         self.leaders.len() as u64
@@ -63,8 +75,10 @@ impl Checks {
         self.leaders.insert(term, n);
         // Leader completeness (paper 5.4.3). An entry that was committed in a later term only
         // proves nothing against a leader that is already out of date.
+        // What a snapshot holds was compared when it came.
         let earlier = self.canonical.iter().filter(|known| known.term < term);
-        for known in earlier {
+        let covered = raft.first_index() - 1;
+        for known in earlier.skip_while(|known| known.entry.id.index <= covered) {
             let id = known.entry.id;
             let held = raft.entry(id.index).map(|entry| entry.id);
             if held != Some(id) {
@@ -82,6 +96,10 @@ impl Checks {
     }
 
     fn committed(&mut self, n: usize, at: Time, index: Index, raft: &Raft) -> Result<(), Failure> {
+        if index < raft.first_index() && index <= self.last().index {
+            // A snapshot has taken its place, which is compared when it is installed.
+            return Ok(());
+        }
         let Some(entry) = raft.entry(index) else {
             let sentence = format!("node {} has no entry {index}, which it committed", n + 1);
             return Err(Failure::new("one committed log", sentence));
@@ -100,6 +118,12 @@ impl Checks {
             None => {
                 let known = self.canonical.len() as Index;
                 assert_eq!(index, known + 1, "a node commits in order");
+                let mut state = self.states[known as usize].clone();
+                if let Payload::Command(command) = &entry.payload {
+                    let time_ms = entry.time_ms;
+                    state.apply(At { index, time_ms }, command);
+                }
+                self.states.push(state);
                 self.canonical.push(Committed {
                     entry: entry.clone(),
                     at,
@@ -110,19 +134,38 @@ impl Checks {
         }
     }
 
-    /// Compares the state after an entry was applied. All replicas are compared at the same
-    /// indexes, but not at all of them.
-    pub fn digest(&mut self, n: usize, index: Index, machine: &Kv) -> Result<(), Failure> {
+    /// Compares the state after an entry was applied with what the committed log gives.
+    pub fn state(&mut self, n: usize, index: Index, machine: &Kv) -> Result<(), Failure> {
         if !index.is_multiple_of(4) {
             return Ok(());
         }
-        let digest = machine.digest();
-        let known = *self.digests.entry(index).or_insert(digest);
-        if known == digest {
+        self.compare(n, index, machine)
+    }
+
+    fn compare(&mut self, n: usize, index: Index, machine: &Kv) -> Result<(), Failure> {
+        let state = &self.states[index as usize];
+        let right = *self.digests.entry(index).or_insert_with(|| state.digest());
+        if machine.digest() == right {
             return Ok(());
         }
         let sentence = format!("node {} has another state after entry {index}", n + 1);
         Err(Failure::new("one state for each index", sentence))
+    }
+
+    /// Compares what a snapshot was restored to with what the committed log gives at its entry.
+    pub fn snapshot(&mut self, n: usize, last: EntryId, machine: &Kv) -> Result<(), Failure> {
+        let known = self.id(last.index);
+        if known != Some(last) {
+            let sentence = format!("node {} has a snapshot of {last}, not of {known:?}", n + 1);
+            return Err(Failure::new("a snapshot is of a committed entry", sentence));
+        }
+        self.compare(n, last.index, machine)
+    }
+
+    /// The id of a committed entry.
+    pub fn id(&self, index: Index) -> Option<EntryId> {
+        let known = self.canonical.get((index as usize).checked_sub(1)?);
+        known.map(|known| known.entry.id)
     }
 
     /// The id of the last entry that is known to be committed.

@@ -1,6 +1,7 @@
 //! What a node has promised the others, and may not have forgotten when it starts again.
 
-use crate::raft::{Entry, EntryId, Envelope, HardState, Message, NodeId, Raft, Term, Write};
+use super::Checks;
+use crate::raft::{EntryId, Envelope, HardState, Message, NodeId, Raft, Term};
 use crate::sim::Failure;
 use crate::storage::Recovered;
 
@@ -17,13 +18,15 @@ pub struct Promised {
 
 impl Promised {
     /// A message leaves the node.
-    pub fn note(&mut self, envelope: &Envelope, raft: &Raft) {
+    pub fn note(&mut self, envelope: &Envelope, raft: &Raft, checks: &Checks) {
         self.term = self.term.max(envelope.term);
         match &envelope.message {
             Message::VoteReply { granted: true } => self.vote = Some((envelope.term, envelope.to)),
             Message::Accepted { matched } if *matched > self.acknowledged.index => {
                 let entry = raft.entry(*matched).map(|entry| entry.id);
-                self.acknowledged = entry.unwrap_or(EntryId {
+                // What a snapshot holds is committed.
+                let id = entry.or_else(|| checks.id(*matched));
+                self.acknowledged = id.unwrap_or(EntryId {
                     term: envelope.term,
                     index: *matched,
                 });
@@ -32,15 +35,13 @@ impl Promised {
         }
     }
 
-    /// A write has become durable. Entries that it replaces are not promised any more.
-    pub fn overwritten(&mut self, write: &Write, log: &[Entry]) {
-        let Some(first) = write.entries.first() else {
-            return;
-        };
-        let replaced = log.len() as u64 >= first.id.index;
-        if replaced && self.acknowledged.index >= first.id.index {
-            let kept = log.get(first.id.index as usize - 2).map(|entry| entry.id);
-            self.acknowledged = kept.unwrap_or(EntryId::ZERO);
+    /// A write has become durable that replaces what lies behind the entry given. What was
+    /// replaced is not promised any more.
+    pub fn replaced(&mut self, kept: Option<EntryId>) {
+        if let Some(kept) = kept
+            && self.acknowledged.index > kept.index
+        {
+            self.acknowledged = kept;
         }
     }
 
@@ -48,9 +49,10 @@ impl Promised {
     pub fn check(&self, n: usize, found: &Recovered) -> Result<(), Failure> {
         let HardState { term, vote } = found.hard_state;
         let acknowledged = self.acknowledged.index;
-        let held = match acknowledged {
-            0 => EntryId::ZERO,
-            index => (found.entries.get(index as usize - 1)).map_or(EntryId::ZERO, |e| e.id),
+        let held = match acknowledged.checked_sub(found.base.index + 1) {
+            // A snapshot holds it, and is compared with what is committed.
+            None => self.acknowledged,
+            Some(at) => (found.entries.get(at as usize)).map_or(EntryId::ZERO, |e| e.id),
         };
         let broken = if term < self.term {
             format!("spoke in term {} and comes back in term {term}", self.term)

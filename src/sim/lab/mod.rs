@@ -14,6 +14,7 @@ mod course;
 mod desk;
 mod law;
 mod servers;
+mod snapshots;
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub use clients::{Call, append, put, value_in};
 pub use course::{Agreement, T};
 pub use desk::{Ended, Ticket};
 pub use servers::Submitted;
+pub use snapshots::Every;
 
 pub(super) use desk::{DESK, Desk};
 pub(super) use law::{Law, kind_of};
@@ -29,6 +31,7 @@ use super::plan::Plan;
 use super::random::Random;
 use super::world::World;
 use super::{Canary, Options, Stats, Time, Trace};
+use crate::raft::Index;
 
 /// How long a test may take, in virtual time: what the course gives it.
 const MOST: Duration = Duration::from_secs(120);
@@ -66,6 +69,9 @@ pub struct Lab {
     /// last one.
     session: Option<u64>,
     last_seq: u64,
+    every: Option<Every>,
+    /// How far each server was when it was last asked whether it wants a snapshot.
+    looked: Vec<Index>,
 }
 
 impl Lab {
@@ -86,6 +92,8 @@ impl Lab {
             sides: vec![0; setup.servers],
             session: None,
             last_seq: 0,
+            every: None,
+            looked: vec![0; setup.servers],
         };
         (0..setup.servers).for_each(|n| lab.boot(n));
         lab
@@ -155,6 +163,7 @@ impl Lab {
         if let Err(failure) = self.world.next() {
             panic!("{failure}");
         }
+        self.take_snapshots();
         let took = self.world.now;
         assert!(took <= micros(MOST), "the test takes more than {MOST:?}");
     }

@@ -279,14 +279,6 @@ impl Lab {
         entries.filter(|entry| is_command(entry)).count() as u64
     }
 
-    /// The weight of the log that a server holds, in bytes.
-    pub fn log_bytes(&self, server: usize) -> usize {
-        let raft = self.raft(server).expect("the server is up");
-        let entries = raft.first_index()..=raft.last().index;
-        let entries = entries.filter_map(|index| raft.entry(index));
-        entries.map(crate::raft::Entry::weight).sum()
-    }
-
     /// What a server's state holds under a key.
     pub fn value_at(&self, server: usize, key: &[u8]) -> Bytes {
         let key = Bytes::copy_from_slice(key);

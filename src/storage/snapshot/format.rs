@@ -34,7 +34,7 @@ use super::super::identity::Identity;
 use super::SnapshotInfo;
 
 /// How many bytes of the state a piece stands for, but for the last one.
-pub(super) const PIECE: usize = 64 << 10;
+pub(in super::super) const PIECE: usize = 64 << 10;
 
 /// How many bytes precede the bytes of a piece.
 pub(super) const PIECE_HEADER: usize = 12;

@@ -6,6 +6,7 @@ use super::super::block::BLOCK;
 use super::super::error::StorageError;
 use super::format::Header;
 use super::reader::SnapshotReader;
+use super::sealed::Sealed;
 use super::writer::Temp;
 use super::{SnapshotInfo, Snapshots};
 
@@ -92,6 +93,11 @@ impl Incoming {
     /// there is a newer one by now, [`StorageError::Io`]. The snapshot is not there then, unless it
     /// was the sync of the folder that failed: then it may be there after a restart.
     pub fn finish(self) -> Result<SnapshotInfo, StorageError> {
+        self.seal()?.place()
+    }
+
+    /// Verifies the whole snapshot and makes it durable, but does not put it in its place yet.
+    pub(crate) fn seal(self) -> Result<Sealed, StorageError> {
         self.check_current()?;
         if self.next != self.bytes {
             let problem = format!("only {} of {} bytes arrived", self.next, self.bytes);
@@ -106,7 +112,11 @@ impl Incoming {
         if verified.meta != self.meta {
             return Err(self.failed("it is not the snapshot that was announced".into()));
         }
-        self.snapshots.place(self.temp, verified)
+        Ok(Sealed {
+            snapshots: self.snapshots,
+            temp: self.temp,
+            info: verified,
+        })
     }
 
     fn check_header(&self, header: &Header) -> Result<(), StorageError> {

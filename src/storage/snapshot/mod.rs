@@ -8,6 +8,7 @@
 mod format;
 mod incoming;
 mod reader;
+mod sealed;
 mod writer;
 
 use std::sync::Arc;
@@ -24,9 +25,10 @@ use super::folder::{File, Folder, unfinished};
 
 pub use incoming::Incoming;
 pub use reader::SnapshotReader;
+pub(crate) use sealed::{Renamed, Sealed};
 pub use writer::SnapshotWriter;
 
-pub(super) use format::{Owner, last_of, name};
+pub(super) use format::{Owner, PIECE, last_of, name};
 
 /// How many snapshots are kept.
 const KEPT: usize = 2;
@@ -52,6 +54,8 @@ pub struct Snapshots {
 struct Shared {
     folder: Folder,
     owner: Owner,
+    /// How many bytes of the state a piece stands for.
+    piece: usize,
     /// Those in their place, oldest first. Held for moments only.
     kept: Mutex<Vec<SnapshotInfo>>,
     /// Held while one is put in its place.
@@ -65,12 +69,20 @@ struct Shared {
 }
 
 impl Snapshots {
-    /// `kept` are the valid ones, oldest first.
-    pub(super) fn new(folder: &Folder, owner: Owner, kept: Vec<SnapshotInfo>) -> Self {
+    /// `kept` are the valid ones, oldest first. A new one is written in pieces that stand for
+    /// `piece` bytes of the state each, [`PIECE`] at the most.
+    pub(super) fn new(
+        folder: &Folder,
+        owner: Owner,
+        kept: Vec<SnapshotInfo>,
+        piece: usize,
+    ) -> Self {
+        assert!((1..=PIECE).contains(&piece), "nobody reads such pieces");
         Self {
             shared: Arc::new(Shared {
                 folder: folder.clone(),
                 owner,
+                piece,
                 kept: Mutex::new(kept),
                 placing: Mutex::new(()),
                 receiving: Mutex::new(None),
@@ -172,27 +184,6 @@ impl Snapshots {
             }),
             _ => Ok(()),
         }
-    }
-
-    /// Puts a file that is complete and durable in its place, and removes those that are not
-    /// needed any more.
-    fn place(&self, temp: writer::Temp, info: SnapshotInfo) -> Result<SnapshotInfo, StorageError> {
-        let _placing = self.shared.placing.lock();
-        self.check_new(info.meta.last)?;
-        temp.keep(&name(info.meta.last))?;
-        self.shared.folder.sync()?;
-        let oldest_kept = {
-            let mut kept = self.shared.kept.lock();
-            kept.push(info.clone());
-            let excess = kept.len().saturating_sub(KEPT);
-            kept.drain(..excess);
-            kept[0].meta.last
-        };
-        if let Err(error) = self.remove_before(oldest_kept) {
-            // It costs space, nothing else; the next snapshot tries again.
-            log::warn!("an old snapshot remains: {error}");
-        }
-        Ok(info)
     }
 
     fn remove_before(&self, oldest_kept: EntryId) -> Result<(), StorageError> {

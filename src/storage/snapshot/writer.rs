@@ -8,7 +8,8 @@ use crate::raft::SnapshotMeta;
 use super::super::block::BLOCK;
 use super::super::error::StorageError;
 use super::super::folder::{File, Folder};
-use super::format::{Compression, Footer, Header, PIECE, PIECE_HEADER, compress};
+use super::format::{Compression, Footer, Header, PIECE_HEADER, compress};
+use super::sealed::Sealed;
 use super::{SnapshotInfo, Snapshots};
 
 /// The file is synced each time so many bytes more have been written. Were all of it left to one
@@ -61,7 +62,7 @@ impl SnapshotWriter {
             footer: Footer::of(&header),
             temp,
             header,
-            piece: Vec::with_capacity(PIECE),
+            piece: Vec::with_capacity(shared.piece),
             compressed: Vec::new(),
             record: Vec::new(),
             at: BLOCK as u64,
@@ -76,12 +77,21 @@ impl SnapshotWriter {
     /// [`StorageError::Io`]; [`StorageError::Superseded`] if there is a newer one by now. Then the
     /// snapshot is not there, unless it was the sync of the folder that failed: then it may be
     /// there after a restart.
-    pub fn finish(mut self) -> Result<SnapshotInfo, StorageError> {
+    pub fn finish(self) -> Result<SnapshotInfo, StorageError> {
+        self.seal()?.place()
+    }
+
+    /// Completes the file and makes it durable, but does not put it in its place yet.
+    pub(crate) fn seal(mut self) -> Result<Sealed, StorageError> {
         self.end_piece()?;
         self.temp.file.write(&self.footer.seal(), self.at)?;
         self.temp.file.sync()?;
         let info = self.header.info(self.at + BLOCK as u64);
-        self.snapshots.place(self.temp, info)
+        Ok(Sealed {
+            snapshots: self.snapshots,
+            temp: self.temp,
+            info,
+        })
     }
 
     /// Writes the piece, if there is anything in it.
@@ -117,10 +127,11 @@ impl SnapshotWriter {
 
 impl io::Write for SnapshotWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.piece.len() == PIECE {
+        let full = self.snapshots.shared.piece;
+        if self.piece.len() == full {
             self.end_piece().map_err(io::Error::other)?;
         }
-        let len = bytes.len().min(PIECE - self.piece.len());
+        let len = bytes.len().min(full - self.piece.len());
         self.piece.extend_from_slice(&bytes[..len]);
         Ok(len)
     }

@@ -1,0 +1,221 @@
+//! What a disk must hold: kept beside it, and compared when a node starts from it.
+
+use std::collections::BTreeSet;
+
+use super::Failure;
+use super::check::Promised;
+use crate::raft::{Entry, EntryId, HardState, Index, Write};
+use crate::storage::Recovered;
+
+/// What was reported durable, and at most what was begun behind it.
+#[derive(Clone)]
+pub(super) struct Durable {
+    hard_state: HardState,
+    /// The entry behind which the log began anew last. What was cut since is still kept here.
+    base: EntryId,
+    entries: Vec<Entry>,
+    /// The write that was not reported: it may be there, or only its term and vote, or nothing.
+    pub unfinished: Option<Write>,
+    /// The snapshots that are in their place, the newest last, as many as are kept.
+    snapshots: Vec<EntryId>,
+    /// Snapshots that may be in their place, or not.
+    perhaps: BTreeSet<(Index, EntryId)>,
+    /// Those among the snapshots in which bits have flipped.
+    damaged: BTreeSet<Index>,
+    /// Up to here the files of the log may have been removed.
+    pub cut: Index,
+}
+
+/// What a node can do after bits of a snapshot have flipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// It starts, from another snapshot, and lacks nothing.
+    Harmless,
+    /// It has to refuse to start.
+    Fatal,
+    /// That depends on what else is on the disk.
+    Unclear,
+}
+
+impl Durable {
+    /// An empty disk.
+    pub fn new() -> Self {
+        Self {
+            hard_state: HardState::default(),
+            base: EntryId::ZERO,
+            entries: Vec::new(),
+            unfinished: None,
+            snapshots: Vec::new(),
+            perhaps: BTreeSet::new(),
+            damaged: BTreeSet::new(),
+            cut: 0,
+        }
+    }
+
+    /// The write is on disk.
+    pub fn apply(&mut self, write: Write) {
+        self.hard_state = write.hard_state.unwrap_or(self.hard_state);
+        if let Some(base) = write.restart {
+            self.begin_anew(base);
+        }
+        if let Some(first) = write.entries.first() {
+            let kept = first.id.index - self.base.index - 1;
+            self.entries.truncate(kept as usize);
+        }
+        self.entries.extend(write.entries);
+    }
+
+    fn begin_anew(&mut self, base: EntryId) {
+        self.base = base;
+        self.entries.clear();
+    }
+
+    /// The last entry before those that a write replaces, if it replaces any.
+    pub fn kept_by(&self, write: &Write) -> Option<EntryId> {
+        if let Some(base) = write.restart {
+            return Some(base);
+        }
+        let first = write.entries.first()?.id.index;
+        let replaces = first <= self.last().index;
+        replaces.then(|| self.id_at(first - 1)).flatten()
+    }
+
+    fn last(&self) -> EntryId {
+        self.entries.last().map_or(self.base, |entry| entry.id)
+    }
+
+    fn id_at(&self, index: Index) -> Option<EntryId> {
+        let offset = index.checked_sub(self.base.index)?;
+        match offset.checked_sub(1) {
+            None => Some(self.base),
+            Some(at) => self.entries.get(at as usize).map(|entry| entry.id),
+        }
+    }
+
+    /// A snapshot is about to get its name.
+    pub fn perhaps(&mut self, last: EntryId) {
+        self.perhaps.insert((last.index, last));
+    }
+
+    /// A snapshot is in its place.
+    pub fn placed(&mut self, last: EntryId) {
+        self.perhaps.remove(&(last.index, last));
+        self.damaged.remove(&last.index);
+        if !self.snapshots.contains(&last) {
+            self.snapshots.push(last);
+        }
+        let excess = self.snapshots.len().saturating_sub(2);
+        self.snapshots.drain(..excess);
+    }
+
+    /// The snapshots that are in their place, if nothing else may be.
+    pub fn snapshots(&self) -> &[EntryId] {
+        match self.perhaps.is_empty() {
+            true => &self.snapshots,
+            false => &[],
+        }
+    }
+
+    fn newest(&self) -> EntryId {
+        let valid = self.snapshots.iter();
+        let valid = valid.filter(|last| !self.damaged.contains(&last.index));
+        let newest = valid.copied().max_by_key(|last| last.index);
+        newest.unwrap_or(EntryId::ZERO)
+    }
+
+    /// What would come of a flipped bit in a snapshot.
+    pub fn if_damaged(&self, last: EntryId) -> Damage {
+        let mut after = self.clone();
+        after.damage(last);
+        let newest = after.newest();
+        if self.unfinished.is_some() {
+            return Damage::Unclear;
+        }
+        if self.base.index > newest.index {
+            return Damage::Fatal;
+        }
+        // What was acknowledged with the snapshot must be in the log as well.
+        let lacks_nothing = self.id_at(last.index) == Some(last);
+        match self.cut <= newest.index && lacks_nothing {
+            true => Damage::Harmless,
+            false => Damage::Unclear,
+        }
+    }
+
+    /// Bits of a snapshot have flipped.
+    pub fn damage(&mut self, last: EntryId) {
+        self.damaged.insert(last.index);
+    }
+
+    /// The log behind a snapshot: `None` if it does not reach back to it. If the snapshot and the
+    /// log contradict each other, or the log ends before, it begins anew.
+    fn behind(&self, snapshot: EntryId) -> Option<&[Entry]> {
+        if self.base.index > snapshot.index {
+            return None;
+        }
+        let from = (snapshot.index - self.base.index) as usize;
+        match self.id_at(snapshot.index) == Some(snapshot) {
+            true => Some(&self.entries[from..]),
+            false => Some(&[]),
+        }
+    }
+
+    fn is(&self, found: &Recovered) -> bool {
+        self.hard_state == found.hard_state && self.behind(found.base) == Some(&found.entries)
+    }
+
+    /// Compares what a node found on its disk, which is durable from now on.
+    pub fn recovered(&mut self, found: &Recovered, promised: &mut Promised) -> Result<(), Failure> {
+        self.check_snapshot(found)?;
+        if let Some(write) = self.unfinished.take()
+            && !self.is(found)
+        {
+            self.hard_state = write.hard_state.unwrap_or(self.hard_state);
+            if !self.is(found) {
+                promised.replaced(self.kept_by(&write));
+                self.apply(write);
+            }
+        }
+        if !self.is(found) {
+            return Err(Failure::new(
+                "what is durable comes back",
+                format!(
+                    "the disk was left with {:?} and a log from {} to {}, or before the last \
+                     write; found were {:?} and a log from {} to {}",
+                    self.hard_state,
+                    self.base,
+                    self.last(),
+                    found.hard_state,
+                    found.base,
+                    found.entries.last().map_or(found.base, |entry| entry.id)
+                ),
+            ));
+        }
+        if self.id_at(found.base.index) != Some(found.base) {
+            promised.replaced(Some(found.base));
+            self.begin_anew(found.base);
+        }
+        Ok(())
+    }
+
+    /// The newest snapshot must be the one to start from, unless it is damaged.
+    fn check_snapshot(&mut self, found: &Recovered) -> Result<(), Failure> {
+        let (last, newest) = (found.base, self.newest());
+        let known = self.snapshots.contains(&last) || self.perhaps.contains(&(last.index, last));
+        let is_damaged = self.damaged.contains(&last.index);
+        if last.index < newest.index || is_damaged || !(known || last == EntryId::ZERO) {
+            let sentence = format!(
+                "there is the snapshot of {newest}, and perhaps {:?}; found was that of {last}",
+                self.perhaps
+            );
+            return Err(Failure::new("the newest snapshot comes back", sentence));
+        }
+        self.perhaps.clear();
+        if known {
+            self.placed(last);
+        }
+        // What is newer is damaged, and was set aside.
+        self.snapshots.retain(|other| other.index <= last.index);
+        Ok(())
+    }
+}
