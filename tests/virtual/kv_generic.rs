@@ -152,7 +152,7 @@ impl Worker {
 
     /// Half appends, 5 % puts, else gets, on as many keys as there are clients.
     fn any_key(&mut self, lab: &mut Lab) -> (Call, Option<String>) {
-        let key = format!("any {}", lab.below(lab.clients() as u64));
+        let key = format!("mixed {}", lab.below(lab.clients() as u64));
         let call = match lab.below(100) {
             0..50 => lab.begin(self.client, append(&key, &self.part())),
             50..55 => lab.begin(self.client, put(&key, &self.part())),

@@ -36,13 +36,16 @@ impl Lab {
             if applied == self.looked[server] {
                 continue;
             }
-            self.looked[server] = applied;
             let is_time = match every {
                 Every::Entries(entries) => applied >= self.snapshot_index(server) + entries,
                 Every::Bytes(bytes) => self.log_bytes(server) >= bytes,
             };
+            if !is_time {
+                self.looked[server] = applied;
+                continue;
+            }
             let want = |replica: &mut crate::node::Replica<_>| {
-                if is_time && !replica.snapshot_pending() {
+                if !replica.snapshot_pending() {
                     replica.want_snapshot();
                 }
             };
