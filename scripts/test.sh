@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs all the tests: unit, integration and documentation tests, the style guide (tests/tidy), the
-# simulator (tests/sim.rs), the threads of a node under a schedule explorer (tests/schedules), and
+# simulator (tests/sim.rs, tests/virtual), the threads of a node under a schedule explorer (tests/schedules), and
 # real nodes that are killed with kill -9 under load.
 #
 # usage: scripts/test.sh [ARGUMENTS OF cargo test...]
@@ -60,7 +60,8 @@ main() {
     cd "$ROOT"
     step "cargo test" run_cargo "$@"
     if (($# == 0)); then
-        step "simulator" run_cargo --release --no-default-features --features sim --test sim
+        step "simulator" run_cargo --release --no-default-features --features sim \
+            --test sim --test virtual
         step "schedules" run_cargo --no-default-features --features shuttle --test schedules
         step "build of the programs" cargo build --quiet --bins
         step "kill and restart" kill_nodes

@@ -61,6 +61,8 @@ pub enum Canary {
     ExecutesRepeats,
     /// An operation is executed even if its session is gone.
     ExecutesWithoutSession,
+    /// A snapshot lacks the sessions.
+    SnapshotWithoutSessions,
 }
 
 impl Kv {
@@ -175,6 +177,16 @@ impl StateMachine for Kv {
     }
 
     fn snapshot(&self) -> Snapshot {
+        #[cfg(feature = "sim")]
+        if self.canary == Some(Canary::SnapshotWithoutSessions) {
+            let (last, store) = (self.last, self.store.clone());
+            let sessions = Sessions::default();
+            return Snapshot {
+                last,
+                store,
+                sessions,
+            };
+        }
         Snapshot {
             last: self.last,
             store: self.store.clone(),

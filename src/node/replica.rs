@@ -55,8 +55,8 @@ impl<W> Work<W> {
 /// What is to be done with the files of snapshots next.
 #[derive(Debug, Default)]
 pub struct Errands {
-    /// Parts to read and send.
-    pub to_send: Vec<PartRequest>,
+    /// A part to read and send. One at a time: others may turn out not to be needed meanwhile.
+    pub to_send: Option<PartRequest>,
     /// Parts that have come in, to be stored.
     pub to_store: VecDeque<Part>,
 }
@@ -64,7 +64,7 @@ pub struct Errands {
 impl Errands {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.to_send.is_empty() && self.to_store.is_empty()
+        self.to_send.is_none() && self.to_store.is_empty()
     }
 }
 
@@ -82,7 +82,6 @@ pub struct Replica<W> {
     /// The term that this node led after the last input.
     led: Option<Term>,
     due: SnapshotDue,
-    parts_to_send: Vec<PartRequest>,
     /// Nothing more is taken on.
     stopped: bool,
     #[cfg(feature = "sim")]
@@ -109,7 +108,6 @@ impl<W> Replica<W> {
     pub fn new(raft: Raft, max_waiting: usize, snapshot_log_bytes: Option<u64>) -> Self {
         Self {
             due: SnapshotDue::new(snapshot_log_bytes),
-            parts_to_send: Vec::new(),
             applying: raft.applied_index(),
             raft,
             ticks: 0,
@@ -240,21 +238,20 @@ impl<W> Replica<W> {
         let messages = self.raft.take_messages();
         // Collecting begins rounds of reads, and a single voter confirms its own at once.
         self.collect_reads();
-        self.parts_to_send.extend(self.raft.take_part_requests());
         messages
     }
 
     /// What is to be done with the files of snapshots, since the last call.
     pub fn take_errands(&mut self) -> Errands {
         Errands {
-            to_send: std::mem::take(&mut self.parts_to_send),
+            to_send: self.raft.take_part_request(),
             to_store: self.raft.take_received_parts(),
         }
     }
 
     /// Whether [`take_errands`](Self::take_errands) would return something.
     pub fn has_errands(&self) -> bool {
-        !self.parts_to_send.is_empty() || self.raft.has_received_parts()
+        self.raft.has_part_request() || self.raft.has_received_parts()
     }
 
     /// A part of a snapshot has been stored; see [`Raft::part_stored`].

@@ -85,7 +85,7 @@ impl Courier {
                 if errands.is_empty() || shared.is_stopping() {
                     break;
                 }
-                for request in errands.to_send {
+                if let Some(request) = errands.to_send {
                     Self::send(shared, request);
                 }
                 for part in errands.to_store {

@@ -33,6 +33,10 @@ pub enum Rule {
     ReadsEnd,
     /// What may have been lost is asked again.
     QuestionsAreRepeated,
+    /// Only a snapshot of something new is installed.
+    NewsOnlyInstalled,
+    /// A log that contradicts an installed snapshot goes.
+    ConflictingLogGoes,
     /// Who sends in a term that has passed is told so.
     OutdatedAreTold,
 }

@@ -176,9 +176,7 @@ impl Common {
                 data: Bytes::new(),
             },
         };
-        self.snapshots
-            .requests
-            .push(PartRequest { envelope, length });
+        self.snapshots.request(PartRequest { envelope, length });
     }
 
     pub fn take_messages(&mut self) -> Vec<Envelope> {
@@ -232,6 +230,13 @@ impl Common {
     /// Whether this node has a vote, and remembers its former ones.
     pub fn may_vote(&self) -> bool {
         self.config.may_vote && self.config.membership.is_voter(self.id())
+    }
+
+    /// Whether the log holds the last entry of a snapshot, and so goes on behind it.
+    pub fn fits(&self, last: EntryId) -> bool {
+        let keeps = self.config.keeps(Rule::ConflictingLogGoes);
+        let held = self.log.term_at(last.index);
+        held.is_some_and(|term| term == last.term || !keeps)
     }
 
     /// An election timeout, drawn anew each time (paper 5.2).

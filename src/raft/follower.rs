@@ -241,7 +241,8 @@ fn snapshot_part(common: &mut Common, from: NodeId, part: Part) {
         // No leader of this term has such an entry; the bytes are from a faulty node.
         return;
     }
-    if part.meta.last.index <= common.log.committed() {
+    let keeps = common.config.keeps(Rule::NewsOnlyInstalled);
+    if part.meta.last.index <= common.log.committed() && keeps {
         // Nothing new, and known to be equal: no byte of it is looked at.
         common.acknowledge(from, part.meta.last.index);
         return;

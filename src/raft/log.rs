@@ -195,11 +195,11 @@ impl Log {
     }
 
     /// A snapshot from the leader takes the place of the log up to `last`, which lies beyond all
-    /// that is committed here. What follows stays if it follows that very entry (paper figure 13,
-    /// InstallSnapshot 6 and 7).
-    pub fn install(&mut self, last: EntryId, time_ms: u64) {
+    /// that is committed here. What follows stays if it `fits`, that is, follows that very entry
+    /// (paper figure 13, InstallSnapshot 6 and 7).
+    pub fn install(&mut self, last: EntryId, time_ms: u64, fits: bool) {
         assert!(last.index > self.committed, "a snapshot of the past");
-        if self.term_at(last.index) == Some(last.term) {
+        if fits {
             let covered = (last.index - self.base.index) as usize;
             self.entries.drain(..covered);
             if self.handed < last.index {

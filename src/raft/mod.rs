@@ -48,6 +48,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+#[cfg(not(feature = "sim"))]
+use canary::Rule;
 #[cfg(feature = "sim")]
 pub use canary::Rule;
 pub use config::Config;
@@ -263,9 +265,9 @@ impl Raft {
         self.check();
     }
 
-    /// The parts of snapshots that are to be read and sent; collected with the messages.
-    pub fn take_part_requests(&mut self) -> Vec<PartRequest> {
-        std::mem::take(&mut self.common.snapshots.requests)
+    /// The next part of a snapshot to read and send, if any is; collected with the messages.
+    pub fn take_part_request(&mut self) -> Option<PartRequest> {
+        self.common.snapshots.take_request()
     }
 
     /// A part that was requested for `to` cannot be read: the snapshot up to `last` is gone.
@@ -306,7 +308,10 @@ impl Raft {
         let index = meta.last.index;
         let news = index > self.common.log.committed();
         if news {
-            self.common.log.install(meta.last, meta.time_ms);
+            let fits = self.common.fits(meta.last);
+            self.common.log.install(meta.last, meta.time_ms, fits);
+        }
+        if news || !self.common.config.keeps(Rule::NewsOnlyInstalled) {
             self.common.snapshots.to_install = Some(meta);
         }
         if let Some(leader) = leader {

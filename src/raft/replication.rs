@@ -37,6 +37,9 @@ impl Leader {
         {
             progress.send_snapshot(snapshot.clone());
         }
+        let transfer = progress.transfer();
+        let needed = transfer.map(|transfer| (transfer.last(), transfer.received()));
+        common.snapshots.keep_requests(id, needed);
         let (part_bytes, window) = (
             common.config.snapshot_part_bytes,
             common.config.snapshot_window_bytes,

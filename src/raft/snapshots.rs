@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::message::Envelope;
+use super::message::{Envelope, Message};
 use super::transfer::StoredSnapshot;
-use super::types::SnapshotMeta;
+use super::types::{EntryId, NodeId, SnapshotMeta};
 
 /// How many received parts may wait to be stored; further ones are dropped and sent again.
 const MAX_WAITING: usize = 16;
@@ -37,7 +37,8 @@ pub struct Part {
 #[derive(Debug)]
 pub(super) struct Snapshots {
     newest: Option<StoredSnapshot>,
-    pub requests: Vec<PartRequest>,
+    /// Parts that wait to be read: no more than the windows of all followers hold.
+    requests: VecDeque<PartRequest>,
     received: VecDeque<Part>,
     /// One that the state machine has to take over before it executes anything else.
     pub to_install: Option<SnapshotMeta>,
@@ -47,7 +48,7 @@ impl Snapshots {
     pub fn new(newest: Option<StoredSnapshot>) -> Self {
         Self {
             newest,
-            requests: Vec::new(),
+            requests: VecDeque::new(),
             received: VecDeque::new(),
             to_install: None,
         }
@@ -63,6 +64,34 @@ impl Snapshots {
         if self.newest.as_ref().map(index) < Some(index(&snapshot)) {
             self.newest = Some(snapshot);
         }
+    }
+
+    /// Has a part read and sent. Where it waits already it waits once: a disk that is slower than
+    /// the heartbeats, with which parts are asked for again, would fall behind for good.
+    pub fn request(&mut self, request: PartRequest) {
+        if !self.requests.contains(&request) {
+            self.requests.push_back(request);
+        }
+    }
+
+    /// Forgets the parts for a follower that it does not need any more: all but those of the
+    /// snapshot given from the offset on.
+    pub fn keep_requests(&mut self, to: NodeId, needed: Option<(EntryId, u64)>) {
+        self.requests.retain(|request| {
+            let Message::Snapshot { meta, offset, .. } = &request.envelope.message else {
+                return false;
+            };
+            let needs = |(last, from): (EntryId, u64)| meta.last == last && *offset >= from;
+            request.envelope.to != to || needed.is_some_and(needs)
+        });
+    }
+
+    pub fn has_request(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    pub fn take_request(&mut self) -> Option<PartRequest> {
+        self.requests.pop_front()
     }
 
     pub fn receive(&mut self, part: Part) {

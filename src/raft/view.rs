@@ -76,6 +76,11 @@ impl Raft {
         self.common.snapshots.newest()
     }
 
+    /// Whether [`take_part_request`](Self::take_part_request) would return something.
+    pub fn has_part_request(&self) -> bool {
+        self.common.snapshots.has_request()
+    }
+
     /// Whether [`take_received_parts`](Self::take_received_parts) would return something.
     pub fn has_received_parts(&self) -> bool {
         self.common.hard_state_durable() && self.common.snapshots.has_received()

@@ -15,6 +15,12 @@ pub enum Canary {
     Replica(node::Canary),
     /// The store.
     Kv(kv::Canary),
+    /// The log is not synced.
+    LogUnsynced,
+    /// Term and vote are not synced.
+    VoteUnsynced,
+    /// The name of a snapshot is not durable when the log behind it is cut.
+    RenameUnsynced,
     /// Followers do not execute what is committed.
     LeaderAppliesOnly,
     /// A leader answers reads from its own state at once.
@@ -26,16 +32,14 @@ pub enum Canary {
 impl Canary {
     /// All of them.
     pub fn all() -> Vec<Self> {
-        use kv::Canary::{ExecutesRepeats, ExecutesWithoutSession};
+        use kv::Canary::{ExecutesRepeats, ExecutesWithoutSession, SnapshotWithoutSessions};
         use node::Canary::{RefusesWhatIsUnderWay, WaitsForIndexOnly};
         use raft::Rule::{
-            CompleteLogsOnly, EntriesDurableFirst, MatchingEntriesStay, OneVote,
-            OwnCopyDurableFirst, OwnTermCommits, QuestionsAreRepeated, ReadsAfterOwnEntry,
-            ReadsAreConfirmed, TermAndVoteDurableFirst, VerifiedCommits,
+            CompleteLogsOnly, ConflictingLogGoes, EntriesDurableFirst, MatchingEntriesStay,
+            NewsOnlyInstalled, OneVote, OwnCopyDurableFirst, OwnTermCommits, QuestionsAreRepeated,
+            ReadsAfterOwnEntry, ReadsAreConfirmed, TermAndVoteDurableFirst, VerifiedCommits,
         };
-        use storage::Canary::{
-            CutsDamage, GoesOnAfterFailure, KeepsOldTail, LogUnsynced, VoteUnsynced,
-        };
+        use storage::Canary::{CutsDamage, GoesOnAfterFailure, KeepsOldTail, TrustsSnapshots};
         let rules = [
             TermAndVoteDurableFirst,
             EntriesDurableFirst,
@@ -48,19 +52,28 @@ impl Canary {
             ReadsAreConfirmed,
             ReadsAfterOwnEntry,
             QuestionsAreRepeated,
+            NewsOnlyInstalled,
+            ConflictingLogGoes,
         ];
         let storage = [
-            LogUnsynced,
-            VoteUnsynced,
             CutsDamage,
             KeepsOldTail,
             GoesOnAfterFailure,
+            TrustsSnapshots,
         ];
         let mut all: Vec<Self> = rules.map(Self::Without).into();
         all.extend(storage.map(Self::Storage));
         all.extend([WaitsForIndexOnly, RefusesWhatIsUnderWay].map(Self::Replica));
-        all.extend([ExecutesRepeats, ExecutesWithoutSession].map(Self::Kv));
+        let kv = [
+            ExecutesRepeats,
+            ExecutesWithoutSession,
+            SnapshotWithoutSessions,
+        ];
+        all.extend(kv.map(Self::Kv));
         all.extend([
+            Self::LogUnsynced,
+            Self::VoteUnsynced,
+            Self::RenameUnsynced,
             Self::LeaderAppliesOnly,
             Self::LocalReads,
             Self::RetriesUnderNewNumber,

@@ -248,14 +248,22 @@ impl World {
     /// Puts a request on the network.
     fn request(&mut self, from: Waiter, server: usize, delay: u64, timeout: Duration, ask: Ask) {
         let place = self.nodes.len() + from.client;
-        let sent = self.now + delay;
-        let way = (place, server, Kind::Request);
-        let arrivals = self.network.arrivals(way, sent, &mut self.random);
-        match arrivals.first() {
+        let (now, way) = (self.now, (place, server, Kind::Request));
+        let arrival = match delay {
+            0 => {
+                let arrivals = self.network.arrivals(way, now, &mut self.random);
+                arrivals.first().copied()
+            }
+            _ => {
+                let link = (place, server);
+                self.network.stray(link, now + delay, &mut self.random)
+            }
+        };
+        match arrival {
             Some(at) => {
                 let timeout = timeout.as_micros() as u64;
                 let packet = Packet::Request { from, timeout, ask };
-                self.queue.add(*at, Event::Packet(server, packet));
+                self.queue.add(at, Event::Packet(server, packet));
             }
             None => self.lost(from, server),
         }

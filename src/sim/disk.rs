@@ -11,6 +11,7 @@ use super::durable::Durable;
 use super::node::{Node, Running};
 use super::trace::trace;
 use super::world::{Event, TICK, World};
+use super::wrong_disk;
 use crate::kv::Kv;
 use crate::machine::StateMachine;
 use crate::node::{Executor, Replica, restore, stored};
@@ -67,7 +68,7 @@ impl World {
             snapshot_piece_bytes: self.plan.snapshots.piece_bytes,
             canary: canary.and_then(Canary::storage),
         };
-        let opened = Storage::open(std::sync::Arc::new(disk.clone()), &identity, options);
+        let opened = Storage::open(wrong_disk::of(&disk, canary), &identity, options);
         disk.heal();
         match opened {
             Ok(opened) if !interrupted => self.started(n, opened, machine),
@@ -98,7 +99,13 @@ impl World {
     ) -> Result<(), Failure> {
         let node = &mut self.nodes[n];
         if node.damaged {
-            let sentence = format!("node {} starts from a disk with flipped bits", n + 1);
+            let sentence = format!(
+                "node {} starts from a disk with flipped bits, behind {} with {} entries; {}",
+                n + 1,
+                recovered.base,
+                recovered.entries.len(),
+                recovered.notes.join("; ")
+            );
             return Err(Failure::new("damage is noticed", sentence));
         }
         node.durable.recovered(&recovered, &mut node.promised)?;

@@ -18,8 +18,8 @@ pub(super) struct Durable {
     pub unfinished: Option<Write>,
     /// The snapshots that are in their place, the newest last, as many as are kept.
     snapshots: Vec<EntryId>,
-    /// Snapshots that may be in their place, or not.
-    perhaps: BTreeSet<(Index, EntryId)>,
+    /// All that were given their name, whether that was durable or not.
+    ever: BTreeSet<Index>,
     /// Those among the snapshots in which bits have flipped.
     damaged: BTreeSet<Index>,
     /// Up to here the files of the log may have been removed.
@@ -46,7 +46,7 @@ impl Durable {
             entries: Vec::new(),
             unfinished: None,
             snapshots: Vec::new(),
-            perhaps: BTreeSet::new(),
+            ever: BTreeSet::new(),
             damaged: BTreeSet::new(),
             cut: 0,
         }
@@ -94,12 +94,11 @@ impl Durable {
 
     /// A snapshot is about to get its name.
     pub fn perhaps(&mut self, last: EntryId) {
-        self.perhaps.insert((last.index, last));
+        self.ever.insert(last.index);
     }
 
     /// A snapshot is in its place.
     pub fn placed(&mut self, last: EntryId) {
-        self.perhaps.remove(&(last.index, last));
         self.damaged.remove(&last.index);
         if !self.snapshots.contains(&last) {
             self.snapshots.push(last);
@@ -108,26 +107,20 @@ impl Durable {
         self.snapshots.drain(..excess);
     }
 
-    /// The snapshots that are in their place, if nothing else may be.
-    pub fn snapshots(&self) -> &[EntryId] {
-        match self.perhaps.is_empty() {
-            true => &self.snapshots,
-            false => &[],
-        }
+    /// Whether bits of a snapshot have flipped.
+    pub fn is_damaged(&self, last: EntryId) -> bool {
+        self.damaged.contains(&last.index)
     }
 
-    fn newest(&self) -> EntryId {
-        let valid = self.snapshots.iter();
-        let valid = valid.filter(|last| !self.damaged.contains(&last.index));
+    fn newest(&self, among: &[EntryId]) -> EntryId {
+        let valid = among.iter().filter(|last| !self.is_damaged(**last));
         let newest = valid.copied().max_by_key(|last| last.index);
         newest.unwrap_or(EntryId::ZERO)
     }
 
-    /// What would come of a flipped bit in a snapshot.
-    pub fn if_damaged(&self, last: EntryId) -> Damage {
-        let mut after = self.clone();
-        after.damage(last);
-        let newest = after.newest();
+    /// What would come of a flipped bit in a snapshot, where these others are on the disk.
+    pub fn if_damaged(&self, last: EntryId, others: &[EntryId]) -> Damage {
+        let newest = self.newest(others);
         if self.unfinished.is_some() {
             return Damage::Unclear;
         }
@@ -200,17 +193,13 @@ impl Durable {
 
     /// The newest snapshot must be the one to start from, unless it is damaged.
     fn check_snapshot(&mut self, found: &Recovered) -> Result<(), Failure> {
-        let (last, newest) = (found.base, self.newest());
-        let known = self.snapshots.contains(&last) || self.perhaps.contains(&(last.index, last));
-        let is_damaged = self.damaged.contains(&last.index);
-        if last.index < newest.index || is_damaged || !(known || last == EntryId::ZERO) {
-            let sentence = format!(
-                "there is the snapshot of {newest}, and perhaps {:?}; found was that of {last}",
-                self.perhaps
-            );
+        let (last, newest) = (found.base, self.newest(&self.snapshots));
+        // One that was removed may come back, unless the folder was synced since.
+        let known = self.ever.contains(&last.index);
+        if last.index < newest.index || self.is_damaged(last) || !(known || last == EntryId::ZERO) {
+            let sentence = format!("there is the snapshot of {newest}; found was that of {last}");
             return Err(Failure::new("the newest snapshot comes back", sentence));
         }
-        self.perhaps.clear();
         if known {
             self.placed(last);
         }

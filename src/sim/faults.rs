@@ -5,11 +5,13 @@ use super::durable::Damage;
 use super::plan::Fault;
 use super::trace::trace;
 use super::world::{Event, World};
-use crate::raft::RoleName;
+use crate::raft::{EntryId, RoleName};
 use crate::storage::Disk;
 
 /// The most operations into a write at which it fails.
 const MAX_OPERATIONS: u64 = 8;
+/// For how long a leader that is to fail is heard by few.
+const CUT_OFF: Time = 300_000;
 /// The size of a block of the folder, in bytes; the log's records begin behind the first.
 const BLOCK: usize = 4096;
 /// What a record of the log begins with.
@@ -57,7 +59,8 @@ impl World {
                 self.queue.add(until, Event::DiskRecovers(n));
             }
             Fault::FailDisk => {
-                self.nodes[n].fail_next = Some(self.random.below(MAX_OPERATIONS));
+                let most = *self.random.pick(&[2, MAX_OPERATIONS]);
+                self.nodes[n].fail_next = Some(self.random.below(most));
             }
             Fault::FullDisk => {
                 let room = self.disk_bytes(n) + self.random.below(2 * BLOCK as u64);
@@ -100,7 +103,11 @@ impl World {
             return;
         }
         let network = &self.plan.network;
-        let mean = network.least_delay + 2 * network.mean_delay + self.plan.sync;
+        let mut mean = network.least_delay + 2 * network.mean_delay + self.plan.sync;
+        if self.plan.figure_eight {
+            self.let_few_hear(n);
+            mean *= 8;
+        }
         // Before it has committed anything, or after.
         let mean = mean * *self.random.pick(&[1, 20]);
         let at = self.now + self.random.exponential(mean);
@@ -108,8 +115,31 @@ impl World {
         self.queue.add(at, Event::Doom(n, life));
     }
 
+    /// A new leader reaches two others at the most.
+    fn let_few_hear(&mut self, n: usize) {
+        let mut others: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != n).collect();
+        self.random.shuffle(&mut others);
+        let heard = *self.random.pick(&[0, 1, 1, 2, 2]);
+        for other in others.into_iter().skip(heard) {
+            self.network.cut(n, other, self.now + CUT_OFF);
+        }
+    }
+
+    /// A leader has just committed something. In the plan of figure 8 that is often the last thing
+    /// that it does: nobody hears of it.
+    pub(super) fn has_committed(&mut self, n: usize) {
+        if !self.plan.figure_eight || !self.faults_go_on || self.random.chance(0.3) {
+            return;
+        }
+        for other in 0..self.nodes.len() {
+            self.network.cut(n, other, self.now + CUT_OFF);
+        }
+        let life = self.nodes[n].life;
+        self.queue.add(self.now + 1, Event::Doom(n, life));
+    }
+
     pub(super) fn doom(&mut self, n: usize) {
-        if self.random.chance(0.5) {
+        if self.plan.figure_eight || self.random.chance(0.5) {
             self.crash(n, true);
             return;
         }
@@ -222,19 +252,22 @@ impl World {
     /// Flips a bit in one of the snapshots. Where the node has another one to start from, it does;
     /// where it is not known here whether it has, no bit flips.
     fn rot_snapshot(&mut self, n: usize, room: bool) {
-        let snapshots = self.nodes[n].durable.snapshots().to_vec();
-        if snapshots.is_empty() {
+        let node = &self.nodes[n];
+        let names = node.disk.list().unwrap_or_default();
+        let found = names.iter().filter_map(|name| snapshot_of(name));
+        let mut found: Vec<EntryId> = found.filter(|s| !node.durable.is_damaged(*s)).collect();
+        if found.is_empty() {
             return;
         }
-        let last = *self.random.pick(&snapshots);
-        let damage = self.nodes[n].durable.if_damaged(last);
+        let last = found.swap_remove(self.random.below(found.len() as u64) as usize);
+        let damage = self.nodes[n].durable.if_damaged(last, &found);
         match damage {
             Damage::Unclear => return,
             Damage::Fatal if !room => return,
             Damage::Fatal => self.nodes[n].damaged = true,
             Damage::Harmless => {}
         }
-        let file = format!("snapshot-{:020}-{}", last.index, last.term);
+        let file = snapshot_name(last);
         let len = self.nodes[n].disk.contents(&file).map_or(0, |b| b.len());
         self.flip(n, &file, 0..len);
         trace!(self, "which is {damage:?}");
@@ -273,6 +306,17 @@ impl World {
         );
         self.nodes[n].disk.flip_bit(file, offset, bit);
     }
+}
+
+fn snapshot_name(last: EntryId) -> String {
+    format!("snapshot-{:020}-{}", last.index, last.term)
+}
+
+fn snapshot_of(name: &str) -> Option<EntryId> {
+    let (index, term) = name.strip_prefix("snapshot-")?.split_once('-')?;
+    let (index, term) = (index.parse().ok()?, term.parse().ok()?);
+    let last = EntryId { term, index };
+    (snapshot_name(last) == name).then_some(last)
 }
 
 fn is_segment(name: &str) -> bool {

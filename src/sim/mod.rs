@@ -30,6 +30,7 @@ mod snapshots;
 mod trace;
 mod workload;
 mod world;
+mod wrong_disk;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -116,6 +116,20 @@ impl Network {
         severed || self.link(from, to).cut_until > now
     }
 
+    /// When a packet arrives that is sent at some later time, if it does. It overtakes what is sent
+    /// before it, and holds up nothing.
+    pub fn stray(
+        &mut self,
+        (from, to): (Place, Place),
+        at: Time,
+        random: &mut Random,
+    ) -> Option<Time> {
+        let quality = &self.link(from, to).quality;
+        let delay = quality.least_delay + random.exponential(quality.mean_delay);
+        let lost = random.chance(quality.loss) || self.is_cut(from, to, at);
+        (!lost).then_some(at + delay)
+    }
+
     /// When a packet that is sent now arrives: never, once, or twice.
     pub fn arrivals(
         &mut self,

@@ -480,7 +480,13 @@ impl World {
             }
         }
         let running = self.nodes[n].running.as_mut().expect("it runs");
+        let before = running.checked;
         self.checks.node(n, self.now, running)?;
+        let raft = running.replica.raft();
+        if running.checked > before && raft.role() == RoleName::Leader {
+            self.has_committed(n);
+        }
+        let running = self.running(n);
         if has_write && !running.replicating {
             running.replicating = true;
             self.soon(n, Step::Replicate);

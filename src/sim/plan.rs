@@ -100,6 +100,10 @@ pub(super) struct Plan {
     pub mean_outage: Time,
     /// How likely a node that has just been elected loses its power, or is cut off, before long.
     pub doom: f64,
+    /// Whether leaders fail as they do in figure 8 of the paper.
+    pub figure_eight: bool,
+    /// The states of all nodes are compared at every so manieth index.
+    pub compare_every: u64,
     pub snapshots: Snapshots,
     pub limits: Limits,
     pub max_append_bytes: usize,
@@ -149,6 +153,8 @@ impl Plan {
             snapshots: snapshots(random),
             faults: faults(random),
             doom: *random.pick(&[0.0, 0.0, 0.3, 0.8]),
+            figure_eight: false,
+            compare_every: *random.pick(&[1, 4, 4, 16]),
             mean_outage: *random.pick(&[300 * MS, SECOND, 3 * SECOND]),
             limits: limits(random),
             max_append_bytes: *random.pick(&[1, 200, 1 << 20]),
@@ -160,7 +166,7 @@ impl Plan {
             repeat: *random.pick(&[0.0, 0.05, 0.3]),
         };
         if random.chance(0.1) {
-            plan.figure_eight();
+            plan.play_figure_eight();
         }
         plan
     }
@@ -196,6 +202,8 @@ impl Plan {
             faults: Vec::new(),
             mean_outage: 0,
             doom: 0.0,
+            figure_eight: false,
+            compare_every: 4,
             limits: Limits::default(),
             max_append_bytes: 1 << 20,
             max_inflight_messages: 256,
@@ -207,17 +215,26 @@ impl Plan {
         }
     }
 
-    /// Leaders that hardly get to replicate an entry, one at a time, before the next one is elected
-    /// (paper figure 8): what swarms of independent draws seldom come to.
-    fn figure_eight(&mut self) {
-        self.nodes = self.nodes.clamp(3, 5);
-        self.doom = 0.9;
+    /// Leaders that get to replicate an entry to one or two others, if at all, before the next one
+    /// is elected (paper figure 8): what swarms of independent draws seldom come to.
+    fn play_figure_eight(&mut self) {
+        self.figure_eight = true;
+        self.nodes = 5;
+        self.doom = 1.0;
         self.mean_outage = 200 * MS;
         self.max_append_bytes = 1;
         self.max_inflight_messages = 1;
-        self.network.mean_delay = 10 * MS;
-        self.faults
-            .retain(|(fault, _)| *fault == Fault::LeaderCrash);
+        self.sync = 200;
+        self.clocks_differ = false;
+        self.chaos = 25 * SECOND;
+        self.network = Quality {
+            loss: 0.0,
+            duplicate: 0.0,
+            least_delay: 500,
+            mean_delay: 2 * MS,
+            reorder: false,
+        };
+        self.faults.clear();
     }
 
     pub fn quorum(&self) -> usize {

@@ -125,7 +125,7 @@ impl World {
         let nodes = nodes.collect();
         let clients = (0..plan.clients).map(|_| Client::new(plan.nodes, random.number()));
         let clients = clients.collect();
-        let checks = Checks::new(Kv::new(plan.limits.clone()));
+        let checks = Checks::new(Kv::new(plan.limits.clone()), plan.compare_every);
         Self {
             canary: options.canary,
             now: 0,

@@ -4,14 +4,12 @@
 /// What the folder does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Canary {
-    /// The log is not synced.
-    LogUnsynced,
-    /// Term and vote are not synced.
-    VoteUnsynced,
     /// Damage is cut off as if it were a torn tail.
     CutsDamage,
     /// A new tail that is shorter than the old one leaves the rest of it in place.
     KeepsOldTail,
     /// Writing goes on after a sync that failed.
     GoesOnAfterFailure,
+    /// What the checksums of a snapshot say is not heeded.
+    TrustsSnapshots,
 }

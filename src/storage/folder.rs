@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::canary::Canary;
 use super::disk::{Disk, DiskFile};
 use super::error::StorageError;
 
@@ -13,17 +14,40 @@ const UNFINISHED: &str = ".new";
 #[derive(Clone)]
 pub(super) struct Folder {
     disk: Arc<dyn Disk>,
+    #[cfg(feature = "sim")]
+    canary: Option<Canary>,
 }
 
 /// An open file that knows its name.
 pub(super) struct File {
     path: PathBuf,
     file: Box<dyn DiskFile>,
+    #[cfg(feature = "sim")]
+    canary: Option<Canary>,
 }
 
 impl Folder {
     pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
-        Self { disk }
+        Self {
+            disk,
+            #[cfg(feature = "sim")]
+            canary: None,
+        }
+    }
+
+    /// The same folder, wrong on purpose.
+    #[cfg(feature = "sim")]
+    pub(super) fn with_canary(self, canary: Option<Canary>) -> Self {
+        Self { canary, ..self }
+    }
+
+    fn file(&self, path: PathBuf, file: Box<dyn DiskFile>) -> File {
+        File {
+            path,
+            file,
+            #[cfg(feature = "sim")]
+            canary: self.canary,
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -37,7 +61,7 @@ impl Folder {
     pub(super) fn open(&self, name: &str) -> Result<File, StorageError> {
         let path = self.path().join(name);
         match self.disk.open(name) {
-            Ok(file) => Ok(File { path, file }),
+            Ok(file) => Ok(self.file(path, file)),
             Err(source) => Err(at(&path, "open")(source)),
         }
     }
@@ -63,7 +87,7 @@ impl Folder {
     pub(super) fn create_unfinished(&self, unfinished: &str) -> Result<File, StorageError> {
         let path = self.path().join(unfinished);
         let file = self.disk.create(unfinished).map_err(at(&path, "create"))?;
-        Ok(File { path, file })
+        Ok(self.file(path, file))
     }
 
     /// Writes and syncs a file under a name of its own that [`finish`](Self::finish) takes away.
@@ -126,6 +150,17 @@ pub(super) fn is_unfinished(name: &str) -> bool {
 }
 
 impl File {
+    /// Whether its folder is to be wrong in this way, as a test of the tests.
+    pub(super) fn is(&self, canary: Canary) -> bool {
+        #[cfg(feature = "sim")]
+        return self.canary == Some(canary);
+        #[cfg(not(feature = "sim"))]
+        return {
+            let _ = canary;
+            false
+        };
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

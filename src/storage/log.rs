@@ -106,13 +106,16 @@ impl Log {
         self.reserve(len)?;
         record::stamp(&mut self.buffer, self.sequence, self.header.salt);
         self.file.write(&self.buffer, self.end)?;
-        if !self.options.is(Canary::LogUnsynced) {
-            self.file.sync()?;
-        }
+        self.file.sync()?;
         self.end += len;
         self.sequence += 1;
         segment::note_record(&mut self.extents, restart, entries, len);
         Ok(())
+    }
+
+    /// Whether this folder is to be wrong in this way.
+    pub(super) fn is(&self, canary: Canary) -> bool {
+        self.options.is(canary)
     }
 
     /// How many bytes all the records have together.

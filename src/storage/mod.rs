@@ -157,8 +157,6 @@ pub struct Storage {
     vote: Vote,
     log: Log,
     snapshots: Snapshots,
-    /// See [`Canary`].
-    goes_on: bool,
     /// Why nothing more may be written.
     stopped: Option<String>,
 }
@@ -176,6 +174,8 @@ impl Storage {
         options: Options,
     ) -> Result<(Self, Recovered), StorageError> {
         let folder = Folder::new(disk);
+        #[cfg(feature = "sim")]
+        let folder = folder.with_canary(options.canary);
         let names = folder.list()?;
         let owner = match identity::read(&folder, &names, identity)? {
             Some(owner) => owner,
@@ -202,8 +202,7 @@ impl Storage {
             entries: std::mem::take(&mut replay.entries),
         };
         folder.remove_unfinished()?;
-        let vote = found.settle(options.is(Canary::VoteUnsynced))?;
-        let goes_on = options.is(Canary::GoesOnAfterFailure);
+        let vote = found.settle()?;
         let piece = options.snapshot_piece_bytes;
         let mut log = Log::settle(&folder, options, replay, last)?;
         let kept = snapshots.settle(&folder)?;
@@ -217,7 +216,6 @@ impl Storage {
             log,
             snapshots: Snapshots::new(&folder, snapshot_owner, kept, piece),
             folder,
-            goes_on,
             stopped: None,
         };
         Ok((storage, recovered))
@@ -283,7 +281,7 @@ impl Storage {
         }
         let result = act(self);
         if let Err(error) = &result
-            && !self.goes_on
+            && !self.log.is(Canary::GoesOnAfterFailure)
         {
             self.stopped = Some(error.to_string());
         }

@@ -23,9 +23,7 @@ pub(super) struct Replay {
     pub(super) extents: VecDeque<Extent>,
     /// The sequence number of the record that would come next.
     pub(super) sequence: u64,
-    /// See [`Canary`].
-    keeps_old_tail: bool,
-    old_tail: Vec<Entry>,
+    options: Options,
 }
 
 /// The last segment, and where the log ends in it.
@@ -73,7 +71,7 @@ pub(super) fn read(
         let header = read_header(&file, &bytes, number, owner)?;
         if number == first && number > 1 {
             replay = Replay {
-                keeps_old_tail: replay.keeps_old_tail,
+                options: replay.options,
                 ..Replay::starting_with(&header)
             };
         }
@@ -143,8 +141,7 @@ impl Replay {
             outline: Outline::after(EntryId::ZERO),
             extents: VecDeque::new(),
             sequence: 1,
-            old_tail: Vec::new(),
-            keeps_old_tail: options.is(Canary::KeepsOldTail),
+            options: options.clone(),
         }
     }
 
@@ -179,21 +176,23 @@ impl Replay {
 
     fn record(&mut self, header: &record::Header, payload: &[u8]) -> Result<(), String> {
         let Contents { restart, entries } = header.contents(payload)?;
+        let mut old_tail = Vec::new();
         if let Some(base) = restart {
             self.outline = Outline::after(base);
             self.entries.clear();
         }
         if restart.is_none() || !entries.is_empty() {
             let kept = self.outline.append(&entries)?;
-            let old_tail = self.entries.split_off(kept);
-            if self.keeps_old_tail {
-                self.old_tail = old_tail.into_iter().skip(entries.len()).collect();
-            }
+            old_tail = self.entries.split_off(kept);
         }
         let len = header.record_len() as u64;
         segment::note_record(&mut self.extents, restart, &entries, len);
-        self.entries.extend(entries);
-        self.entries.append(&mut self.old_tail);
+        if self.options.is(Canary::KeepsOldTail) {
+            let rest = old_tail.into_iter().skip(entries.len());
+            self.entries.extend(entries.into_iter().chain(rest));
+        } else {
+            self.entries.extend(entries);
+        }
         Ok(())
     }
 

@@ -41,8 +41,6 @@ struct Ballot {
 pub(super) struct Vote {
     file: File,
     current: Ballot,
-    /// See [`Canary`](super::canary::Canary).
-    unsynced: bool,
 }
 
 /// A vote file that was read: which copy counts, and what is wrong with the other.
@@ -104,11 +102,7 @@ pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<Found, StorageError
         format!("the {which} copy of term and vote in {path}: {bad}")
     });
     Ok(Found {
-        vote: Vote {
-            file,
-            current,
-            unsynced: false,
-        },
+        vote: Vote { file, current },
         place,
         bad,
     })
@@ -137,8 +131,7 @@ impl Found {
     /// Makes both copies equal and durable. What was read may be in memory only, because the
     /// process was killed before a sync or because one failed; even of two equal copies that is
     /// true of the second. The one that counts is made durable before the other is touched.
-    pub(super) fn settle(mut self, unsynced: bool) -> Result<Vote, StorageError> {
-        self.vote.unsynced = unsynced;
+    pub(super) fn settle(self) -> Result<Vote, StorageError> {
         self.vote.write(COPIES[self.place])?;
         self.vote.write(COPIES[1 - self.place])?;
         Ok(self.vote)
@@ -171,9 +164,6 @@ impl Vote {
 
     fn write(&self, at: u64) -> Result<(), StorageError> {
         self.file.write(&block::seal(MAGIC, &self.current), at)?;
-        if self.unsynced {
-            return Ok(());
-        }
         self.file.sync()
     }
 }

@@ -123,7 +123,7 @@ impl Node {
     /// The messages that leave now; the parts of snapshots among them hold zeros.
     fn messages(&mut self) -> Vec<Envelope> {
         let mut messages = self.raft.take_messages();
-        for request in self.raft.take_part_requests() {
+        while let Some(request) = self.raft.take_part_request() {
             let mut envelope = request.envelope;
             if let Message::Snapshot { data, .. } = &mut envelope.message {
                 *data = vec![0; request.length as usize].into();

@@ -27,16 +27,19 @@ pub struct Checks {
     /// differs.
     states: Vec<Kv>,
     digests: BTreeMap<Index, u64>,
+    /// States are compared at every so manieth index.
+    compare_every: u64,
 }
 
 impl Checks {
     /// Nothing has been seen yet. The machine is the empty one.
-    pub fn new(machine: Kv) -> Self {
+    pub fn new(machine: Kv, compare_every: u64) -> Self {
         Self {
             canonical: Vec::new(),
             leaders: BTreeMap::new(),
             states: vec![machine],
             digests: BTreeMap::new(),
+            compare_every,
         }
     }
 
@@ -136,7 +139,7 @@ impl Checks {
 
     /// Compares the state after an entry was applied with what the committed log gives.
     pub fn state(&mut self, n: usize, index: Index, machine: &Kv) -> Result<(), Failure> {
-        if !index.is_multiple_of(4) {
+        if !index.is_multiple_of(self.compare_every) {
             return Ok(());
         }
         self.compare(n, index, machine)

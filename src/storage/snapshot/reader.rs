@@ -3,6 +3,7 @@
 use std::io;
 
 use super::super::block::BLOCK;
+use super::super::canary::Canary;
 use super::super::error::StorageError;
 use super::super::folder::File;
 use super::SnapshotInfo;
@@ -66,7 +67,8 @@ impl SnapshotReader {
     fn next_piece(&mut self) -> Result<bool, StorageError> {
         let bad = |problem: &str| damaged(&self.file, self.at, problem);
         if self.at == self.end {
-            return match self.so_far == self.footer {
+            let whole = self.so_far == self.footer || self.file.is(Canary::TrustsSnapshots);
+            return match whole {
                 true => Ok(false),
                 false => Err(bad("its end does not fit what precedes it")),
             };
@@ -90,7 +92,8 @@ impl SnapshotReader {
         piece.resize(len as usize, 0);
         self.file.read(&mut piece, start)?;
         let mut so_far = self.so_far;
-        if so_far.add(&header[..8], state_len, &piece) != checksum {
+        let fits = so_far.add(&header[..8], state_len, &piece) == checksum;
+        if !fits && !self.file.is(Canary::TrustsSnapshots) {
             let problem = "the checksum of a piece does not match its contents";
             return Err(damaged(&self.file, self.at, problem));
         }
