@@ -13,6 +13,7 @@
 //! how to run and read it, and what it does not prove.
 
 mod canary;
+mod carrying;
 mod check;
 mod client;
 mod disk;

@@ -5,15 +5,13 @@
 use bytes::Bytes;
 
 use super::canary::Canary;
+use super::carrying::encode;
 use super::check::Promised;
 use super::durable::Durable;
-use super::lab;
-use super::network::{Kind, Place};
 use super::snapshots::{Errands, Placing, Taking};
 use super::trace::trace;
 use super::world::{Event, TICK, World};
 use super::{Failure, Time};
-use crate::client::CallError;
 use crate::kv::Kv;
 use crate::machine::{Gate, StateMachine};
 use crate::node::{Executor, Replica, Work, answer};
@@ -247,20 +245,6 @@ impl World {
         if !running.rpc_woken {
             running.rpc_woken = true;
             self.soon(n, Step::Rpc);
-        }
-    }
-
-    /// A caller may learn that nobody listens, or hear nothing at all.
-    fn refuse_connection(&mut self, n: usize, packet: &Packet) {
-        if let Packet::Request { from, .. } = packet
-            && self.network.law.is_some()
-        {
-            self.lost(*from, n);
-        } else if let Packet::Request { from, .. } = packet
-            && self.random.chance(0.5)
-        {
-            let why = CallError::NotSent("connection refused".into());
-            self.carry_answer(n, *from, Err(why));
         }
     }
 
@@ -508,50 +492,9 @@ impl World {
         }
         Ok(())
     }
-
-    pub(super) fn carry_message(&mut self, n: usize, envelope: Envelope) {
-        let to = envelope.to as usize - 1;
-        trace!(
-            self,
-            "{} -> {} in term {}: {:?}",
-            n + 1,
-            envelope.to,
-            envelope.term,
-            envelope.message
-        );
-        let bytes = codec::to_bytes(&envelope);
-        let kind = lab::kind_of(&envelope.message);
-        let way = (n, to, kind);
-        let arrivals = self.network.arrivals(way, self.now, &mut self.random);
-        self.desk.traffic.note(way, bytes.len(), arrivals.len());
-        for at in arrivals {
-            let packet = Packet::Peer(bytes.clone());
-            self.queue.add(at, Event::Packet(to, packet));
-        }
-    }
-
-    pub(super) fn carry_answer(&mut self, n: usize, to: Waiter, result: Result<Answer, CallError>) {
-        if to.client == lab::DESK {
-            self.desk.answered(to.attempt, result);
-            return;
-        }
-        let place: Place = self.nodes.len() + to.client;
-        let way = (n, place, Kind::Reply);
-        let arrivals = self.network.arrivals(way, self.now, &mut self.random);
-        match arrivals.first() {
-            Some(at) => self.queue.add(*at, Event::Answer(to, result)),
-            None => self.lost(to, n),
-        }
-    }
 }
 
 /// The address of a node, as clients know it.
 pub(super) fn address(n: usize) -> String {
     format!("node{}:7000", n + 1)
-}
-
-fn encode(reply: &crate::kv::Reply) -> Answer {
-    let mut bytes = Vec::new();
-    Kv::encode_reply(reply, &mut bytes);
-    Answer::Reply(bytes.into())
 }
