@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs all the tests: unit, integration and documentation tests, the style guide (tests/tidy), the
-# simulator (tests/sim.rs, tests/virtual), the threads of a node under a schedule explorer (tests/schedules), and
-# real nodes that are killed with kill -9 under load.
+# simulator (tests/sim.rs, tests/virtual), the threads of a node under a schedule explorer
+# (tests/schedules), and real nodes that are killed with kill -9 under load.
 #
 # usage: scripts/test.sh [ARGUMENTS OF cargo test...]
 #

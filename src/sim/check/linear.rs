@@ -42,7 +42,8 @@ fn extend(state: State, bytes: &[u8]) -> State {
     Some((len + bytes.len() as u64, hash as u64))
 }
 
-/// The rest modulo [`PRIME`], of what is less than 2^121: a division would take most of the check's time.
+/// The rest modulo [`PRIME`], of what is less than 2^121: a division would take most of the
+/// check's time.
 fn reduce(number: u128) -> u128 {
     let folded = (number & PRIME) + (number >> 61);
     if folded >= PRIME {
