@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs all the tests: unit, integration and documentation tests, the style guide (tests/tidy), the
-# simulator (tests/sim.rs), the threads of a node under a schedule explorer (tests/schedules), real
-# nodes that are killed with kill -9 under load, and real nodes under all kinds of faults.
+# simulator (tests/sim.rs, tests/virtual), the threads of a node under a schedule explorer
+# (tests/schedules), real nodes that are killed with kill -9 under load, and real nodes under all
+# kinds of faults.
 #
 # usage: scripts/test.sh [ARGUMENTS OF cargo test...]
 #
@@ -78,7 +79,8 @@ main() {
     cd "$ROOT"
     step "cargo test" run_cargo "$@"
     if (($# == 0)); then
-        step "simulator" run_cargo --release --no-default-features --features sim --test sim
+        step "simulator" run_cargo --release --no-default-features --features sim \
+            --test sim --test virtual
         step "schedules" run_cargo --no-default-features --features shuttle --test schedules
         step "build of the programs" cargo build --quiet --bins
         step "kill and restart" kill_nodes

@@ -63,7 +63,7 @@ use shared::{Shared, Signals};
 pub(crate) use snapshots::{Courier, stored};
 #[cfg(feature = "sim")]
 pub(crate) use snapshots::{Gone, Stored, fetch, in_its_place, report};
-use sync::{bounded, nudges};
+use sync::bounded;
 use threads::Threads;
 
 /// Carries messages to the other nodes. May lose, repeat, delay and reorder them, but must neither
@@ -272,15 +272,7 @@ fn launch<S: StateMachine>(
         raft.last().index
     );
     let replica = Replica::new(raft, config.max_waiting, config.snapshot_log_bytes);
-    let (replicator, replicator_nudged) = nudges();
-    let (courier, courier_nudged) = nudges();
-    let (ticker, ticker_nudged) = nudges();
-    let signals = Signals {
-        replicator,
-        courier,
-        ticker,
-        on_stop,
-    };
+    let (signals, [to_replicator, to_courier, to_ticker]) = Signals::new(on_stop);
     let machine = Machine::new(machine, executor);
     let files = (files, storage.spares());
     let shared = Arc::new(Shared::new(
@@ -297,13 +289,13 @@ fn launch<S: StateMachine>(
     let threads = &mut handle.threads;
     threads.start("apply", &shared, apply::run)?;
     threads.start("replicator", &shared, move |shared| {
-        threads::replicator(shared, &replicator_nudged, storage)
+        threads::replicator(shared, &to_replicator, storage)
     })?;
     threads.start("courier", &shared, move |shared| {
-        Courier::default().run(shared, &courier_nudged)
+        Courier::default().run(shared, &to_courier)
     })?;
     threads.start("ticker", &shared, move |shared| {
-        threads::ticker(shared, &ticker_nudged)
+        threads::ticker(shared, &to_ticker)
     })?;
     Ok(handle)
 }

@@ -10,7 +10,7 @@ use super::config::Config;
 use super::outcome::{Outcome, Waiter, answer};
 use super::replica::{End, Replica};
 use super::sync::thread::JoinHandle;
-use super::sync::{self, AtomicBool, AtomicU64, Condvar, Mutex, Nudger};
+use super::sync::{self, AtomicBool, AtomicU64, Condvar, Mutex, Nudged, Nudger, nudges};
 use super::{NodeError, Transport, apply};
 use crate::kv;
 use crate::machine::{Gate, StateMachine};
@@ -67,15 +67,28 @@ pub(super) struct Shared<S: StateMachine> {
 
 /// The ways to wake the threads that wait for something else than the replica's lock.
 pub(super) struct Signals {
-    pub replicator: Nudger,
-    pub courier: Nudger,
+    replicator: Nudger,
+    courier: Nudger,
     /// Only ever nudged to end it.
-    pub ticker: Nudger,
+    ticker: Nudger,
     /// Ends the event loop.
-    pub on_stop: Box<dyn Fn() + Send + Sync>,
+    on_stop: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Signals {
+    /// The signals, and their receiving ends: the replicator's, the courier's, the ticker's.
+    pub fn new(on_stop: Box<dyn Fn() + Send + Sync>) -> (Self, [Nudged; 3]) {
+        let ((replicator, first), (courier, second)) = (nudges(), nudges());
+        let (ticker, third) = nudges();
+        let signals = Self {
+            replicator,
+            courier,
+            ticker,
+            on_stop,
+        };
+        (signals, [first, second, third])
+    }
+
     fn stop(&self) {
         self.replicator.nudge();
         self.courier.nudge();

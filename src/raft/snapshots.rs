@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::Raft;
+use super::canary::Rule;
 use super::message::{Envelope, Message};
+use super::role::Role;
 use super::transfer::StoredSnapshot;
 use super::types::{EntryId, NodeId, SnapshotMeta};
 
@@ -106,5 +109,83 @@ impl Snapshots {
 
     pub fn take_received(&mut self) -> VecDeque<Part> {
         std::mem::take(&mut self.received)
+    }
+}
+
+/// What a node does with snapshots.
+impl Raft {
+    /// Whether [`take_install`](Self::take_install) would return something.
+    pub fn has_install(&self) -> bool {
+        self.common.snapshots.to_install.is_some()
+    }
+
+    /// A snapshot of this node's own state has become durable: the log that it covers may go.
+    pub fn snapshot_taken(&mut self, snapshot: StoredSnapshot) {
+        let last = snapshot.meta.last.index;
+        self.common.snapshots.stored(snapshot);
+        let up_to = match self.present() {
+            Role::Leader(leader) => last.min(leader.may_compact_to()),
+            _ => last,
+        };
+        let trailing = self.common.config.trailing_bytes;
+        self.common.log.compact(up_to, trailing);
+        self.check();
+    }
+
+    /// A part that was requested for `to` cannot be read: the snapshot up to `last` is gone.
+    pub fn snapshot_gone(&mut self, to: NodeId, last: EntryId) {
+        if let Some(Role::Leader(leader)) = &mut self.role {
+            leader.snapshot_gone(&self.common, to, last);
+        }
+    }
+
+    /// The parts of a snapshot that have come in since the last call, to be stored. None while a
+    /// term is not durable yet, as in [`take_committed`](Self::take_committed).
+    pub fn take_received_parts(&mut self) -> VecDeque<Part> {
+        match self.common.hard_state_durable() {
+            true => self.common.snapshots.take_received(),
+            false => VecDeque::new(),
+        }
+    }
+
+    /// The snapshot up to `last` has been stored up to the offset `received`.
+    pub fn part_stored(&mut self, last: EntryId, received: u64) {
+        if let Some(Role::Follower(follower)) = &self.role
+            && let Some(leader) = follower.leader()
+        {
+            let reply = Message::SnapshotReply { last, received };
+            self.common.send(leader, reply);
+        }
+    }
+
+    /// A snapshot from the leader is whole, verified and durable. Returns whether it takes the
+    /// place of this node's state: it does not if the node has moved on meanwhile.
+    pub fn install(&mut self, snapshot: StoredSnapshot) -> bool {
+        let meta = snapshot.meta.clone();
+        let Some(Role::Follower(follower)) = &self.role else {
+            return false;
+        };
+        let leader = follower.leader();
+        self.common.snapshots.stored(snapshot);
+        let index = meta.last.index;
+        let news = index > self.common.log.committed();
+        if news {
+            let fits = self.common.fits(meta.last);
+            self.common.log.install(meta.last, meta.time_ms, fits);
+        }
+        if news || !self.common.config.keeps(Rule::NewsOnlyInstalled) {
+            self.common.snapshots.to_install = Some(meta);
+        }
+        if let Some(leader) = leader {
+            self.common.acknowledge(leader, index);
+        }
+        self.check();
+        news
+    }
+
+    /// The snapshot that the state machine has to take over before it executes the entries that
+    /// [`take_committed`](Self::take_committed) returns next.
+    pub fn take_install(&mut self) -> Option<SnapshotMeta> {
+        self.common.snapshots.to_install.take()
     }
 }

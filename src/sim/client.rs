@@ -8,11 +8,12 @@ use bytes::Bytes;
 
 use super::canary::Canary;
 use super::history::{Action, End, Record, open_session};
+use super::network::Kind;
 use super::node::{Packet, Waiter, address};
 use super::trace::trace;
 use super::world::{Event, World};
 use crate::client::{
-    Call, CallError, Error, Heard, Issue, Kind, Nature, Next, Routes, Session, Ticket,
+    Call, CallError, Error, Heard, Issue, Kind as ErrorKind, Nature, Next, Routes, Session, Ticket,
 };
 use crate::kv::{Command, Op, Reply};
 use crate::wire::client::{Answer, Ask};
@@ -123,6 +124,11 @@ impl World {
             return;
         }
         let action = self.draw_action(c);
+        self.begin(c, action);
+    }
+
+    /// A client begins an operation. Returns its place in the history.
+    pub(super) fn begin(&mut self, c: usize, action: Action) -> usize {
         trace!(self, "client {c} begins {action:?}");
         let record = self.history.len();
         self.history.push(Record {
@@ -147,6 +153,7 @@ impl World {
         };
         let deadline = Duration::from_micros(self.plan.deadline);
         self.add_call(c, purpose, nature, deadline, ask);
+        record
     }
 
     fn add_call(
@@ -241,19 +248,24 @@ impl World {
     /// Puts a request on the network.
     fn request(&mut self, from: Waiter, server: usize, delay: u64, timeout: Duration, ask: Ask) {
         let place = self.nodes.len() + from.client;
-        let (link, now) = ((place, server), self.now);
+        let (now, way) = (self.now, (place, server, Kind::Request));
         let arrival = match delay {
-            0 => self
-                .network
-                .arrivals(link, now, &mut self.random)
-                .first()
-                .copied(),
-            _ => self.network.stray(link, now + delay, &mut self.random),
+            0 => {
+                let arrivals = self.network.arrivals(way, now, &mut self.random);
+                arrivals.first().copied()
+            }
+            _ => {
+                let link = (place, server);
+                self.network.stray(link, now + delay, &mut self.random)
+            }
         };
-        if let Some(at) = arrival {
-            let timeout = timeout.as_micros() as u64;
-            let packet = Packet::Request { from, timeout, ask };
-            self.queue.add(at, Event::Packet(server, packet));
+        match arrival {
+            Some(at) => {
+                let timeout = timeout.as_micros() as u64;
+                let packet = Packet::Request { from, timeout, ask };
+                self.queue.add(at, Event::Packet(server, packet));
+            }
+            None => self.lost(from, server),
         }
     }
 
@@ -345,8 +357,8 @@ impl World {
             return;
         }
         let end = match error.kind() {
-            Kind::Unknown => End::Unknown(sentence),
-            Kind::No | Kind::Refused | Kind::Unavailable | Kind::Usage => {
+            ErrorKind::Unknown => End::Unknown(sentence),
+            ErrorKind::No | ErrorKind::Refused | ErrorKind::Unavailable | ErrorKind::Usage => {
                 End::NotExecuted(sentence)
             }
         };

@@ -235,7 +235,7 @@ impl World {
     }
 
     /// A node that stops by itself tells those who wait.
-    fn abandon(&mut self, n: usize) -> Result<(), Failure> {
+    pub(super) fn abandon(&mut self, n: usize) -> Result<(), Failure> {
         self.input(n, |replica| replica.abandon())
     }
 

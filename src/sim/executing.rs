@@ -2,7 +2,8 @@
 
 use super::Failure;
 use super::canary::Canary;
-use super::node::{Step, Waiter, encode};
+use super::carrying::encode;
+use super::node::{Step, Waiter};
 use super::trace::trace;
 use super::world::World;
 use crate::machine::StateMachine;

@@ -14,6 +14,7 @@
 //! how to run and read it, and what it does not prove.
 
 mod canary;
+mod carrying;
 mod check;
 mod client;
 mod disk;
@@ -21,6 +22,7 @@ mod durable;
 mod executing;
 mod faults;
 mod history;
+pub mod lab;
 mod network;
 mod node;
 mod phases;

@@ -6,10 +6,18 @@
 use std::collections::BTreeSet;
 
 use super::Time;
+use super::lab::Law;
 use super::random::Random;
 
 /// A place on the network: nodes from 0 on, clients behind them.
 pub(super) type Place = usize;
+
+/// What a packet is, for a law that tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Request,
+    Reply,
+}
 
 /// How bad the links of a run are.
 #[derive(Clone, Debug)]
@@ -36,6 +44,8 @@ pub(super) struct Network {
     links: Vec<Link>,
     /// Links that stay cut for good, once faults have ended.
     severed: BTreeSet<Place>,
+    /// What holds for every link in place of its quality.
+    pub law: Option<Law>,
 }
 
 impl Network {
@@ -60,6 +70,7 @@ impl Network {
             places,
             links: (0..places * places).map(|_| link()).collect(),
             severed: BTreeSet::new(),
+            law: None,
         }
     }
 
@@ -70,6 +81,11 @@ impl Network {
     pub fn cut(&mut self, from: Place, to: Place, until: Time) {
         let link = self.link(from, to);
         link.cut_until = link.cut_until.max(until);
+    }
+
+    /// Ends a cut.
+    pub fn mend(&mut self, from: Place, to: Place) {
+        self.link(from, to).cut_until = 0;
     }
 
     pub fn clog(&mut self, from: Place, to: Place, until: Time) {
@@ -117,12 +133,18 @@ impl Network {
     /// When a packet that is sent now arrives: never, once, or twice.
     pub fn arrivals(
         &mut self,
-        (from, to): (Place, Place),
+        (from, to, kind): (Place, Place, Kind),
         now: Time,
         random: &mut Random,
     ) -> Vec<Time> {
         if self.is_cut(from, to, now) {
             return Vec::new();
+        }
+        if let Some(law) = &mut self.law {
+            return law
+                .arrival((from, to, kind), now, random)
+                .into_iter()
+                .collect();
         }
         let link = self.link(from, to);
         if random.chance(link.quality.loss) {

@@ -5,15 +5,14 @@
 use bytes::Bytes;
 
 use super::canary::Canary;
+use super::carrying::encode;
 use super::check::Promised;
 use super::durable::Durable;
 use super::executing::Applying;
-use super::network::Place;
 use super::snapshots::{Errands, Placing, Taking};
 use super::trace::trace;
 use super::world::{Event, TICK, World};
 use super::{Failure, Time};
-use crate::client::CallError;
 use crate::kv::Kv;
 use crate::machine::{Gate, StateMachine};
 use crate::node::{Executor, Replica, answer};
@@ -241,16 +240,6 @@ impl World {
         }
     }
 
-    /// A caller may learn that nobody listens, or hear nothing at all.
-    fn refuse_connection(&mut self, n: usize, packet: &Packet) {
-        if let Packet::Request { from, .. } = packet
-            && self.random.chance(0.5)
-        {
-            let why = CallError::NotSent("connection refused".into());
-            self.carry_answer(n, *from, Err(why));
-        }
-    }
-
     /// What the event loop has read goes in under one lock; see `node::service`.
     fn rpc(&mut self, n: usize) -> Result<(), Failure> {
         let running = self.running(n);
@@ -412,43 +401,9 @@ impl World {
         }
         Ok(())
     }
-
-    pub(super) fn carry_message(&mut self, n: usize, envelope: Envelope) {
-        let to = envelope.to as usize - 1;
-        trace!(
-            self,
-            "{} -> {} in term {}: {:?}",
-            n + 1,
-            envelope.to,
-            envelope.term,
-            envelope.message
-        );
-        let bytes = codec::to_bytes(&envelope);
-        let arrivals = self.network.arrivals((n, to), self.now, &mut self.random);
-        for at in arrivals {
-            let packet = Packet::Peer(bytes.clone());
-            self.queue.add(at, Event::Packet(to, packet));
-        }
-    }
-
-    pub(super) fn carry_answer(&mut self, n: usize, to: Waiter, result: Result<Answer, CallError>) {
-        let place: Place = self.nodes.len() + to.client;
-        let arrivals = self
-            .network
-            .arrivals((n, place), self.now, &mut self.random);
-        if let Some(at) = arrivals.first() {
-            self.queue.add(*at, Event::Answer(to, result));
-        }
-    }
 }
 
 /// The address of a node, as clients know it.
 pub(super) fn address(n: usize) -> String {
     format!("node{}:7000", n + 1)
-}
-
-pub(super) fn encode(reply: &crate::kv::Reply) -> Answer {
-    let mut bytes = Vec::new();
-    Kv::encode_reply(reply, &mut bytes);
-    Answer::Reply(bytes.into())
 }

@@ -171,6 +171,50 @@ impl Plan {
         plan
     }
 
+    /// A cluster in which nothing happens by itself, with the product's own limits.
+    pub fn calm(nodes: usize, clients: usize) -> Self {
+        Self {
+            nodes,
+            clients,
+            concurrency: 1,
+            clocks_differ: false,
+            append_keys: 1,
+            mixed_keys: 1,
+            chaos: 0,
+            max_operations: 0,
+            think: 0,
+            network: Quality {
+                loss: 0.0,
+                duplicate: 0.0,
+                least_delay: 0,
+                mean_delay: 0,
+                reorder: false,
+            },
+            sync: 5 * MS,
+            segment_bytes: 5 << 10,
+            snapshots: Snapshots {
+                log_bytes: None,
+                trailing_bytes: 0,
+                piece_bytes: 4 << 10,
+                part_bytes: 4 << 10,
+                window_bytes: 16 << 10,
+            },
+            faults: Vec::new(),
+            mean_outage: 0,
+            doom: 0.0,
+            figure_eight: false,
+            compare_every: 4,
+            limits: Limits::default(),
+            max_append_bytes: 1 << 20,
+            max_inflight_messages: 256,
+            max_uncommitted_bytes: 64 << 20,
+            max_waiting: 65_536,
+            attempt_timeout: SECOND,
+            deadline: 60 * SECOND,
+            repeat: 0.0,
+        }
+    }
+
     /// Leaders that get to replicate an entry to one or two others, if at all, before the next one
     /// is elected (paper figure 8): what swarms of independent draws seldom come to.
     fn play_figure_eight(&mut self) {

@@ -23,6 +23,11 @@ impl<E> Queue<E> {
         self.events.insert((at, self.added), event);
     }
 
+    /// When the next event is due.
+    pub fn next_at(&self) -> Option<Time> {
+        self.events.first_key_value().map(|((at, _), _)| *at)
+    }
+
     pub fn next(&mut self) -> Option<(Time, E)> {
         let ((at, _), event) = self.events.pop_first()?;
         Some((at, event))

@@ -4,6 +4,7 @@ use super::canary::Canary;
 use super::check::Checks;
 use super::client::{Client, Wake};
 use super::history::Record;
+use super::lab::Desk;
 use super::network::Network;
 use super::node::{Node, Packet, Step, Waiter};
 use super::plan::{Fault, Plan};
@@ -105,12 +106,19 @@ pub(super) struct World {
     pub healed_at: Time,
     /// The nodes that must make progress in the end.
     pub core: Vec<usize>,
+    /// What a script asked of nodes directly.
+    pub desk: Desk,
 }
 
 impl World {
     pub fn new(options: Options) -> Self {
         let mut random = Random::new(options.seed);
         let plan = Plan::draw(&mut random);
+        Self::of(options, plan, random)
+    }
+
+    /// A world of which everything is known but what happens in it.
+    pub fn of(options: Options, plan: Plan, mut random: Random) -> Self {
         let places = plan.nodes + plan.clients;
         let network = Network::new(places, &plan.network, &mut random);
         let nodes = (0..plan.nodes).map(|_| Node::new(random.number()));
@@ -136,6 +144,7 @@ impl World {
             closing: false,
             healed_at: Time::MAX,
             core: Vec::new(),
+            desk: Desk::default(),
         }
     }
 

@@ -41,9 +41,20 @@ const BASE: u128 = 0x0123_4567_89ab_cdef;
 fn extend(state: State, bytes: &[u8]) -> State {
     let (len, hash) = state.unwrap_or((0, 0));
     let hash = bytes.iter().fold(u128::from(hash), |hash, byte| {
-        (hash * BASE + u128::from(*byte) + 1) % PRIME
+        reduce(hash * BASE + u128::from(*byte) + 1)
     });
     Some((len + bytes.len() as u64, hash as u64))
+}
+
+/// The rest modulo [`PRIME`], of what is less than 2^121: a division would take most of the
+/// check's time.
+fn reduce(number: u128) -> u128 {
+    let folded = (number & PRIME) + (number >> 61);
+    if folded >= PRIME {
+        folded - PRIME
+    } else {
+        folded
+    }
 }
 
 fn hashed(value: Option<&Bytes>) -> State {
