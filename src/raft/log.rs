@@ -131,6 +131,17 @@ impl Log {
             .collect()
     }
 
+    /// Whether the entries from `from` on weigh at least this much together.
+    pub fn weighs(&self, from: Index, bytes: usize) -> bool {
+        let start = (from.saturating_sub(self.base.index + 1) as usize).min(self.entries.len());
+        let mut weights = self.entries.range(start..).map(Entry::weight);
+        let mut sum = 0;
+        weights.any(|weight| {
+            sum += weight;
+            sum >= bytes
+        })
+    }
+
     /// Where this log departs from a leader's whose entry `prev` it does not have.
     pub fn conflict_at(&self, prev: EntryId) -> Conflict {
         // The leader's log holds no higher term up to `prev`, so none of those here is its own.

@@ -1,6 +1,7 @@
 //! How entries get from the leader to everybody.
 
 use super::harness::Cluster;
+use crate::raft::{Message, NodeId};
 
 #[test]
 fn three_nodes_elect_one_leader_and_execute_the_same_commands() {
@@ -47,4 +48,39 @@ fn a_crash_of_all_loses_nothing_that_was_committed() {
     cluster.until("all have executed it again", |cluster| {
         (1..=3).all(|id| cluster.executed(id) == ["a"])
     });
+}
+
+/// The entries of each append to `to` that leaves `leader` after the commands were proposed one by
+/// one, with messages collected after each.
+fn appended(cluster: &mut Cluster, to: NodeId, commands: &[&'static str]) -> Vec<usize> {
+    let leader = cluster.elect();
+    cluster.settle();
+    let mut sizes = Vec::new();
+    for command in commands {
+        let proposed = cluster.node(leader).propose((*command).into());
+        proposed.expect("it leads");
+        for envelope in cluster.node(leader).take_messages() {
+            if let Message::Append { entries, .. } = envelope.message
+                && envelope.to == to
+                && !entries.is_empty()
+            {
+                sizes.push(entries.len());
+            }
+        }
+    }
+    sizes
+}
+
+#[test]
+fn small_entries_gather_while_two_messages_are_on_their_way_and_much_does_not_wait() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let follower = leader % 3 + 1;
+    assert_eq!(
+        appended(&mut cluster, follower, &["a", "b", "c", "d"]),
+        [1, 1]
+    );
+    let large: &'static str = "x".repeat(64 << 10).leak();
+    // What has gathered goes with it.
+    assert_eq!(appended(&mut cluster, follower, &[large]), [3]);
 }
