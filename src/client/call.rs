@@ -2,7 +2,7 @@
 //! Pure: time comes in as an argument, randomness from [`Routes`].
 //!
 //! Attempts come in rounds. A round asks each server at most once and follows a hint or turns to
-//! the next server without delay; between rounds lies a pause that doubles from 5 ms to 500 ms,
+//! the next server without delay; between rounds lies a pause that doubles from 5 ms to 100 ms,
 //! with jitter. So a moved leader costs one hop, and servers that point at each other, or a
 //! cluster without a leader, are not hammered.
 //!
@@ -32,7 +32,7 @@ use crate::wire::codec;
 /// The pause after the first round.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// No pause is longer than this.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What repeating a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
