@@ -316,9 +316,9 @@ impl<W> Replica<W> {
     }
 
     /// The snapshot that was being written is durable; see [`Raft::snapshot_taken`].
-    pub fn snapshot_taken(&mut self, snapshot: StoredSnapshot) {
+    pub fn snapshot_taken(&mut self, snapshot: StoredSnapshot) -> VecDeque<Entry> {
         self.due.taken(snapshot.bytes);
-        self.raft.snapshot_taken(snapshot);
+        self.raft.snapshot_taken(snapshot)
     }
 
     /// The snapshot that was being written could not be. The next one is due as if it had been.

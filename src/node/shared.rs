@@ -1,6 +1,7 @@
 //! What the threads of a node share, and the two things that each of them does with it: put
 //! something in, and carry away what comes of it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,7 +17,7 @@ use crate::kv;
 use crate::machine::{Gate, StateMachine};
 use crate::net::Replies;
 use crate::raft::{Envelope, Event, Fault, Index, NodeId};
-use crate::storage::{SnapshotInfo, Snapshots, Spares};
+use crate::storage::{SnapshotInfo, Snapshots, Spares, Unneeded};
 use crate::wire::client::{Answer, Status};
 use crate::wire::frame;
 
@@ -29,7 +30,7 @@ const _: () = assert!(
     "the store's commands and replies fit a frame"
 );
 
-/// Lock order: `sending`, then `machine`, then `replica`; `gauges` and `end` are taken alone. No
+/// Lock order: `sending`, then `machine`, then `replica`; `gauges`, `unneeded` and `end` are taken alone. No
 /// system call is made and no waiter is answered under `replica`.
 pub(super) struct Shared<S: StateMachine> {
     pub config: Config,
@@ -58,6 +59,8 @@ pub(super) struct Shared<S: StateMachine> {
     pub log_bytes: AtomicU64,
     /// Up to here the log on disk is not needed any more.
     pub cut_to: AtomicU64,
+    /// What the courier has to remove of it.
+    unneeded: Mutex<VecDeque<Unneeded>>,
     /// The thread that wrote a snapshot last, or still does.
     snapshot_thread: Mutex<Option<JoinHandle<()>>>,
     started: Instant,
@@ -145,6 +148,7 @@ impl<S: StateMachine> Shared<S> {
             machine: Mutex::new(machine),
             log_bytes: AtomicU64::new(0),
             cut_to: AtomicU64::new(0),
+            unneeded: Mutex::new(VecDeque::new()),
             snapshot_thread: Mutex::new(None),
             started: sync::now(),
             stopping: AtomicBool::new(false),
@@ -212,6 +216,19 @@ impl<S: StateMachine> Shared<S> {
     /// Sends a message in whatever order: a part of a snapshot.
     pub fn transmit(&self, message: Envelope) {
         self.transport.send(vec![message]);
+    }
+
+    /// Lets the courier remove what the log does not need any more.
+    pub fn leave_to_courier(&self, unneeded: Unneeded) {
+        if !unneeded.is_empty() {
+            self.unneeded.lock().push_back(unneeded);
+            self.signals.courier.nudge();
+        }
+    }
+
+    /// The next that is to be removed.
+    pub fn next_unneeded(&self) -> Option<Unneeded> {
+        self.unneeded.lock().pop_front()
     }
 
     /// Lets the courier make the log's next segment ready.

@@ -33,7 +33,8 @@ pub(super) fn take<S: StateMachine>(
         match write::<S>(&node.files, meta, &state) {
             Ok(info) => {
                 log::info!("snapshot up to {index}: {} bytes", info.bytes);
-                node.input(|replica| replica.snapshot_taken(stored(info)));
+                // Freed here, and not under the lock.
+                drop(node.input(|replica| replica.snapshot_taken(stored(info))));
                 node.cut_log(node.files.log_needed_behind());
             }
             Err(error) => {
@@ -70,8 +71,8 @@ pub(crate) fn stored(info: SnapshotInfo) -> StoredSnapshot {
     }
 }
 
-/// Reads parts of snapshots for those that need them, stores parts that come in, and makes the
-/// log's next segment ready: whatever takes the disk long.
+/// Reads parts of snapshots for those that need them, stores parts that come in, makes the log's
+/// next segment ready and removes old ones: whatever takes the disk long.
 #[derive(Default)]
 pub(crate) struct Courier {
     incoming: Option<(EntryId, Incoming)>,
@@ -88,6 +89,9 @@ impl Courier {
             nudged.wait();
             if let Err(error) = shared.spares.make() {
                 log::warn!("the log's next segment is not ready ahead of time: {error}");
+            }
+            while let Some(unneeded) = shared.next_unneeded() {
+                unneeded.remove().map_err(NodeError::Storage)?;
             }
             loop {
                 let errands = shared.input(|replica| replica.take_errands());

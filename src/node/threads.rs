@@ -79,7 +79,7 @@ pub(super) fn replicator<S: StateMachine>(
         }
         let cut_to = shared.cut_to.swap(0, Ordering::SeqCst);
         if cut_to > 0 {
-            storage.cut(cut_to).map_err(NodeError::Storage)?;
+            shared.leave_to_courier(storage.let_go(cut_to));
         }
         // Sent before it is written: the leader's followers write at the same time as it does
         // (thesis 10.2.1).

@@ -185,9 +185,9 @@ impl Log {
         self.restart.take()
     }
 
-    /// A snapshot stands for the log up to `up_to`: drops it from memory, but for `trailing` bytes
-    /// of it, which save a follower that lags a little from needing the snapshot.
-    pub fn compact(&mut self, up_to: Index, trailing: usize) {
+    /// A snapshot stands for the log up to `up_to`: lets go of it, but for `trailing` bytes of it,
+    /// which save a follower that lags a little from needing the snapshot.
+    pub fn compact(&mut self, up_to: Index, trailing: usize) -> VecDeque<Entry> {
         // What is executed may still be on no disk of this node, and the next write has to continue
         // the last one.
         let up_to = up_to.min(self.applied).min(self.handed);
@@ -199,10 +199,13 @@ impl Log {
             weight <= trailing
         });
         let dropped = covered - kept.count();
-        if let Some(last) = self.entries.drain(..dropped).next_back() {
+        let kept = self.entries.split_off(dropped);
+        let gone = std::mem::replace(&mut self.entries, kept);
+        if let Some(last) = gone.back() {
             self.base = last.id;
             self.base_time_ms = last.time_ms;
         }
+        gone
     }
 
     /// A snapshot from the leader takes the place of the log up to `last`, which lies beyond all

@@ -10,7 +10,7 @@ use super::canary::Rule;
 use super::message::{Envelope, Message};
 use super::role::Role;
 use super::transfer::StoredSnapshot;
-use super::types::{EntryId, NodeId, SnapshotMeta};
+use super::types::{Entry, EntryId, NodeId, SnapshotMeta};
 
 /// How many received parts may wait to be stored; further ones are dropped and sent again.
 const MAX_WAITING: usize = 16;
@@ -119,8 +119,9 @@ impl Raft {
         self.common.snapshots.to_install.is_some()
     }
 
-    /// A snapshot of this node's own state has become durable: the log that it covers may go.
-    pub fn snapshot_taken(&mut self, snapshot: StoredSnapshot) {
+    /// A snapshot of this node's own state has become durable: the log that it covers goes. Returns
+    /// those entries: there may be very many, and to free them is not for a time when others wait.
+    pub fn snapshot_taken(&mut self, snapshot: StoredSnapshot) -> VecDeque<Entry> {
         let last = snapshot.meta.last.index;
         self.common.snapshots.stored(snapshot);
         let up_to = match self.present() {
@@ -128,8 +129,9 @@ impl Raft {
             _ => last,
         };
         let trailing = self.common.config.trailing_bytes;
-        self.common.log.compact(up_to, trailing);
+        let gone = self.common.log.compact(up_to, trailing);
         self.check();
+        gone
     }
 
     /// A part that was requested for `to` cannot be read: the snapshot up to `last` is gone.

@@ -55,6 +55,36 @@ pub(super) struct Log {
     buffer: Vec<u8>,
 }
 
+/// Segments at the start of the log that nobody needs any more, but whose files are still there.
+/// Dropped, they stay until the next start finds them, as after a crash.
+pub struct Unneeded {
+    folder: Folder,
+    segments: Vec<(String, u64)>,
+}
+
+impl Unneeded {
+    /// Whether there is nothing to remove.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Removes the files, oldest first; returns how many bytes that freed. What was let go of
+    /// earlier must have been removed before. It may take long: a file system takes milliseconds to
+    /// free so many blocks.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`].
+    pub fn remove(self) -> Result<u64, StorageError> {
+        let mut freed = 0;
+        for (name, bytes) in self.segments {
+            self.folder.remove(&name)?;
+            self.folder.sync()?;
+            freed += bytes;
+        }
+        Ok(freed)
+    }
+}
+
 impl Log {
     /// Takes over from recovery: settles the end of the log.
     pub(super) fn settle(
@@ -132,20 +162,20 @@ impl Log {
         extents.map(|extent| extent.record_bytes).sum()
     }
 
-    /// Removes the oldest segments as long as they hold nothing behind the index; returns how many
-    /// bytes that freed.
-    pub(super) fn cut(&mut self, up_to: Index) -> Result<u64, StorageError> {
-        let mut freed = 0;
+    /// Lets go of the oldest segments as long as they hold nothing behind the index.
+    pub(super) fn let_go(&mut self, up_to: Index) -> Unneeded {
+        let mut segments = Vec::new();
         while self.extents.len() > 1
             && let Some(oldest) = self.extents.front()
             && oldest.highest <= up_to
         {
-            self.folder.remove(&segment::name(oldest.number))?;
-            self.folder.sync()?;
-            freed += oldest.file_bytes;
+            segments.push((segment::name(oldest.number), oldest.file_bytes));
             self.extents.pop_front();
         }
-        Ok(freed)
+        Unneeded {
+            folder: self.folder.clone(),
+            segments,
+        }
     }
 
     /// Goes on in a new segment.

@@ -74,6 +74,7 @@ pub use disk::{Disk, DiskFile};
 pub use error::StorageError;
 pub use identity::Identity;
 pub use inspection::{InspectedSegment, InspectedSnapshot, Inspection, inspect};
+pub use log::Unneeded;
 pub use peers::{Acquaintance, Peers, welcomes_needed};
 pub use read_only_disk::ReadOnlyDisk;
 pub use real_disk::RealDisk;
@@ -247,12 +248,20 @@ impl Storage {
     /// # Panics
     /// If there is no snapshot that holds the entries up to the index.
     pub fn cut(&mut self, up_to: Index) -> Result<u64, StorageError> {
+        self.unless_stopped(|storage| storage.let_go(up_to).remove())
+    }
+
+    /// As [`cut`](Self::cut), but leaves it to the caller, and to any thread, to remove the files.
+    ///
+    /// # Panics
+    /// If there is no snapshot that holds the entries up to the index.
+    pub fn let_go(&mut self, up_to: Index) -> Unneeded {
         let newest = self.newest_snapshot();
         assert!(
             up_to <= newest.index,
             "the log would be cut up to {up_to}, and the newest snapshot is of entry {newest}"
         );
-        self.unless_stopped(|storage| storage.log.cut(up_to))
+        self.log.let_go(up_to)
     }
 
     /// Whom this node knows, and whether the others know it.
