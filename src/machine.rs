@@ -26,6 +26,11 @@ pub trait StateMachine: Send + 'static {
     /// on. To make one must be quick, whatever the size of the state: an O(1) clone.
     type Snapshot: Send + 'static;
 
+    /// Whether a command or a query takes microseconds and never waits for anything. Then it is
+    /// executed by whichever thread of the node has committed it, without the detour over the
+    /// apply thread: a thread that also has to answer heartbeats, or to write the log.
+    const QUICK: bool = false;
+
     /// Names the kind of machine and every setting that its results depend on. Two nodes whose
     /// identities differ refuse to talk to each other, and a data folder refuses a machine with
     /// another identity than the one that it was made with.

@@ -109,6 +109,8 @@ impl StateMachine for Kv {
     type Reply = Reply;
     type Snapshot = Snapshot;
 
+    const QUICK: bool = true;
+
     fn identity(&self) -> String {
         let limits = self
             .limits

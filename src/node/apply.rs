@@ -1,10 +1,9 @@
 //! Executing what is committed, in log order, and answering those who wait for it.
 //!
-//! Whoever holds the machine's lock executes. Most of the time that is the event loop: what its own
-//! input has committed it executes on the spot, since to wake another thread would take longer than
-//! the work. The apply thread does the rest: what other threads have committed, what comes while
-//! somebody executes, a snapshot to be installed, and all that is too slow for a thread that has to
-//! answer heartbeats.
+//! Whoever holds the machine's lock executes. With a [quick](StateMachine::QUICK) machine that is
+//! most of the time the thread that has committed: to wake another one would take longer than the
+//! work. The apply thread does the rest: what comes while somebody executes, a snapshot to be
+//! installed, and all that is too slow for a thread that others wait for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,10 +45,11 @@ impl<S: StateMachine> Machine<S> {
     /// Does what there is to do, of about `max_bytes` of the log.
     fn work(&mut self, shared: &Arc<Shared<S>>, max_bytes: usize) -> Result<(), NodeError> {
         let began = sync::now();
-        let work = shared.replica.lock().take_work(max_bytes);
+        let work = self.take_work(shared, max_bytes);
         if let Some(meta) = &work.install {
             self.executor
                 .install(&mut self.state, &shared.files, meta)?;
+            shared.files.unpin();
         }
         self.execute(work);
         self.replies.flush();
@@ -65,6 +65,16 @@ impl<S: StateMachine> Machine<S> {
         }
         self.slow = sync::now() - began > PATIENCE;
         Ok(())
+    }
+
+    fn take_work(&self, shared: &Shared<S>, max_bytes: usize) -> Work<Waiter<S::Reply>> {
+        let mut replica = shared.replica.lock();
+        let work = replica.take_work(max_bytes);
+        if let Some(meta) = &work.install {
+            // Under the lock: while it is held, no two newer ones can take this one's place.
+            shared.files.pin(meta.last);
+        }
+        work
     }
 
     fn execute(&mut self, work: Work<Waiter<S::Reply>>) {
@@ -103,6 +113,9 @@ fn wait_for_work<S: StateMachine>(shared: &Shared<S>) -> bool {
 /// Does what there is to do on the caller's thread. False if it was left to the apply thread, which
 /// is to be woken then.
 pub(super) fn execute_here<S: StateMachine>(shared: &Arc<Shared<S>>) -> bool {
+    if !S::QUICK {
+        return false;
+    }
     let Some(mut machine) = shared.machine.try_lock() else {
         return false;
     };

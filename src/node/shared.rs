@@ -30,8 +30,8 @@ const _: () = assert!(
     "the store's commands and replies fit a frame"
 );
 
-/// Lock order: `sending`, then `machine`, then `replica`; `gauges`, `unneeded` and `end` are taken alone. No
-/// system call is made and no waiter is answered under `replica`.
+/// Lock order: `sending`, then `machine`, then `replica`; `gauges`, `unneeded` and `end` are taken
+/// alone. No system call is made and no waiter is answered under `replica`.
 pub(super) struct Shared<S: StateMachine> {
     pub config: Config,
     pub replica: Mutex<Replica<Waiter<S::Reply>>>,

@@ -30,7 +30,8 @@ impl World {
         let mut took = 5 + self.random.exponential(100);
         match work.install {
             None => self.execute(n, work)?,
-            Some(_) => {
+            Some(ref meta) => {
+                self.running(n).files.pin(meta.last);
                 // To read a snapshot takes its time.
                 took += self.disk_time(n);
                 self.running(n).applying = Some(Applying::Install(work));
@@ -45,6 +46,7 @@ impl World {
         let running = self.running(n);
         let before = running.executor.last();
         let installed = (running.executor).install(&mut running.machine, &running.files, meta);
+        running.files.unpin();
         trace!(self, "node {} installs {}", n + 1, meta.last);
         if let Err(error) = installed {
             let sentence = format!("node {}: {error}", n + 1);

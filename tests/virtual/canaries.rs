@@ -60,7 +60,7 @@ canaries! {
     acknowledged_entries_that_are_not_durable
         EntriesDurableFirst state_machine::restart_replay, 3 0 20;
     a_leader_that_counts_its_own_unsynced_log
-        OwnCopyDurableFirst state_machine::restart_submit, 3 0 20;
+        OwnCopyDurableFirst state_machine::restart_submit, 3 0 400;
     two_votes_in_a_term OneVote elections::many_elections, 7 0 40;
     votes_for_any_log CompleteLogsOnly persistence::persist_2, 5 0 10;
     commits_of_what_was_not_verified VerifiedCommits agreement::rejoin, 3 0 10;

@@ -59,6 +59,8 @@ struct Shared {
     piece: usize,
     /// Those in their place, oldest first. Held for moments only.
     kept: Mutex<Vec<SnapshotInfo>>,
+    /// The one whose state is being taken over: it stays, however many newer ones there are.
+    pinned: Mutex<Option<EntryId>>,
     /// Held while one is put in its place.
     placing: Mutex<()>,
     /// The transfer under way: its number, and the name of its file.
@@ -85,6 +87,7 @@ impl Snapshots {
                 owner,
                 piece,
                 kept: Mutex::new(kept),
+                pinned: Mutex::new(None),
                 placing: Mutex::new(()),
                 receiving: Mutex::new(None),
                 written: AtomicU64::new(0),
@@ -116,6 +119,17 @@ impl Snapshots {
         let kept = self.shared.kept.lock();
         let second = kept.len().checked_sub(KEPT).and_then(|at| kept.get(at));
         second.map_or(0, |info| info.meta.last.index)
+    }
+
+    /// Keeps the file of this snapshot until [`unpin`](Self::unpin), even if newer ones come; and
+    /// no other one that was pinned before.
+    pub fn pin(&self, last: EntryId) {
+        *self.shared.pinned.lock() = Some(last);
+    }
+
+    /// The pinned file goes with the next snapshot, if it is not among the newest two then.
+    pub fn unpin(&self) {
+        *self.shared.pinned.lock() = None;
     }
 
     /// Begins a new snapshot.
@@ -188,6 +202,8 @@ impl Snapshots {
     }
 
     fn remove_before(&self, oldest_kept: EntryId) -> Result<(), StorageError> {
+        let pinned = self.shared.pinned.lock().unwrap_or(oldest_kept);
+        let oldest_kept = oldest_kept.min(pinned);
         let folder = &self.shared.folder;
         let names = folder.list()?;
         let old = names

@@ -376,6 +376,30 @@ fn a_full_disk_or_a_failing_one_under_a_snapshot_does_not_stop_the_log() {
 }
 
 #[test]
+fn a_snapshot_that_is_being_taken_over_stays_however_many_newer_ones_come() {
+    let (_, storage, _) = node(9);
+    let snapshots = storage.snapshots();
+    let take = |index| {
+        let mut writer = snapshots.create(meta(id(1, index))).expect("it is new");
+        writer
+            .write_all(&state(id(1, index), LEN))
+            .expect("it fits");
+        writer.finish().expect("this disk does not fail");
+    };
+    take(1);
+    snapshots.pin(id(1, 1));
+    (2..6).for_each(take);
+    assert_eq!(
+        read(&snapshots, id(1, 1)).expect("it is pinned"),
+        state(id(1, 1), LEN)
+    );
+    assert_eq!(snapshots.list().len(), 2);
+    snapshots.unpin();
+    take(6);
+    read(&snapshots, id(1, 1)).expect_err("it went with the next one");
+}
+
+#[test]
 fn a_reader_outlives_the_removal_of_its_snapshot_and_a_later_one_is_told() {
     let (_, storage, _) = node(9);
     let snapshots = storage.snapshots();
