@@ -5,7 +5,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
@@ -15,6 +16,9 @@ use super::error::StorageError;
 
 /// Holds the lock for as long as the process lives, and the process id for the person who wonders.
 const LOCK: &str = "lock";
+/// How long to wait for the lock of another process, and how often to look.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A folder of the machine's file system, locked against other processes.
 ///
@@ -63,7 +67,7 @@ impl RealDisk {
             .write(true)
             .open(folder.join(LOCK))
             .map_err(failed("open the lock file in the data folder"))?;
-        match lock.try_lock() {
+        match lock_soon(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let owner = process_id(&mut lock);
@@ -84,6 +88,18 @@ impl RealDisk {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+}
+
+/// Takes the lock, and waits a moment for it: whoever was killed with `kill -9` keeps it until the
+/// system has cleared away the last of its threads, and may be started again before that.
+fn lock_soon(lock: &File) -> Result<(), TryLockError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(PAUSE),
+            result => return result,
+        }
     }
 }
 
@@ -197,5 +213,20 @@ impl DiskFile for File {
 
     fn sync_data(&self) -> io::Result<()> {
         File::sync_data(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_in_use_is_refused_only_after_its_owner_had_a_moment_to_go() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let _owner = RealDisk::open(folder.path()).expect("it is nobody's");
+        let asked = Instant::now();
+        let refused = RealDisk::open(folder.path());
+        assert!(matches!(refused, Err(StorageError::Locked { .. })));
+        assert!(asked.elapsed() >= PATIENCE, "{:?}", asked.elapsed());
     }
 }
