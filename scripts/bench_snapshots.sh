@@ -157,7 +157,7 @@ snapshots_without_end() {
 steady_line() { # NAME LINE
     local name
     printf '| %s |' "$1"
-    for name in throughput p50_us p99_us p999_us max_us failures; do
+    for name in throughput p50_us p99_us p99.9_us max_us failures; do
         printf ' %s |' "$(field "$name" "$2")"
     done
     printf '\n'

@@ -199,8 +199,14 @@ impl Log {
             weight <= trailing
         });
         let dropped = covered - kept.count();
-        let kept = self.entries.split_off(dropped);
-        let gone = std::mem::replace(&mut self.entries, kept);
+        // Whichever part is smaller moves: others wait for this.
+        let gone = match dropped <= self.entries.len() / 2 {
+            true => self.entries.drain(..dropped).collect(),
+            false => {
+                let kept = self.entries.split_off(dropped);
+                std::mem::replace(&mut self.entries, kept)
+            }
+        };
         if let Some(last) = gone.back() {
             self.base = last.id;
             self.base_time_ms = last.time_ms;
