@@ -14,6 +14,7 @@ use super::history::Record;
 use crate::kv::{Kv, Limits};
 
 /// Checks what clients of real processes saw, with no log at hand.
+#[cfg(feature = "cli")]
 pub(crate) fn seen(records: &[Record]) -> Result<(), Failure> {
     linear::check(records, None)
 }
