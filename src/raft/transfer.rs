@@ -20,6 +20,8 @@ pub(super) struct SnapshotTransfer {
     snapshot: StoredSnapshot,
     /// The follower has the file up to here.
     received: u64,
+    /// What it said last, since something was sent again: less, if it had to start over.
+    claimed: Option<u64>,
     /// Parts up to here are on their way.
     sent: u64,
     /// Whether the follower's answers have moved anything since the last heartbeat.
@@ -41,6 +43,7 @@ impl SnapshotTransfer {
         Self {
             snapshot,
             received: 0,
+            claimed: None,
             sent: 0,
             moved: true,
             silent: 0,
@@ -79,6 +82,9 @@ impl SnapshotTransfer {
     /// The follower says how far it is. If it lost what it had, it starts again from the beginning.
     pub fn answered(&mut self, last: EntryId, received: u64) {
         let of_this = last == self.last() && received <= self.snapshot.bytes;
+        if of_this {
+            self.claimed = Some(received);
+        }
         if of_this && (received > self.received || received == 0) {
             if received > self.received {
                 self.moved = true;
@@ -105,6 +111,9 @@ impl SnapshotTransfer {
             self.silent = 0;
             self.patience = (self.patience * 2).min(MAX_PATIENCE);
             self.careful = true;
+            // Not at once: an answer of long ago says less, too.
+            let claimed = self.claimed.take().unwrap_or(self.received);
+            self.received = self.received.min(claimed);
             self.sent = self.received;
             self.ask = self.received == self.snapshot.bytes;
         }
@@ -147,6 +156,18 @@ mod tests {
         transfer.answered(LAST, 10);
         transfer.heartbeat_due();
         assert_eq!(transfer.next_part(10, 30), None, "something moved");
+        transfer.heartbeat_due();
+        assert_eq!(transfer.next_part(10, 30), Some((10, 10)));
+    }
+
+    #[test]
+    fn a_follower_that_had_to_start_over_is_sent_what_it_lost() {
+        let mut transfer = transfer(30);
+        while transfer.next_part(10, 30).is_some() {}
+        transfer.answered(LAST, 20);
+        // Its disk was full: it started over, and a part that was late is all that it has now.
+        transfer.answered(LAST, 10);
+        transfer.heartbeat_due();
         transfer.heartbeat_due();
         assert_eq!(transfer.next_part(10, 30), Some((10, 10)));
     }
