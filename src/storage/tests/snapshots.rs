@@ -86,6 +86,24 @@ fn a_node_starts_from_the_newest_snapshot_and_the_log_behind_it() {
 }
 
 #[test]
+fn the_log_goes_on_in_segments_that_were_made_ready_and_one_that_was_not_used_goes() {
+    let (disk, mut storage, mut memory) = node(1);
+    let spares = storage.spares();
+    let mut made = 0;
+    for index in 2..=12 {
+        made += u64::from(spares.are_wanted());
+        spares.make().expect("this disk does not fail");
+        memory = written(&mut storage, &memory, &write(1, index, 1, 800));
+    }
+    assert!(made >= 4, "{made} segments were made ready");
+    spares.make().expect("this disk does not fail");
+    let unused = "log-00000000000000000007.new";
+    assert!(disk.contents(unused).is_some(), "one is ready");
+    assert_eq!(recovered(&disk), memory);
+    assert_eq!(disk.contents(unused), None);
+}
+
+#[test]
 fn the_log_is_cut_by_whole_segments_and_goes_on_across_restarts() {
     let (disk, mut storage, memory) = node(12);
     assert_eq!(segments(&disk).len(), 6);
