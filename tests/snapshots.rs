@@ -346,8 +346,9 @@ fn a_node_that_crashes_in_the_middle_of_a_transfer_gets_the_snapshot_from_the_be
         cluster.wait_for("the transfer", |cluster| {
             is_midway(cluster, behind).then_some(())
         });
-        cluster.crash(behind);
+        // Before the crash: a disk that fails makes the node say that it has nothing left.
         let before = beginnings.load(Ordering::Relaxed);
+        cluster.crash(behind);
         cluster.restart(behind);
         assert_eq!(cluster.node(behind).status().snapshot_index, 0);
         cluster.wait_for("a new beginning", |_| {

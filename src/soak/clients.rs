@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -196,8 +196,9 @@ fn failed(ask: &Ask, error: &Error) -> Outcome {
 pub struct CliCaller<'a> {
     program: PathBuf,
     servers: String,
-    /// The process that runs now; 0 if none does.
-    pid: &'a AtomicU32,
+    /// The process that runs now; 0 if none does. Locked while it is sent a signal and while it is
+    /// ended, so that no signal comes too late.
+    pid: &'a Mutex<u32>,
     process: Option<Cli>,
 }
 
@@ -208,7 +209,7 @@ struct Cli {
 }
 
 impl<'a> CliCaller<'a> {
-    pub fn new(program: PathBuf, servers: String, pid: &'a AtomicU32) -> Self {
+    pub fn new(program: PathBuf, servers: String, pid: &'a Mutex<u32>) -> Self {
         Self {
             program,
             servers,
@@ -225,7 +226,7 @@ impl<'a> CliCaller<'a> {
         let missing = || io::Error::other("a pipe to kvcli is missing");
         let input = child.stdin.take().ok_or_else(missing)?;
         let output = BufReader::new(child.stdout.take().ok_or_else(missing)?);
-        self.pid.store(child.id(), Ordering::SeqCst);
+        *self.pid.lock() = child.id();
         Ok(Cli {
             child,
             input,
@@ -251,7 +252,8 @@ impl<'a> CliCaller<'a> {
     }
 
     fn end(&mut self) {
-        self.pid.store(0, Ordering::SeqCst);
+        let mut pid = self.pid.lock();
+        *pid = 0;
         if let Some(mut process) = self.process.take() {
             // It may have ended already.
             let _ = process.child.kill();

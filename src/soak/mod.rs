@@ -20,9 +20,11 @@ mod workload;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::client::Clerk;
 use crate::raft::Index;
@@ -96,7 +98,7 @@ pub fn run(options: &Options, interrupted: &AtomicBool) -> Result<Ended, String>
         plan,
         log,
         keys: Keys::new(),
-        cli: AtomicU32::new(0),
+        cli: Mutex::new(0),
         small_disk: disk.is_some().then_some(small),
         cluster: cluster.map_err(at)?,
         events: Vec::new(),
@@ -121,7 +123,7 @@ struct Run<'a> {
     plan: Plan,
     log: Log,
     keys: Keys,
-    cli: AtomicU32,
+    cli: Mutex<u32>,
     small_disk: Option<u64>,
     cluster: Cluster,
     events: Vec<Event>,
@@ -256,7 +258,7 @@ fn callers<'a>(
     options: &Options,
     plan: &Plan,
     cluster: &Cluster,
-    cli: &'a AtomicU32,
+    cli: &'a Mutex<u32>,
 ) -> Result<Vec<Box<dyn Caller + 'a>>, String> {
     let mut callers: Vec<Box<dyn Caller>> = Vec::new();
     for client in 0..plan.direct + plan.proxied {

@@ -2,9 +2,11 @@
 //! on: under every fault that leaves a majority together, and after every one.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::clients::Log;
 use super::cluster::{self, Cluster};
@@ -38,7 +40,7 @@ pub struct Nemesis<'a> {
     pub log: &'a Log,
     pub keys: &'a Keys,
     /// The process of the client that can be frozen; 0 if it does not run.
-    pub client: &'a AtomicU32,
+    pub client: &'a Mutex<u32>,
     /// Whose disk is small, if that could be had.
     pub small_disk: Option<NodeId>,
     /// Who may end by itself at present.
@@ -143,7 +145,7 @@ impl Nemesis<'_> {
     }
 
     fn signal_client(&self, name: &str) -> Verdict<()> {
-        match self.client.load(Ordering::SeqCst) {
+        match *self.client.lock() {
             0 => Ok(()),
             pid => cluster::signal(pid, name).map_err(sentence),
         }
