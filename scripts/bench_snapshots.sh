@@ -4,11 +4,13 @@
 # and how a follower catches up whose log is gone.
 #
 # usage: scripts/bench_snapshots.sh [--only PART,...] [--keys N,...] [--rate R] [--seconds S]
+#                                   [--rounds N]
 #
 #   --only PARTS   only these parts: keys, steady, behind
 #   --keys LIST    for how many keys (10000,100000,1000000)
 #   --rate R       puts a second in steady and behind (5000)
-#   --seconds S    how long they are loaded (20)
+#   --seconds S    how long they are loaded (10)
+#   --rounds N     how many times in steady, with and without snapshots in turn (5)
 #   --ports BASE   where to look for free ports (7201)
 #
 # Keys have 16 bytes, values 128. It needs nothing else to run on the machine meanwhile. What it
@@ -21,7 +23,8 @@ source "$ROOT/scripts/bench/systems.sh"
 
 WANTED_PORT=7201
 RATE=5000
-SECONDS_EACH=20
+SECONDS_EACH=10
+ROUNDS=5
 COUNTS=10000,100000,1000000
 ONLY=
 WORK=
@@ -33,6 +36,7 @@ parse_options() {
         --keys) need_value "$1" $# && COUNTS=$2 && shift 2 ;;
         --rate) need_value "$1" $# && RATE=$2 && shift 2 ;;
         --seconds) need_value "$1" $# && SECONDS_EACH=$2 && shift 2 ;;
+        --rounds) need_value "$1" $# && ROUNDS=$2 && shift 2 ;;
         --ports) need_value "$1" $# && WANTED_PORT=$2 && shift 2 ;;
         -h | --help) print_help && exit 0 ;;
         *) die 2 "there is no option $1; see --help" ;;
@@ -40,6 +44,7 @@ parse_options() {
     done
     need_number --rate "$RATE" 1 1000000
     need_number --seconds "$SECONDS_EACH" 2 3600
+    need_number --rounds "$ROUNDS" 1 99
     need_number --ports "$WANTED_PORT" 1 60000
 }
 
@@ -145,12 +150,13 @@ keys_part() {
     done
 }
 
-# Takes snapshots of all nodes, one after the other, until it is ended.
+# Has each node take one snapshot after the other, until it is ended.
 snapshots_without_end() {
     local id
-    while true; do
-        for id in 1 2 3; do take_snapshot "$id" || return 0; done
-        printf 'x' >>"$WORK/taken"
+    for id in 1 2 3; do
+        yes snapshot | "$KVCLI" --cluster "$(member "$id")" >>"$WORK/taken" 2>/dev/null &
+        TAKERS+=("$!")
+        OWN+=("$!")
     done
 }
 
@@ -166,29 +172,44 @@ steady_line() { # NAME LINE
 STEADY_HEAD='| load | puts/s | p50 us | p99 us | p99.9 us | max us | failures |
 | --- | --- | --- | --- | --- | --- | --- |'
 
+# The median over all rounds of a figure.
+steady_median() { # FILE NAME
+    local line
+    while IFS= read -r line; do
+        field "$2" "$line"
+        printf '\n'
+    done <"$1" | sort -g | awk '{ all[NR] = $1 } END { print all[int((NR + 1) / 2)] }'
+}
+
+# With and without in turn: the disk has better and worse moments of its own.
 steady_part() {
-    local line taker
+    local round name
     export RAFTKV_SNAPSHOT_LOG_BYTES=-1
     start_ours 3
     KEYS=100000
     fill_ours "$KEYS"
     printf '\n%s\n' "$STEADY_HEAD"
     load_ours put 64 64 2 --rate "$RATE" >/dev/null
-    say "steady: without snapshots"
-    line=$(load_ours put 64 64 "$SECONDS_EACH" --rate "$RATE")
-    steady_line "no snapshots" "$line"
-    say "steady: snapshots one after the other"
     : >"$WORK/taken"
-    snapshots_without_end &
-    taker=$!
-    OWN+=("$taker")
-    line=$(load_ours put 64 64 "$SECONDS_EACH" --rate "$RATE")
-    steady_line "$(wc -c <"$WORK/taken") snapshots of each node meanwhile" "$line"
-    end_own "$taker"
-    line=$(load_ours put 64 64 "$SECONDS_EACH" --rate "$RATE")
-    steady_line "no snapshots again" "$line"
+    for ((round = 1; round <= ROUNDS; round++)); do
+        say "steady: round $round of $ROUNDS"
+        load_ours put 64 64 "$SECONDS_EACH" --rate "$RATE" >>"$WORK/without"
+        steady_line "no snapshots" "$(tail -n 1 "$WORK/without")"
+        TAKERS=()
+        snapshots_without_end
+        load_ours put 64 64 "$SECONDS_EACH" --rate "$RATE" >>"$WORK/with"
+        end_own "${TAKERS[@]}"
+        steady_line "snapshots" "$(tail -n 1 "$WORK/with")"
+    done
     stop_ours
     unset RAFTKV_SNAPSHOT_LOG_BYTES
+    printf '\n%s snapshots in %s s. ' "$(wc -l <"$WORK/taken")" $((ROUNDS * SECONDS_EACH))
+    printf 'Medians of the rounds, without and with them:'
+    for name in p50_us p99_us p99.9_us; do
+        printf ' %s %s and %s;' "${name%_us}" "$(steady_median "$WORK/without" "$name")" \
+            "$(steady_median "$WORK/with" "$name")"
+    done
+    printf ' in us.\n'
 }
 
 # The index up to which a node has applied entries.

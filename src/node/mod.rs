@@ -24,6 +24,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod unhurried;
 mod waiters;
 
 use std::net::{SocketAddr, ToSocketAddrs};

@@ -294,6 +294,11 @@ impl<W> Replica<W> {
         self.due.is_pending()
     }
 
+    /// Whether the log has grown enough for the next snapshot while one is being taken.
+    pub fn snapshot_is_late(&self) -> bool {
+        self.due.is_late()
+    }
+
     /// Whether the state machine, which has executed everything up to `applied`, is to be copied
     /// for a snapshot now. If so, what the snapshot stands for; no other one is due until
     /// [`snapshot_taken`](Self::snapshot_taken) or [`snapshot_failed`](Self::snapshot_failed).

@@ -31,11 +31,20 @@ impl SnapshotDue {
     }
 
     pub fn is_due(&self) -> bool {
+        !self.under_way && (self.wanted || self.is_enough())
+    }
+
+    /// Whether the next one would be due, were there not one under way.
+    pub fn is_late(&self) -> bool {
+        self.under_way && self.is_enough()
+    }
+
+    fn is_enough(&self) -> bool {
         // Even a threshold of nothing is not reached by nothing.
         let enough = self
             .log_bytes
             .map(|bytes| bytes.max(self.last_bytes).max(1));
-        !self.under_way && (self.wanted || enough.is_some_and(|bytes| self.applied >= bytes))
+        enough.is_some_and(|bytes| self.applied >= bytes)
     }
 
     /// Whether one is being taken, or asked for.
@@ -82,8 +91,11 @@ mod tests {
         due.applied(1);
         assert!(due.is_due());
         due.begun();
-        due.applied(1000);
+        due.applied(99);
+        assert!(!due.is_late());
+        due.applied(901);
         assert!(!due.is_due(), "one is under way");
+        assert!(due.is_late());
         due.taken(2000);
         assert!(!due.is_due());
         due.applied(1000);

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::NodeError;
 use super::replica::Replica;
@@ -10,6 +11,7 @@ use super::shared::Shared;
 use super::sync::thread::JoinHandle;
 use super::sync::{self, Nudged};
 use super::threads;
+use super::unhurried::Unhurried;
 use crate::machine::StateMachine;
 use crate::raft::{
     EntryId, Envelope, Message, NodeId, Part, PartRequest, SnapshotMeta, StoredSnapshot,
@@ -30,7 +32,7 @@ pub(super) fn take<S: StateMachine>(
         // for whoever executes commands does not wait for a thread of low priority.
         before.map(JoinHandle::join);
         let index = meta.last.index;
-        match write::<S>(&node.files, meta, &state) {
+        match write::<S>(node, meta, &state) {
             Ok(info) => {
                 log::info!("snapshot up to {index}: {} bytes", info.bytes);
                 // Freed here, and not under the lock.
@@ -54,13 +56,14 @@ pub(super) fn take<S: StateMachine>(
 }
 
 fn write<S: StateMachine>(
-    files: &Snapshots,
+    node: &Shared<S>,
     meta: SnapshotMeta,
     state: &S::Snapshot,
 ) -> Result<SnapshotInfo, Box<dyn Error + Send + Sync>> {
-    let mut file = files.create(meta)?;
+    let hurries = || node.is_stopping() || node.replica.lock().snapshot_is_late();
+    let mut file = Unhurried::new(node.files.create(meta)?, hurries);
     S::write_snapshot(state, &mut file)?;
-    Ok(file.finish()?)
+    Ok(file.into_inner().finish()?)
 }
 
 /// A snapshot on disk as the core knows it.
@@ -85,11 +88,13 @@ impl Courier {
         shared: &Shared<S>,
         nudged: &Nudged,
     ) -> Result<(), NodeError> {
+        let mut rest = None;
         while !shared.is_stopping() {
-            nudged.wait();
-            if let Err(error) = shared.spares.make() {
-                log::warn!("the log's next segment is not ready ahead of time: {error}");
+            match rest {
+                None => nudged.wait(),
+                Some(time) => nudged.wait_for(time),
             }
+            rest = Self::make_spare(shared);
             while let Some(unneeded) = shared.next_unneeded() {
                 unneeded.remove().map_err(NodeError::Storage)?;
             }
@@ -108,6 +113,20 @@ impl Courier {
             }
         }
         Ok(())
+    }
+
+    /// Makes some of the log's next segment ready, if it is wanted. Returns how long the disk is to
+    /// rest before the next piece: for as long as it took for this one.
+    fn make_spare<S: StateMachine>(shared: &Shared<S>) -> Option<Duration> {
+        if !shared.spares.are_wanted() {
+            return None;
+        }
+        let begun = sync::now();
+        if let Err(error) = shared.spares.make() {
+            log::warn!("the log's next segment is not ready ahead of time: {error}");
+        }
+        let took = sync::now() - begun;
+        shared.spares.are_wanted().then_some(took)
     }
 
     fn send<S: StateMachine>(shared: &Shared<S>, request: PartRequest) {

@@ -86,7 +86,7 @@ pub(super) fn replicator<S: StateMachine>(
         let mut next = shared.exchange(Replica::take_write);
         while let Some(write) = next {
             storage.write(&write).map_err(NodeError::Storage)?;
-            if shared.spares.are_wanted() {
+            if shared.spares.are_to_begin() {
                 shared.want_spare();
             }
             let put = |replica: &mut Replica<_>| {

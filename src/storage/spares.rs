@@ -1,10 +1,10 @@
 //! The next segment's file, filled with zeros while the present segment is being written.
 //!
 //! To fill a segment takes the disk far longer than a write of the log, and whoever waits for that
-//! write would wait for both. So another thread makes the file ready, under the name that
-//! [`Folder::create`](super::folder::Folder::create) gives to what is not finished: a crash at any
-//! point leaves nothing that counts. The log takes it over when it comes to its end; where there is
-//! none, it makes its own.
+//! write would wait for both. So another thread makes the file ready, a little at a time, under the
+//! name that [`Folder::create`](super::folder::Folder::create) gives to what is not finished: a
+//! crash at any point leaves nothing that counts. The log takes it over when it comes to its end,
+//! as far as it is filled; where there is none, it makes its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,9 +15,8 @@ use super::error::StorageError;
 use super::folder::{File, Folder, unfinished};
 use super::segment;
 
-/// How much is written between two syncs, in bytes: little enough that a write of the log, which
-/// waits for the same disk, comes in between.
-const STEP: u64 = 256 << 10;
+/// How much is filled at a time, in bytes: a write of the log may have to wait for as much.
+const STEP: u64 = 64 << 10;
 
 /// Makes segments ready for the log of an open folder; for any thread.
 #[derive(Clone)]
@@ -31,10 +30,19 @@ pub struct Spares {
 struct Shared {
     /// The number of the segment that will be needed next; 0 as long as there is time.
     wanted: AtomicU64,
-    /// The number of the last segment that was begun to be made.
+    /// The number of the last segment whose file was begun.
     begun: AtomicU64,
-    /// Locked while a file is made, so that nobody takes one that is not ready.
-    ready: Mutex<Option<(u64, File)>>,
+    /// The number of the last segment whose file is ready, or is not to be made.
+    done: AtomicU64,
+    /// The file that is being made, or is ready.
+    spare: Mutex<Option<Spare>>,
+}
+
+struct Spare {
+    number: u64,
+    file: File,
+    /// Up to here it is durably zero.
+    filled: u64,
 }
 
 impl Spares {
@@ -46,44 +54,64 @@ impl Spares {
         }
     }
 
-    /// Whether there is something to [`make`](Self::make). Never waits.
-    pub fn are_wanted(&self) -> bool {
+    /// Whether there is something to [`make`](Self::make) that was not begun. Never waits.
+    pub fn are_to_begin(&self) -> bool {
         let Shared { wanted, begun, .. } = &*self.shared;
         wanted.load(Ordering::SeqCst) > begun.load(Ordering::SeqCst)
     }
 
-    /// Makes the next segment's file ready, if it is wanted and was not begun before. Takes as long
-    /// as the disk does.
+    /// Whether there is something to [`make`](Self::make). Never waits.
+    pub fn are_wanted(&self) -> bool {
+        let Shared { wanted, done, .. } = &*self.shared;
+        wanted.load(Ordering::SeqCst) > done.load(Ordering::SeqCst)
+    }
+
+    /// Makes a little more of the next segment's file ready, if it is wanted. Who calls it again
+    /// and again should let the disk rest in between.
     ///
     /// # Errors
     /// [`StorageError::Io`]. It is not tried again: the log will make its own file, or fail at it.
     pub fn make(&self) -> Result<(), StorageError> {
-        let mut ready = self.shared.ready.lock();
+        let mut spare = self.shared.spare.lock();
         if !self.are_wanted() {
             return Ok(());
         }
         let number = self.shared.wanted.load(Ordering::SeqCst);
         self.shared.begun.store(number, Ordering::SeqCst);
         let name = unfinished(&segment::name(number));
-        let made = self.fill(&name);
-        if made.is_err() {
-            // What it holds would take the space that there is too little of.
-            let _ = self.folder.remove(&name);
+        let begun = spare.take().filter(|spare| spare.number == number);
+        match self.fill(number, &name, begun) {
+            Ok(filled) => {
+                if filled.filled == self.bytes {
+                    self.shared.done.store(number, Ordering::SeqCst);
+                }
+                *spare = Some(filled);
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.done.store(number, Ordering::SeqCst);
+                // What it holds would take the space that there is too little of.
+                let _ = self.folder.remove(&name);
+                Err(error)
+            }
         }
-        *ready = Some((number, made?));
-        Ok(())
     }
 
-    fn fill(&self, name: &str) -> Result<File, StorageError> {
-        let file = self.folder.create_unfinished(name)?;
-        let mut filled = 0;
-        while filled < self.bytes {
-            let to = self.bytes.min(filled + STEP);
-            file.allocate(filled, to)?;
-            file.sync()?;
-            filled = to;
-        }
-        Ok(file)
+    /// Fills a little more of the file; begins it first if it was not begun.
+    fn fill(&self, number: u64, name: &str, begun: Option<Spare>) -> Result<Spare, StorageError> {
+        let mut spare = match begun {
+            Some(spare) => spare,
+            None => Spare {
+                number,
+                file: self.folder.create_unfinished(name)?,
+                filled: 0,
+            },
+        };
+        let to = self.bytes.min(spare.filled + STEP);
+        spare.file.allocate(spare.filled, to)?;
+        spare.file.sync()?;
+        spare.filled = to;
+        Ok(spare)
     }
 
     /// Segment `number` will be needed next.
@@ -91,12 +119,13 @@ impl Spares {
         self.shared.wanted.store(number, Ordering::SeqCst);
     }
 
-    /// The file of this segment, all zeros, and how long it is. Waits while it is being made; if
-    /// that was not begun, it will not be.
+    /// The file of this segment, all zeros, and how long it is by now. If it was not begun, it will
+    /// not be. Waits for no more than one step.
     pub(super) fn take(&self, number: u64) -> Option<(File, u64)> {
-        let mut ready = self.shared.ready.lock();
+        let mut spare = self.shared.spare.lock();
         self.shared.begun.store(number, Ordering::SeqCst);
-        let (made, file) = ready.take()?;
-        (made == number).then_some((file, self.bytes))
+        self.shared.done.store(number, Ordering::SeqCst);
+        let spare = spare.take()?;
+        (spare.number == number).then_some((spare.file, spare.filled))
     }
 }

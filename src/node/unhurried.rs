@@ -1,0 +1,103 @@
+//! Writing what nobody waits for.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use super::sync::{self, thread};
+
+/// How long it works at a time, at least. Where a thread of low priority has the processor, one
+/// that is woken may have to wait for it to sleep: a scheduler lets each run for its slice, which
+/// is ten times as long.
+const BURST: Duration = Duration::from_micros(100);
+
+/// The longest rest. A disk that hangs for seconds is no reason to wait for as long again.
+const LONGEST_REST: Duration = Duration::from_millis(10);
+
+/// Writes in bursts and rests after each for as long as it took, so that the others have at least
+/// half of the processor and of the disk, except while `hurries` says that there is no time left.
+pub(super) struct Unhurried<W, H> {
+    out: W,
+    hurries: H,
+    since: Instant,
+}
+
+impl<W: Write, H: Fn() -> bool> Unhurried<W, H> {
+    pub fn new(out: W, hurries: H) -> Self {
+        Self {
+            out,
+            hurries,
+            since: sync::now(),
+        }
+    }
+
+    /// What it has written to.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+}
+
+impl<W: Write, H: Fn() -> bool> Write for Unhurried<W, H> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        let took = sync::now() - self.since;
+        if took >= BURST {
+            if !(self.hurries)() {
+                thread::sleep(took.min(LONGEST_REST));
+            }
+            self.since = sync::now();
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(all(test, not(feature = "shuttle")))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Takes a millisecond for each write.
+    struct Slow(Vec<u8>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let begun = sync::now();
+            while sync::now() - begun < Duration::from_millis(1) {}
+            self.0.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn it_rests_for_as_long_as_it_works() {
+        let begun = sync::now();
+        let mut out = Unhurried::new(Slow(Vec::new()), || false);
+        for _ in 0..10 {
+            out.write_all(b"piece ").unwrap();
+        }
+        assert_eq!(out.into_inner().0, b"piece ".repeat(10));
+        assert!(sync::now() - begun >= Duration::from_millis(20));
+    }
+
+    #[test]
+    fn whether_there_is_time_is_asked_after_each_burst_alone() {
+        let asked = Cell::new(0);
+        let hurries = || {
+            asked.set(asked.get() + 1);
+            true
+        };
+        let mut out = Unhurried::new(Slow(Vec::new()), hurries);
+        for piece in [&b"piece "[..], b"", b"piece "] {
+            out.write_all(piece).unwrap();
+        }
+        assert_eq!(asked.get(), 2);
+    }
+}
