@@ -16,6 +16,7 @@ mod executor;
 mod members;
 mod outcome;
 mod replica;
+mod scheduling;
 mod service;
 mod shared;
 mod snapshot_due;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::NodeError;
 use super::outcome::Waiter;
 use super::replica::Replica;
+use super::scheduling::Worker;
 use super::shared::Shared;
 use crate::machine::StateMachine;
 use crate::net::{ReplyTo, Service};
@@ -27,6 +28,8 @@ pub(super) struct NodeService<S: StateMachine> {
     welcomed_by: BTreeSet<NodeId>,
     /// What one wake-up of the loop has brought in: put in under one lock.
     inputs: Vec<Input>,
+    /// The event loop's thread.
+    worker: Worker,
 }
 
 enum Input {
@@ -43,6 +46,7 @@ impl<S: StateMachine> NodeService<S> {
             shared,
             machine,
             inputs: Vec::new(),
+            worker: Worker::new(),
         }
     }
 
@@ -158,6 +162,7 @@ impl<S: StateMachine> Service for NodeService<S> {
         if self.inputs.is_empty() {
             return;
         }
+        self.worker.look(&self.shared.scheduling);
         let inputs = self.inputs.drain(..);
         let put = |replica: &mut Replica<_>| {
             for input in inputs {

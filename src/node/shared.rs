@@ -10,6 +10,7 @@ use super::apply::Machine;
 use super::config::Config;
 use super::outcome::{Outcome, Waiter, answer};
 use super::replica::{End, Replica};
+use super::scheduling::Scheduling;
 use super::sync::thread::JoinHandle;
 use super::sync::{self, AtomicBool, AtomicU64, Condvar, Mutex, Nudged, Nudger, nudges};
 use super::{NodeError, Transport, apply};
@@ -63,6 +64,8 @@ pub(super) struct Shared<S: StateMachine> {
     unneeded: Mutex<VecDeque<Unneeded>>,
     /// The thread that wrote a snapshot last, or still does.
     snapshot_thread: Mutex<Option<JoinHandle<()>>>,
+    /// How its busy threads come by a processor.
+    pub scheduling: Scheduling,
     started: Instant,
     stopping: AtomicBool,
     end: Mutex<Option<NodeError>>,
@@ -150,6 +153,7 @@ impl<S: StateMachine> Shared<S> {
             cut_to: AtomicU64::new(0),
             unneeded: Mutex::new(VecDeque::new()),
             snapshot_thread: Mutex::new(None),
+            scheduling: Scheduling::default(),
             started: sync::now(),
             stopping: AtomicBool::new(false),
             end: Mutex::new(None),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::replica::Replica;
+use super::scheduling::Worker;
 use super::shared::Shared;
 use super::sync::thread::{self, JoinHandle, ThreadId};
 use super::sync::{self, Mutex, Nudged};
@@ -72,6 +73,7 @@ pub(super) fn replicator<S: StateMachine>(
     nudged: &Nudged,
     mut storage: Storage,
 ) -> Result<(), NodeError> {
+    let mut worker = Worker::new();
     loop {
         nudged.wait();
         if shared.is_stopping() {
@@ -85,6 +87,7 @@ pub(super) fn replicator<S: StateMachine>(
         // (thesis 10.2.1).
         let mut next = shared.exchange(Replica::take_write);
         while let Some(write) = next {
+            worker.look(&shared.scheduling);
             storage.write(&write).map_err(NodeError::Storage)?;
             if shared.spares.are_to_begin() {
                 shared.want_spare();

@@ -54,7 +54,7 @@ impl<W: Write, H: Fn() -> bool> Write for Unhurried<W, H> {
     }
 }
 
-#[cfg(all(test, not(feature = "shuttle")))]
+#[cfg(test)]
 mod tests {
     use std::cell::Cell;
 

@@ -1,0 +1,252 @@
+//! How the threads of a node come by a processor.
+//!
+//! A thread that wakes another one mostly has more to do: the message for the second follower, the
+//! reply to the next client. If the system lets the woken one push it aside, as it usually does,
+//! then what would be one batch falls apart into many. So the busy threads are batch threads
+//! (`SCHED_BATCH`, see sched(7)): woken, they wait until a processor is free.
+//!
+//! That is right among themselves, but beside a stranger who computes without end they would wait
+//! for the end of his time slice at each step of each request. So each watches how long it waits,
+//! and when that is too long, all of them are usual threads again for a while.
+
+use std::time::{Duration, Instant};
+
+use super::sync::{self, Mutex};
+
+/// How often a thread looks.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// With fewer turns in that time, a wait says nothing.
+const FEWEST_TURNS: u64 = 8;
+/// The longest that a turn may have to be waited for, on the average. The nodes of a cluster that
+/// take each other's processors wait for a tenth of it; who waits for another's slice, for twice.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// For how long they stay usual threads at first, and at the most: twice as long each time, unless
+/// it went well for as long as the most.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+/// What the threads of a node have in common.
+#[derive(Default)]
+pub(super) struct Scheduling(Mutex<Pauses>);
+
+#[derive(Debug, Default)]
+struct Pauses {
+    last: Duration,
+    /// Batch threads again from here on.
+    until: Option<Instant>,
+}
+
+impl Pauses {
+    /// A thread has waited for too long.
+    fn pause(&mut self, now: Instant) {
+        if self.are_on(now) {
+            return;
+        }
+        let went_well = self.until.is_some_and(|end| now - end > LONGEST_PAUSE);
+        self.last = match self.last.is_zero() || went_well {
+            true => FIRST_PAUSE,
+            false => (self.last * 2).min(LONGEST_PAUSE),
+        };
+        self.until = Some(now + self.last);
+    }
+
+    fn are_on(&self, now: Instant) -> bool {
+        self.until.is_some_and(|end| now < end)
+    }
+}
+
+/// How long a thread has waited for processors, and how many times it got one.
+#[derive(Clone, Copy, Debug)]
+struct Turns {
+    waited: Duration,
+    count: u64,
+}
+
+impl Turns {
+    /// Whether the wait for each turn since then was too long.
+    fn were_late(&self, before: &Self) -> bool {
+        let count = self.count.saturating_sub(before.count);
+        let waited = self.waited.saturating_sub(before.waited);
+        count >= FEWEST_TURNS && waited.as_nanos() > PATIENCE.as_nanos() * u128::from(count)
+    }
+}
+
+/// One thread's view of it, which that thread keeps.
+pub(super) struct Worker {
+    looked: Option<Instant>,
+    before: Option<Turns>,
+    is_batch: bool,
+    /// The system does not take part: nothing is tried again.
+    is_fixed: bool,
+}
+
+impl Worker {
+    /// The calling thread, as it is.
+    pub fn new() -> Self {
+        Self {
+            looked: None,
+            before: None,
+            is_batch: false,
+            is_fixed: !system::takes_part(),
+        }
+    }
+
+    /// Now and then looks how the calling thread fares, and does what follows from it. To be called
+    /// each time before it works.
+    pub fn look(&mut self, scheduling: &Scheduling) {
+        if self.is_fixed {
+            return;
+        }
+        let now = sync::now();
+        let is_early = |looked: Instant| now - looked < INTERVAL;
+        if self.looked.is_some_and(is_early) {
+            return;
+        }
+        self.looked = Some(now);
+        let Some(turns) = system::turns() else {
+            // Without knowing what it costs it is not done.
+            self.is_fixed = !self.become_batch(false);
+            return;
+        };
+        let was_late = self.is_batch && self.before.is_some_and(|before| turns.were_late(&before));
+        self.before = Some(turns);
+        let mut pauses = scheduling.0.lock();
+        if was_late {
+            pauses.pause(now);
+        }
+        let are_batch = !pauses.are_on(now);
+        drop(pauses);
+        self.is_fixed = !self.become_batch(are_batch);
+    }
+
+    /// Whether it could be done.
+    fn become_batch(&mut self, batch: bool) -> bool {
+        let change = self.is_batch != batch;
+        self.is_batch = batch;
+        !change || system::set_batch(batch)
+    }
+}
+
+#[cfg(all(target_os = "linux", not(feature = "shuttle")))]
+mod system {
+    use std::fs;
+    use std::time::Duration;
+
+    use thread_priority::unix::{set_thread_priority_and_policy, thread_native_id};
+    use thread_priority::{NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy};
+
+    use super::Turns;
+
+    /// The niceness of a process of which nobody has said anything.
+    const USUAL_NICENESS: i32 = 0;
+    /// The same as the crate counts, from 0 for 19 to 99 for -20; a test sees to it that it is.
+    const USUAL_PRIORITY: u8 = 47;
+
+    /// Whoever made the process nicer has thought about it; and the crate would undo that.
+    pub fn takes_part() -> bool {
+        rustix::process::getpriority_process(None) == Ok(USUAL_NICENESS)
+    }
+
+    /// See proc(5), `/proc/PID/schedstat`: time on a processor, time of waiting for one, both in
+    /// nanoseconds, and number of turns.
+    pub fn turns() -> Option<Turns> {
+        let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+        let mut numbers = text.split_whitespace().map(str::parse::<u64>);
+        let _worked = numbers.next()?.ok()?;
+        let waited = Duration::from_nanos(numbers.next()?.ok()?);
+        let count = numbers.next()?.ok()?;
+        Some(Turns { waited, count })
+    }
+
+    /// Whether the system allows it.
+    pub fn set_batch(batch: bool) -> bool {
+        let policy = match batch {
+            true => NormalThreadSchedulePolicy::Batch,
+            false => NormalThreadSchedulePolicy::Other,
+        };
+        let Ok(usual) = USUAL_PRIORITY.try_into() else {
+            return false;
+        };
+        set_thread_priority_and_policy(
+            thread_native_id(),
+            ThreadPriority::Crossplatform(usual),
+            ThreadSchedulePolicy::Normal(policy),
+        )
+        .is_ok()
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(feature = "shuttle"))))]
+mod system {
+    use super::Turns;
+
+    pub fn takes_part() -> bool {
+        false
+    }
+
+    pub fn turns() -> Option<Turns> {
+        None
+    }
+
+    pub fn set_batch(_: bool) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turns(waited_us: u64, count: u64) -> Turns {
+        let waited = Duration::from_micros(waited_us);
+        Turns { waited, count }
+    }
+
+    #[test]
+    fn a_wait_is_judged_by_the_turn_and_only_by_many_of_them() {
+        let before = turns(5000, 100);
+        assert!(!turns(5000 + 20_000, 120).were_late(&before));
+        assert!(turns(5000 + 20_001, 120).were_late(&before));
+        assert!(!turns(5000 + 20_000, 107).were_late(&before));
+    }
+
+    #[test]
+    fn pauses_grow_until_it_goes_well_for_long() {
+        let mut pauses = Pauses::default();
+        let mut now = sync::now();
+        assert!(!pauses.are_on(now));
+        for seconds in [10, 20, 40, 80, 160, 320, 600, 600] {
+            pauses.pause(now);
+            // A second thread says the same.
+            pauses.pause(now);
+            assert!(pauses.are_on(now + Duration::from_secs(seconds) - INTERVAL));
+            now += Duration::from_secs(seconds);
+            assert!(!pauses.are_on(now));
+        }
+        now += LONGEST_PAUSE + INTERVAL;
+        pauses.pause(now);
+        assert!(!pauses.are_on(now + FIRST_PAUSE));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_worker_is_a_batch_thread_unless_there_is_a_pause() {
+        use thread_priority::unix::thread_schedule_policy;
+        use thread_priority::{NormalThreadSchedulePolicy, ThreadSchedulePolicy};
+
+        let policy = || thread_schedule_policy().unwrap();
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let before = niceness();
+        let scheduling = Scheduling::default();
+        let mut worker = Worker::new();
+        worker.look(&scheduling);
+        // Where this test itself runs with another niceness, nothing is touched.
+        let batch = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
+        assert_eq!(policy() == batch, before == 0);
+        scheduling.0.lock().pause(sync::now());
+        worker.looked = None;
+        worker.look(&scheduling);
+        assert_ne!(policy(), batch);
+        assert_eq!(niceness(), before);
+    }
+}
