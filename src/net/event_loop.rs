@@ -51,6 +51,8 @@ pub(super) struct EventLoop {
     runnable: Vec<Token>,
     /// Those that are not read from.
     held: BTreeSet<Token>,
+    /// The peers at whose addresses nobody listens, as was just found.
+    absent: Vec<NodeId>,
     clients: usize,
     next_token: usize,
     scratch: Vec<u8>,
@@ -88,6 +90,7 @@ impl EventLoop {
             deadlines: BTreeSet::new(),
             runnable: Vec::new(),
             held: BTreeSet::new(),
+            absent: Vec::new(),
             clients: 0,
             next_token: FIRST_CONNECTION,
             scratch: vec![0; SCRATCH],
@@ -133,7 +136,10 @@ impl EventLoop {
             }
             self.close_overdue();
             self.accept();
-            if self.give_turns(service) {
+            let delivered = self.give_turns(service);
+            let absent = std::mem::take(&mut self.absent);
+            absent.iter().for_each(|peer| service.absent(*peer));
+            if delivered || !absent.is_empty() {
                 service.flush();
             }
         }
@@ -288,6 +294,9 @@ impl EventLoop {
         }
         let dialled = connection.dialled;
         if let Some(dialer) = dialled.and_then(|peer| self.dialers.get_mut(&peer)) {
+            if connection.connecting && why.is_refusal() {
+                self.absent.push(dialer.peer());
+            }
             dialer.lost(why, now);
         } else if why.is_ordinary() {
             log::debug!("the connection from {} ended: {why}", connection.address);

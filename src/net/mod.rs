@@ -71,6 +71,9 @@ pub trait Service: Send {
     /// A peer has welcomed this node, on the connection that this node opened.
     fn welcomed(&mut self, peer: NodeId);
 
+    /// Nobody listens at a peer's address: most likely its process has ended.
+    fn absent(&mut self, peer: NodeId);
+
     /// A message from a peer: from the node that the connection was opened as, to this one.
     fn peer(&mut self, envelope: Envelope);
 

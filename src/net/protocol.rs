@@ -125,6 +125,11 @@ pub(super) enum Close {
 }
 
 impl Close {
+    /// Whether the other side's system says that nobody listens there.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Close::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+    }
+
     /// Whether connections end like this when nobody did anything wrong.
     pub(super) fn is_ordinary(&self) -> bool {
         matches!(self, Close::Ended | Close::Io(_))

@@ -157,6 +157,11 @@ impl<W> Replica<W> {
         self.settle();
     }
 
+    /// Nobody listens at a peer's address; see [`Raft::absent`].
+    pub fn absent(&mut self, peer: NodeId) {
+        self.raft.absent(peer);
+    }
+
     /// Proposes a command, for whose reply `waiter` waits up to `timeout` ticks. Returns the entry
     /// that it became; `None` if it was refused, and then `waiter` has [`ended`](Self::take_ended).
     pub fn submit(&mut self, command: Bytes, timeout: u64, waiter: W) -> Option<EntryId> {

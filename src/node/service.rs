@@ -33,6 +33,7 @@ pub(super) struct NodeService<S: StateMachine> {
 }
 
 enum Input {
+    Absent(NodeId),
     Message(Envelope),
     Submit(Bytes, u64, ReplyTo),
     Query(Bytes, u64, ReplyTo),
@@ -139,6 +140,10 @@ impl<S: StateMachine> Service for NodeService<S> {
         }
     }
 
+    fn absent(&mut self, peer: NodeId) {
+        self.inputs.push(Input::Absent(peer));
+    }
+
     fn peer(&mut self, envelope: Envelope) {
         self.inputs.push(Input::Message(envelope));
     }
@@ -167,6 +172,7 @@ impl<S: StateMachine> Service for NodeService<S> {
         let put = |replica: &mut Replica<_>| {
             for input in inputs {
                 match input {
+                    Input::Absent(peer) => replica.absent(peer),
                     Input::Message(envelope) => replica.step(envelope),
                     Input::Submit(command, ticks, to) => {
                         replica.submit(command, ticks, Waiter::Remote(to));

@@ -245,6 +245,12 @@ impl Common {
         shortest + self.rng.next_u32() % shortest
     }
 
+    /// A short wait, so that of those who learn of the leader's end at the same moment one asks for
+    /// votes before the others.
+    pub fn short_timeout(&mut self) -> u32 {
+        1 + self.rng.next_u32() % self.config.heartbeat_ticks
+    }
+
     pub fn report(&mut self, role: RoleName, leader: Option<NodeId>, reason: Reason) {
         let term = self.term();
         self.events.push(Event {

@@ -22,6 +22,8 @@ pub struct Event {
 pub enum Reason {
     /// The election timer ran out.
     NoLeaderHeard,
+    /// Nobody listens at the address of the leader.
+    LeaderAbsent,
     /// A quorum would vote for this node, or it is the only voter.
     PreVoteWon,
     /// A quorum voted for this node.
@@ -47,6 +49,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::NoLeaderHeard => f.write_str("no leader heard for an election timeout"),
+            Reason::LeaderAbsent => f.write_str("nobody listens at the address of the leader"),
             Reason::PreVoteWon => f.write_str("a quorum would vote for this node"),
             Reason::VotesWon => f.write_str("a quorum voted for this node"),
             Reason::VotesLost => f.write_str("a quorum refused its vote"),

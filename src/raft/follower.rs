@@ -14,6 +14,8 @@ pub(super) struct Follower {
     /// Ticks since the leader was heard, or a vote was given.
     elapsed: u32,
     timeout: u32,
+    /// Nobody listens at the leader's address any more.
+    is_leader_absent: bool,
 }
 
 impl Follower {
@@ -22,6 +24,7 @@ impl Follower {
             leader,
             elapsed: 0,
             timeout: common.random_timeout(),
+            is_leader_absent: false,
         }
     }
 
@@ -32,7 +35,8 @@ impl Follower {
     /// Whether the leader was heard within the shortest election timeout: then votes are refused,
     /// so that a node that does not hear the leader cannot depose it (thesis 4.2.3).
     pub fn hears_leader(&self, common: &Common) -> bool {
-        self.leader.is_some() && self.elapsed < common.config.election_ticks
+        let heard = self.elapsed < common.config.election_ticks;
+        self.leader.is_some() && heard && !self.is_leader_absent
     }
 
     pub fn tick(mut self, common: &mut Common) -> Role {
@@ -44,7 +48,11 @@ impl Follower {
             self.elapsed = 0;
             return Role::Follower(self);
         }
-        Role::ask_for_pre_votes(common, Reason::NoLeaderHeard)
+        let reason = match self.is_leader_absent {
+            true => Reason::LeaderAbsent,
+            false => Reason::NoLeaderHeard,
+        };
+        Role::ask_for_pre_votes(common, reason)
     }
 
     /// A vote was given to another node: give it the time to win.
@@ -54,8 +62,17 @@ impl Follower {
 
     /// The node's own write has returned: a slow disk must not look like a dead leader.
     pub fn disk_returned(&mut self) {
-        if self.leader.is_some() {
+        if self.leader.is_some() && !self.is_leader_absent {
             self.elapsed = 0;
+        }
+    }
+
+    /// Nobody listens at a peer's address; see [`Raft::absent`](super::Raft::absent).
+    pub fn absent(&mut self, common: &mut Common, peer: NodeId) {
+        if self.leader == Some(peer) && !self.is_leader_absent {
+            self.is_leader_absent = true;
+            let soon = self.elapsed + common.short_timeout();
+            self.timeout = self.timeout.min(soon);
         }
     }
 
@@ -119,6 +136,9 @@ impl Follower {
             }
         }
         self.elapsed = 0;
+        if std::mem::take(&mut self.is_leader_absent) {
+            self.timeout = common.random_timeout();
+        }
         true
     }
 }

@@ -162,6 +162,15 @@ impl Raft {
         self.transition(|role, common| role.receive(common, from, term, message));
     }
 
+    /// Nobody listens at a peer's address, so its process has most likely ended. If it led, this
+    /// node does not wait for the election timeout to find that out. Should it be wrong, the others
+    /// hear the leader, and refuse: nobody is disturbed (thesis 9.6).
+    pub fn absent(&mut self, peer: NodeId) {
+        if let Some(Role::Follower(follower)) = &mut self.role {
+            follower.absent(&mut self.common, peer);
+        }
+    }
+
     /// Appends a command to the leader's log and returns where. It is executed if and only if
     /// this very entry, of this index *and* term, is committed.
     ///

@@ -217,10 +217,26 @@ impl World {
         running.next_tick += passed * tick;
         let next = running.next_tick - now;
         self.later(n, next, Step::Tick);
+        let absent = self.seems_absent(n);
         self.input(n, |replica| {
             (0..passed.min(MOST_TICKS)).for_each(|_| replica.tick());
+            absent.into_iter().for_each(|peer| replica.absent(peer));
         })?;
         self.send(n)
+    }
+
+    /// A peer at whose address, as a node finds, nobody listens.
+    fn seems_absent(&mut self, n: usize) -> Option<NodeId> {
+        if self.plan.notices == 0.0 {
+            return None;
+        }
+        let other = self.random.below(self.nodes.len() as u64) as usize;
+        let likely = match self.nodes[other].running {
+            None => self.plan.notices,
+            Some(_) if self.faults_go_on => self.plan.false_alarms,
+            Some(_) => 0.0,
+        };
+        (other != n && self.random.chance(likely)).then_some(other as NodeId + 1)
     }
 
     /// Something has arrived for a node.

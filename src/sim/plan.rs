@@ -115,6 +115,10 @@ pub(super) struct Plan {
     pub deadline: Time,
     /// How likely a request is repeated though it was answered, or while it is in doubt.
     pub repeat: f64,
+    /// How likely a node learns within a tick that nobody listens at the address of one that is
+    /// down, and that it takes one for down that is not.
+    pub notices: f64,
+    pub false_alarms: f64,
 }
 
 /// When nodes take snapshots, and how they write and send them.
@@ -164,6 +168,8 @@ impl Plan {
             attempt_timeout: *random.pick(&[50 * MS, 50 * MS, 300 * MS, SECOND]),
             deadline: *random.pick(&[SECOND, 4 * SECOND, 10 * SECOND]),
             repeat: *random.pick(&[0.0, 0.05, 0.3]),
+            notices: *random.pick(&[0.0, 0.1, 1.0]),
+            false_alarms: *random.pick(&[0.0, 0.0, 0.01]),
         };
         if random.chance(0.1) {
             plan.play_figure_eight();
@@ -212,6 +218,8 @@ impl Plan {
             attempt_timeout: SECOND,
             deadline: 60 * SECOND,
             repeat: 0.0,
+            notices: 0.0,
+            false_alarms: 0.0,
         }
     }
 

@@ -141,3 +141,17 @@ fn a_node_that_is_told_to_stop_while_it_starts_stops_cleanly() {
         cluster.restart(1);
     }
 }
+
+#[test]
+fn a_leader_that_was_killed_is_replaced_before_an_election_timeout_has_passed() {
+    let mut cluster = Cluster::start_with(3, &["--election-ms", "4000"]);
+    cluster.clerk().put("key", "before").unwrap();
+    let leader = cluster.leader();
+    cluster.kill(leader);
+    let clerk = cluster.clerk_for(Duration::from_millis(3500));
+    clerk.put("key", "after").unwrap();
+    let gone = "nobody listens at the address of the leader";
+    let survivors = cluster.ids().into_iter().filter(|id| *id != leader);
+    let told = |id| cluster.node(id).lines().iter().any(|l| l.contains(gone));
+    assert!(survivors.into_iter().any(told));
+}

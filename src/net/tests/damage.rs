@@ -23,6 +23,8 @@ struct Collector {
 impl Service for Collector {
     fn welcomed(&mut self, _: NodeId) {}
 
+    fn absent(&mut self, _: NodeId) {}
+
     fn hello(&mut self, _: &Hello, _: SocketAddr) -> Welcome {
         Welcome::Accepted {
             cluster: "test".into(),

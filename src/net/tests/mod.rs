@@ -45,6 +45,8 @@ struct Recorder {
 impl Service for Recorder {
     fn welcomed(&mut self, _: NodeId) {}
 
+    fn absent(&mut self, _: NodeId) {}
+
     fn hello(&mut self, hello: &Hello, _: SocketAddr) -> Welcome {
         if hello.cluster != "test" || self.refusing.load(Ordering::SeqCst) {
             return Welcome::Refused("another cluster".into());

@@ -34,6 +34,39 @@ fn who_comes_back_from_isolation_deposes_nobody() {
 }
 
 #[test]
+fn a_leader_at_whose_address_nobody_listens_is_replaced_without_waiting_for_the_timeout() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    cluster.crash(leader);
+    for other in (1..=3).filter(|id| *id != leader) {
+        cluster.node(other).absent(leader);
+    }
+    // The time between two heartbeats, and one tick more.
+    pass(&mut cluster, 6);
+    assert!(cluster.leader().is_some_and(|new| new != leader));
+}
+
+#[test]
+fn who_alone_takes_the_leader_for_gone_deposes_nobody_and_hears_it_again() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    let term = cluster.node(leader).term();
+    for _ in 0..20 {
+        cluster.node(another(leader)).absent(leader);
+        pass(&mut cluster, LONG / 10);
+    }
+    assert_eq!(cluster.leader(), Some(leader));
+    assert_eq!(cluster.node(leader).term(), term);
+    // Nor does it matter that others than the leader are gone.
+    cluster
+        .node(another(leader))
+        .absent(another(another(leader)));
+    cluster.node(leader).absent(another(leader));
+    pass(&mut cluster, LONG);
+    assert_eq!(cluster.node(leader).term(), term);
+}
+
+#[test]
 fn who_is_stuck_at_a_higher_term_finds_back() {
     for size in [3, 4, 5] {
         let mut cluster = Cluster::new(size);
