@@ -5,11 +5,11 @@
 //! ```
 //!
 //! Debian has etcd, but no tool that loads it. This one speaks gRPC as etcd's own clients do, with
-//! one thread over non-blocking sockets, so that it takes no more of a small machine than the
-//! generators that it is compared with. It knows just enough of HTTP/2 for unary calls of up to
-//! 32 KiB. Clients talk to the first address and turn to the next when a connection breaks; what
-//! was under way there counts as failed. Options are `name=value` words, see `Plan::parse`. The
-//! result is one line of `name=value` words, with the names of `kvcli -o raw bench`.
+//! one thread over non-blocking sockets, so that it takes no more of a small machine than what it
+//! is compared with. It knows just enough of HTTP/2 for unary calls of up to 32 KiB. Clients talk
+//! to the first address and turn to the next when a connection breaks or an answer is later than
+//! `timeout_ms`; what was under way there has failed. Options are `name=value` words, see
+//! `Plan::parse`. The result is one line of such words, named as by `kvcli -o raw bench`.
 
 use std::collections::{HashMap, VecDeque};
 use std::error::Error;
@@ -43,7 +43,7 @@ const OUR_WINDOW: u32 = 16 << 20;
 const MAX_FRAME: usize = 16_384;
 const MAX_VALUE: usize = 32 << 10;
 /// How often it looks at the clock.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(10);
 /// How long no address may take a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -58,14 +58,13 @@ struct Plan {
     value_size: usize,
     seconds: f64,
     warm_up: f64,
+    timeout: Duration,
 }
 
 impl Plan {
     fn parse() -> Result<Self, Failure> {
         let mut words = std::env::args().skip(1);
-        let addresses = words
-            .next()
-            .ok_or("which servers? HOST:PORT,HOST:PORT,...")?;
+        let addresses = words.next().ok_or("which servers? HOST:PORT,...")?;
         let addresses: Result<_, _> = addresses.split(',').map(str::parse).collect();
         let mut plan = Plan {
             addresses: addresses?,
@@ -77,6 +76,7 @@ impl Plan {
             value_size: 128,
             seconds: 10.0,
             warm_up: 1.0,
+            timeout: PATIENCE,
         };
         for word in words {
             let (name, value) = word.split_once('=').ok_or("options are name=value words")?;
@@ -88,6 +88,7 @@ impl Plan {
                 "value_size" => plan.value_size = value.parse()?,
                 "seconds" => plan.seconds = value.parse()?,
                 "warm_up" => plan.warm_up = value.parse()?,
+                "timeout_ms" => plan.timeout = Duration::from_millis(value.parse()?),
                 _ => return Err(format!("there is no option {name}").into()),
             }
         }
@@ -95,10 +96,9 @@ impl Plan {
             plan.connections = plan.clients;
         }
         let sizes = plan.clients > 0 && plan.keys > 0 && plan.value_size <= MAX_VALUE;
-        match sizes && plan.connections <= plan.clients {
-            true => Ok(plan),
-            false => Err("clients, keys, connections or value_size are out of range".into()),
-        }
+        let is_possible = sizes && plan.connections <= plan.clients;
+        let error = "clients, keys, connections or value_size are out of range";
+        is_possible.then_some(plan).ok_or(error.into())
     }
 }
 
@@ -200,11 +200,8 @@ impl Connection {
             *window >= 0
         };
         let mut window = self.window;
-        let count = self
-            .held
-            .iter()
-            .take_while(|(_, body)| fits(&mut window, body))
-            .count();
+        let held = self.held.iter();
+        let count = held.take_while(|(_, body)| fits(&mut window, body)).count();
         for (stream, body) in self.held.drain(..count) {
             self.window -= body.len() as i64;
             let chunks = body.chunks(MAX_FRAME);
@@ -313,8 +310,7 @@ struct Run {
     failures: u64,
     /// Of each client, when it last succeeded.
     seen: Vec<Instant>,
-    last: Instant,
-    gaps: [Duration; 2],
+    gap: Duration,
 }
 
 impl Run {
@@ -345,10 +341,8 @@ impl Run {
 
     fn ended(&mut self, call: &Call, success: bool, now: Instant) {
         if success && now >= self.start {
-            let of_all = now.duration_since(self.last.max(self.start));
-            let of_one = now.duration_since(self.seen[call.client].max(self.start));
-            self.gaps = [self.gaps[0].max(of_one), self.gaps[1].max(of_all)];
-            (self.last, self.seen[call.client]) = (now, now);
+            let before = std::mem::replace(&mut self.seen[call.client], now);
+            self.gap = self.gap.max(now.duration_since(before.max(self.start)));
         }
         if call.begun < self.start {
             return;
@@ -364,18 +358,18 @@ impl Run {
 
     fn report(&self, ended: Instant) -> String {
         let us = |quantile| self.latencies.value_at_quantile(quantile) as f64 / 1000.0;
+        let [p50, p99, max] = [0.5, 0.99, 1.0].map(us);
         let until = if self.plan.fill { ended } else { self.end };
         let seconds = until.duration_since(self.start).as_secs_f64();
-        let [one, all] = self.gaps.map(|gap| gap.as_secs_f64() * 1000.0);
+        // A gap that has not ended counts as well.
+        let open = self.seen.iter().map(|seen| until.duration_since(*seen));
+        let gap = open.fold(self.gap, Duration::max).as_secs_f64() * 1000.0;
         format!(
-            "throughput={:.0} requests={} failures={} seconds={seconds:.3} p50_us={:.1} \
-             p99_us={:.1} max_us={:.1} client_gap_ms={one:.1} gap_ms={all:.1}",
+            "throughput={:.0} requests={} failures={} seconds={seconds:.3} p50_us={p50:.1} \
+             p99_us={p99:.1} max_us={max:.1} client_gap_ms={gap:.1}",
             self.in_time as f64 / seconds,
             self.latencies.len(),
             self.failures,
-            us(0.5),
-            us(0.99),
-            us(1.0),
         )
     }
 }
@@ -408,6 +402,13 @@ impl Load {
         }
     }
 
+    /// Whether the first answer takes too long.
+    fn is_late(&self, place: usize) -> bool {
+        let mut calls = self.connections[place].calls.values();
+        self.run.plan.timeout < PATIENCE
+            && calls.any(|call| call.begun.elapsed() > self.run.plan.timeout)
+    }
+
     /// Opens a connection again, at the next address if this one has just failed.
     fn reopen(&mut self, place: usize) -> Result<(), Failure> {
         let begun = Instant::now();
@@ -438,7 +439,8 @@ impl Load {
                 return Ok(());
             }
             for place in 0..self.connections.len() {
-                if self.connections[place].flush().is_err() {
+                let broken = self.connections[place].flush().is_err();
+                if broken || self.is_late(place) {
                     self.reopen(place)?;
                 }
             }
@@ -488,8 +490,7 @@ fn main() -> Result<(), Failure> {
             in_time: 0,
             failures: 0,
             seen: vec![begun; plan.clients],
-            last: begun,
-            gaps: [Duration::ZERO; 2],
+            gap: Duration::ZERO,
             plan,
         },
     };

@@ -134,9 +134,9 @@ fill_etcd() { # KEYS
     "$ETCD_LOAD" "$(etcd_addresses)" kind=fill clients=256 connections=8 "keys=$1" >/dev/null
 }
 
-load_etcd() { # KIND CLIENTS CONNECTIONS SECONDS
+load_etcd() { # KIND CLIENTS CONNECTIONS SECONDS [WORD...]
     "$ETCD_LOAD" "$(etcd_addresses)" "kind=$1" "clients=$2" "connections=$3" "seconds=$4" \
-        warm_up=0 "keys=$KEYS"
+        warm_up=0 "keys=$KEYS" "${@:5}"
 }
 
 pids_etcd() { printf '%s\n' "${ETCD_PIDS[@]}"; }
