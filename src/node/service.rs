@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::NodeError;
 use super::outcome::Waiter;
 use super::replica::Replica;
 use super::shared::Shared;
+use super::stages::Acknowledged;
+use super::{NodeError, sync};
 use crate::machine::StateMachine;
 use crate::net::{ReplyTo, Service};
 use crate::raft::{Envelope, NodeId};
@@ -27,6 +28,8 @@ pub(super) struct NodeService<S: StateMachine> {
     welcomed_by: BTreeSet<NodeId>,
     /// What one wake-up of the loop has brought in: put in under one lock.
     inputs: Vec<Input>,
+    /// What the messages among them acknowledge.
+    acknowledged: Vec<Acknowledged>,
 }
 
 enum Input {
@@ -43,6 +46,7 @@ impl<S: StateMachine> NodeService<S> {
             shared,
             machine,
             inputs: Vec::new(),
+            acknowledged: Vec::new(),
         }
     }
 
@@ -136,6 +140,7 @@ impl<S: StateMachine> Service for NodeService<S> {
     }
 
     fn peer(&mut self, envelope: Envelope) {
+        self.acknowledged.extend(Acknowledged::by(&envelope));
         self.inputs.push(Input::Message(envelope));
     }
 
@@ -158,6 +163,9 @@ impl<S: StateMachine> Service for NodeService<S> {
         if self.inputs.is_empty() {
             return;
         }
+        let at = sync::now();
+        self.shared.stages.acknowledged(&self.acknowledged, at);
+        self.acknowledged.clear();
         let inputs = self.inputs.drain(..);
         let put = |replica: &mut Replica<_>| {
             for input in inputs {
@@ -172,7 +180,7 @@ impl<S: StateMachine> Service for NodeService<S> {
                 }
             }
         };
-        self.shared.exchange_and_execute(put, |()| true);
+        self.shared.exchange_and_execute(at, put, |()| true);
     }
 }
 
