@@ -11,7 +11,7 @@ use crate::wire::client::{Stage, Status};
 pub fn table<'a>(nodes: impl Iterator<Item = &'a Status>) -> Option<String> {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["id", "stage", "batches", "p50 us", "p99 us", "max us"]);
+    table.set_header(["id", "stage", "count", "p50 us", "p99 us", "max us"]);
     for status in nodes {
         let passed = status.stages.iter().filter(|stage| stage.count > 0);
         for (place, stage) in passed.enumerate() {
@@ -38,7 +38,7 @@ pub fn json(stages: &[Stage]) -> Value {
     let stages = stages.iter().map(|stage| {
         json!({
             "name": stage.name,
-            "batches": stage.count,
+            "count": stage.count,
             "p50_ns": stage.p50_ns,
             "p99_ns": stage.p99_ns,
             "max_ns": stage.max_ns,

@@ -220,21 +220,21 @@ fn verbose_shows_where_the_time_of_each_node_goes_and_leaves_out_what_nothing_ha
     let report = asked([Ok(follower), Ok(leader), Err("connection refused")]);
     let expected = "
 time that a batch took in the last 10 to 20 seconds:
-┌────┬───────┬─────────┬────────┬────────┬─────────┐
-│ id ┆ stage ┆ batches ┆ p50 us ┆ p99 us ┆ max us  │
-╞════╪═══════╪═════════╪════════╪════════╪═════════╡
-│  1 ┆ sync  ┆      12 ┆  250.0 ┆ 1843.2 ┆  9000.0 │
-│  2 ┆ sync  ┆      12 ┆  240.0 ┆  700.0 ┆   800.0 │
-│    ┆ round ┆   23000 ┆  410.0 ┆  950.0 ┆ 12345.7 │
-│    ┆ apply ┆      11 ┆    3.1 ┆    8.0 ┆     8.1 │
-└────┴───────┴─────────┴────────┴────────┴─────────┘
+┌────┬───────┬───────┬────────┬────────┬─────────┐
+│ id ┆ stage ┆ count ┆ p50 us ┆ p99 us ┆ max us  │
+╞════╪═══════╪═══════╪════════╪════════╪═════════╡
+│  1 ┆ sync  ┆    12 ┆  250.0 ┆ 1843.2 ┆  9000.0 │
+│  2 ┆ sync  ┆    12 ┆  240.0 ┆  700.0 ┆   800.0 │
+│    ┆ round ┆ 23000 ┆  410.0 ┆  950.0 ┆ 12345.7 │
+│    ┆ apply ┆    11 ┆    3.1 ┆    8.0 ┆     8.1 │
+└────┴───────┴───────┴────────┴────────┴─────────┘
 node 3 at 127.0.0.1:7003 does not answer: connection refused
 2 of 3 voters answer, leader 2";
     let table = report.table(true);
     assert!(table.ends_with(expected), "{table}");
     assert!(!report.table(false).contains("stage"));
     let json = report.json();
-    assert_eq!(json["nodes"][0]["stages"][1]["batches"], 0);
+    assert_eq!(json["nodes"][0]["stages"][1]["count"], 0);
     assert_eq!(json["nodes"][1]["stages"][1]["name"], "round");
     assert_eq!(json["nodes"][1]["stages"][1]["max_ns"], 12_345_678);
 }

@@ -32,7 +32,8 @@ const _: () = assert!(
 );
 
 /// Lock order: `sending`, then `machine`, then `replica`; `gauges`, `unneeded` and `end` are taken
-/// alone, and those of `stages` last. No system call is made and no waiter is answered under `replica`.
+/// alone, and those of `stages` last, but not under `replica`. No system call is made and no waiter
+/// is answered under `replica`.
 pub(super) struct Shared<S: StateMachine> {
     pub config: Config,
     pub replica: Mutex<Replica<Waiter<S::Reply>>>,

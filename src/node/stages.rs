@@ -13,8 +13,8 @@
 //!
 //! A time is taken once for each write, message or run of execution, however many commands share
 //! it: so these are times of batches. What one thread at a time does has one lock to note it under,
-//! held for some ten nanoseconds, which nobody else wants but a status, for as long as two copies of
-//! 12 KiB take. Nothing else is locked under these.
+//! held for some ten nanoseconds, which nobody else wants but a status, for as long as two copies
+//! of 12 KiB take. Nothing else is locked under these.
 
 mod recent;
 mod rounds;
