@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use raftkv::raft::NodeId;
 use raftkv::testkit::Cluster;
 
 #[test]
@@ -65,4 +66,37 @@ fn a_crashed_leader_loses_nothing_and_comes_back() {
     let value = clerk.get("key").unwrap().unwrap();
     assert_eq!(&value[..], b"0,0;1,1;2,2;3,3;4,4;");
     cluster.wait_for_agreement();
+}
+
+#[test]
+fn every_node_tells_where_its_time_goes() {
+    let cluster = Cluster::of_stores(3);
+    let clerk = cluster.clerk();
+    let passed = |id: NodeId, names: &[&str]| {
+        let stages = cluster.node(id).status().stages;
+        let stages = stages.into_iter().filter(|stage| stage.count > 0);
+        let passed: Vec<_> = stages.map(|stage| stage.name).collect();
+        names.iter().all(|name| passed.iter().any(|p| p == name))
+    };
+    // Some is noted only after the answer has left.
+    cluster.wait_for("all stages", |cluster| {
+        clerk.put("key", "value").unwrap();
+        clerk.get("key").unwrap();
+        let leader = cluster.wait_for_leader();
+        let all = cluster.ids().all(|id| match id == leader {
+            true => passed(
+                id,
+                &["queue", "write", "sync", "round", "heartbeat", "apply"],
+            ),
+            false => passed(id, &["queue", "write", "sync", "apply"]),
+        });
+        all.then_some(())
+    });
+    for stage in cluster
+        .ids()
+        .flat_map(|id| cluster.node(id).status().stages)
+    {
+        let in_order = stage.p50_ns <= stage.p99_ns && stage.p99_ns <= stage.max_ns;
+        assert!(in_order && stage.max_ns < 60_000_000_000, "{stage:?}");
+    }
 }

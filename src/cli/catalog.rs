@@ -266,13 +266,16 @@ pub static COMMANDS: &[Spec] = &[
         summary: "ask every node about itself",
         details: "Works without a leader and without a quorum. A node that does not answer is \
                   listed with the reason. Exits with 3 if fewer voters answer than make a \
-                  quorum.",
+                  quorum. With -v it also says how long each stage of a batch of commands took \
+                  in the last 10 to 20 seconds: queue (until the log is written), write and sync \
+                  (of the log), round (from the leader to a follower's disk and back), heartbeat \
+                  (to a follower and back, for reads), apply, reply.",
         examples: &["status", "status -v", "status -o json"],
         options: &[Opt {
             name: "--verbose",
             short: Some("-v"),
             value: None,
-            summary: "show each node's own counters as well",
+            summary: "show each node's own counters and where its time goes as well",
         }],
         operands: &[],
         required: 0,

@@ -26,6 +26,7 @@ pub mod piped;
 pub mod session;
 pub mod shell;
 pub mod snapshot;
+mod stages;
 pub mod status;
 
 #[cfg(test)]

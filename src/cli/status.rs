@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde_json::{Map, Value, json};
 
-use super::grammar;
+use super::{grammar, stages};
 use crate::raft::{NodeId, RoleName};
 use crate::wire::client::Status;
 
@@ -134,7 +134,8 @@ impl Report {
         format!("{answering} of {voters} voters {verb}, {leader}{advice}")
     }
 
-    /// A table for people, the reasons of those that do not answer, and the summary.
+    /// A table for people, the reasons of those that do not answer, and the summary. With more
+    /// details, also the state machines' own counters and where the nodes' time goes.
     pub fn table(&self, verbose: bool) -> String {
         let gauges: BTreeSet<&str> = match verbose {
             true => self.gauges().filter(|name| *name != SESSIONS).collect(),
@@ -160,6 +161,9 @@ impl Report {
             table.add_row(self.row(node, &gauges));
         }
         let mut text = format!("{table}\n");
+        if verbose {
+            text.extend(stages::table(self.statuses()));
+        }
         for node in &self.nodes {
             let name = node.id.map_or("the node".into(), |id| format!("node {id}"));
             match &node.answer {
@@ -180,12 +184,15 @@ impl Report {
         text + &self.summary()
     }
 
+    /// What those say that answer.
+    fn statuses(&self) -> impl Iterator<Item = &Status> {
+        let answers = self.nodes.iter();
+        answers.filter_map(|node| node.answer.as_ref().ok())
+    }
+
     fn gauges(&self) -> impl Iterator<Item = &str> {
-        let answers = self
-            .nodes
-            .iter()
-            .filter_map(|node| node.answer.as_ref().ok());
-        answers.flat_map(|status| status.gauges.iter().map(|(name, _)| name.as_str()))
+        self.statuses()
+            .flat_map(|status| status.gauges.iter().map(|(name, _)| name.as_str()))
     }
 
     fn row(&self, node: &Node, gauges: &BTreeSet<&str>) -> Vec<Cell> {
@@ -274,6 +281,7 @@ impl Report {
                     });
                     fields.insert("sending".into(), sending.collect());
                     fields.insert("gauges".into(), gauges.into());
+                    fields.insert("stages".into(), stages::json(&status.stages));
                 }
             }
             Value::Object(fields)

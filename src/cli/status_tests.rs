@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::client::Stage;
 
 fn status(id: NodeId, role: RoleName, term: u64) -> Status {
     let address = |id| (id, format!("127.0.0.1:700{id}"));
@@ -23,6 +24,7 @@ fn status(id: NodeId, role: RoleName, term: u64) -> Status {
         gauges: vec![("keys".into(), 7), ("sessions".into(), 2)],
         snapshot_pending: false,
         snapshot_written: 0,
+        stages: Vec::new(),
     }
 }
 
@@ -193,4 +195,52 @@ fn snapshots_and_their_transfers_are_shown() {
     assert_eq!(json["nodes"][0]["snapshot_written"], 3 << 20);
     assert_eq!(json["nodes"][1]["snapshot_index"], 30);
     assert_eq!(json["nodes"][1]["sending"][0]["to"], 3);
+}
+
+#[test]
+fn verbose_shows_where_the_time_of_each_node_goes_and_leaves_out_what_nothing_has_passed() {
+    let stage = |name: &str, count, [p50_ns, p99_ns, max_ns]: [u64; 3]| Stage {
+        name: name.into(),
+        count,
+        p50_ns,
+        p99_ns,
+        max_ns,
+    };
+    let mut follower = status(1, RoleName::Follower, 5);
+    follower.stages = vec![
+        stage("sync", 12, [250_049, 1_843_199, 9_000_000]),
+        stage("round", 0, [0; 3]),
+    ];
+    let mut leader = status(2, RoleName::Leader, 5);
+    leader.stages = vec![
+        stage("sync", 12, [240_000, 700_000, 800_000]),
+        stage("round", 23_000, [410_000, 950_000, 12_345_678]),
+        stage("apply", 11, [3_100, 8_000, 8_100]),
+    ];
+    let report = asked([Ok(follower), Ok(leader), Err("connection refused")]);
+    let expected = "
+time that a batch took in the last 10 to 20 seconds:
+┌────┬───────┬───────┬────────┬────────┬─────────┐
+│ id ┆ stage ┆ count ┆ p50 us ┆ p99 us ┆ max us  │
+╞════╪═══════╪═══════╪════════╪════════╪═════════╡
+│  1 ┆ sync  ┆    12 ┆  250.0 ┆ 1843.2 ┆  9000.0 │
+│  2 ┆ sync  ┆    12 ┆  240.0 ┆  700.0 ┆   800.0 │
+│    ┆ round ┆ 23000 ┆  410.0 ┆  950.0 ┆ 12345.7 │
+│    ┆ apply ┆    11 ┆    3.1 ┆    8.0 ┆     8.1 │
+└────┴───────┴───────┴────────┴────────┴─────────┘
+node 3 at 127.0.0.1:7003 does not answer: connection refused
+2 of 3 voters answer, leader 2";
+    let table = report.table(true);
+    assert!(table.ends_with(expected), "{table}");
+    assert!(!report.table(false).contains("stage"));
+    let json = report.json();
+    assert_eq!(json["nodes"][0]["stages"][1]["count"], 0);
+    assert_eq!(json["nodes"][1]["stages"][1]["name"], "round");
+    assert_eq!(json["nodes"][1]["stages"][1]["max_ns"], 12_345_678);
+}
+
+#[test]
+fn where_no_time_has_gone_lately_there_is_no_table_of_it() {
+    let table = one_down().table(true);
+    assert!(!table.contains("stage"), "{table}");
 }

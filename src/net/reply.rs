@@ -114,6 +114,11 @@ impl Replies {
         Self::default()
     }
 
+    /// Whether nothing is gathered.
+    pub fn is_empty(&self) -> bool {
+        self.touched.is_empty()
+    }
+
     /// Sends what was gathered.
     pub fn flush(&mut self) {
         for client in self.touched.drain(..) {

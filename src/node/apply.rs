@@ -46,13 +46,22 @@ impl<S: StateMachine> Machine<S> {
     fn work(&mut self, shared: &Arc<Shared<S>>, max_bytes: usize) -> Result<(), NodeError> {
         let began = sync::now();
         let work = self.take_work(shared, max_bytes);
+        // To take over a snapshot is not what a batch takes.
+        let is_batch = work.install.is_none() && !work.is_empty();
         if let Some(meta) = &work.install {
             self.executor
                 .install(&mut self.state, &shared.files, meta)?;
             shared.files.unpin();
         }
         self.execute(work);
-        self.replies.flush();
+        let executed = sync::now();
+        let replied = (!self.replies.is_empty()).then(|| {
+            self.replies.flush();
+            sync::now()
+        });
+        if is_batch {
+            shared.stages.executed(began, executed, replied);
+        }
         *shared.gauges.lock() = self.state.gauges();
         let moved = self.executor.has_moved();
         let executor = &mut self.executor;

@@ -21,6 +21,7 @@ mod service;
 mod shared;
 mod snapshot_due;
 mod snapshots;
+mod stages;
 mod sync;
 #[cfg(test)]
 mod tests;
@@ -65,6 +66,7 @@ use shared::{Shared, Signals};
 pub(crate) use snapshots::{Courier, stored};
 #[cfg(feature = "sim")]
 pub(crate) use snapshots::{Gone, Stored, fetch, in_its_place, report};
+use stages::Acknowledged;
 use sync::bounded;
 use threads::Threads;
 
@@ -387,6 +389,10 @@ impl<S: StateMachine> Handle<S> {
 
     /// Hands over messages that have arrived for this node by another way than its own sockets.
     pub fn deliver(&self, messages: impl IntoIterator<Item = Envelope>) {
+        let messages: Vec<Envelope> = messages.into_iter().collect();
+        let acknowledged = messages.iter().filter_map(Acknowledged::by);
+        let acknowledged: Vec<Acknowledged> = acknowledged.collect();
+        self.shared.stages.acknowledged(&acknowledged, sync::now());
         let messages = messages.into_iter();
         self.shared
             .exchange(|replica| messages.for_each(|message| replica.step(message)));

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::NodeError;
 use super::outcome::Waiter;
 use super::replica::Replica;
 use super::scheduling::Worker;
 use super::shared::Shared;
+use super::stages::Acknowledged;
+use super::{NodeError, sync};
 use crate::machine::StateMachine;
 use crate::net::{ReplyTo, Service};
 use crate::raft::{Envelope, NodeId};
@@ -30,6 +31,8 @@ pub(super) struct NodeService<S: StateMachine> {
     inputs: Vec<Input>,
     /// The event loop's thread.
     worker: Worker,
+    /// What the messages among them acknowledge.
+    acknowledged: Vec<Acknowledged>,
 }
 
 enum Input {
@@ -48,6 +51,7 @@ impl<S: StateMachine> NodeService<S> {
             machine,
             inputs: Vec::new(),
             worker: Worker::new(),
+            acknowledged: Vec::new(),
         }
     }
 
@@ -145,6 +149,7 @@ impl<S: StateMachine> Service for NodeService<S> {
     }
 
     fn peer(&mut self, envelope: Envelope) {
+        self.acknowledged.extend(Acknowledged::by(&envelope));
         self.inputs.push(Input::Message(envelope));
     }
 
@@ -168,6 +173,9 @@ impl<S: StateMachine> Service for NodeService<S> {
             return;
         }
         self.worker.look(&self.shared.scheduling);
+        let at = sync::now();
+        self.shared.stages.acknowledged(&self.acknowledged, at);
+        self.acknowledged.clear();
         let inputs = self.inputs.drain(..);
         let put = |replica: &mut Replica<_>| {
             for input in inputs {
@@ -183,7 +191,7 @@ impl<S: StateMachine> Service for NodeService<S> {
                 }
             }
         };
-        self.shared.exchange_and_execute(put, |()| true);
+        self.shared.exchange_and_execute(at, put, |()| true);
     }
 }
 

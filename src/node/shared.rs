@@ -11,6 +11,7 @@ use super::config::Config;
 use super::outcome::{Outcome, Waiter, answer};
 use super::replica::{End, Replica};
 use super::scheduling::Scheduling;
+use super::stages::Stages;
 use super::sync::thread::JoinHandle;
 use super::sync::{self, AtomicBool, AtomicU64, Condvar, Mutex, Nudged, Nudger, nudges};
 use super::{NodeError, Transport, apply};
@@ -32,7 +33,8 @@ const _: () = assert!(
 );
 
 /// Lock order: `sending`, then `machine`, then `replica`; `gauges`, `unneeded` and `end` are taken
-/// alone. No system call is made and no waiter is answered under `replica`.
+/// alone, and those of `stages` last, but not under `replica`. No system call is made and no waiter
+/// is answered under `replica`.
 pub(super) struct Shared<S: StateMachine> {
     pub config: Config,
     pub replica: Mutex<Replica<Waiter<S::Reply>>>,
@@ -57,6 +59,8 @@ pub(super) struct Shared<S: StateMachine> {
     /// works, and nobody who asks for a status may wait for that.
     pub gauges: Mutex<Vec<(&'static str, u64)>>,
     gate: Gate,
+    /// How long what takes.
+    pub stages: Stages,
     pub log_bytes: AtomicU64,
     /// Up to here the log on disk is not needed any more.
     pub cut_to: AtomicU64,
@@ -135,8 +139,10 @@ impl<S: StateMachine> Shared<S> {
         (files, spares): (Snapshots, Spares),
         machine: Machine<S>,
     ) -> Self {
+        let started = sync::now();
         Self {
             config,
+            stages: Stages::new(started),
             replica: Mutex::new(replica),
             work: Condvar::new(),
             changed: Condvar::new(),
@@ -154,7 +160,7 @@ impl<S: StateMachine> Shared<S> {
             unneeded: Mutex::new(VecDeque::new()),
             snapshot_thread: Mutex::new(None),
             scheduling: Scheduling::default(),
-            started: sync::now(),
+            started,
             stopping: AtomicBool::new(false),
             end: Mutex::new(None),
         }
@@ -162,9 +168,10 @@ impl<S: StateMachine> Shared<S> {
 
     /// Puts something into the replica and wakes whoever has to act on it.
     pub fn input<T>(&self, put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T) -> T {
+        let at = sync::now();
         let mut replica = self.replica.lock();
         let result = put(&mut replica);
-        let consequences = Consequences::of(&mut replica);
+        let consequences = self.consequences(&mut replica, at);
         drop(replica);
         self.act(consequences);
         result
@@ -172,19 +179,21 @@ impl<S: StateMachine> Shared<S> {
 
     /// Puts something into the replica and sends the messages that may leave now.
     pub fn exchange<T>(&self, put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T) -> T {
-        let (result, consequences) = self.exchanged(put);
+        let (result, consequences) = self.exchanged(sync::now(), put);
         self.act(consequences);
         result
     }
 
     /// As [`exchange`](Self::exchange); and if the caller has the time for it, what has become due
     /// to be executed is executed at once, on this thread: to wake another one would take longer.
+    /// What is put in came at the moment `at`.
     pub fn exchange_and_execute<T>(
         self: &Arc<Self>,
+        at: Instant,
         put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T,
         has_time: impl FnOnce(&T) -> bool,
     ) -> T {
-        let (result, mut consequences) = self.exchanged(put);
+        let (result, mut consequences) = self.exchanged(at, put);
         let has_work = std::mem::take(&mut consequences.has_work);
         self.act(consequences);
         if has_work && !(has_time(&result) && apply::execute_here(self)) {
@@ -195,21 +204,36 @@ impl<S: StateMachine> Shared<S> {
 
     fn exchanged<T>(
         &self,
+        at: Instant,
         put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T,
     ) -> (T, Consequences<S::Reply>) {
         let sending = self.sending.lock();
         let mut replica = self.replica.lock();
         let result = put(&mut replica);
         let messages = replica.take_messages();
-        let consequences = Consequences::of(&mut replica);
+        let consequences = self.consequences(&mut replica, at);
         drop(replica);
         // Before the replicator is woken: the way of an entry over a follower's disk is longer than
         // over this node's own.
         if !messages.is_empty() {
+            self.stages.sending(&messages);
             self.transport.send(messages);
         }
         drop(sending);
         (result, consequences)
+    }
+
+    /// What has come of an input that came at the moment `at`.
+    fn consequences(
+        &self,
+        replica: &mut Replica<Waiter<S::Reply>>,
+        at: Instant,
+    ) -> Consequences<S::Reply> {
+        let consequences = Consequences::of(replica);
+        if consequences.has_write {
+            self.stages.put_in(at);
+        }
+        consequences
     }
 
     /// Sends the messages that may leave now.
@@ -305,6 +329,7 @@ impl<S: StateMachine> Shared<S> {
 
     pub fn status(&self) -> Status {
         let gauges = self.gauges.lock().clone();
+        let stages = self.stages.lately();
         let replica = self.replica.lock();
         let raft = replica.raft();
         // Under the lock: what is not pending any more must be seen if it is there.
@@ -338,6 +363,7 @@ impl<S: StateMachine> Shared<S> {
                 true => self.files.written(),
                 false => 0,
             },
+            stages,
         }
     }
 

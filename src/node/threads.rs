@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::replica::Replica;
 use super::scheduling::Worker;
 use super::shared::Shared;
+use super::stages::Written;
 use super::sync::thread::{self, JoinHandle, ThreadId};
 use super::sync::{self, Mutex, Nudged};
 use super::{NodeError, StartError};
@@ -85,18 +86,34 @@ pub(super) fn replicator<S: StateMachine>(
         }
         // Sent before it is written: the leader's followers write at the same time as it does
         // (thesis 10.2.1).
-        let mut next = shared.exchange(Replica::take_write);
-        while let Some(write) = next {
+        let take = |replica: &mut Replica<_>| {
+            let write = replica.take_write()?;
+            Some((write, shared.stages.taken()))
+        };
+        let mut next = shared.exchange(take);
+        while let Some((write, put_in)) = next {
             worker.look(&shared.scheduling);
-            storage.write(&write).map_err(NodeError::Storage)?;
+            let (began, mut written) = (sync::now(), None);
+            storage
+                .write_and_tell(&write, || written = Some(sync::now()))
+                .map_err(NodeError::Storage)?;
+            let durable = sync::now();
             if shared.spares.are_to_begin() {
                 shared.want_spare();
             }
             let put = |replica: &mut Replica<_>| {
                 replica.durable(write.id);
-                replica.take_write()
+                take(replica)
             };
-            next = shared.exchange_and_execute(put, Option::is_none);
+            next = shared.exchange_and_execute(durable, put, Option::is_none);
+            if let Some(written) = written {
+                shared.stages.wrote(&Written {
+                    put_in,
+                    began,
+                    written,
+                    durable,
+                });
+            }
         }
         let bytes = storage.log_bytes();
         shared.log_bytes.store(bytes, Ordering::Relaxed);

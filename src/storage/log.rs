@@ -115,7 +115,8 @@ impl Log {
     }
 
     /// Makes the entries durable, in place of those from the first one's index on; or, with a
-    /// restart, in place of the whole log and behind that entry.
+    /// restart, in place of the whole log and behind that entry. Calls `written` between the write
+    /// and its sync.
     ///
     /// # Panics
     /// If they cannot follow the log: recovery would refuse to read them.
@@ -123,6 +124,7 @@ impl Log {
         &mut self,
         restart: Option<EntryId>,
         entries: &[Entry],
+        written: impl FnOnce(),
     ) -> Result<(), StorageError> {
         let previous = self.outline.last();
         if let Some(base) = restart {
@@ -141,6 +143,7 @@ impl Log {
         self.reserve(len)?;
         record::stamp(&mut self.buffer, self.sequence, self.header.salt);
         self.file.write(&self.buffer, self.end)?;
+        written();
         self.file.sync()?;
         self.end += len;
         self.sequence += 1;

@@ -211,7 +211,7 @@ impl Storage {
         let kept = snapshots.settle(&folder)?;
         folder.sync()?;
         if fit == Fit::StartsAnew {
-            log.append(Some(base), &[])?;
+            log.append(Some(base), &[], || ())?;
         }
         let storage = Self {
             owner,
@@ -235,7 +235,23 @@ impl Storage {
     /// entry is of a later term than the node's, the entries do not continue the log, or the log
     /// would start anew behind an entry of which there is no snapshot.
     pub fn write(&mut self, write: &Write) -> Result<(), StorageError> {
-        self.unless_stopped(|storage| storage.write_in_order(write))
+        self.write_and_tell(write, || ())
+    }
+
+    /// As [`write`](Self::write); and calls `written` when the record is with the system, before
+    /// its sync. It is not called if there is nothing to write but the term and the vote.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    ///
+    /// # Panics
+    /// As [`write`](Self::write).
+    pub fn write_and_tell(
+        &mut self,
+        write: &Write,
+        written: impl FnOnce(),
+    ) -> Result<(), StorageError> {
+        self.unless_stopped(|storage| storage.write_in_order(write, written))
     }
 
     /// Removes from the start of the log the files that hold nothing behind the index; returns how
@@ -304,7 +320,11 @@ impl Storage {
         result
     }
 
-    fn write_in_order(&mut self, write: &Write) -> Result<(), StorageError> {
+    fn write_in_order(
+        &mut self,
+        write: &Write,
+        written: impl FnOnce(),
+    ) -> Result<(), StorageError> {
         if let Some(hard_state) = write.hard_state {
             self.vote.store(hard_state)?;
         }
@@ -324,7 +344,7 @@ impl Storage {
                 "the log would start behind entry {base}, and the newest snapshot is of {newest}"
             );
         }
-        self.log.append(write.restart, &write.entries)
+        self.log.append(write.restart, &write.entries, written)
     }
 
     /// How many bytes the records of the log occupy, those included that were replaced since.

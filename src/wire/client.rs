@@ -139,4 +139,23 @@ pub struct Status {
     pub snapshot_pending: bool,
     /// How large the file of that snapshot is by now, in bytes; 0 if none is being written.
     pub snapshot_written: u64,
+    /// Where the time goes: how long each stage of the way of commands through the node has taken
+    /// in the last 10 to 20 seconds, in the order in which a command passes them.
+    pub stages: Vec<Stage>,
+}
+
+/// How long one stage has taken lately, of all the batches that have passed it: those times are
+/// taken once for all commands that share a write, a message or a run of execution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Its name, such as "sync".
+    pub name: String,
+    /// How many batches have passed it. The times are 0 if none has.
+    pub count: u64,
+    /// The time within which half of them have, in nanoseconds.
+    pub p50_ns: u64,
+    /// The time within which 99 of 100 have, in nanoseconds.
+    pub p99_ns: u64,
+    /// The longest time, in nanoseconds.
+    pub max_ns: u64,
 }

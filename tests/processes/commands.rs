@@ -3,8 +3,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Output, Stdio};
+use std::time::Instant;
 
 use super::cluster::{Cluster, text};
+use super::process::PATIENCE;
 
 /// Exit codes of `kvcli`.
 const DONE: Option<i32> = Some(0);
@@ -127,6 +129,28 @@ fn what_is_too_large_is_refused_with_its_size_and_the_limit() {
         "{error}"
     );
     assert_eq!(cluster.clerk().get("key"), Ok(None));
+}
+
+#[test]
+fn a_verbose_status_shows_where_the_time_of_a_running_cluster_goes() {
+    let cluster = Cluster::start(3);
+    let clerk = cluster.clerk();
+    let deadline = Instant::now() + PATIENCE;
+    // Some is noted only after the answer has left, and followers execute later.
+    loop {
+        clerk.put("key", "value").unwrap();
+        clerk.get("key").unwrap();
+        let output = cluster.run(&["-o", "table", "status", "-v"]);
+        assert_eq!(output.status.code(), DONE, "{output:?}");
+        let table = text(&output.stdout);
+        let rows = |stage: &str| table.matches(&format!(" ┆ {stage} ")).count();
+        let everywhere = ["queue", "write", "sync", "apply"].map(rows);
+        let at_the_leader = ["round", "heartbeat", "reply"].map(rows);
+        if everywhere == [3; 4] && at_the_leader.iter().all(|rows| *rows >= 1) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{table}");
+    }
 }
 
 #[test]

@@ -153,6 +153,7 @@ impl Cluster {
             gauges: vec![],
             snapshot_pending: left > 1,
             snapshot_written: 0,
+            stages: Vec::new(),
         }
     }
 }

@@ -6,7 +6,7 @@ use raftkv::raft::{
     Conflict, Entry, EntryId, Envelope, Index, Membership, Message, Payload, RoleName,
     SnapshotMeta, Term,
 };
-use raftkv::wire::client::{Answer, Ask, Doubt, NotLeader, Request, Response, Status};
+use raftkv::wire::client::{Answer, Ask, Doubt, NotLeader, Request, Response, Stage, Status};
 use raftkv::wire::handshake::{Caller, Hello, HelloError, VERSION, Welcome};
 use raftkv::wire::{codec, frame};
 use serde::Serialize;
@@ -143,6 +143,13 @@ fn answers() -> [Answer; 8] {
         sending: vec![(2, 10, 1 << 32)],
         uptime_ms: 5,
         gauges: vec![("keys".into(), 7)],
+        stages: vec![Stage {
+            name: "sync".into(),
+            count: 1000,
+            p50_ns: 250_000,
+            p99_ns: 1 << 20,
+            max_ns: 1 << 33,
+        }],
     };
     [
         Answer::Reply("reply".into()),

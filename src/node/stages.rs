@@ -1,0 +1,218 @@
+//! Where the time goes: how long each stage of the way of commands through this node has taken in
+//! the last 10 to 20 seconds ([`recent`]). `docs/performance.md` says how they add up.
+//!
+//! | stage | from | to |
+//! | --- | --- | --- |
+//! | `queue` | the oldest input of a batch is put in | the replicator begins to write the batch |
+//! | `write` | that | the record is with the system: encoded, checksummed, written |
+//! | `sync` | that | it is on the disk |
+//! | `round` | a leader sends entries to a follower | that says they are on its disk |
+//! | `heartbeat` | a leader sends a heartbeat, as a round of reads does | the follower's answer |
+//! | `apply` | a thread begins to execute a batch | its last reply is encoded |
+//! | `reply` | that | all replies are with the system |
+//!
+//! A time is taken once for each write, message or run of execution, however many commands share
+//! it: so these are times of batches. What one thread at a time does has one lock to note it under,
+//! held for some ten nanoseconds, which nobody else wants but a status, for as long as two copies
+//! of 12 KiB take. Nothing else is locked under these.
+
+mod recent;
+mod rounds;
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+pub(super) use rounds::Acknowledged;
+
+use super::sync::{self, AtomicU64, Mutex};
+use crate::raft::Envelope;
+use crate::wire::client::Stage;
+use recent::Recent;
+use rounds::Rounds;
+
+/// The stages of a node.
+pub(super) struct Stages {
+    started: Instant,
+    /// When the oldest input came that awaits the disk and that the replicator has not taken yet,
+    /// in nanoseconds since the start; [`NONE`] without one. Written under the replica's lock.
+    waits_since: AtomicU64,
+    log: Mutex<Log>,
+    rounds: Mutex<Rounds>,
+    execution: Mutex<Execution>,
+}
+
+const NONE: u64 = u64::MAX;
+
+/// What the replicator notes.
+struct Log {
+    queue: Recent,
+    write: Recent,
+    sync: Recent,
+}
+
+/// What is noted by whoever holds the machine.
+struct Execution {
+    apply: Recent,
+    reply: Recent,
+}
+
+/// The moments of one write.
+pub(super) struct Written {
+    /// Its oldest input was put in.
+    pub put_in: Option<Instant>,
+    /// It was begun.
+    pub began: Instant,
+    /// It was with the system.
+    pub written: Instant,
+    /// It was on the disk.
+    pub durable: Instant,
+}
+
+impl Stages {
+    pub fn new(now: Instant) -> Self {
+        Self {
+            started: now,
+            waits_since: AtomicU64::new(NONE),
+            log: Mutex::new(Log {
+                queue: Recent::new(now),
+                write: Recent::new(now),
+                sync: Recent::new(now),
+            }),
+            rounds: Mutex::new(Rounds::new(now)),
+            execution: Mutex::new(Execution {
+                apply: Recent::new(now),
+                reply: Recent::new(now),
+            }),
+        }
+    }
+
+    /// Something that came at this moment has to be written. Called under the replica's lock, which
+    /// orders it with [`taken`](Self::taken): the moment of something that was taken already would
+    /// be held against the next write, however late that comes.
+    pub fn put_in(&self, at: Instant) {
+        if self.waits_since.load(Ordering::Relaxed) == NONE {
+            let ns = at.saturating_duration_since(self.started).as_nanos();
+            self.waits_since.store(ns as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// All that has to be written is taken, under the replica's lock. Returns since when the oldest
+    /// of it has waited.
+    pub fn taken(&self) -> Option<Instant> {
+        match self.waits_since.load(Ordering::Relaxed) {
+            NONE => None,
+            ns => {
+                self.waits_since.store(NONE, Ordering::Relaxed);
+                Some(self.started + Duration::from_nanos(ns))
+            }
+        }
+    }
+
+    /// A write is done.
+    pub fn wrote(&self, write: &Written) {
+        let mut log = self.log.lock();
+        if let Some(put_in) = write.put_in {
+            log.queue.note(put_in, write.began);
+        }
+        log.write.note(write.began, write.written);
+        log.sync.note(write.written, write.durable);
+    }
+
+    /// These messages are about to be sent.
+    pub fn sending(&self, messages: &[Envelope]) {
+        if rounds::has_question(messages) {
+            let now = sync::now();
+            self.rounds.lock().sent(messages, now);
+        }
+    }
+
+    /// These have arrived.
+    pub fn acknowledged(&self, all: &[Acknowledged], at: Instant) {
+        if all.is_empty() {
+            return;
+        }
+        let mut rounds = self.rounds.lock();
+        for one in all {
+            rounds.acknowledged(one, at);
+        }
+    }
+
+    /// A run of execution is over: it began, executed, and if it had replies to send, sent them.
+    pub fn executed(&self, began: Instant, executed: Instant, replied: Option<Instant>) {
+        let mut execution = self.execution.lock();
+        execution.apply.note(began, executed);
+        if let Some(replied) = replied {
+            execution.reply.note(executed, replied);
+        }
+    }
+
+    /// What all of them have taken lately, in the order in which a command passes them.
+    pub fn lately(&self) -> Vec<Stage> {
+        let now = sync::now();
+        // One after the other, so that each lock is soon free again; and summed up without it.
+        let queue = self.log.lock().queue.copy(now);
+        let write = self.log.lock().write.copy(now);
+        let sync = self.log.lock().sync.copy(now);
+        let round = self.rounds.lock().appends.copy(now);
+        let heartbeat = self.rounds.lock().heartbeats.copy(now);
+        let apply = self.execution.lock().apply.copy(now);
+        let reply = self.execution.lock().reply.copy(now);
+        let all = [
+            ("queue", queue),
+            ("write", write),
+            ("sync", sync),
+            ("round", round),
+            ("heartbeat", heartbeat),
+            ("apply", apply),
+            ("reply", reply),
+        ];
+        let summed = all.map(|(name, times)| recent::sum_up(name, times));
+        summed.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_waits_since_its_oldest_input_and_the_next_one_since_its_own() {
+        let start = Instant::now();
+        let second = |n| start + Duration::from_secs(n);
+        let stages = Stages::new(start);
+        assert_eq!(stages.taken(), None);
+        stages.put_in(second(1));
+        stages.put_in(second(2));
+        assert_eq!(stages.taken(), Some(second(1)));
+        assert_eq!(stages.taken(), None);
+        stages.put_in(second(3));
+        assert_eq!(stages.taken(), Some(second(3)));
+    }
+
+    #[test]
+    fn the_parts_of_a_write_are_told_apart_and_what_has_no_reply_counts_none() {
+        let start = Instant::now();
+        let us = |n| start + Duration::from_micros(n);
+        let stages = Stages::new(start);
+        stages.wrote(&Written {
+            put_in: Some(us(0)),
+            began: us(10),
+            written: us(30),
+            durable: us(130),
+        });
+        stages.executed(us(140), us(145), None);
+        let rounded = |stage: Stage| (stage.name, stage.count, stage.max_ns / 1000);
+        let shown: Vec<_> = stages.lately().into_iter().map(rounded).collect();
+        let expected = [
+            ("queue", 1, 10),
+            ("write", 1, 20),
+            ("sync", 1, 100),
+            ("round", 0, 0),
+            ("heartbeat", 0, 0),
+            ("apply", 1, 5),
+            ("reply", 0, 0),
+        ];
+        let expected = expected.map(|(name, count, us)| (name.to_string(), count, us));
+        assert_eq!(shown, expected);
+    }
+}
