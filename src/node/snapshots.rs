@@ -3,7 +3,6 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::NodeError;
 use super::replica::Replica;
@@ -88,45 +87,40 @@ impl Courier {
         shared: &Shared<S>,
         nudged: &Nudged,
     ) -> Result<(), NodeError> {
-        let mut rest = None;
         while !shared.is_stopping() {
-            match rest {
-                None => nudged.wait(),
-                Some(time) => nudged.wait_for(time),
+            nudged.wait();
+            while shared.spares.are_wanted() && !shared.is_stopping() {
+                Self::make_spare(shared);
+                self.run_errands(shared)?;
             }
-            rest = Self::make_spare(shared);
-            while let Some(unneeded) = shared.next_unneeded() {
-                unneeded.remove().map_err(NodeError::Storage)?;
-            }
-            loop {
-                let errands = shared.input(|replica| replica.take_errands());
-                if errands.is_empty() || shared.is_stopping() {
-                    break;
-                }
-                if let Some(request) = errands.to_send {
-                    Self::send(shared, request);
-                }
-                for part in errands.to_store {
-                    self.store(shared, part);
-                }
-                shared.send();
-            }
+            self.run_errands(shared)?;
         }
         Ok(())
     }
 
-    /// Makes some of the log's next segment ready, if it is wanted. Returns how long the disk is to
-    /// rest before the next piece: for as long as it took for this one.
-    fn make_spare<S: StateMachine>(shared: &Shared<S>) -> Option<Duration> {
-        if !shared.spares.are_wanted() {
-            return None;
+    fn run_errands<S: StateMachine>(&mut self, shared: &Shared<S>) -> Result<(), NodeError> {
+        while let Some(unneeded) = shared.next_unneeded() {
+            unneeded.remove().map_err(NodeError::Storage)?;
         }
-        let begun = sync::now();
+        loop {
+            let errands = shared.input(|replica| replica.take_errands());
+            if errands.is_empty() || shared.is_stopping() {
+                return Ok(());
+            }
+            if let Some(request) = errands.to_send {
+                Self::send(shared, request);
+            }
+            for part in errands.to_store {
+                self.store(shared, part);
+            }
+            shared.send();
+        }
+    }
+
+    fn make_spare<S: StateMachine>(shared: &Shared<S>) {
         if let Err(error) = shared.spares.make() {
             log::warn!("the log's next segment is not ready ahead of time: {error}");
         }
-        let took = sync::now() - begun;
-        shared.spares.are_wanted().then_some(took)
     }
 
     fn send<S: StateMachine>(shared: &Shared<S>, request: PartRequest) {

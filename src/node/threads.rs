@@ -98,7 +98,7 @@ pub(super) fn replicator<S: StateMachine>(
                 .write_and_tell(&write, || written = Some(sync::now()))
                 .map_err(NodeError::Storage)?;
             let durable = sync::now();
-            if shared.spares.are_to_begin() {
+            if shared.spares.are_wanted() {
                 shared.want_spare();
             }
             let put = |replica: &mut Replica<_>| {

@@ -148,9 +148,7 @@ impl Log {
         self.end += len;
         self.sequence += 1;
         segment::note_record(&mut self.extents, restart, entries, len);
-        if self.end >= self.spare_due() {
-            self.spares.want(self.header.number + 1);
-        }
+        self.spares.want(self.header.number + 1, self.end);
         Ok(())
     }
 
@@ -211,13 +209,6 @@ impl Log {
         self.end = BLOCK as u64;
         self.allocated = allocated;
         Ok(())
-    }
-
-    /// From which length on the next segment's file is to be made. Nodes on one disk have logs of
-    /// one length: they should not all do so at the same time.
-    fn spare_due(&self) -> u64 {
-        let bytes = self.options.segment_bytes;
-        bytes / 8 + self.header.salt % (bytes / 2).max(1)
     }
 
     /// Makes the segments that will be needed next ready.

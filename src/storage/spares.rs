@@ -1,10 +1,12 @@
 //! The next segment's file, filled with zeros while the present segment is being written.
 //!
 //! To fill a segment takes the disk far longer than a write of the log, and whoever waits for that
-//! write would wait for both. So another thread makes the file ready, a little at a time, under the
-//! name that [`Folder::create`](super::folder::Folder::create) gives to what is not finished: a
-//! crash at any point leaves nothing that counts. The log takes it over when it comes to its end,
-//! as far as it is filled; where there is none, it makes its own.
+//! write would wait for both. So another thread makes the file ready, under the name that
+//! [`Folder::create`](super::folder::Folder::create) gives to what is not finished: a crash at any
+//! point leaves nothing that counts. It keeps step with the log, piece by piece: a log that grows
+//! slowly is not disturbed by much at once, and one that stands still not at all. The log takes the
+//! file over when it comes to its end, as far as it is filled; where there is none, it makes its
+//! own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,15 +28,14 @@ pub struct Spares {
     shared: Arc<Shared>,
 }
 
+/// `wanted` and `done` are places in the files of all segments as if they were one file.
 #[derive(Default)]
 struct Shared {
-    /// The number of the segment that will be needed next; 0 as long as there is time.
+    /// Up to here the files should be filled.
     wanted: AtomicU64,
-    /// The number of the last segment whose file was begun.
-    begun: AtomicU64,
-    /// The number of the last segment whose file is ready, or is not to be made.
+    /// Up to here they are, or need not be any more.
     done: AtomicU64,
-    /// The file that is being made, or is ready.
+    /// The file that is being filled, or is ready.
     spare: Mutex<Option<Spare>>,
 }
 
@@ -54,20 +55,13 @@ impl Spares {
         }
     }
 
-    /// Whether there is something to [`make`](Self::make) that was not begun. Never waits.
-    pub fn are_to_begin(&self) -> bool {
-        let Shared { wanted, begun, .. } = &*self.shared;
-        wanted.load(Ordering::SeqCst) > begun.load(Ordering::SeqCst)
-    }
-
     /// Whether there is something to [`make`](Self::make). Never waits.
     pub fn are_wanted(&self) -> bool {
         let Shared { wanted, done, .. } = &*self.shared;
         wanted.load(Ordering::SeqCst) > done.load(Ordering::SeqCst)
     }
 
-    /// Makes a little more of the next segment's file ready, if it is wanted. Who calls it again
-    /// and again should let the disk rest in between.
+    /// Makes a little more of the next segment's file ready, if it is wanted.
     ///
     /// # Errors
     /// [`StorageError::Io`]. It is not tried again: the log will make its own file, or fail at it.
@@ -76,25 +70,20 @@ impl Spares {
         if !self.are_wanted() {
             return Ok(());
         }
-        let number = self.shared.wanted.load(Ordering::SeqCst);
-        self.shared.begun.store(number, Ordering::SeqCst);
+        let number = (self.shared.wanted.load(Ordering::SeqCst) - 1) / self.bytes;
         let name = unfinished(&segment::name(number));
         let begun = spare.take().filter(|spare| spare.number == number);
-        match self.fill(number, &name, begun) {
-            Ok(filled) => {
-                if filled.filled == self.bytes {
-                    self.shared.done.store(number, Ordering::SeqCst);
-                }
-                *spare = Some(filled);
-                Ok(())
-            }
-            Err(error) => {
-                self.shared.done.store(number, Ordering::SeqCst);
-                // What it holds would take the space that there is too little of.
-                let _ = self.folder.remove(&name);
-                Err(error)
-            }
+        let filled = self.fill(number, &name, begun);
+        // After a failure, none of it is made any more.
+        let up_to = filled.as_ref().map_or(self.bytes, |spare| spare.filled);
+        let done = number * self.bytes + up_to;
+        self.shared.done.store(done, Ordering::SeqCst);
+        if filled.is_err() {
+            // What it holds would take the space that there is too little of.
+            let _ = self.folder.remove(&name);
         }
+        *spare = Some(filled?);
+        Ok(())
     }
 
     /// Fills a little more of the file; begins it first if it was not begun.
@@ -114,17 +103,18 @@ impl Spares {
         Ok(spare)
     }
 
-    /// Segment `number` will be needed next.
-    pub(super) fn want(&self, number: u64) {
-        self.shared.wanted.store(number, Ordering::SeqCst);
+    /// Segment `number` will be needed next, and should be filled up to there by now.
+    pub(super) fn want(&self, number: u64, up_to: u64) {
+        let place = number * self.bytes + up_to.min(self.bytes);
+        self.shared.wanted.store(place, Ordering::SeqCst);
     }
 
     /// The file of this segment, all zeros, and how long it is by now. If it was not begun, it will
     /// not be. Waits for no more than one step.
     pub(super) fn take(&self, number: u64) -> Option<(File, u64)> {
         let mut spare = self.shared.spare.lock();
-        self.shared.begun.store(number, Ordering::SeqCst);
-        self.shared.done.store(number, Ordering::SeqCst);
+        let done = (number + 1) * self.bytes;
+        self.shared.done.store(done, Ordering::SeqCst);
         let spare = spare.take()?;
         (spare.number == number).then_some((spare.file, spare.filled))
     }

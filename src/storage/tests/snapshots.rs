@@ -91,7 +91,7 @@ fn the_log_goes_on_in_segments_that_were_made_ready_and_one_that_was_not_used_go
     let spares = storage.spares();
     let mut made = 0;
     for index in 2..=12 {
-        made += u64::from(spares.are_to_begin());
+        made += u64::from(spares.are_wanted());
         spares.make().expect("this disk does not fail");
         memory = written(&mut storage, &memory, &write(1, index, 1, 800));
     }
