@@ -42,8 +42,9 @@ use crate::wire::codec;
 const MAGIC: [u8; 8] = *b"rkvstate";
 const VERSION: u32 = 1;
 
-/// The size of the buffers between the state and the stream.
-const BUFFER: usize = 64 << 10;
+/// The size of the buffers between the state and the stream: little enough to fill that whoever
+/// writes at a low priority can rest often.
+const BUFFER: usize = 16 << 10;
 
 /// How many items are read before they go into the store together.
 const BATCH: usize = 4096;
