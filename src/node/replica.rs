@@ -299,7 +299,7 @@ impl<W> Replica<W> {
         self.due.is_pending()
     }
 
-    /// Whether the log has grown enough for the next snapshot while one is being taken.
+    /// Whether the log has grown so much while a snapshot is being taken that it should be done.
     pub fn snapshot_is_late(&self) -> bool {
         self.due.is_late()
     }

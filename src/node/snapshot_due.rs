@@ -1,5 +1,9 @@
 //! When a node takes a snapshot of its state.
 
+/// One that is under way is late when this part of the log is there that makes the next one due.
+/// Until it is written, what changes in the state is in memory twice.
+const LATE: u64 = 16;
+
 /// Counts what has been applied since the last snapshot.
 #[derive(Debug)]
 pub(super) struct SnapshotDue {
@@ -31,20 +35,21 @@ impl SnapshotDue {
     }
 
     pub fn is_due(&self) -> bool {
-        !self.under_way && (self.wanted || self.is_enough())
+        let enough = self.enough();
+        !self.under_way && (self.wanted || enough.is_some_and(|bytes| self.applied >= bytes))
     }
 
-    /// Whether the next one would be due, were there not one under way.
+    /// Whether the one under way should soon be done.
     pub fn is_late(&self) -> bool {
-        self.under_way && self.is_enough()
+        let enough = self.enough();
+        self.under_way && enough.is_some_and(|bytes| self.applied >= bytes.div_ceil(LATE))
     }
 
-    fn is_enough(&self) -> bool {
+    /// How much makes one due, if anything does.
+    fn enough(&self) -> Option<u64> {
+        let bytes = self.log_bytes?;
         // Even a threshold of nothing is not reached by nothing.
-        let enough = self
-            .log_bytes
-            .map(|bytes| bytes.max(self.last_bytes).max(1));
-        enough.is_some_and(|bytes| self.applied >= bytes)
+        Some(bytes.max(self.last_bytes).max(1))
     }
 
     /// Whether one is being taken, or asked for.
@@ -91,11 +96,12 @@ mod tests {
         due.applied(1);
         assert!(due.is_due());
         due.begun();
-        due.applied(99);
+        due.applied(6);
         assert!(!due.is_late());
-        due.applied(901);
-        assert!(!due.is_due(), "one is under way");
+        due.applied(1);
         assert!(due.is_late());
+        due.applied(993);
+        assert!(!due.is_due(), "one is under way");
         due.taken(2000);
         assert!(!due.is_due());
         due.applied(1000);
