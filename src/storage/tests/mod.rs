@@ -8,6 +8,7 @@ mod inspections;
 mod snapshot_crashes;
 mod snapshot_damage;
 mod snapshots;
+mod spares;
 mod story;
 mod writes;
 

@@ -64,6 +64,34 @@ fn a_crash_while_snapshots_are_taken_and_the_log_is_cut_loses_nothing() {
 }
 
 #[test]
+fn a_crash_while_old_segments_are_removed_after_further_writes_loses_nothing() {
+    let (disk, memory) = node();
+    let writes = [write(1, 6, 1, 800), write(1, 7, 1, 800)];
+    let once = memory.after(&writes[0]);
+    let allowed = [memory.clone(), once.clone(), once.after(&writes[1])];
+    stop_everywhere(
+        &disk,
+        20,
+        |disk| {
+            let (mut storage, _) = try_open(disk)?;
+            let snapshots = storage.snapshots();
+            for last in [4, 5] {
+                take(&snapshots, id(1, last), 300)?;
+            }
+            // The courier comes to it late, and in between the log goes on.
+            let first = storage.let_go(4);
+            assert!(!first.is_empty());
+            storage.write(&writes[0])?;
+            let second = storage.let_go(5);
+            first.remove()?;
+            storage.write(&writes[1])?;
+            second.remove().map(drop)
+        },
+        |disk| goes_on_from(disk, &allowed),
+    );
+}
+
+#[test]
 fn term_and_vote_outlive_every_cut_and_every_new_beginning_of_the_log_whenever_a_crash_comes() {
     let (disk, _) = node();
     let (mut storage, _) = open(&disk);

@@ -1,0 +1,113 @@
+//! Segments that are made ready ahead of time, and crashes on the way.
+
+use std::cell::Cell;
+
+use super::super::Disk;
+use super::crashes::stop_everywhere;
+use super::*;
+
+/// Segments that take three steps to be filled.
+fn large() -> Options {
+    Options::of_sizes(160 << 10, 4096)
+}
+
+fn try_open_large(disk: &SimDisk) -> Result<(Storage, Recovered), StorageError> {
+    Storage::open(Arc::new(disk.clone()), &identity(), large())
+}
+
+/// So many writes of 30 KiB follow each other; the rest of a segment is made ready as the courier
+/// does it, or lags `behind` by some writes.
+const WRITES: u64 = 7;
+
+fn write_all(disk: &SimDisk, behind: u64, acknowledged: &Cell<u64>) -> Result<(), StorageError> {
+    acknowledged.set(0);
+    let (mut storage, _) = try_open_large(disk)?;
+    let spares = storage.spares();
+    for index in 1..=WRITES {
+        while index % (behind + 1) == 0 && spares.are_wanted() {
+            spares.make()?;
+        }
+        storage.write(&write(1, index, 1, 30 << 10))?;
+        acknowledged.set(index);
+    }
+    Ok(())
+}
+
+fn memory_of(writes: u64) -> Memory {
+    (1..=writes).fold(Memory::default(), |memory, index| {
+        memory.after(&write(1, index, 1, 30 << 10))
+    })
+}
+
+/// What it says is durable, and at the most the write that was under way.
+fn holds(disk: &SimDisk, acknowledged: u64) {
+    let (_, recovered) = try_open_large(disk).unwrap_or_else(|error| panic!("{error}"));
+    let found = recovered.entries.len() as u64;
+    assert!(
+        (acknowledged..=acknowledged + 1).contains(&found),
+        "{found} entries, {acknowledged} were acknowledged"
+    );
+    assert_eq!(recovered.entries, memory_of(found).entries);
+    let names = disk.list().expect("a simulated folder can be listed");
+    assert!(
+        !names.iter().any(|name| name.ends_with(".new")),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn a_crash_while_segments_are_made_ready_and_taken_over_loses_nothing() {
+    for behind in [0, 3] {
+        let acknowledged = Cell::new(0);
+        stop_everywhere(
+            &SimDisk::new(7),
+            80,
+            |disk| write_all(disk, behind, &acknowledged),
+            |disk| holds(disk, acknowledged.get()),
+        );
+    }
+}
+
+#[test]
+fn a_segment_that_is_ready_in_part_is_taken_over_and_filled_as_it_goes() {
+    let disk = SimDisk::new(7);
+    let (mut storage, _) = try_open_large(&disk).expect("this disk does not fail");
+    let spares = storage.spares();
+    storage
+        .write(&write(1, 1, 1, 30 << 10))
+        .expect("this disk does not fail");
+    spares.make().expect("this disk does not fail");
+    assert!(!spares.are_wanted(), "it keeps step with the log");
+    for index in 2..=WRITES {
+        storage
+            .write(&write(1, index, 1, 30 << 10))
+            .expect("this disk does not fail");
+    }
+    assert_eq!(segments(&disk).len(), 2);
+    holds(&disk, WRITES);
+}
+
+#[test]
+fn a_disk_that_has_no_room_for_the_next_segment_yet_takes_what_the_present_one_has_room_for() {
+    let disk = SimDisk::new(7);
+    let (mut storage, _) = try_open_large(&disk).expect("this disk does not fail");
+    let spares = storage.spares();
+    let first = write(1, 1, 1, 100 << 10);
+    storage.write(&first).expect("this disk does not fail");
+    let names = disk.list().expect("a simulated folder can be listed");
+    let used = names.iter().filter_map(|name| disk.contents(name));
+    let used: u64 = used.map(|bytes| bytes.len() as u64).sum();
+    disk.set_capacity(Some(used + (20 << 10)));
+    assert!(matches!(spares.make(), Err(StorageError::Io { .. })));
+    assert!(!spares.are_wanted(), "it is not tried over and over");
+    assert_eq!(
+        disk.list().expect("as before"),
+        names,
+        "what was begun is gone"
+    );
+    let second = write(1, 2, 1, 2 << 10);
+    storage.write(&second).expect("there is room for this");
+    let memory = Memory::default().after(&first).after(&second);
+    let (_, recovered) = try_open_large(&disk).expect("nothing is damaged");
+    assert_eq!(Memory::from(&recovered), memory);
+}
