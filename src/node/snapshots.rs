@@ -39,7 +39,11 @@ pub(super) fn take<S: StateMachine>(
                 node.cut_log(node.files.log_needed_behind());
             }
             Err(error) => {
-                log::error!("no snapshot up to {index}: {error}. The log keeps growing");
+                if is_overtaken(&*error) {
+                    log::info!("no snapshot up to {index}: a newer one has come from the leader");
+                } else {
+                    log::error!("no snapshot up to {index}: {error}. The log keeps growing");
+                }
                 node.input(|replica| replica.snapshot_failed());
             }
         }
@@ -52,6 +56,12 @@ pub(super) fn take<S: StateMachine>(
             shared.input(|replica| replica.snapshot_failed());
         }
     }
+}
+
+/// Whether a snapshot failed only because there is a newer one by now.
+fn is_overtaken(error: &(dyn Error + 'static)) -> bool {
+    let error = error.downcast_ref();
+    matches!(error, Some(StorageError::Superseded { .. }))
 }
 
 fn write<S: StateMachine>(
@@ -305,6 +315,17 @@ mod tests {
         let rest = part(&info, 5000, read(5000, usize::MAX));
         let stored = courier.take_in(&receiver, rest);
         assert!(matches!(stored, Ok(Stored::Whole(stored)) if stored.meta == info.meta));
+    }
+
+    #[test]
+    fn a_snapshot_that_was_overtaken_by_a_newer_one_is_no_failure_to_worry_about() {
+        let files = files();
+        let mut slow = files.create(meta(5)).unwrap();
+        slow.write_all(b"a state").unwrap();
+        write(&files, 7);
+        let error: Box<dyn Error + Send + Sync> = slow.finish().unwrap_err().into();
+        assert!(is_overtaken(&*error), "{error}");
+        assert!(!is_overtaken(&std::io::Error::other("the disk is full")));
     }
 
     #[test]
