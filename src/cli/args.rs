@@ -105,8 +105,13 @@ fn run(args: &Args) -> Result<u8, UsageError> {
         cluster: args.cluster_name.clone().unwrap_or_default(),
         ..Options::default()
     };
-    if args.command.first().is_some_and(|word| word == "bench") {
-        return Ok(args.bench(&options));
+    match &args.command[..] {
+        [bench, ..] if bench == "bench" => return Ok(args.bench(&options)),
+        // Its options are its own, and so is its help.
+        [help, bench] if help == "help" && bench == "bench" => {
+            bench::args::Args::parse_from(["bench", "--help"]);
+        }
+        _ => {}
     }
     let request = args.request()?;
     let clerk = args.clerk(options.clone())?;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use super::cluster::{Cluster, text};
+use super::cluster::{Cluster, kvcli, text};
 
 #[test]
 fn a_benchmark_reports_as_text_as_json_and_as_a_picture() {
@@ -102,4 +102,11 @@ fn each_append_of_a_benchmark_is_executed_once_though_the_leader_dies() {
     );
     assert!(report["retries"].as_u64() > Some(0), "{report}");
     assert_eq!(value().len(), appends * size);
+}
+
+#[test]
+fn the_help_of_the_benchmark_is_where_help_is_looked_for() {
+    let output = kvcli().args(["help", "bench"]).output().unwrap();
+    assert!(output.status.success());
+    assert!(text(&output.stdout).contains("--rate"));
 }
