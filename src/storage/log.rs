@@ -148,7 +148,7 @@ impl Log {
         self.end += len;
         self.sequence += 1;
         segment::note_record(&mut self.extents, restart, entries, len);
-        self.spares.want(self.header.number + 1, self.end);
+        self.spares.keep_step(self.header.number + 1, self.end);
         Ok(())
     }
 

@@ -103,10 +103,16 @@ impl Spares {
         Ok(spare)
     }
 
-    /// Segment `number` will be needed next, and should be filled up to there by now.
-    pub(super) fn want(&self, number: u64, up_to: u64) {
-        let place = number * self.bytes + up_to.min(self.bytes);
-        self.shared.wanted.store(place, Ordering::SeqCst);
+    /// The segment before `number` is written up to there: that one will be needed next. A log that
+    /// has only begun needs none yet.
+    pub(super) fn keep_step(&self, number: u64, written: u64) {
+        let begin = self.bytes / 8;
+        let left = self.bytes - begin;
+        let up_to = written.saturating_sub(begin).min(left) * self.bytes / left;
+        if up_to > 0 {
+            let place = number * self.bytes + up_to;
+            self.shared.wanted.store(place, Ordering::SeqCst);
+        }
     }
 
     /// The file of this segment, all zeros, and how long it is by now. If it was not begun, it will

@@ -76,7 +76,10 @@ fn a_folder_of_something_else_is_refused_and_left_as_it_is() {
             assert!(sentence(&end).contains(part), "{part}: {end:#?}");
         }
     }
-    assert_eq!(contents(&cluster.data(1)), before);
+    assert!(
+        contents(&cluster.data(1)) == before,
+        "the folder has changed"
+    );
     still_works(&mut cluster);
 }
 
@@ -95,7 +98,10 @@ fn a_folder_of_a_newer_format_is_refused_and_left_as_it_is() {
     assert_eq!(end.code, Some(4), "{end:#?}");
     assert!(sentence(&end).contains("format 2"), "{end:#?}");
     assert!(sentence(&end).contains("Run the version of kvnode that wrote it"));
-    assert_eq!(contents(&cluster.data(1)), before);
+    assert!(
+        contents(&cluster.data(1)) == before,
+        "the folder has changed"
+    );
     fs::write(&path, original).unwrap();
     still_works(&mut cluster);
 }
@@ -116,7 +122,10 @@ fn a_log_that_is_damaged_in_the_middle_is_neither_cut_nor_used() {
         let expected = format!("{} is damaged at offset", path.display());
         assert!(sentence(&end).contains(&expected), "{end:#?}");
         assert!(sentence(&end).contains("restore the folder from a copy"));
-        assert_eq!(contents(&cluster.data(1)), before);
+        assert!(
+            contents(&cluster.data(1)) == before,
+            "the folder has changed"
+        );
     }
     fs::write(&path, original).unwrap();
     still_works(&mut cluster);
@@ -132,7 +141,10 @@ fn a_vote_that_is_lost_is_not_made_up() {
     let end = refusal(&mut cluster.command(1));
     assert_ne!(end.code, Some(0), "{end:#?}");
     assert!(sentence(&end).contains("vote"), "{end:#?}");
-    assert_eq!(contents(&cluster.data(1)), before);
+    assert!(
+        contents(&cluster.data(1)) == before,
+        "the folder has changed"
+    );
     fs::write(&path, original).unwrap();
     still_works(&mut cluster);
 }
@@ -162,7 +174,10 @@ fn a_port_in_use_is_refused_and_the_folder_is_as_good_as_before() {
     let expected = format!("cannot listen on {}", cluster.address(1));
     assert!(sentence(&end).contains(&expected), "{end:#?}");
     assert!(sentence(&end).contains("choose another port"));
-    assert_eq!(contents(&cluster.data(1)), before);
+    assert!(
+        contents(&cluster.data(1)) == before,
+        "the folder has changed"
+    );
     drop(listener);
     still_works(&mut cluster);
 }
