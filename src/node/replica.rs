@@ -243,6 +243,9 @@ impl<W> Replica<W> {
         let messages = self.raft.take_messages();
         // Collecting begins rounds of reads, and a single voter confirms its own at once.
         self.collect_reads();
+        if self.raft.take_snapshot_wanted() && !self.due.is_pending() {
+            self.want_snapshot();
+        }
         messages
     }
 

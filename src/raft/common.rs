@@ -227,6 +227,14 @@ impl Common {
         id
     }
 
+    /// Lets go of some of what every member has, so that the log in memory is as long as what the
+    /// slowest of them lacks.
+    pub fn let_go_of_held(&mut self) {
+        if !self.config.keeps_held {
+            self.log.let_go_of_held();
+        }
+    }
+
     /// Whether this node has a vote, and remembers its former ones.
     pub fn may_vote(&self) -> bool {
         self.config.may_vote && self.config.membership.is_voter(self.id())

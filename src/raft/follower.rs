@@ -88,9 +88,13 @@ impl Follower {
                 }
                 Role::Follower(self)
             }
-            Message::Heartbeat { commit, round } => {
-                if self.hear(common, from) {
-                    heartbeat(common, from, commit, round);
+            Message::Heartbeat {
+                commit,
+                held,
+                round,
+            } => {
+                if self.hear(common, from) && heartbeat(common, commit, held) {
+                    common.send(from, Message::HeartbeatReply { round });
                 }
                 Role::Follower(self)
             }
@@ -241,18 +245,19 @@ fn follow_each_other(common: &Common, prev: EntryId, entries: &[Entry]) -> bool 
 }
 
 /// Handles a heartbeat of the present term's leader. It carries no more of the commit index than
-/// this node has acknowledged in this term.
-fn heartbeat(common: &mut Common, from: NodeId, commit: Index, round: u64) {
+/// this node has acknowledged in this term. False if this node no longer has what it acknowledged.
+fn heartbeat(common: &mut Common, commit: Index, held: Index) -> bool {
     let last = common.log.last().index;
     if commit > last {
         common.fault.get_or_insert(Fault::AcknowledgedEntriesLost {
             acknowledged: commit,
             last,
         });
-        return;
+        return false;
     }
     common.log.commit_to(commit);
-    common.send(from, Message::HeartbeatReply { round });
+    common.log.held_by_all(held);
+    true
 }
 
 /// Handles a part of a snapshot from the present term's leader (paper figure 13).

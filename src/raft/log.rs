@@ -15,7 +15,8 @@ use super::types::{Entry, EntryId, Index, Term, WriteId};
 
 #[derive(Debug)]
 pub(super) struct Log {
-    /// The last entry that is no longer held, because a snapshot stands for it.
+    /// The last entry that is no longer held, because a snapshot stands for it or because nobody
+    /// will ask for it again.
     base: EntryId,
     /// That entry's cluster time.
     base_time_ms: u64,
@@ -33,7 +34,12 @@ pub(super) struct Log {
     committed: Index,
     applying: Index,
     applied: Index,
+    /// Up to here every member of the cluster has the log on its disk.
+    held: Index,
 }
+
+/// So many entries are let go of at a time: others wait for this.
+const LET_GO: usize = 256;
 
 impl Log {
     /// A log as it was found on disk, behind the snapshot that was found with it.
@@ -49,6 +55,7 @@ impl Log {
             committed: base.index,
             applying: base.index,
             applied: base.index,
+            held: 0,
         };
         entries.into_iter().for_each(|entry| log.push(entry));
         log.handed = log.last().index;
@@ -212,6 +219,24 @@ impl Log {
             self.base_time_ms = last.time_ms;
         }
         gone
+    }
+
+    /// Every member has the log up to `index` on its disk: none of them will ask for it again, nor
+    /// will this node, once it has executed it.
+    pub fn held_by_all(&mut self, index: Index) {
+        self.held = self.held.max(index);
+    }
+
+    /// Lets go of some of what nobody needs any more, the oldest first.
+    pub fn let_go_of_held(&mut self) {
+        let up_to = self.held.min(self.applied).min(self.durable);
+        for _ in 0..LET_GO {
+            let Some(oldest) = self.entries.pop_front_if(|oldest| oldest.id.index <= up_to) else {
+                return;
+            };
+            self.base = oldest.id;
+            self.base_time_ms = oldest.time_ms;
+        }
     }
 
     /// A snapshot from the leader takes the place of the log up to `last`, which lies beyond all

@@ -79,6 +79,8 @@ pub enum Message {
     Heartbeat {
         /// The leader's commit index, but no further than what this follower is known to hold.
         commit: Index,
+        /// Every member has the log up to here on its disk: nobody will ask for it again.
+        held: Index,
         /// The number of the round of confirmations that this heartbeat belongs to. It only grows
         /// within a term.
         round: u64,

@@ -142,6 +142,7 @@ impl Raft {
     /// One tick of time has passed.
     pub fn tick(&mut self) {
         self.transition(|role, common| role.tick(common));
+        self.common.let_go_of_held();
     }
 
     /// A message has arrived. Whatever it holds, it does not panic: what no correct node sends is
@@ -221,6 +222,7 @@ impl Raft {
     /// If that goes back, or beyond what [`take_committed`](Self::take_committed) gave out.
     pub fn applied(&mut self, index: Index) {
         self.common.log.applied_to(index);
+        self.common.let_go_of_held();
     }
 
     /// The messages that may leave now, with all that has gathered since the last call.

@@ -5,6 +5,7 @@ use super::canary::Rule;
 use super::common::Common;
 use super::leader::Leader;
 use super::message::{Conflict, Message};
+use super::progress::Progress;
 use super::types::{EntryId, Index, NodeId};
 
 /// So many messages that are not full may be on their way to one follower. Its disk works on one
@@ -31,20 +32,34 @@ impl Leader {
 
     pub(super) fn send_heartbeats(&mut self, common: &mut Common) {
         let (round, committed) = (self.reads.number(), common.log.committed());
+        let held = self.held_by_all(common);
         for (id, progress) in &self.progress {
             let commit = committed.min(progress.matched());
-            common.send(*id, Message::Heartbeat { commit, round });
+            let heartbeat = Message::Heartbeat {
+                commit,
+                held,
+                round,
+            };
+            common.send(*id, heartbeat);
         }
+    }
+
+    /// Up to where every member has the log on its disk.
+    fn held_by_all(&self, common: &Common) -> Index {
+        let others = self.progress.values().map(Progress::matched);
+        others.fold(common.log.durable(), Index::min)
     }
 
     pub(super) fn send_appends(&mut self, common: &mut Common, id: NodeId) {
         let Some(progress) = self.progress.get_mut(&id) else {
             return;
         };
-        if progress.needs_snapshot(common.log.base().index)
-            && let Some(snapshot) = common.snapshots.newest()
-        {
-            progress.send_snapshot(snapshot.clone());
+        let base = common.log.base().index;
+        if progress.needs_snapshot(base) {
+            let Some(snapshot) = common.snapshots.reaching(base) else {
+                return;
+            };
+            progress.send_snapshot(snapshot);
         }
         let transfer = progress.transfer();
         let needed = transfer.map(|transfer| (transfer.last(), transfer.received()));
@@ -79,6 +94,7 @@ impl Leader {
         // Beyond the log: no follower of this term says so.
         if matched <= common.log.last().index && progress.accepted(matched) {
             self.advance_commit(common);
+            common.log.held_by_all(self.held_by_all(common));
             self.finish_transfer(common);
         }
     }
@@ -106,15 +122,14 @@ impl Leader {
     }
 
     /// The snapshot that is on its way to `to` cannot be read any more: another one, if there is.
-    pub fn snapshot_gone(&mut self, common: &Common, to: NodeId, last: EntryId) {
-        let newest = common
-            .snapshots
-            .newest()
-            .filter(|newest| newest.meta.last != last);
+    pub fn snapshot_gone(&mut self, common: &mut Common, to: NodeId, last: EntryId) {
         let progress = self.progress.get_mut(&to);
         let affected = progress.filter(|p| p.transfer().is_some_and(|t| t.last() == last));
-        if let (Some(progress), Some(newest)) = (affected, newest) {
-            progress.send_snapshot(newest.clone());
+        let newest = common.snapshots.reaching(common.log.base().index);
+        if let (Some(progress), Some(newest)) = (affected, newest)
+            && newest.meta.last != last
+        {
+            progress.send_snapshot(newest);
         }
     }
 

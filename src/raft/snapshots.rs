@@ -10,7 +10,7 @@ use super::canary::Rule;
 use super::message::{Envelope, Message};
 use super::role::Role;
 use super::transfer::StoredSnapshot;
-use super::types::{Entry, EntryId, NodeId, SnapshotMeta};
+use super::types::{Entry, EntryId, Index, NodeId, SnapshotMeta};
 
 /// How many received parts may wait to be stored; further ones are dropped and sent again.
 const MAX_WAITING: usize = 16;
@@ -45,6 +45,8 @@ pub(super) struct Snapshots {
     received: VecDeque<Part>,
     /// One that the state machine has to take over before it executes anything else.
     pub to_install: Option<SnapshotMeta>,
+    /// A follower needs a newer one than there is.
+    wanted: bool,
 }
 
 impl Snapshots {
@@ -54,12 +56,22 @@ impl Snapshots {
             requests: VecDeque::new(),
             received: VecDeque::new(),
             to_install: None,
+            wanted: false,
         }
     }
 
     /// The newest snapshot on this node's disk.
     pub fn newest(&self) -> Option<&StoredSnapshot> {
         self.newest.as_ref()
+    }
+
+    /// The newest snapshot, if the log behind `base` goes on where it ends. If it does not, because
+    /// the log had no need of one to let go of what all members had, a new one is wanted.
+    pub fn reaching(&mut self, base: Index) -> Option<StoredSnapshot> {
+        let newest = self.newest.as_ref();
+        let reaching = newest.filter(|newest| newest.meta.last.index >= base);
+        self.wanted |= reaching.is_none();
+        reaching.cloned()
     }
 
     pub fn stored(&mut self, snapshot: StoredSnapshot) {
@@ -119,6 +131,12 @@ impl Raft {
         self.common.snapshots.to_install.is_some()
     }
 
+    /// Whether a snapshot has to be taken, since the last call: a follower has lost what it had
+    /// acknowledged, and the log no longer holds it.
+    pub fn take_snapshot_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.common.snapshots.wanted)
+    }
+
     /// A snapshot of this node's own state has become durable: the log that it covers goes. Returns
     /// those entries: there may be very many, and to free them is not for a time when others wait.
     pub fn snapshot_taken(&mut self, snapshot: StoredSnapshot) -> VecDeque<Entry> {
@@ -137,7 +155,7 @@ impl Raft {
     /// A part that was requested for `to` cannot be read: the snapshot up to `last` is gone.
     pub fn snapshot_gone(&mut self, to: NodeId, last: EntryId) {
         if let Some(Role::Leader(leader)) = &mut self.role {
-            leader.snapshot_gone(&self.common, to, last);
+            leader.snapshot_gone(&mut self.common, to, last);
         }
     }
 

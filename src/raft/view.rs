@@ -71,6 +71,12 @@ impl Raft {
         self.common.log.get(index)
     }
 
+    /// The term of the entry at this index, if the log still holds it or begins right behind it:
+    /// that of the entry at [`commit`](Self::commit) is always known.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        self.common.log.term_at(index)
+    }
+
     /// The newest snapshot on this node's disk.
     pub fn newest_snapshot(&self) -> Option<&StoredSnapshot> {
         self.common.snapshots.newest()

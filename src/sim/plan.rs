@@ -127,6 +127,7 @@ pub(super) struct Snapshots {
     /// See [`Replica::new`](crate::node::Replica::new).
     pub log_bytes: Option<u64>,
     pub trailing_bytes: usize,
+    pub keeps_held: bool,
     /// How much of a state is written at a time.
     pub piece_bytes: usize,
     pub part_bytes: u64,
@@ -201,6 +202,7 @@ impl Plan {
             snapshots: Snapshots {
                 log_bytes: None,
                 trailing_bytes: 0,
+                keeps_held: true,
                 piece_bytes: 4 << 10,
                 part_bytes: 4 << 10,
                 window_bytes: 16 << 10,
@@ -265,6 +267,7 @@ fn snapshots(random: &mut Random) -> Snapshots {
     Snapshots {
         log_bytes: *random.pick(&[None, Some(0), Some(0), Some(30 << 10)]),
         trailing_bytes: *random.pick(&[0, 0, 500, 8 << 20]),
+        keeps_held: random.chance(0.3),
         piece_bytes: *random.pick(&[300, 4 << 10, 64 << 10]),
         part_bytes,
         window_bytes: part_bytes * *random.pick(&[1, 2, 16]),

@@ -1,5 +1,6 @@
 //! Commands and agreement about them, on servers that record what they execute.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -76,14 +77,22 @@ impl RaftLab {
     pub fn submit_in_vain(&self, id: NodeId) -> u64 {
         let entry = self.submit(id, self.fresh());
         let index = entry.expect("a leader takes commands").index;
-        let mut place = 0;
-        self.cluster.node(id).wait_until(Duration::ZERO, |raft| {
+        let node = self.cluster.node(id);
+        let mut places = BTreeSet::new();
+        node.wait_until(Duration::ZERO, |raft| {
             let entries = (1..=index).filter_map(|index| raft.entry(index));
-            let is_command = |payload: &Payload| matches!(payload, Payload::Command(_));
-            place = entries.filter(|entry| is_command(&entry.payload)).count() as u64;
+            let commands = entries.filter(|entry| matches!(entry.payload, Payload::Command(_)));
+            places.extend(commands.map(|entry| entry.id.index));
             true
         });
-        place
+        // What has been executed need not be held any more.
+        let executed = |machine: &Recorder| {
+            let indexes = 1..=index;
+            let executed = indexes.filter(|index| machine.at(*index).is_some());
+            executed.collect::<Vec<Index>>()
+        };
+        places.extend(node.with_machine(executed));
+        places.len() as u64
     }
 
     /// How many servers have executed an `n`-th command (the first one is 1).

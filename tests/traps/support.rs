@@ -44,9 +44,8 @@ pub fn wait_for_leader_among<S: StateMachine>(cluster: &Cluster<S>, ids: &[NodeI
 }
 
 fn is_settled(raft: &raftkv::raft::Raft) -> bool {
-    let commit = raft.entry(raft.commit());
     raft.role() == raftkv::raft::RoleName::Leader
-        && commit.is_some_and(|entry| entry.id.term == raft.term())
+        && raft.term_at(raft.commit()) == Some(raft.term())
 }
 
 /// An operation as the command of a session.

@@ -267,7 +267,11 @@ impl Remote {
 }
 
 fn heartbeat(from: NodeId, to: NodeId, round: u64) -> Envelope {
-    let message = Message::Heartbeat { commit: 0, round };
+    let message = Message::Heartbeat {
+        commit: 0,
+        held: 0,
+        round,
+    };
     Envelope {
         from,
         to,

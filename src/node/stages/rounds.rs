@@ -225,7 +225,18 @@ mod tests {
     fn heartbeats_are_told_from_appends_and_what_is_repeated_counts_once() {
         let start = Instant::now();
         let mut rounds = Rounds::new(start);
-        let heartbeat = |round| envelope(1, 2, 5, Message::Heartbeat { commit: 0, round });
+        let heartbeat = |round| {
+            envelope(
+                1,
+                2,
+                5,
+                Message::Heartbeat {
+                    commit: 0,
+                    held: 0,
+                    round,
+                },
+            )
+        };
         for round in [0, 0, 7] {
             rounds.sent(&[heartbeat(round)], start);
         }

@@ -221,7 +221,11 @@ fn describe(envelope: &Envelope) -> String {
             let (term, first) = (conflict.term, conflict.first_index);
             format!("rejected after {prev}, t{term} from {first}")
         }
-        Message::Heartbeat { commit, round } => format!("heartbeat commit {commit} round {round}"),
+        Message::Heartbeat {
+            commit,
+            held,
+            round,
+        } => format!("heartbeat commit {commit} held {held} round {round}"),
         Message::HeartbeatReply { round } => format!("heartbeat heard, round {round}"),
         Message::Snapshot {
             meta,

@@ -156,7 +156,10 @@ impl Cluster {
         let membership = Membership::of_voters(1..=size);
         let library = Library::default();
         let node = |id| {
-            let mut config = Config::new(id, membership.clone(), id);
+            let mut config = Config {
+                keeps_held: true,
+                ..Config::new(id, membership.clone(), id)
+            };
             adjust(&mut config);
             (id, Node::new(config, library.clone()))
         };

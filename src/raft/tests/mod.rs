@@ -2,6 +2,7 @@
 
 mod golden;
 mod harness;
+mod holding;
 mod hostile;
 mod paper;
 mod rejoining;

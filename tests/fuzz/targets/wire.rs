@@ -214,6 +214,7 @@ fn messages() -> [Message; 13] {
         Message::Rejected { prev: 9, conflict },
         Message::Heartbeat {
             commit: 9,
+            held: 7,
             round: 1 << 20,
         },
         Message::HeartbeatReply { round: 1 },

@@ -184,7 +184,16 @@ fn a_flood_of_the_same_request_while_the_disk_is_slow_is_answered_once() {
     let mut raft = follower(3, 1, &[]);
     for round in 1..=1000 {
         give(&mut raft, 2, 2, append(id(0, 0), entries(1, &[1]), 0));
-        give(&mut raft, 2, 2, Message::Heartbeat { commit: 0, round });
+        give(
+            &mut raft,
+            2,
+            2,
+            Message::Heartbeat {
+                commit: 0,
+                held: 0,
+                round,
+            },
+        );
     }
     sync(&mut raft);
     let heartbeat = Message::HeartbeatReply { round: 1000 };

@@ -121,6 +121,8 @@ impl Plan {
             max_inflight_messages: self.max_inflight_messages,
             max_uncommitted_bytes: 2000,
             max_pending_reads: 20,
+            // Whole logs are compared.
+            keeps_held: true,
             ..Config::new(id, Membership::of_voters(1..=self.size), seed ^ (id << 32))
         }
     }
