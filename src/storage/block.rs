@@ -21,8 +21,8 @@ use crate::wire::codec;
 /// How many bytes a block has.
 pub(super) const BLOCK: usize = 4096;
 
-/// The version of the data folder's format that this code writes, and the latest that it reads.
-pub(super) const FORMAT: u32 = 1;
+/// The version of the data folder's format that this code writes, and the only one that it reads.
+pub(super) const FORMAT: u32 = 2;
 
 const BODY: usize = 16;
 const CHECKSUM: usize = BLOCK - 4;
@@ -36,8 +36,8 @@ pub(super) enum BlockError {
     Checksum,
     #[error("it is another kind of file")]
     Magic,
-    #[error("it has the format {0}, and this version reads none after {FORMAT}")]
-    Newer(u32),
+    #[error("it has the format {0}, and this version reads {FORMAT}")]
+    Format(u32),
     #[error("its contents make no sense ({0})")]
     Body(String),
 }
@@ -71,8 +71,8 @@ pub(super) fn unseal<T: DeserializeOwned>(magic: &[u8; 8], bytes: &[u8]) -> Resu
         return Err(BlockError::Magic);
     }
     let format = number(block, 8);
-    if format > FORMAT {
-        return Err(BlockError::Newer(format));
+    if format != FORMAT {
+        return Err(BlockError::Format(format));
     }
     let body = block[BODY..CHECKSUM].get(..number(block, 12) as usize);
     let body = body.ok_or_else(|| BlockError::Body("its length is out of bounds".into()))?;
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_another_kind_a_newer_format_or_a_missing_part_is_told_apart() {
+    fn a_block_of_another_kind_another_format_or_a_missing_part_is_told_apart() {
         let block = seal(MAGIC, &7u64);
         assert_eq!(unseal::<u64>(b"another!", &block), Err(BlockError::Magic));
         assert_eq!(
@@ -121,7 +121,9 @@ mod tests {
         );
         let body = unseal::<(u64, u64)>(MAGIC, &block);
         assert!(matches!(body, Err(BlockError::Body(_))), "{body:?}");
-        let newer = with_format(block, FORMAT + 1);
-        assert_eq!(unseal::<u64>(MAGIC, &newer), Err(BlockError::Newer(2)));
+        for other in [FORMAT - 1, FORMAT + 1] {
+            let block = with_format(block.clone(), other);
+            assert_eq!(unseal::<u64>(MAGIC, &block), Err(BlockError::Format(other)));
+        }
     }
 }

@@ -106,7 +106,7 @@ pub(super) fn read(
 /// Reads whose folder it is, whoever that is.
 ///
 /// # Errors
-/// If the file is missing, damaged, or of a newer format.
+/// If the file is missing, damaged, or of another format.
 pub(super) fn look(folder: &Folder) -> Result<(Owner, Identity), StorageError> {
     let Body { owner, machine } = load(folder)?;
     let identity = Identity {
@@ -122,10 +122,10 @@ fn load(folder: &Folder) -> Result<Body, StorageError> {
     let mut bytes = Vec::new();
     file.read_all(&mut bytes)?;
     block::unseal(MAGIC, &bytes).map_err(|error| match error {
-        BlockError::Newer(_) => StorageError::WrongFolder {
+        BlockError::Format(_) => StorageError::WrongFolder {
             folder: folder.path().to_path_buf(),
             problem: error.to_string(),
-            advice: "Run the version of kvnode that wrote it, or a later one",
+            advice: "Run the version of kvnode that wrote it",
         },
         other => StorageError::Damaged {
             path: file.path().to_path_buf(),

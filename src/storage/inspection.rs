@@ -142,7 +142,7 @@ impl Inspection {
         file.read_all(&mut bytes)?;
         let header = replay::read_header(&file, &bytes, number, owner)?;
         let mut replay = Replay::starting_with(&header);
-        let read = replay.records(number, &bytes, header.salt);
+        let read = replay.records(number, &bytes, header.marks);
         let extent = replay.extents.pop_back();
         let (highest, record_bytes) =
             extent.map_or((0, 0), |extent| (extent.highest, extent.record_bytes));
@@ -156,7 +156,7 @@ impl Inspection {
         });
         read.map_err(replay::damaged_in(&file))?;
         let end = BLOCK + record_bytes as usize;
-        let torn = segment::torn_bytes(&bytes, end, header.salt, replay.sequence)
+        let torn = segment::torn_bytes(&bytes, end, header.marks, replay.sequence)
             .map_err(replay::damaged_in(&file))?;
         if torn > 0 && is_last {
             let path = file.path().display();

@@ -12,8 +12,8 @@
 //! **Recovery** replays all records and changes nothing before all has been found in order. Then
 //! it settles the end of the log: what it has read may have been in memory only, because the
 //! process was killed before its sync or because a sync failed. So it writes the last record once
-//! more, puts zeros in place of all that follows, and syncs. Both write what is there already, but
-//! for a torn record; so a crash at this point changes nothing.
+//! more, puts zeros in place of what there is of a torn one, and syncs. A crash at this point
+//! changes nothing.
 //!
 //! **Deleting the start** once a snapshot covers it: whole segments go, oldest first, as long as no
 //! entry in them lies behind the snapshot. The folder is synced after each one, so that no crash
@@ -32,6 +32,7 @@ use super::identity::Owner;
 use super::outline::Outline;
 use super::record;
 use super::replay::{Last, Replay};
+use super::sectors::{DATA, Marks, SECTOR, Sectors};
 use super::segment::{self, Extent, Header};
 use super::spares::Spares;
 
@@ -44,15 +45,17 @@ pub(super) struct Log {
     header: Header,
     /// Where the next record goes.
     end: u64,
-    /// The file is durably zero from `end` up to here.
+    /// The file is there up to here, durably, with no sector behind `end` that could be taken for
+    /// one of a record.
     allocated: u64,
     /// The next record's number.
     sequence: u64,
     /// The segments, the one at the end included; its length is entered when it is left.
     extents: VecDeque<Extent>,
     spares: Spares,
-    /// The record that is being written; kept for its memory.
-    buffer: Vec<u8>,
+    /// The record that is being written, and its sectors; kept for their memory.
+    record: Vec<u8>,
+    sectors: Sectors,
 }
 
 /// Segments at the start of the log that nobody needs any more, but whose files are still there.
@@ -96,7 +99,7 @@ impl Log {
         let (end, allocated) = (last.end as u64, last.len as u64);
         last.file
             .write(&last.record, end - last.record.len() as u64)?;
-        last.file.allocate(end, allocated)?;
+        last.file.allocate(end, end + last.torn as u64)?;
         last.file.sync()?;
         let spares = Spares::new(folder, options.segment_bytes.max(BLOCK as u64));
         Ok(Self {
@@ -110,7 +113,8 @@ impl Log {
             allocated,
             sequence: replay.sequence,
             extents: replay.extents,
-            buffer: Vec::new(),
+            record: Vec::new(),
+            sectors: Sectors::default(),
         })
     }
 
@@ -135,14 +139,16 @@ impl Log {
         {
             panic!("a write reached the disk that does not continue the log: {problem}");
         }
-        record::fill(restart, entries, &mut self.buffer);
-        let len = self.buffer.len() as u64;
+        record::fill(restart, entries, &mut self.record);
+        let len = (self.record.len() / DATA * SECTOR) as u64;
         if self.end > BLOCK as u64 && self.end + len > self.options.segment_bytes {
             self.roll(previous)?;
         }
         self.reserve(len)?;
-        record::stamp(&mut self.buffer, self.sequence, self.header.salt);
-        self.file.write(&self.buffer, self.end)?;
+        let marks = self.header.marks;
+        record::stamp(&mut self.record, self.sequence, marks);
+        self.sectors.fill(&self.record, marks);
+        self.file.write(self.sectors.as_bytes(), self.end)?;
         written();
         self.file.sync()?;
         self.end += len;
@@ -184,7 +190,7 @@ impl Log {
         let header = Header {
             owner: self.header.owner.clone(),
             number: self.header.number + 1,
-            salt: self.folder.unique_id(),
+            marks: Marks::of_new_file(self.folder.unique_id()),
             first_sequence: self.sequence,
             previous,
         };
@@ -240,7 +246,7 @@ pub(super) fn create(
     let header = Header {
         owner: owner.clone(),
         number: 1,
-        salt: folder.unique_id(),
+        marks: Marks::of_new_file(folder.unique_id()),
         first_sequence: 1,
         previous: EntryId::ZERO,
     };

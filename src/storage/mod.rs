@@ -33,9 +33,8 @@
 //!    snapshot but one, so that one damaged snapshot is no loss.
 //! 6. **A folder belongs to one node**, and each file in it says to which.
 //!
-//! What it cannot notice: that the disk lost synced records from the end of the log and left zeros,
-//! that a last record with a sector of zeros in it went bad, or that the folder was replaced by an
-//! older copy of itself.
+//! What it cannot notice: that the disk lost synced records from the end of the log and left what
+//! was there before, or that the folder was replaced by an older copy of itself.
 
 mod archive;
 mod block;
@@ -53,6 +52,7 @@ mod real_disk;
 mod record;
 mod recovery;
 mod replay;
+mod sectors;
 mod segment;
 mod sim_disk;
 mod snapshot;
@@ -169,7 +169,7 @@ impl Storage {
     /// durable. If there is an error about what the folder holds, nothing in it has been changed.
     ///
     /// # Errors
-    /// [`StorageError::WrongFolder`] if it belongs to something else or is of a newer format,
+    /// [`StorageError::WrongFolder`] if it belongs to something else or is of another format,
     /// [`StorageError::Damaged`] if what was made durable is not there, [`StorageError::Io`].
     pub fn open(
         disk: Arc<dyn Disk>,

@@ -1,17 +1,18 @@
 //! Records: one for each write of the log, whatever number of entries it has.
 //!
-//! A record starts at a multiple of 8 bytes. Numbers are little-endian.
+//! A record fills [sectors](super::sectors) of its own. This is what they hold, without their
+//! marks. Numbers are little-endian.
 //!
 //! | offset | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 4 | magic: `rkvR`, or `rkvS` where the log starts anew |
-//! | 4 | 4 | length of the payload, without the end mark |
+//! | 4 | 4 | length of the payload, without the zeros behind it |
 //! | 8 | 8 | sequence number: 1 for the first record of the folder's life, then one more each |
-//! | 16 | 8 | salt: copied from the header of the segment |
+//! | 16 | 8 | salt: the mark of the sectors |
 //! | 24 | 4 | CRC-32C of all that follows the header |
 //! | 28 | 4 | CRC-32C of the 28 bytes before it |
 //! | 32 | | the payload |
-//! | | 1 to 8 | the end mark: bytes of 255 up to the next multiple of 8 |
+//! | | | zeros, to the end of the last sector |
 //!
 //! The payload is a sequence of entries, each one as its length (4 bytes) and its encoding by
 //! [`codec`]. They have consecutive indexes. If the first one's index lies within the log, they
@@ -23,29 +24,22 @@
 //! no crash can split it.
 //!
 //! The salt and the sequence number let recovery tell a record from bytes that look like one: what
-//! another file left on the disk has another salt, and a copy of an older record, say inside a
-//! client's value, has a lower number. The end mark is there because the space for a record is
-//! zero before it is written: a record that ends with a zero is one whose end was never written.
-
-use std::ops::Range;
+//! another file or another life left on the disk has another salt, and a copy of an older record,
+//! say inside a client's value, has a lower number.
 
 use crate::raft::{Entry, EntryId};
 use crate::wire::codec;
 
+use super::sectors::{self, DATA, Marks, SECTOR};
+
 /// How many bytes precede the payload.
 pub(super) const HEADER: usize = 32;
-
-/// Records start at multiples of this.
-pub(super) const ALIGNMENT: usize = 8;
 
 /// The first bytes of a record that continues the log.
 const MAGIC: [u8; 4] = *b"rkvR";
 
 /// The first bytes of a record with which the log starts anew.
 const RESTART_MAGIC: [u8; 4] = *b"rkvS";
-
-/// What follows the payload: no bit that flips makes a zero of it.
-const END_MARK: u8 = 255;
 
 /// The largest encoding of one entry, in bytes: what is certain to decode, for values decode into
 /// more memory than their encoding takes.
@@ -67,7 +61,8 @@ pub(super) struct Contents {
     pub(super) entries: Vec<Entry>,
 }
 
-/// Puts entries into a record, in place of what is in `out`. It still needs its [`stamp`].
+/// Puts entries into a record, in place of what is in `out`: as much as whole sectors hold. It
+/// still needs its [`stamp`].
 ///
 /// # Panics
 /// If the entries are larger than what may enter a log.
@@ -87,8 +82,7 @@ pub(super) fn fill(restart: Option<EntryId>, entries: &[Entry], out: &mut Vec<u8
         out[start..start + 4].copy_from_slice(&(len as u32).to_le_bytes());
     }
     let payload_len = u32::try_from(out.len() - HEADER).expect("a write stays below 4 GiB");
-    let end = (out.len() + 1).next_multiple_of(ALIGNMENT);
-    out.resize(end, END_MARK);
+    out.resize(out.len().next_multiple_of(DATA), 0);
     let payload_checksum = crc32c::crc32c(&out[HEADER..]);
     out[..4].copy_from_slice(if restart.is_some() {
         &RESTART_MAGIC
@@ -100,22 +94,22 @@ pub(super) fn fill(restart: Option<EntryId>, entries: &[Entry], out: &mut Vec<u8
 }
 
 /// Completes a record with what depends on its place in the log.
-pub(super) fn stamp(record: &mut [u8], sequence: u64, salt: u64) {
+pub(super) fn stamp(record: &mut [u8], sequence: u64, marks: Marks) {
     record[8..16].copy_from_slice(&sequence.to_le_bytes());
-    record[16..24].copy_from_slice(&salt.to_le_bytes());
+    record[16..24].copy_from_slice(&marks.present().to_le_bytes());
     let header_checksum = crc32c::crc32c(&record[..28]);
     record[28..HEADER].copy_from_slice(&header_checksum.to_le_bytes());
 }
 
 impl Header {
-    /// Reads the header at the start of `bytes`; `None` if there is none of this segment.
-    pub(super) fn read(bytes: &[u8], salt: u64) -> Option<Self> {
+    /// Reads the header at the start of `bytes`; `None` if there is none of this life of the file.
+    pub(super) fn read(bytes: &[u8], marks: Marks) -> Option<Self> {
         let header = bytes.first_chunk::<HEADER>()?;
         let four = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i]));
         let eight = |at: usize| u64::from(four(at)) | u64::from(four(at + 4)) << 32;
         let restarts = header[..4] == RESTART_MAGIC;
         let valid = (restarts || header[..4] == MAGIC)
-            && eight(16) == salt
+            && eight(16) == marks.present()
             && four(28) == crc32c::crc32c(&header[..28]);
         valid.then(|| Self {
             sequence: eight(8),
@@ -125,16 +119,22 @@ impl Header {
         })
     }
 
-    /// How many bytes the record has in all.
+    /// How many bytes the record takes, in sectors.
     pub(super) fn record_len(&self) -> usize {
-        HEADER + (self.payload_len + 1).next_multiple_of(ALIGNMENT)
+        (HEADER + self.payload_len).div_ceil(DATA) * SECTOR
     }
 
-    /// The payload, if it is all there and intact. `bytes` start with the header.
-    pub(super) fn payload<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        let marked = bytes.get(HEADER..self.record_len())?;
-        let intact = crc32c::crc32c(marked) == self.payload_checksum;
-        intact.then(|| &marked[..self.payload_len])
+    /// The payload, if it is all there and intact. `bytes` start with the record; `data` is the
+    /// memory that the payload is put together in.
+    pub(super) fn payload<'a>(
+        &self,
+        bytes: &[u8],
+        marks: Marks,
+        data: &'a mut Vec<u8>,
+    ) -> Option<&'a [u8]> {
+        let whole = sectors::gather(bytes.get(..self.record_len())?, marks, data);
+        let intact = whole && crc32c::crc32c(&data[HEADER..]) == self.payload_checksum;
+        intact.then(|| &data[HEADER..HEADER + self.payload_len])
     }
 
     /// What a payload of this record says.
@@ -164,16 +164,4 @@ fn entries(mut payload: &[u8]) -> Result<Vec<Entry>, String> {
         payload = rest;
     }
     Ok(entries)
-}
-
-/// Whether a sector of the disk lies, as far as it lies in the range, as zero as the space was
-/// before it was written. `bytes` is a file from its start.
-pub(super) fn has_unwritten_sector(bytes: &[u8], range: Range<usize>) -> bool {
-    const SECTOR: usize = 512;
-    let sectors = range.start / SECTOR..range.end.div_ceil(SECTOR);
-    sectors.into_iter().any(|sector| {
-        let start = range.start.max(sector * SECTOR);
-        let end = range.end.min((sector + 1) * SECTOR);
-        bytes[start..end].iter().all(|byte| *byte == 0)
-    })
 }

@@ -12,6 +12,7 @@ use super::folder::{File, Folder};
 use super::identity::Owner;
 use super::outline::Outline;
 use super::record::{self, Contents};
+use super::sectors::Marks;
 use super::segment::{self, Damage, Extent, Header};
 
 /// What the segments hold.
@@ -79,7 +80,7 @@ pub(super) fn read(
             return Err(replay.not_continued(&file, &header, last.as_ref()));
         }
         let (start, end) = replay
-            .records(number, &bytes, header.salt)
+            .records(number, &bytes, header.marks)
             .map_err(damaged_in(&file))?;
         last = Some(Last {
             file,
@@ -103,7 +104,7 @@ fn torn_bytes(
     sequence: u64,
     options: &Options,
 ) -> Result<usize, StorageError> {
-    match segment::torn_bytes(bytes, last.end, last.header.salt, sequence) {
+    match segment::torn_bytes(bytes, last.end, last.header.marks, sequence) {
         Err(_) if options.is(Canary::CutsDamage) => Ok(bytes.len() - last.end),
         result => result.map_err(damaged_in(&last.file)),
     }
@@ -150,7 +151,7 @@ impl Replay {
         &mut self,
         number: u64,
         bytes: &[u8],
-        salt: u64,
+        marks: Marks,
     ) -> Result<(usize, usize), Damage> {
         self.extents.push_back(Extent {
             number,
@@ -159,9 +160,10 @@ impl Replay {
             file_bytes: bytes.len() as u64,
         });
         let (mut start, mut end) = (BLOCK, BLOCK);
-        while let Some(header) = record::Header::read(&bytes[end..], salt)
+        let mut data = Vec::new();
+        while let Some(header) = record::Header::read(&bytes[end..], marks)
             && header.sequence == self.sequence
-            && let Some(payload) = header.payload(&bytes[end..])
+            && let Some(payload) = header.payload(&bytes[end..], marks, &mut data)
         {
             // Its checksums hold, so this is what was written: no crash explains what is wrong.
             self.record(&header, payload).map_err(|problem| Damage {

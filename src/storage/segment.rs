@@ -4,10 +4,11 @@
 //! covers the start of the log, the oldest segments are removed, and none between the others is
 //! left out. A segment starts with a [block](super::block) whose magic is `rkvlog\0\n` and whose
 //! body is, in this order: the owner as in the file [`identity`](super::identity); the segment's
-//! number; its salt; the sequence number of its first record; term and index of the entry that
-//! ends the log before it. [Records](super::record) follow from offset 4096 on, one directly
-//! behind the other; then zeros up to the end of the file. A segment gets its name only when its
-//! header is durable, so a segment without a valid header is damaged.
+//! number; the file's random number and how often it was used before, which give the [marks of its
+//! sectors](super::sectors); the sequence number of its first record; term and index of the entry
+//! that ends the log before it. [Records](super::record) follow from offset 4096 on, one directly
+//! behind the other; then sectors that were not written in the file's present life. A segment gets
+//! its name only when its header is durable, so a segment without a valid header is damaged.
 //!
 //! A segment is begun when the next record does not fit into the one before it, and the next
 //! record is written only when all before it are durable. So whatever precedes the last record of
@@ -21,6 +22,7 @@ use crate::raft::{Entry, EntryId, Index};
 
 use super::identity::Owner;
 use super::record;
+use super::sectors::{Marks, SECTOR, State};
 
 /// What the block at the start of a segment is recognised by.
 pub(super) const MAGIC: &[u8; 8] = b"rkvlog\0\n";
@@ -34,8 +36,8 @@ pub(super) struct Header {
     pub(super) owner: Owner,
     /// The segment's number.
     pub(super) number: u64,
-    /// A random number that all records of the segment repeat.
-    pub(super) salt: u64,
+    /// How written sectors are told from others.
+    pub(super) marks: Marks,
     /// The sequence number of the segment's first record. Those below it are durable.
     pub(super) first_sequence: u64,
     /// The last entry of the log when the segment was begun, [`EntryId::ZERO`] if there was none.
@@ -97,15 +99,12 @@ pub(super) struct Damage {
 /// If there is a record with a higher number, this one had been acknowledged, for the other was
 /// written when this one was durable. It is damaged then, and not torn.
 ///
-/// Else it may not have been acknowledged, and a crash may have left any part of it out. But if
-/// nothing of it is left out, no crash has made it invalid. Its space had been filled with zeros,
-/// durably, before it was written: so what is missing after a crash are sectors of zeros, and
-/// after a write that the system broke off, the end. A record that is bad and happens to contain
-/// a sector of zeros is the one case in which damage is taken for a torn tail.
+/// Else it may not have been acknowledged, and a crash may have left out any of its sectors. But if
+/// none of them is left out, no crash has made it invalid.
 pub(super) fn torn_bytes(
     bytes: &[u8],
     end: usize,
-    salt: u64,
+    marks: Marks,
     sequence: u64,
 ) -> Result<usize, Damage> {
     let damage = |problem| Damage {
@@ -113,26 +112,22 @@ pub(super) fn torn_bytes(
         problem,
     };
     let rest = &bytes[end..];
-    let Some(last) = rest.iter().rposition(|byte| *byte != 0) else {
-        return Ok(0);
-    };
-    if let Some((at, later)) = later_record(rest, salt, sequence) {
+    if let Some((at, later)) = later_record(rest, marks, sequence) {
         return Err(damage(format!(
             "record {sequence} is not valid, but record {later} behind it at offset {} is, so it \
              had been acknowledged",
             end + at
         )));
     }
-    let header = record::Header::read(rest, salt).filter(|header| header.sequence == sequence);
-    // Without a valid header all that is known of the record's end is that it is behind it.
-    let (len, least) = match header {
-        Some(header) => (header.record_len(), header.record_len()),
-        None => (record::HEADER, record::HEADER + 1),
+    let header = record::Header::read(rest, marks).filter(|header| header.sequence == sequence);
+    let is_missing = match header {
+        Some(header) => has_unwritten_sector(rest, header.record_len(), marks),
+        // It is in the first sector. A mark that was spoilt, where no header is, is not the
+        // record's: of that one the crash would have left nothing but a mark.
+        None => rest.is_empty() || marks.state(rest) != State::Written,
     };
-    let in_file = len <= rest.len();
-    let cut_short = last + 1 < least;
-    if in_file && (cut_short || record::has_unwritten_sector(bytes, end..end + len)) {
-        return Ok(last + 1);
+    if is_missing {
+        return Ok(marks.end_of_written(rest));
     }
     Err(damage(format!(
         "record {sequence} is not valid, and no part of it is missing as after a crash: it was \
@@ -140,11 +135,19 @@ pub(super) fn torn_bytes(
     )))
 }
 
+/// Whether the first `len` bytes are there and one of their sectors was never written.
+fn has_unwritten_sector(bytes: &[u8], len: usize, marks: Marks) -> bool {
+    // Its space was there before it was written: no crash makes a file end before a record does.
+    let sectors = bytes.get(..len).map(|record| record.chunks(SECTOR));
+    let states = sectors.map(|mut sectors| sectors.any(|s| marks.state(s) == State::Unwritten));
+    states.unwrap_or(false)
+}
+
 /// The first header of a record with a number above `sequence`: where it is, and the number.
-fn later_record(bytes: &[u8], salt: u64, sequence: u64) -> Option<(usize, u64)> {
-    let places = (0..bytes.len()).step_by(record::ALIGNMENT);
+fn later_record(bytes: &[u8], marks: Marks, sequence: u64) -> Option<(usize, u64)> {
+    let places = (0..bytes.len()).step_by(SECTOR);
     let headers = places.filter_map(|at| {
-        let header = record::Header::read(&bytes[at..], salt)?;
+        let header = record::Header::read(&bytes[at..], marks)?;
         Some((at, header.sequence))
     });
     headers.into_iter().find(|(_, number)| *number > sequence)

@@ -207,10 +207,10 @@ fn read_block<T: serde::de::DeserializeOwned>(
     let mut bytes = vec![0; BLOCK];
     file.read(&mut bytes, offset)?;
     block::unseal(magic, &bytes).map_err(|error| match error {
-        BlockError::Newer(_) => StorageError::WrongFolder {
+        BlockError::Format(_) => StorageError::WrongFolder {
             folder: file.path().to_path_buf(),
             problem: error.to_string(),
-            advice: "Run the version of kvnode that wrote it, or a later one",
+            advice: "Run the version of kvnode that wrote it",
         },
         other => damaged(file, offset, format!("its {what} is not valid: {other}")),
     })

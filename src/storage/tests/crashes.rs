@@ -168,14 +168,14 @@ fn what_a_failed_sync_left_in_memory_is_written_again_before_it_is_believed() {
         let disk = disk.fork();
         let (mut storage, _) = open(&disk);
         disk.fail_at(disk.operations() + step);
-        let _ = storage.write(&next);
+        let failed = storage.write(&next).is_err();
         disk.heal();
         let found = recovered(&disk);
         assert!(old.may_become(&next).contains(&found), "{found:?}");
         assert_eq!(recovered(&disk.crash_with(Outcome::Lost)), found, "{step}");
-        believed += u64::from(found == old.after(&next));
+        believed += u64::from(failed && found == old.after(&next));
     }
-    assert!(believed > 1, "no failure left anything to believe");
+    assert!(believed > 0, "no failure left anything to believe");
 }
 
 /// The same for the second copy of the vote: the next change tears the first one, and then the

@@ -42,15 +42,15 @@ fn a_folder_of_another_cluster_node_or_machine_is_refused_with_both_names() {
 }
 
 #[test]
-fn a_folder_of_a_newer_format_is_refused_and_left_alone() {
+fn a_folder_of_another_format_is_refused_and_left_alone() {
     let disk = SimDisk::new(1);
     open(&disk);
     let identity = disk.contents("identity").expect("it is there");
-    disk.set_contents("identity", &block::with_format(identity, 2));
+    disk.set_contents("identity", &block::with_format(identity, block::FORMAT + 1));
     let before = disk.operations();
     let message = refusal(try_open(&disk));
-    assert!(message.contains("format 2"), "{message}");
-    assert!(message.contains("none after 1"), "{message}");
+    assert!(message.contains("format 3"), "{message}");
+    assert!(message.contains("reads 2"), "{message}");
     assert_eq!(disk.operations(), before);
 }
 

@@ -66,9 +66,9 @@ fn identity() -> Identity {
     }
 }
 
-/// Segments for three or four of the records that the tests write.
+/// Segments of five sectors, for two or three of the records that the tests write.
 fn small() -> Options {
-    Options::of_sizes(4096 + 2048, 512)
+    Options::of_sizes(4096 + 5 * 512, 1024)
 }
 
 fn try_open(disk: &SimDisk) -> Result<(Storage, Recovered), StorageError> {

@@ -1,0 +1,207 @@
+//! Sectors: the log as a disk writes it.
+//!
+//! A disk writes a sector of 512 bytes as a whole or not at all. So a record has sectors of its
+//! own, and each of them ends with a mark, a number of 8 bytes that says that it was written in the
+//! present life of its file. The sectors of a torn record that were never written are known by
+//! another mark: the zeros of a file that was filled ahead, or the mark of an earlier life, for a
+//! segment that nobody needs any more becomes a new one. With no other mark than these, no crash
+//! has to do with what is wrong.
+
+use serde::{Deserialize, Serialize};
+
+/// What a disk writes as a whole, in bytes. Memory and files are aligned to it.
+pub(super) const SECTOR: usize = 512;
+
+const MARK: usize = size_of::<u64>();
+
+/// How many bytes of a record a sector holds.
+pub(super) const DATA: usize = SECTOR - MARK;
+
+/// A file has so many lives at the most: all their marks are tried when a record is torn.
+const LIVES: u32 = 1000;
+
+/// The marks of a file: one for each of its lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Marks {
+    /// A random number, drawn when the file was created.
+    file: u64,
+    /// How often the file was used before.
+    life: u32,
+}
+
+/// What a sector is, by its mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Written in the present life.
+    Written,
+    /// Not written since the present life began.
+    Unwritten,
+    /// Neither: the mark itself has been changed.
+    Spoilt,
+}
+
+impl Marks {
+    pub(super) fn of_new_file(file: u64) -> Self {
+        Self { file, life: 0 }
+    }
+
+    /// Those of the file's next life, if it is to have another one.
+    pub(super) fn of_next_life(self) -> Option<Self> {
+        let life = self.life + 1;
+        (life < LIVES).then_some(Self { life, ..self })
+    }
+
+    /// What the sectors are marked with that are written now.
+    pub(super) fn present(self) -> u64 {
+        self.of_life(self.life)
+    }
+
+    /// The finalizer of splitmix64: never the same number for two lives.
+    fn of_life(self, life: u32) -> u64 {
+        let z = self.file ^ u64::from(life);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)).max(1)
+    }
+
+    /// What the sector at the start of `bytes` is.
+    pub(super) fn state(self, bytes: &[u8]) -> State {
+        let was_before = |mark| mark == 0 || (0..self.life).any(|life| self.of_life(life) == mark);
+        match mark(bytes) {
+            Some(mark) if mark == self.present() => State::Written,
+            Some(mark) if was_before(mark) => State::Unwritten,
+            _ => State::Spoilt,
+        }
+    }
+
+    /// Where the last sector ends that was written in the present life; 0 if none was.
+    pub(super) fn end_of_written(self, bytes: &[u8]) -> usize {
+        let present = Some(self.present());
+        let mut sectors = bytes.chunks(SECTOR);
+        let last = sectors.rposition(|sector| mark(sector) == present);
+        last.map_or(0, |last| (last + 1) * SECTOR)
+    }
+}
+
+/// The mark of the sector at the start of `bytes`; `None` if it is not all there.
+fn mark(bytes: &[u8]) -> Option<u64> {
+    let mark = bytes.get(DATA..SECTOR)?.first_chunk()?;
+    Some(u64::from_le_bytes(*mark))
+}
+
+/// Puts together what sectors hold, in place of what is in `data`. False if one of them was not
+/// written in the present life, or there is only a part of it.
+pub(super) fn gather(sectors: &[u8], marks: Marks, data: &mut Vec<u8>) -> bool {
+    data.clear();
+    let present = Some(marks.present());
+    sectors.chunks(SECTOR).all(|sector| {
+        data.extend_from_slice(&sector[..DATA.min(sector.len())]);
+        mark(sector) == present
+    })
+}
+
+/// Sectors that are to be written, in memory that a disk can take them from without a copy.
+#[derive(Default)]
+pub(super) struct Sectors {
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Sectors {
+    /// Distributes the data over sectors, in place of what was there.
+    ///
+    /// # Panics
+    /// If the last sector would not be full.
+    pub(super) fn fill(&mut self, data: &[u8], marks: Marks) {
+        assert!(data.len().is_multiple_of(DATA), "a sector would be left");
+        self.len = data.len() / DATA * SECTOR;
+        if self.memory.len() < self.len + SECTOR {
+            self.memory.resize(self.len + SECTOR, 0);
+        }
+        self.start = self.memory.as_ptr().align_offset(SECTOR).min(SECTOR);
+        let sectors = self.memory[self.start..][..self.len].chunks_exact_mut(SECTOR);
+        let mark = marks.present().to_le_bytes();
+        for (sector, data) in sectors.zip(data.chunks_exact(DATA)) {
+            sector[..DATA].copy_from_slice(data);
+            sector[DATA..].copy_from_slice(&mark);
+        }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.memory[self.start..][..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn filled(data: &[u8], marks: Marks) -> Vec<u8> {
+        let mut sectors = Sectors::default();
+        sectors.fill(data, marks);
+        sectors.as_bytes().to_vec()
+    }
+
+    #[test]
+    fn what_was_distributed_comes_together_in_the_same_life_only() {
+        let marks = Marks::of_new_file(7);
+        let data: Vec<u8> = (0..3 * DATA).map(|i| (i % 251) as u8).collect();
+        let sectors = filled(&data, marks);
+        assert_eq!(sectors.len(), 3 * SECTOR);
+        let mut back = vec![1, 2, 3];
+        assert!(gather(&sectors, marks, &mut back));
+        assert_eq!(back, data);
+        let next = marks.of_next_life().expect("the second of many lives");
+        assert!(!gather(&sectors, next, &mut back));
+        assert!(!gather(&sectors[..1535], marks, &mut back));
+        let mut old = sectors.clone();
+        old[1024..].copy_from_slice(&filled(&data[1008..], next));
+        assert!(!gather(&old, marks, &mut back));
+    }
+
+    #[test]
+    fn memory_is_aligned_whatever_was_in_it_before() {
+        let mut sectors = Sectors::default();
+        for count in [1, 300, 2, 301] {
+            sectors.fill(&vec![9; count * DATA], Marks::of_new_file(1));
+            assert_eq!(sectors.as_bytes().len(), count * SECTOR);
+            assert!(sectors.as_bytes().as_ptr().addr().is_multiple_of(SECTOR));
+        }
+    }
+
+    #[test]
+    fn a_sector_is_of_the_present_life_of_an_earlier_one_or_spoilt() {
+        let first = Marks::of_new_file(7);
+        let second = first.of_next_life().expect("the second of many lives");
+        let sector = filled(&[5; DATA], first);
+        assert_eq!(first.state(&sector), State::Written);
+        assert_eq!(second.state(&sector), State::Unwritten);
+        assert_eq!(second.state(&[0; SECTOR]), State::Unwritten);
+        let later = filled(&[5; DATA], second);
+        assert_eq!(first.state(&later), State::Spoilt);
+        assert_eq!(first.state(&sector[1..]), State::Spoilt);
+        for bit in 0..64 {
+            let mut sector = sector.clone();
+            sector[DATA + bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(second.state(&sector), State::Spoilt);
+        }
+        let both = [sector, later, vec![0; SECTOR]].concat();
+        assert_eq!(first.end_of_written(&both), SECTOR);
+        assert_eq!(second.end_of_written(&both), 2 * SECTOR);
+        assert_eq!(second.end_of_written(&both[1024..]), 0);
+    }
+
+    #[test]
+    fn each_life_has_its_own_mark_and_there_are_not_too_many() {
+        let mut marks = Some(Marks::of_new_file(0));
+        let mut seen = BTreeSet::from([0]);
+        while let Some(present) = marks {
+            assert!(seen.insert(present.present()));
+            marks = present.of_next_life();
+        }
+        assert_eq!(seen.len(), 1 + LIVES as usize);
+    }
+}
