@@ -57,7 +57,8 @@ fn every_node_takes_snapshots_and_its_log_stays_bounded() {
     for id in cluster.ids() {
         let status = cluster.node(id).status();
         assert!(status.snapshot_index > 0, "{status:?}");
-        assert!(status.last_index - status.first_index < 500, "{status:?}");
+        let held = status.last_index + 1 - status.first_index;
+        assert!(held < 500, "{status:?}");
     }
     check(&cluster, 1000);
 }
@@ -123,11 +124,8 @@ fn without_a_size_no_snapshot_is_ever_taken_and_the_log_stays_whole() {
     for id in cluster.ids() {
         let status = cluster.node(id).status();
         let snapshot = (status.snapshot_index, status.snapshot_pending);
-        assert_eq!(
-            (snapshot, status.first_index),
-            ((0, false), 1),
-            "{status:?}"
-        );
+        assert_eq!(snapshot, (0, false), "{status:?}");
+        assert!(status.log_bytes > 1000 * 100, "{status:?}");
     }
 }
 

@@ -56,7 +56,8 @@ impl Raft {
         self.common.log.applied()
     }
 
-    /// The index of the first entry that the log still holds; one behind the last if it holds none.
+    /// The index of the first entry that the log still holds in memory; one behind the last if it
+    /// holds none.
     pub fn first_index(&self) -> Index {
         self.common.log.base().index + 1
     }

@@ -1,12 +1,14 @@
 //! What goes wrong, and how it ends again.
 
+use std::sync::Arc;
+
 use super::Time;
 use super::durable::Damage;
 use super::plan::Fault;
 use super::trace::trace;
 use super::world::{Event, World};
 use crate::raft::{EntryId, RoleName};
-use crate::storage::Disk;
+use crate::storage::{Disk, Inspection, inspect};
 
 /// The most operations into a write at which it fails.
 const MAX_OPERATIONS: u64 = 8;
@@ -14,8 +16,6 @@ const MAX_OPERATIONS: u64 = 8;
 const CUT_OFF: Time = 300_000;
 /// The size of a block of the folder, in bytes; the log's records begin behind the first.
 const BLOCK: usize = 4096;
-/// What a record of the log begins with.
-const RECORD: &[u8] = b"rkvR";
 
 impl World {
     /// A fault strikes.
@@ -274,22 +274,16 @@ impl World {
         self.nodes[n].durable.damage(last);
     }
 
-    /// Flips a bit somewhere before the last record. In that one it can look like a torn write;
-    /// the product says so, and what is lost then is what a crash could have lost.
+    /// Flips a bit somewhere in the records of the last segment.
     fn rot_log(&mut self, n: usize) {
-        let disk = &self.nodes[n].disk;
-        let names = disk.list().unwrap_or_default();
-        let mut logs: Vec<String> = names.into_iter().filter(|n| is_segment(n)).collect();
-        logs.sort();
-        let Some(name) = logs.last() else {
+        let disk = Arc::new(self.nodes[n].disk.clone());
+        let Ok(Inspection { segments, .. }) = inspect(disk) else {
             return;
         };
-        let bytes = disk.contents(name).unwrap_or_default();
-        let mut records = bytes.windows(RECORD.len());
-        if let Some(last) = records.rposition(|window| window == RECORD)
-            && last > BLOCK
+        if let Some(last) = segments.last()
+            && last.record_bytes > 0
         {
-            self.flip(n, name, BLOCK..last);
+            self.flip(n, &last.name, BLOCK..BLOCK + last.record_bytes as usize);
             self.nodes[n].damaged = true;
         }
     }
@@ -317,8 +311,4 @@ fn snapshot_of(name: &str) -> Option<EntryId> {
     let (index, term) = (index.parse().ok()?, term.parse().ok()?);
     let last = EntryId { term, index };
     (snapshot_name(last) == name).then_some(last)
-}
-
-fn is_segment(name: &str) -> bool {
-    name.starts_with("log-") && !name.ends_with(".new")
 }

@@ -108,9 +108,11 @@ impl Folder {
         self.sync()
     }
 
-    /// As [`finish`](Self::finish), for the file at hand.
+    /// As [`finish`](Self::finish), for the file at hand, whatever its name is.
     pub(super) fn finish_file(&self, mut file: File, name: &str) -> Result<File, StorageError> {
-        self.finish(name)?;
+        let unfinished = file.path.file_name().unwrap_or_default();
+        self.rename(&unfinished.to_string_lossy(), name)?;
+        self.sync()?;
         file.path = self.path().join(name);
         Ok(file)
     }

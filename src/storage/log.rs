@@ -1,23 +1,24 @@
 //! The log as the writer sees it: the end of the last segment.
 //!
 //! **Writing.** A write of the core becomes one [record](super::record), written with one
-//! `write_at` and made durable with one `sync_data`. The space for it was filled with zeros and
-//! synced before, in steps of [`Options::allocate_bytes`], so that the sync has no metadata to
-//! write and the bytes behind the log are known to be zero. If the record does not fit into the
-//! segment, the next one is begun: header and zeros are written and synced under another name,
-//! most of it [ahead of time](super::spares), then the file gets its own name and the folder is
-//! synced, and only then is the record written. A record that is larger than a segment gets one
-//! that is as large as needed.
+//! `write_at` and made durable with one `sync_data`. The space for it was written and synced
+//! before, in an earlier life of the file or with zeros, so that the sync has no metadata to write.
+//! If the record does not fit into the segment, the next one is begun: a file is taken that is
+//! [ready for it](super::spares), or made, the header written and synced under another name; then
+//! the file gets its own name and the folder is synced, and only then is the record written. A
+//! record that is larger than a segment gets one that is as large as needed.
 //!
 //! **Recovery** replays all records and changes nothing before all has been found in order. Then
 //! it settles the end of the log: what it has read may have been in memory only, because the
 //! process was killed before its sync or because a sync failed. So it writes the last record once
-//! more, puts zeros in place of what there is of a torn one, and syncs. A crash at this point
-//! changes nothing.
+//! more, puts zeros in place of all that follows, for not even the file's length may have been
+//! synced, and syncs. Both write what is there already, but for a torn record; so a crash at this
+//! point changes nothing.
 //!
 //! **Deleting the start** once a snapshot covers it: whole segments go, oldest first, as long as no
 //! entry in them lies behind the snapshot. The folder is synced after each one, so that no crash
-//! can leave a gap; the header of the first one that is left says where the log goes on.
+//! can leave a gap; the header of the first one that is left says where the log goes on. Their
+//! files [serve again](super::spares).
 
 use std::collections::VecDeque;
 
@@ -34,7 +35,7 @@ use super::record;
 use super::replay::{Last, Replay};
 use super::sectors::{DATA, Marks, SECTOR, Sectors};
 use super::segment::{self, Extent, Header};
-use super::spares::Spares;
+use super::spares::{Ready, Spares};
 
 /// The end of the log, open for writing.
 pub(super) struct Log {
@@ -62,7 +63,8 @@ pub(super) struct Log {
 /// Dropped, they stay until the next start finds them, as after a crash.
 pub struct Unneeded {
     folder: Folder,
-    segments: Vec<(String, u64)>,
+    spares: Spares,
+    segments: Vec<Extent>,
 }
 
 impl Unneeded {
@@ -71,20 +73,22 @@ impl Unneeded {
         self.segments.is_empty()
     }
 
-    /// Removes the files, oldest first; returns how many bytes that freed. What was let go of
-    /// earlier must have been removed before. It may take long: a file system takes milliseconds to
-    /// free so many blocks.
+    /// Takes the files out of the log, oldest first; returns how many bytes they have. Some are
+    /// kept for new segments, the others removed. What was let go of earlier must have been removed
+    /// before. It may take long: a file system takes milliseconds to free so many blocks.
     ///
     /// # Errors
     /// [`StorageError::Io`].
     pub fn remove(self) -> Result<u64, StorageError> {
-        let mut freed = 0;
-        for (name, bytes) in self.segments {
-            self.folder.remove(&name)?;
-            self.folder.sync()?;
-            freed += bytes;
+        let mut bytes = 0;
+        for segment in self.segments {
+            if !self.spares.keep(&segment)? {
+                self.folder.remove(&segment::name(segment.number))?;
+                self.folder.sync()?;
+            }
+            bytes += segment.file_bytes;
         }
-        Ok(freed)
+        Ok(bytes)
     }
 }
 
@@ -99,7 +103,7 @@ impl Log {
         let (end, allocated) = (last.end as u64, last.len as u64);
         last.file
             .write(&last.record, end - last.record.len() as u64)?;
-        last.file.allocate(end, end + last.torn as u64)?;
+        last.file.allocate(end, allocated)?;
         last.file.sync()?;
         let spares = Spares::new(folder, options.segment_bytes.max(BLOCK as u64));
         Ok(Self {
@@ -176,26 +180,32 @@ impl Log {
             && let Some(oldest) = self.extents.front()
             && oldest.highest <= up_to
         {
-            segments.push((segment::name(oldest.number), oldest.file_bytes));
-            self.extents.pop_front();
+            segments.extend(self.extents.pop_front());
         }
         Unneeded {
             folder: self.folder.clone(),
+            spares: self.spares.clone(),
             segments,
         }
     }
 
     /// Goes on in a new segment.
     fn roll(&mut self, previous: EntryId) -> Result<(), StorageError> {
+        let number = self.header.number + 1;
+        let ready = self.spares.take(number);
+        let marks = match &ready {
+            Some(ready) => ready.marks,
+            None => Marks::of_new_file(self.folder.unique_id()),
+        };
         let header = Header {
             owner: self.header.owner.clone(),
-            number: self.header.number + 1,
-            marks: Marks::of_new_file(self.folder.unique_id()),
+            number,
+            marks,
             first_sequence: self.sequence,
             previous,
         };
-        let (file, allocated) = match self.spares.take(header.number) {
-            Some((file, len)) => (finish_spare(&self.folder, file, &header)?, len),
+        let (file, allocated) = match ready {
+            Some(Ready { file, len, .. }) => (begin_again(&self.folder, file, &header)?, len),
             None => (
                 create_segment(&self.folder, &header, &self.options)?,
                 first_allocation(&self.options),
@@ -206,10 +216,11 @@ impl Log {
             left.file_bytes = self.allocated;
         }
         self.extents.push_back(Extent {
-            number: header.number,
+            number,
             highest: 0,
             record_bytes: 0,
             file_bytes: 0,
+            marks,
         });
         self.header = header;
         self.end = BLOCK as u64;
@@ -264,8 +275,8 @@ fn create_segment(
     })
 }
 
-/// Makes a file that was filled ahead of time a segment.
-fn finish_spare(folder: &Folder, file: File, header: &Header) -> Result<File, StorageError> {
+/// Makes a file that is there already a segment.
+fn begin_again(folder: &Folder, file: File, header: &Header) -> Result<File, StorageError> {
     file.write(&block::seal(segment::MAGIC, header), 0)?;
     file.sync()?;
     folder.finish_file(file, &segment::name(header.number))

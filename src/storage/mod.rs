@@ -12,7 +12,7 @@
 //! | *snapshot*`.damaged` | one that was found damaged; never removed | `recovery.rs` |
 //! | `peers` | whose folders this node knows, and whether it may vote | `peers.rs` |
 //! | `lock` | held by the running node | `real_disk.rs` |
-//! | *name*`.new` | a file that was being created; removed at the next start | `folder.rs` |
+//! | *name*`.new` | a file in the making, or kept for a new segment; removed at the next start | `folder.rs` |
 //!
 //! # What holds
 //!
@@ -254,8 +254,8 @@ impl Storage {
         self.unless_stopped(|storage| storage.write_in_order(write, written))
     }
 
-    /// Removes from the start of the log the files that hold nothing behind the index; returns how
-    /// many bytes that freed. Some entries up to the index may stay. Which index to give is what
+    /// Takes from the start of the log the files that hold nothing behind the index; returns how
+    /// many bytes they have. Some entries up to the index may stay. Which index to give is what
     /// [`Snapshots::log_needed_behind`] says.
     ///
     /// # Errors

@@ -158,6 +158,7 @@ impl Replay {
             highest: 0,
             record_bytes: 0,
             file_bytes: bytes.len() as u64,
+            marks,
         });
         let (mut start, mut end) = (BLOCK, BLOCK);
         let mut data = Vec::new();

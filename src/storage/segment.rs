@@ -55,6 +55,8 @@ pub(super) struct Extent {
     pub(super) record_bytes: u64,
     /// How many bytes the file has.
     pub(super) file_bytes: u64,
+    /// How written sectors are told from others.
+    pub(super) marks: Marks,
 }
 
 /// Enters a record of `len` bytes that ends the last segment. If the log starts anew with it, what

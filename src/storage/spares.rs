@@ -1,12 +1,18 @@
-//! The next segment's file, filled with zeros while the present segment is being written.
+//! The files of the segments that the log will need next: those of segments that nobody needs any
+//! more, used once more, or else a new one, filled with zeros while the present segment is written.
 //!
 //! To fill a segment takes the disk far longer than a write of the log, and whoever waits for that
-//! write would wait for both. So another thread makes the file ready, under the name that
-//! [`Folder::create`](super::folder::Folder::create) gives to what is not finished: a crash at any
-//! point leaves nothing that counts. It keeps step with the log, piece by piece: a log that grows
-//! slowly is not disturbed by much at once, and one that stands still not at all. The log takes the
-//! file over when it comes to its end, as far as it is filled; where there is none, it makes its
-//! own.
+//! write would wait for both; and each byte of the log would be written twice. So a file that has
+//! served goes on to the next segment as it is: by the [marks](super::sectors) of its sectors, what
+//! it holds is not taken for something new.
+//!
+//! As long as there is none, another thread makes a new file ready. It keeps step with the log,
+//! piece by piece: a log that grows slowly is not disturbed by much at once, and one that stands
+//! still not at all. The log takes the file over when it comes to its end, as far as it is filled;
+//! where there is none, it makes its own.
+//!
+//! All of them have names of [unfinished](super::folder::unfinished) files: a crash at any point
+//! leaves nothing that counts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +21,14 @@ use parking_lot::Mutex;
 
 use super::error::StorageError;
 use super::folder::{File, Folder, unfinished};
-use super::segment;
+use super::sectors::Marks;
+use super::segment::{self, Extent};
 
 /// How much is filled at a time, in bytes: a write of the log may have to wait for as much.
 const STEP: u64 = 64 << 10;
+
+/// So many files are kept to be used again; the others are removed.
+const KEPT: usize = 16;
 
 /// Makes segments ready for the log of an open folder; for any thread.
 #[derive(Clone)]
@@ -37,6 +47,8 @@ struct Shared {
     done: AtomicU64,
     /// The file that is being filled, or is ready.
     spare: Mutex<Option<Spare>>,
+    /// Files that have served.
+    used: Mutex<Vec<Ready>>,
 }
 
 struct Spare {
@@ -44,6 +56,15 @@ struct Spare {
     file: File,
     /// Up to here it is durably zero.
     filled: u64,
+}
+
+/// A file for a segment, under a name of an unfinished one.
+pub(super) struct Ready {
+    pub(super) file: File,
+    /// Up to here it is there, durably.
+    pub(super) len: u64,
+    /// With what the sectors will be marked that are written from now on.
+    pub(super) marks: Marks,
 }
 
 impl Spares {
@@ -106,6 +127,9 @@ impl Spares {
     /// The segment before `number` is written up to there: that one will be needed next. A log that
     /// has only begun needs none yet.
     pub(super) fn keep_step(&self, number: u64, written: u64) {
+        if !self.shared.used.lock().is_empty() {
+            return;
+        }
         let begin = self.bytes / 8;
         let left = self.bytes - begin;
         let up_to = written.saturating_sub(begin).min(left) * self.bytes / left;
@@ -115,13 +139,40 @@ impl Spares {
         }
     }
 
-    /// The file of this segment, all zeros, and how long it is by now. If it was not begun, it will
-    /// not be. Waits for no more than one step.
-    pub(super) fn take(&self, number: u64) -> Option<(File, u64)> {
+    /// A file for this segment. One that was not begun to be filled by now, will not be. Waits for
+    /// no more than one step.
+    pub(super) fn take(&self, number: u64) -> Option<Ready> {
         let mut spare = self.shared.spare.lock();
         let done = (number + 1) * self.bytes;
         self.shared.done.store(done, Ordering::SeqCst);
-        let spare = spare.take()?;
-        (spare.number == number).then_some((spare.file, spare.filled))
+        let spare = spare.take().filter(|spare| spare.number == number);
+        let filled = spare.map(|spare| Ready {
+            file: spare.file,
+            len: spare.filled,
+            marks: Marks::of_new_file(self.folder.unique_id()),
+        });
+        filled.or_else(|| self.shared.used.lock().pop())
+    }
+
+    /// Keeps the file of a segment that nobody needs any more, under another name, durably. False
+    /// if it is not to be used again; then nothing has happened.
+    pub(super) fn keep(&self, segment: &Extent) -> Result<bool, StorageError> {
+        let Some(marks) = segment.marks.of_next_life() else {
+            return Ok(false);
+        };
+        // One that had to be larger than others would be larger for good.
+        if segment.file_bytes > self.bytes || self.shared.used.lock().len() >= KEPT {
+            return Ok(false);
+        }
+        let name = segment::name(segment.number);
+        self.folder.rename(&name, &unfinished(&name))?;
+        self.folder.sync()?;
+        let ready = Ready {
+            file: self.folder.open(&unfinished(&name))?,
+            len: segment.file_bytes,
+            marks,
+        };
+        self.shared.used.lock().push(ready);
+        Ok(true)
     }
 }

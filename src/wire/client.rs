@@ -117,7 +117,8 @@ pub struct Status {
     pub applied: Index,
     /// The index of the last entry in the log.
     pub last_index: Index,
-    /// The index of the first entry that the log still holds in memory.
+    /// The index of the first entry that is still held in memory: what no snapshot of this node
+    /// covers and some member lacks. One behind the last if there is none.
     pub first_index: Index,
     /// How many bytes the log takes up on disk.
     pub log_bytes: u64,

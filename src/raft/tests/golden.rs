@@ -221,11 +221,7 @@ fn describe(envelope: &Envelope) -> String {
             let (term, first) = (conflict.term, conflict.first_index);
             format!("rejected after {prev}, t{term} from {first}")
         }
-        Message::Heartbeat {
-            commit,
-            held,
-            round,
-        } => format!("heartbeat commit {commit} held {held} round {round}"),
+        Message::Heartbeat { .. } => describe_heartbeat(message),
         Message::HeartbeatReply { round } => format!("heartbeat heard, round {round}"),
         Message::Snapshot {
             meta,
@@ -244,6 +240,17 @@ fn describe(envelope: &Envelope) -> String {
         Message::Outdated => "your term has passed".to_string(),
     };
     format!("{from}>{to} t{term} {text}")
+}
+
+fn describe_heartbeat(message: &Message) -> String {
+    match message {
+        Message::Heartbeat {
+            commit,
+            held,
+            round,
+        } => format!("heartbeat commit {commit} held {held} round {round}"),
+        other => panic!("{other:?} is no heartbeat"),
+    }
 }
 
 fn yes(granted: bool) -> &'static str {

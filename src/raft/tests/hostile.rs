@@ -112,7 +112,8 @@ fn message() -> impl Strategy<Value = Message> {
         1 => any::<bool>().prop_map(|granted| Message::VoteReply { granted }),
         2 => number().prop_map(|matched| Message::Accepted { matched }),
         2 => rejected,
-        1 => (number(), number(), number()).prop_map(|(commit, held, round)| Message::Heartbeat { commit, held, round }),
+        1 => (number(), number(), number())
+            .prop_map(|(commit, held, round)| Message::Heartbeat { commit, held, round }),
         1 => number().prop_map(|round| Message::HeartbeatReply { round }),
         1 => Just(Message::TimeoutNow),
         1 => Just(Message::Outdated),

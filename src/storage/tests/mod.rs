@@ -115,7 +115,7 @@ fn write(term: Term, first: Index, count: u64, len: usize) -> Write {
 fn segments(disk: &SimDisk) -> Vec<String> {
     use super::Disk;
     let mut names = disk.list().expect("a simulated folder can be listed");
-    names.retain(|name| name.starts_with("log-"));
+    names.retain(|name| name.starts_with("log-") && !name.ends_with(".new"));
     names.sort();
     names
 }

@@ -1,9 +1,10 @@
-//! Segments that are made ready ahead of time, and crashes on the way.
+//! Segments that are made ready ahead of time or used again, and crashes on the way.
 
 use std::cell::Cell;
 
 use super::super::Disk;
 use super::crashes::stop_everywhere;
+use super::story::{id, take};
 use super::*;
 
 /// Segments that take three steps to be filled.
@@ -110,4 +111,106 @@ fn a_disk_that_has_no_room_for_the_next_segment_yet_takes_what_the_present_one_h
     let memory = Memory::default().after(&first).after(&second);
     let (_, recovered) = try_open_large(&disk).expect("nothing is damaged");
     assert_eq!(Memory::from(&recovered), memory);
+}
+
+/// The writes of a node that takes a snapshot after every second one, for as many segments as it
+/// takes for a file to be in its third life. Each but the last has two sectors.
+const TURNS: u64 = 14;
+
+fn turn(index: Index) -> Write {
+    write(1, index, 1, if index == TURNS { 1400 } else { 800 })
+}
+
+fn turned(turns: u64) -> Memory {
+    let turns = (1..=turns).map(turn);
+    turns.fold(Memory::default(), |memory, write| memory.after(&write))
+}
+
+/// Writes, takes snapshots and lets go of what they cover.
+fn turn_over(disk: &SimDisk, turns: u64, acknowledged: &Cell<u64>) -> Result<(), StorageError> {
+    acknowledged.set(0);
+    let (mut storage, _) = try_open(disk)?;
+    let snapshots = storage.snapshots();
+    for index in 1..=turns {
+        storage.write(&turn(index))?;
+        acknowledged.set(index);
+        if index % 2 == 0 {
+            take(&snapshots, id(1, index), 100)?;
+            storage.cut(snapshots.log_needed_behind())?;
+        }
+    }
+    Ok(())
+}
+
+fn names(disk: &SimDisk) -> Vec<String> {
+    let mut names = disk.list().expect("a simulated folder can be listed");
+    names.retain(|name| name.starts_with("log-"));
+    names
+}
+
+#[test]
+fn a_crash_while_files_of_segments_serve_again_loses_nothing() {
+    let acknowledged = Cell::new(0);
+    stop_everywhere(
+        &SimDisk::new(7),
+        150,
+        |disk| turn_over(disk, TURNS, &acknowledged),
+        |disk| {
+            let (storage, recovered) = open(disk);
+            let known = turned(acknowledged.get());
+            let may_be = known.may_become(&turn(acknowledged.get() + 1));
+            let found = may_be.map(|memory| memory.matches(&storage, &recovered));
+            assert!(found.iter().any(Result::is_ok), "{found:?}");
+        },
+    );
+}
+
+#[test]
+fn a_log_that_turns_over_needs_no_new_files_and_no_zeros() {
+    let (disk, acknowledged) = (SimDisk::new(7), Cell::new(0));
+    turn_over(&disk, 8, &acknowledged).expect("this disk does not fail");
+    let before = names(&disk).len();
+    let disk = SimDisk::new(7);
+    turn_over(&disk, 60, &acknowledged).expect("this disk does not fail");
+    assert_eq!(names(&disk).len(), before);
+
+    // Header and its sync, name and its sync, record and its sync.
+    let (mut storage, _) = open(&disk);
+    let snapshots = storage.snapshots();
+    for index in 61..=64 {
+        storage
+            .write(&turn(index))
+            .expect("this disk does not fail");
+    }
+    for index in [63, 64] {
+        take(&snapshots, id(1, index), 100).expect("this disk does not fail");
+    }
+    storage.cut(63).expect("this disk does not fail");
+    let (operations, segment) = (disk.operations(), segments(&disk));
+    storage.write(&turn(65)).expect("this disk does not fail");
+    assert_ne!(segments(&disk), segment, "it begins a segment");
+    assert_eq!(disk.operations() - operations, 6);
+}
+
+/// What an earlier life of the file has left looks like a log, and is none.
+#[test]
+fn a_torn_record_over_the_records_of_an_earlier_life_is_cut() {
+    let (disk, acknowledged) = (SimDisk::new(7), Cell::new(0));
+    turn_over(&disk, TURNS - 1, &acknowledged).expect("this disk does not fail");
+    let (mut storage, _) = open(&disk);
+    let space_and_record = 3;
+    disk.stop_at(disk.operations() + space_and_record);
+    let (before, next) = (turned(TURNS - 1), turn(TURNS));
+    storage
+        .write(&next)
+        .expect_err("the machine stops before the sync");
+    let mut torn = 0;
+    for disk in (0..60).map(|_| disk.crash()) {
+        let (storage, recovered) = open(&disk);
+        torn += recovered.notes.len();
+        let may_be = [&before, &before.after(&next)];
+        let found = may_be.map(|memory| memory.matches(&storage, &recovered));
+        assert!(found.iter().any(Result::is_ok), "{found:?}");
+    }
+    assert!(torn > 10, "only {torn} were torn");
 }
