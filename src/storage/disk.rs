@@ -97,22 +97,31 @@ pub trait DiskFile: Send + Sync {
     /// What the operating system says. The file is not to be written to any more after it.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// From now on mostly whole sectors of 512 bytes will be written, from memory that is aligned
+    /// like them, and nothing be read: such writes need not go through the system's cache. Changes
+    /// nothing in what is promised.
+    fn expect_whole_sectors(&mut self) {}
+
     /// Fills the bytes from `from` up to `to`, exclusive, with zeros that are really written: a
     /// later sync of data in their place then has no metadata to write.
     ///
     /// # Errors
     /// As [`write_at`](Self::write_at).
     fn allocate(&self, from: u64, to: u64) -> io::Result<()> {
-        // A page at a time: what is written at once, the kernel may keep as one unit, and count and
-        // scan as a whole with each small write into it later.
-        const PAGE: u64 = 4 << 10;
-        static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+        let zeros = self.zeros();
+        let unit = zeros.len() as u64;
         let mut at = from;
         while at < to {
-            let len = (to - at).min(PAGE - at % PAGE);
-            self.write_at(&ZEROS[..len as usize], at)?;
+            let len = (to - at).min(unit - at % unit);
+            self.write_at(&zeros[..len as usize], at)?;
             at += len;
         }
         Ok(())
+    }
+
+    /// So many zeros as it is best to write at once.
+    fn zeros(&self) -> &'static [u8] {
+        static ZEROS: [u8; 4 << 10] = [0; 4 << 10];
+        &ZEROS
     }
 }

@@ -195,6 +195,11 @@ impl File {
         written.map_err(at(&self.path, "write to"))
     }
 
+    /// See [`DiskFile::expect_whole_sectors`].
+    pub(super) fn expect_whole_sectors(&mut self) {
+        self.file.expect_whole_sectors();
+    }
+
     pub(super) fn allocate(&self, from: u64, to: u64) -> Result<(), StorageError> {
         let allocated = self.file.allocate(from, to);
         allocated.map_err(at(&self.path, "allocate space in"))

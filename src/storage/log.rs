@@ -98,13 +98,14 @@ impl Log {
         folder: &Folder,
         options: Options,
         replay: Replay,
-        last: Last,
+        mut last: Last,
     ) -> Result<Self, StorageError> {
         let (end, allocated) = (last.end as u64, last.len as u64);
         last.file
             .write(&last.record, end - last.record.len() as u64)?;
         last.file.allocate(end, allocated)?;
         last.file.sync()?;
+        last.file.expect_whole_sectors();
         let spares = Spares::new(folder, options.segment_bytes.max(BLOCK as u64));
         Ok(Self {
             folder: folder.clone(),
@@ -212,6 +213,7 @@ impl Log {
             ),
         };
         self.file = file;
+        self.file.expect_whole_sectors();
         if let Some(left) = self.extents.back_mut() {
             left.file_bytes = self.allocated;
         }

@@ -49,6 +49,7 @@ mod outline;
 mod peers;
 mod read_only_disk;
 mod real_disk;
+mod real_file;
 mod record;
 mod recovery;
 mod replay;

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::disk::{Disk, DiskFile};
 use super::real_disk::names_in;
+use super::real_file::RealFile;
 
 /// A data folder for looking at: all that would change it is refused.
 ///
@@ -45,7 +46,8 @@ impl Disk for ReadOnlyDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(File::open(self.folder.join(name))?))
+        let file = File::open(self.folder.join(name))?;
+        Ok(Box::new(RealFile::new(file)))
     }
 
     fn rename(&self, _: &str, _: &str) -> io::Result<()> {

@@ -3,7 +3,6 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,6 +12,7 @@ use parking_lot::Mutex;
 use super::archive;
 use super::disk::{Disk, DiskFile};
 use super::error::StorageError;
+use super::real_file::RealFile;
 
 /// Holds the lock for as long as the process lives, and the process id for the person who wonders.
 const LOCK: &str = "lock";
@@ -157,14 +157,13 @@ impl Disk for RealDisk {
             .read(true)
             .write(true)
             .open(self.path(name))?;
-        Ok(Box::new(file))
+        Ok(Box::new(RealFile::new(file)))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        Ok(Box::new(
-            options.read(true).write(true).open(self.path(name))?,
-        ))
+        let file = options.read(true).write(true).open(self.path(name))?;
+        Ok(Box::new(RealFile::new(file)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -195,24 +194,6 @@ impl Disk for RealDisk {
     fn now_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         since.map_or(0, |since| since.as_millis() as u64)
-    }
-}
-
-impl DiskFile for File {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.read_exact_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.write_all_at(bytes, offset)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        File::sync_data(self)
     }
 }
 

@@ -111,11 +111,15 @@ impl Spares {
     fn fill(&self, number: u64, name: &str, begun: Option<Spare>) -> Result<Spare, StorageError> {
         let mut spare = match begun {
             Some(spare) => spare,
-            None => Spare {
-                number,
-                file: self.folder.create_unfinished(name)?,
-                filled: 0,
-            },
+            None => {
+                let mut file = self.folder.create_unfinished(name)?;
+                file.expect_whole_sectors();
+                Spare {
+                    number,
+                    file,
+                    filled: 0,
+                }
+            }
         };
         let to = self.bytes.min(spare.filled + STEP);
         spare.file.allocate(spare.filled, to)?;
