@@ -13,10 +13,12 @@
 #   --kills N     how often a leader is killed or stopped (9)
 #   --systems L   which systems: ours,etcd,redis (those that are installed)
 #   --huge        with ten million keys, too
+#   --run-in S    how long each system is loaded before its figures count (8)
 #   --ports BASE  where to look for free ports (7201)
 #   --out FILE    where to write the results (bench/RESULTS.md; with --quick or --only, nowhere)
 #
-# All systems start afresh in each round and take turns. It needs nothing else to run on the
+# All systems start afresh in each round and take turns. They are run in first: a log that has been
+# cut for the first time uses its files again, from then on. It needs nothing else to run on the
 # machine meanwhile, which it cannot check. What it starts it ends, also on Ctrl-C.
 #
 # etcd is loaded over gRPC by examples/etcd_load.rs, as Debian has no tool for it; to find etcd's
@@ -32,6 +34,7 @@ source "$ROOT/scripts/bench/rows.sh"
 source "$ROOT/scripts/bench/results.sh"
 
 SECONDS_EACH=10
+RUN_IN=8
 ROUNDS=3
 KILLS=9
 MANY_KEYS=1000000
@@ -50,9 +53,10 @@ parse_options() {
     local out=$ROOT/bench/RESULTS.md row
     while (($# > 0)); do
         case $1 in
-        --quick) SECONDS_EACH=2 ROUNDS=1 KILLS=2 MANY_KEYS=100000 out= && shift ;;
+        --quick) SECONDS_EACH=2 RUN_IN=2 ROUNDS=1 KILLS=2 MANY_KEYS=100000 out= && shift ;;
         --only) need_value "$1" $# && ONLY=$2 && out= && shift 2 ;;
         --seconds) need_value "$1" $# && SECONDS_EACH=$2 && shift 2 ;;
+        --run-in) need_value "$1" $# && RUN_IN=$2 && shift 2 ;;
         --rounds) need_value "$1" $# && ROUNDS=$2 && shift 2 ;;
         --kills) need_value "$1" $# && KILLS=$2 && shift 2 ;;
         --systems) need_value "$1" $# && IFS=, read -r -a SYSTEMS <<<"$2" && shift 2 ;;
@@ -64,6 +68,7 @@ parse_options() {
         esac
     done
     need_number --seconds "$SECONDS_EACH" 1 3600
+    need_number --run-in "$RUN_IN" 1 3600
     need_number --rounds "$ROUNDS" 1 99
     need_number --kills "$KILLS" 1 99
     need_number --ports "$WANTED_PORT" 1 60000

@@ -190,9 +190,9 @@ results() {
 
 Written by \`scripts/bench.sh\` on $(date -u +%F): $(versions). $(nproc) processors
 ($(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)), Linux $(uname -r); nodes and
-load on the same machine. Each figure is the median of $ROUNDS runs of $SECONDS_EACH s; gaps, of
-$KILLS failures. Values of 128 bytes, keys of 16; every put is synced to disk before its answer,
-by etcd and Redis as well.
+load on the same machine. Each figure is the median of $ROUNDS runs of $SECONDS_EACH s, of a
+system that was loaded for $RUN_IN s before; gaps, of $KILLS failures. Values of 128 bytes, keys of
+16; every put is synced to disk before its answer, by etcd and Redis as well.
 
 A processor that the load takes is one that the servers lack. Ours is loaded by \`kvcli bench\`,
 etcd by \`examples/etcd_load.rs\`, over gRPC as its own clients do, Redis by

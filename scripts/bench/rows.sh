@@ -41,6 +41,12 @@ point() { # ROW SYSTEM KIND CLIENTS CONNECTIONS [OPTION...]
     keep "$row" "$system" device_bytes_each "$(calculate "$device / $requests" 0)"
 }
 
+# So that what a system does only in its first minutes does not count, nor is left out what it does
+# from then on.
+run_in() { # SYSTEM
+    "load_$1" put 256 8 "$RUN_IN" >/dev/null || die "$1 does not take load"
+}
+
 # Each round starts every system afresh, one after the other, so that none has the machine to
 # itself while the others share it, and a slow minute of the machine hits all of them.
 throughput_rows() {
@@ -54,6 +60,7 @@ throughput_rows() {
             say "round $round of $ROUNDS: $system"
             "start_$system"
             "fill_$system" "$KEYS"
+            run_in "$system"
             for entry in "${POINTS[@]}"; do
                 read -r row kind clients connections <<<"$entry"
                 if wanted "$row"; then point "$row" "$system" "$kind" "$clients" "$connections"; fi
@@ -72,6 +79,7 @@ own_rows() {
         for ((round = 1; round <= ROUNDS; round++)); do
             start_ours
             fill_ours "$KEYS"
+            run_in ours
             point half ours put 64 64 --rate "$(calculate "$peak / 2" 0)"
             stop_ours
         done
