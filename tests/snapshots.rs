@@ -270,6 +270,28 @@ fn fall_behind_a_large_state(cluster: &Cluster) -> NodeId {
     behind
 }
 
+/// It was intact when it was written. Nobody would notice that it no longer is until somebody needs
+/// it, and then it must not be refused again and again.
+#[test]
+fn a_leaders_snapshot_that_has_gone_bad_is_set_aside_and_another_one_sent() {
+    let cluster = cluster(3);
+    let behind = fall_behind_a_large_state(&cluster);
+    let leader = cluster.wait_for_leader();
+    let disk = cluster.disk(leader);
+    let named = |end: &str| {
+        let mut names = disk.list().unwrap();
+        names.retain(|name| name.starts_with("snapshot-") && name.ends_with(end));
+        names.sort();
+        names
+    };
+    let newest = named("").pop().expect("one was taken");
+    disk.flip_bit(&newest, LARGE / 2, 3);
+    cluster.heal();
+    cluster.wait_for_agreement();
+    assert!(cluster.node(behind).status().snapshot_index > 0);
+    assert_eq!(named(".damaged"), [format!("{newest}.damaged")]);
+}
+
 /// Mends the network. From now on messages to this node take this long.
 fn slow_down(cluster: &Cluster, node: NodeId, delay: Duration) {
     cluster.heal();

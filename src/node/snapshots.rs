@@ -237,7 +237,9 @@ pub(crate) struct Gone {
     pub error: StorageError,
 }
 
-/// Reads a part that is to be sent.
+/// Reads a part that is to be sent. Before the first one, all of the snapshot is verified: should
+/// it have gone bad since it was written, the follower would refuse it again and again. It is set
+/// aside then.
 pub(crate) fn fetch(files: &Snapshots, request: PartRequest) -> Result<Envelope, Gone> {
     let PartRequest {
         mut envelope,
@@ -248,8 +250,12 @@ pub(crate) fn fetch(files: &Snapshots, request: PartRequest) -> Result<Envelope,
     } = &mut envelope.message
     {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
-        *data = files
-            .read_chunk(meta.last, *offset, length)
+        let verified = match *offset {
+            0 => verify(files, meta.last),
+            _ => Ok(()),
+        };
+        *data = verified
+            .and_then(|()| files.read_chunk(meta.last, *offset, length))
             .map_err(|error| Gone {
                 to: envelope.to,
                 last: meta.last,
@@ -257,6 +263,14 @@ pub(crate) fn fetch(files: &Snapshots, request: PartRequest) -> Result<Envelope,
             })?;
     }
     Ok(envelope)
+}
+
+fn verify(files: &Snapshots, last: EntryId) -> Result<(), StorageError> {
+    let verified = files.verify(last).map(drop);
+    if let Err(StorageError::Damaged { .. }) = verified {
+        files.set_aside(last)?;
+    }
+    verified
 }
 
 #[cfg(test)]

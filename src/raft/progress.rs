@@ -171,6 +171,16 @@ impl Progress {
         self.flow = Flow::Snapshot(SnapshotTransfer::new(snapshot));
     }
 
+    /// If this snapshot is on its way, it does not arrive.
+    pub fn abandon_snapshot(&mut self, last: EntryId) {
+        if self
+            .transfer()
+            .is_some_and(|transfer| transfer.last() == last)
+        {
+            self.flow = Flow::Probe { asked: false };
+        }
+    }
+
     /// The snapshot that is on its way.
     pub fn transfer(&self) -> Option<&SnapshotTransfer> {
         match &self.flow {

@@ -121,15 +121,10 @@ impl Leader {
         progress.rejected(prev, next);
     }
 
-    /// The snapshot that is on its way to `to` cannot be read any more: another one, if there is.
-    pub fn snapshot_gone(&mut self, common: &mut Common, to: NodeId, last: EntryId) {
-        let progress = self.progress.get_mut(&to);
-        let affected = progress.filter(|p| p.transfer().is_some_and(|t| t.last() == last));
-        let newest = common.snapshots.reaching(common.log.base().index);
-        if let (Some(progress), Some(newest)) = (affected, newest)
-            && newest.meta.last != last
-        {
-            progress.send_snapshot(newest);
+    /// The snapshot that is on its way to `to` cannot be read any more: another one has to be sent.
+    pub fn snapshot_gone(&mut self, to: NodeId, last: EntryId) {
+        if let Some(progress) = self.progress.get_mut(&to) {
+            progress.abandon_snapshot(last);
         }
     }
 

@@ -74,6 +74,11 @@ impl Snapshots {
         reaching.cloned()
     }
 
+    /// This snapshot is not there any more.
+    pub fn forget(&mut self, last: EntryId) {
+        self.newest.take_if(|newest| newest.meta.last == last);
+    }
+
     pub fn stored(&mut self, snapshot: StoredSnapshot) {
         let index = |s: &StoredSnapshot| s.meta.last.index;
         if self.newest.as_ref().map(index) < Some(index(&snapshot)) {
@@ -131,8 +136,9 @@ impl Raft {
         self.common.snapshots.to_install.is_some()
     }
 
-    /// Whether a snapshot has to be taken, since the last call: a follower has lost what it had
-    /// acknowledged, and the log no longer holds it.
+    /// Whether a snapshot has to be taken, since the last call: a follower needs one, and there is
+    /// none that the log goes on behind. So it is when the follower has lost what it had
+    /// acknowledged, or this node its snapshot.
     pub fn take_snapshot_wanted(&mut self) -> bool {
         std::mem::take(&mut self.common.snapshots.wanted)
     }
@@ -152,10 +158,12 @@ impl Raft {
         gone
     }
 
-    /// A part that was requested for `to` cannot be read: the snapshot up to `last` is gone.
+    /// A part that was requested for `to` cannot be read: the snapshot up to `last` is gone, or is
+    /// damaged and must not be used.
     pub fn snapshot_gone(&mut self, to: NodeId, last: EntryId) {
+        self.common.snapshots.forget(last);
         if let Some(Role::Leader(leader)) = &mut self.role {
-            leader.snapshot_gone(&mut self.common, to, last);
+            leader.snapshot_gone(to, last);
         }
     }
 

@@ -97,7 +97,7 @@ pub fn inspect(disk: Arc<dyn Disk>) -> Result<Inspection, StorageError> {
             inspection.note_damage(read);
         } else if let Some(last) = snapshot::last_of(name) {
             inspection.snapshot(&folder, name, last);
-        } else if is_unfinished(name) || name.ends_with(recovery::SET_ASIDE) {
+        } else if is_unfinished(name) || name.ends_with(snapshot::SET_ASIDE) {
             inspection.unused.push(name.clone());
         }
     }

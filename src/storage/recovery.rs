@@ -19,9 +19,6 @@ use super::folder::Folder;
 use super::replay::{self, Replay};
 use super::snapshot::{self, Owner, SnapshotInfo};
 
-/// Ends the name of a snapshot that is not to be used.
-pub(super) const SET_ASIDE: &str = ".damaged";
-
 /// The snapshots of a folder.
 pub(super) struct Found {
     /// The newest valid one, which has been read to its end.
@@ -99,7 +96,7 @@ impl Found {
                  {}",
                 bad.last,
                 snapshot::name(bad.last),
-                SET_ASIDE,
+                snapshot::SET_ASIDE,
                 bad.problem
             )
         })
@@ -171,8 +168,7 @@ impl Found {
     /// ones, oldest first.
     pub(super) fn settle(self, folder: &Folder) -> Result<Vec<SnapshotInfo>, StorageError> {
         for Bad { last, .. } in &self.bad {
-            let name = snapshot::name(*last);
-            folder.rename(&name, &format!("{name}{SET_ASIDE}"))?;
+            snapshot::set_aside(folder, *last)?;
         }
         Ok(self.older.into_iter().chain(self.newest).collect())
     }

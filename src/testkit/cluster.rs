@@ -143,6 +143,14 @@ impl<S: StateMachine> Cluster<S> {
         self.nodes.read().contains_key(&id)
     }
 
+    /// The disk of a node, to look at or to spoil. After a [`crash`](Self::crash) it has another.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn disk(&self, id: NodeId) -> SimDisk {
+        self.disks.read()[&id].clone()
+    }
+
     /// The power of a node fails: what it has not synced is lost, or torn, or kept, by chance.
     pub fn crash(&self, id: NodeId) {
         // The disk goes first. From then on nothing becomes durable, so whatever the threads still

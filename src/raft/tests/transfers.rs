@@ -124,6 +124,27 @@ fn what_follows_a_snapshot_that_is_on_its_way_stays_until_it_has_arrived() {
 }
 
 #[test]
+fn a_transfer_of_the_newest_snapshot_that_is_gone_waits_for_one_to_be_taken() {
+    let mut cluster = cluster();
+    let (leader, behind, last) = midway(&mut cluster);
+    cluster.node(leader).take_snapshot_wanted();
+    cluster.node(leader).snapshot_gone(behind, last);
+    assert_eq!(cluster.node(leader).newest_snapshot(), None);
+    let mut sent = 0;
+    for _ in 0..100 {
+        tick(&mut cluster, |envelope| {
+            sent += u64::from(matches!(envelope.message, Message::Snapshot { .. }));
+            true
+        });
+    }
+    assert_eq!(sent, 0, "there is nothing to send");
+    assert!(cluster.node(leader).take_snapshot_wanted());
+    cluster.take_snapshot(leader);
+    let executed = cluster.executed(leader);
+    cluster.until("it has all", |c| c.executed(behind) == executed);
+}
+
+#[test]
 fn a_transfer_of_a_snapshot_that_is_gone_begins_again_with_the_newest_one() {
     let mut cluster = cluster();
     let (leader, behind, last) = midway(&mut cluster);

@@ -162,6 +162,17 @@ impl Snapshots {
         self.open(last)?.verify()
     }
 
+    /// Takes a snapshot that was found damaged out of use. Its file stays, under another name.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`].
+    pub fn set_aside(&self, last: EntryId) -> Result<(), StorageError> {
+        let mut kept = self.shared.kept.lock();
+        kept.retain(|info| info.meta.last != last);
+        set_aside(&self.shared.folder, last)?;
+        self.shared.folder.sync()
+    }
+
     /// Up to `max` bytes of a snapshot's file from `offset` on, for sending them to another node;
     /// none at the end of the file. They are not verified here but by the one who receives them.
     ///
@@ -219,6 +230,15 @@ impl Snapshots {
     fn temp_name(&self, kind: &str) -> String {
         unfinished(&format!("{kind}-{}", self.next_number()))
     }
+}
+
+/// Ends the name of a snapshot that is not to be used.
+pub(super) const SET_ASIDE: &str = ".damaged";
+
+/// Gives a damaged snapshot another name; the folder is not synced yet.
+pub(super) fn set_aside(folder: &Folder, last: EntryId) -> Result<(), StorageError> {
+    let name = name(last);
+    folder.rename(&name, &format!("{name}{SET_ASIDE}"))
 }
 
 /// Opens a snapshot by its last entry.
