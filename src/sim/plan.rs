@@ -198,7 +198,7 @@ impl Plan {
                 reorder: false,
             },
             sync: 5 * MS,
-            segment_bytes: 5 << 10,
+            segment_bytes: 8 << 10,
             snapshots: Snapshots {
                 log_bytes: None,
                 trailing_bytes: 0,

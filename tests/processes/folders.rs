@@ -84,19 +84,19 @@ fn a_folder_of_something_else_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn a_folder_of_a_newer_format_is_refused_and_left_as_it_is() {
+fn a_folder_of_another_format_is_refused_and_left_as_it_is() {
     let mut cluster = stopped();
     let path = cluster.data(1).join("identity");
     let original = fs::read(&path).unwrap();
-    let mut newer = original.clone();
-    newer[8] += 1;
-    let checksum = crc32c::crc32c(&newer[..4092]);
-    newer[4092..4096].copy_from_slice(&checksum.to_le_bytes());
-    fs::write(&path, &newer).unwrap();
+    let mut other = original.clone();
+    other[8] += 1;
+    let checksum = crc32c::crc32c(&other[..4092]);
+    other[4092..4096].copy_from_slice(&checksum.to_le_bytes());
+    fs::write(&path, &other).unwrap();
     let before = contents(&cluster.data(1));
     let end = refusal(&mut cluster.command(1));
     assert_eq!(end.code, Some(4), "{end:#?}");
-    assert!(sentence(&end).contains("format 2"), "{end:#?}");
+    assert!(sentence(&end).contains("format 3"), "{end:#?}");
     assert!(sentence(&end).contains("Run the version of kvnode that wrote it"));
     assert!(
         contents(&cluster.data(1)) == before,

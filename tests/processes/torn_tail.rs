@@ -11,6 +11,8 @@ const FILES: [&str; 3] = ["identity", "vote", SEGMENT];
 const FIRST_RECORD: usize = 4096;
 const RECORD_HEADER: usize = 32;
 const SECTOR: usize = 512;
+/// What a sector holds besides its mark.
+const SECTOR_DATA: usize = 504;
 
 /// Where the last record of a segment lies.
 fn last_record(segment: &[u8]) -> Range<usize> {
@@ -18,7 +20,7 @@ fn last_record(segment: &[u8]) -> Range<usize> {
     while segment[last.end..].starts_with(b"rkvR") {
         let [a, b, c, d] = [4, 5, 6, 7].map(|at| segment[last.end + at]);
         let payload = u32::from_le_bytes([a, b, c, d]) as usize;
-        let len = RECORD_HEADER + (payload + 1).next_multiple_of(8);
+        let len = (RECORD_HEADER + payload).div_ceil(SECTOR_DATA) * SECTOR;
         last = last.end..last.end + len;
     }
     last
@@ -41,7 +43,7 @@ fn crashes(last: &Range<usize>) -> Vec<Crash> {
         cut_at: Some(last.start),
     };
     vec![
-        crash("all but the header", last.start + RECORD_HEADER..last.end),
+        crash("all but the first sector", sector(1)..last.end),
         crash("the second half", sector(5)..last.end),
         crash("a sector in the middle", sector(4)..sector(5)),
         crash("the first sector", last.start..sector(1)),
@@ -114,12 +116,13 @@ fn a_write_that_a_crash_left_incomplete_is_cut_with_a_warning() {
         let cut = cut_at.map(|at| format!("{SEGMENT}:{at}:"));
         recovers(&mut cluster, what, cut.as_deref(), b"old");
     }
-    // The write after it had only begun.
+    // The write after it had only begun: of its sectors, the second is there, with its mark.
     let mut files = files.clone();
-    files[2][last.end..last.end + 12].copy_from_slice(b"rkvR garbage");
+    let sector = files[2][last.start + SECTOR..][..SECTOR].to_vec();
+    files[2][last.end + SECTOR..][..SECTOR].copy_from_slice(&sector);
     write_all(&folder, &files);
     let cut = format!(
-        "cut a torn tail of 12 bytes at {}",
+        "cut a torn tail of 1024 bytes at {}",
         folder.join(SEGMENT).display()
     );
     recovers(&mut cluster, "a beginning", Some(&cut), &new);

@@ -20,9 +20,9 @@ const INTERVAL: u64 = 10;
 /// The course's limit on the saved Raft state, in bytes.
 const MOST: usize = 2000;
 
-/// The log's files are cut in whole segments, of 5 KiB here, each with a block of 4 KiB before its
-/// records; three of them, and room that is set aside.
-const MOST_IN_FILES: usize = 32 << 10;
+/// The log's files are cut in whole segments, of 8 KiB here, of which a block of 4 KiB precedes the
+/// records; and an entry that is written alone takes a sector of 512 bytes, ten times its weight.
+const MOST_IN_FILES: usize = 64 << 10;
 
 /// What befalls the victim of a round.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -35,6 +35,11 @@ const NEVER: Time = Time::MAX;
 type State = Option<(u64, u64)>;
 
 const MISSING: State = None;
+
+/// Which of the operations under way have taken effect: a bit for each. A client that gives up and
+/// asks something else leaves another one under way, until the log executes it.
+type Marks = u128;
+
 const PRIME: u128 = (1 << 61) - 1;
 const BASE: u128 = 0x0123_4567_89ab_cdef;
 
@@ -276,8 +281,8 @@ fn one_key(operations: &[Operation], order: Order) -> Result<(), Option<String>>
         }
     }
     events.sort_unstable();
-    let mut open: Vec<Option<usize>> = vec![None; 64];
-    let mut configurations = BTreeSet::from([(MISSING, 0u64)]);
+    let mut open: Vec<Option<usize>> = vec![None; Marks::BITS as usize];
+    let mut configurations = BTreeSet::from([(MISSING, Marks::MIN)]);
     for (_, kind, i) in events {
         let slot = open.iter().position(|held| match kind {
             Kind::Call => held.is_none(),
@@ -308,11 +313,11 @@ fn after_return(
     operations: &[Operation],
     (open, order): (&[Option<usize>], Order),
     slot: usize,
-    before: &BTreeSet<(State, u64)>,
-) -> Option<BTreeSet<(State, u64)>> {
+    before: &BTreeSet<(State, Marks)>,
+) -> Option<BTreeSet<(State, Marks)>> {
     let mut seen = BTreeSet::new();
     let mut after = BTreeSet::new();
-    let mut to_do: Vec<(State, u64)> = before.iter().copied().collect();
+    let mut to_do: Vec<(State, Marks)> = before.iter().copied().collect();
     while let Some((state, mut done)) = to_do.pop() {
         // A read that can take effect now does: later it can at best do the same.
         for (other, held) in open.iter().enumerate() {
@@ -350,7 +355,7 @@ fn after_return(
 fn waits_for_another(
     operations: &[Operation],
     open: &[Option<usize>],
-    done: u64,
+    done: Marks,
     i: usize,
 ) -> bool {
     let this = operations[i].index;

@@ -81,7 +81,8 @@ impl Lab {
     pub fn log_file_bytes(&self, server: usize) -> usize {
         let disk = &self.world.nodes[server].disk;
         let names = disk.list().unwrap_or_default();
-        let logs = names.iter().filter(|name| name.starts_with("log-"));
+        let is_of_log = |name: &&String| name.starts_with("log-") && !name.ends_with(".new");
+        let logs = names.iter().filter(is_of_log);
         logs.filter_map(|name| disk.contents(name))
             .map(|bytes| bytes.len())
             .sum()
