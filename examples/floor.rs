@@ -2,6 +2,7 @@
 //!
 //! ```console
 //! $ cargo run --release --example floor -- sync FOLDER BYTES    # writes, each with fdatasync
+//! $ cargo run --release --example floor -- logs FOLDER SECONDS  # three at a time, without pause
 //! $ cargo run --release --example floor -- echo PORT            # answers what it is sent
 //! $ cargo run --release --example floor -- trip HOST:PORT       # asks the other one
 //! ```
@@ -11,10 +12,11 @@
 
 use std::error::Error;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
 
 type Failure = Box<dyn Error>;
@@ -29,9 +31,10 @@ fn main() -> Result<(), Failure> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["sync", folder, bytes] => sync(Path::new(folder), bytes.parse()?),
+        ["logs", folder, seconds] => logs(Path::new(folder), seconds.parse()?),
         ["echo", port] => echo(port.parse()?),
         ["trip", address] => trip(address),
-        _ => Err("say sync FOLDER BYTES, echo PORT or trip HOST:PORT".into()),
+        _ => Err("say sync FOLDER BYTES, logs FOLDER SECONDS, echo PORT or trip HOST:PORT".into()),
     }
 }
 
@@ -56,6 +59,44 @@ fn sync(folder: &Path, bytes: usize) -> Result<(), Failure> {
     }
     println!();
     Ok(())
+}
+
+/// What the disk makes of three logs on it, each a file that has its space.
+fn logs(folder: &Path, seconds: u64) -> Result<(), Failure> {
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let threads = [1, 2, 3].map(|log| {
+        let path = folder.join(format!("floor-{}-{log}.tmp", std::process::id()));
+        thread::spawn(move || log_until(&path, until).map_err(|error| error.to_string()))
+    });
+    let mut times = Vec::new();
+    for thread in threads {
+        times.extend(thread.join().map_err(|_| "a writer panicked")??);
+    }
+    report("three_512", times);
+    println!();
+    Ok(())
+}
+
+fn log_until(path: &Path, until: Instant) -> io::Result<Vec<Duration>> {
+    const BLOCK: usize = 512;
+    let file = File::options().write(true).create_new(true).open(path)?;
+    let mut times = Vec::new();
+    let result = (|| {
+        file.write_all_at(&vec![0; COUNT * BLOCK], 0)?;
+        file.sync_all()?;
+        for place in (0..COUNT).cycle() {
+            let begun = Instant::now();
+            if begun >= until {
+                break;
+            }
+            file.write_all_at(&[1; BLOCK], (place * BLOCK) as u64)?;
+            file.sync_data()?;
+            times.push(begun.elapsed());
+        }
+        Ok(())
+    })();
+    std::fs::remove_file(path)?;
+    result.map(|()| times)
 }
 
 fn echo(port: u16) -> Result<(), Failure> {
@@ -96,4 +137,5 @@ fn report(what: &str, mut times: Vec<Duration>) {
     times.sort_unstable();
     let at = |permille: usize| times[(times.len() - 1) * permille / 1000].as_micros();
     print!("{what}_p50_us={} {what}_p99_us={} ", at(500), at(990));
+    print!("{what}_p999_us={} {what}_max_us={} ", at(999), at(1000));
 }

@@ -133,6 +133,7 @@ floor_row() {
             # shellcheck disable=SC2086 # Two words.
             keep_words floor machine "$("$FLOOR" ${words/sync/sync $WORK})"
         done
+        keep_words floor machine "$("$FLOOR" logs "$WORK" "$SECONDS_EACH")"
         if ! command -v taskset >/dev/null || (($(nproc) < 2)); then continue; fi
         port=$(free_ports "$WANTED_PORT" 1)
         keep_words floor machine "$(round_trip "$port" 0 0 | sed 's/trip/trip_one_core/g')"
