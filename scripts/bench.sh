@@ -79,11 +79,6 @@ parse_options() {
     OUT=${OUT:-$out}
 }
 
-# Whether a row is to be measured.
-wanted() { # ROW
-    [[ -z $ONLY || ",$ONLY," == *",$1,"* ]]
-}
-
 uses() { # SYSTEM
     [[ " ${SYSTEMS[*]} " == *" $1 "* ]]
 }
@@ -109,19 +104,6 @@ choose_systems() {
         fi
     done
     uses ours || die 2 "without ours there is nothing to compare"
-}
-
-# Ends what was started, in whatever way the script ends.
-# shellcheck disable=SC2317 # Called by the trap.
-clean_up() {
-    local code=$?
-    trap - EXIT INT TERM
-    end_own "${OWN[@]}"
-    if [[ -n $WORK ]]; then
-        stop_ours
-        rm -rf -- "$WORK"
-    fi
-    exit "$code"
 }
 
 # What this machine allows at the best.
@@ -177,9 +159,7 @@ main() {
     # On the disk that the data of this repository is on: /tmp may be memory.
     mkdir -p "$ROOT/data"
     WORK=$(mktemp -d "$ROOT/data/bench.XXXXXX")
-    trap clean_up EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM
+    clean_up_at_the_end
     : >"$WORK/figures"
     if wanted floor; then floor_row; fi
     throughput_rows

@@ -48,22 +48,6 @@ parse_options() {
     need_number --ports "$WANTED_PORT" 1 60000
 }
 
-wanted() { # PART
-    [[ -z $ONLY || ",$ONLY," == *",$1,"* ]]
-}
-
-# shellcheck disable=SC2317 # Called by the trap.
-clean_up() {
-    local code=$?
-    trap - EXIT INT TERM
-    end_own "${OWN[@]}"
-    if [[ -n $WORK ]]; then
-        stop_ours
-        rm -rf -- "$WORK"
-    fi
-    exit "$code"
-}
-
 member() { printf '127.0.0.1:%s' "$((OURS_BASE + $1 - 1))"; }
 
 # Has a node take a snapshot and waits for it.
@@ -258,9 +242,7 @@ main() {
     find_binaries
     mkdir -p "$ROOT/data"
     WORK=$(mktemp -d "$ROOT/data/bench.XXXXXX")
-    trap clean_up EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM
+    clean_up_at_the_end
     if wanted keys; then keys_part; fi
     if wanted steady; then steady_part; fi
     if wanted behind; then behind_part; fi

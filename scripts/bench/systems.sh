@@ -13,6 +13,30 @@ ETCD_OPTIONS=()
 # Processes that this script started and that cluster.sh does not know.
 OWN=()
 
+# Whether --only leaves a part of the measurements in.
+wanted() { # NAME
+    [[ -z $ONLY || ",$ONLY," == *",$1,"* ]]
+}
+
+# Ends what was started, in whatever way the script ends.
+clean_up_at_the_end() {
+    trap clean_up EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+}
+
+# shellcheck disable=SC2317 # Called by the trap.
+clean_up() {
+    local code=$?
+    trap - EXIT INT TERM
+    end_own "${OWN[@]}"
+    if [[ -n $WORK ]]; then
+        stop_ours
+        rm -rf -- "$WORK"
+    fi
+    exit "$code"
+}
+
 # --- ours ---
 
 cluster() { "$ROOT/scripts/cluster.sh" --quiet --data "$WORK/ours" "$@"; }
