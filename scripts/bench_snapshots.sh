@@ -52,7 +52,7 @@ member() { printf '127.0.0.1:%s' "$((OURS_BASE + $1 - 1))"; }
 
 # Has a node take a snapshot and waits for it.
 take_snapshot() { # ID
-    "$KVCLI" --cluster "$(member "$1")" snapshot >/dev/null
+    "$KVCLI" --cluster "$(member "$1")" --timeout 60s snapshot >/dev/null
 }
 
 snapshot_bytes() { # ID

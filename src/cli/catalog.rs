@@ -308,9 +308,9 @@ pub static COMMANDS: &[Spec] = &[
         summary: "have nodes write a snapshot of their state now",
         details: "The node with the id, or every node; works without a leader. Returns when the \
                   snapshots are durable, and says so of a node whose newest one holds everything \
-                  already. If --timeout comes first, the nodes go on, and kvcli exits with 4; it \
-                  exits with 3 if a node does not answer or cannot write. kvnode backup copies a \
-                  snapshot to a file.",
+                  already. If none grows for --timeout, kvcli no longer waits for the nodes, which \
+                  go on, and exits with 4; it exits with 3 if a node does not answer or cannot \
+                  write. kvnode backup copies a snapshot to a file.",
         examples: &["snapshot", "snapshot 2"],
         options: &[],
         operands: &[Operand::Value],

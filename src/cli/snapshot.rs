@@ -49,8 +49,9 @@ struct Writing {
     written: u64,
 }
 
-/// Asks the node with the id, or all nodes, and waits until the Clerk's deadline. A bar on standard
-/// error shows how far it is, if that is a terminal.
+/// Asks the node with the id, or all nodes, and waits for as long as snapshots grow, and the Clerk's
+/// deadline beyond that: how long a large one takes is nothing that anybody should have to guess. A
+/// bar on standard error shows how far it is, if that is a terminal.
 ///
 /// # Errors
 /// [`Failure::Interrupted`]; the nodes go on.
@@ -59,8 +60,9 @@ pub fn take(
     id: Option<NodeId>,
     interrupt: &Interrupt,
 ) -> Result<Vec<Taken>, Failure> {
-    let deadline = Instant::now() + clerk.options().deadline;
+    let patience = clerk.options().deadline;
     let (mut all, mut writing) = begin(clerk, id);
+    let (mut deadline, mut before) = (Instant::now() + patience, 0);
     let bar = bar(all.len());
     let mut pause = PAUSES[0];
     loop {
@@ -72,6 +74,9 @@ pub fn take(
         });
         bar.set_position((all.len() - writing.len()) as u64);
         let written = writing.iter().map(|node| node.written).sum();
+        if written != before {
+            (deadline, before) = (Instant::now() + patience, written);
+        }
         bar.set_message(size(written));
         bar.tick();
         if writing.is_empty() || Instant::now() >= deadline {

@@ -416,6 +416,17 @@ fn a_snapshot_is_waited_for_until_it_is_durable() {
 }
 
 #[test]
+fn a_snapshot_of_which_there_is_ever_more_is_waited_for_longer_than_the_timeout() {
+    // Three pauses are longer than the timeout of these tests, and there are more of them.
+    let cluster = snapshotting(6);
+    cluster.written[1].store(1, SeqCst);
+    let (out, result) = single(&cluster, "snapshot");
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.contains("snapshot_index=40"), "{out}");
+    assert_eq!(code(&result), exit::DONE);
+}
+
+#[test]
 fn a_snapshot_that_cannot_be_written_or_takes_too_long_or_has_no_node_is_reported() {
     let cluster = snapshotting(2);
     cluster.disk_is_full.store(true, SeqCst);

@@ -33,6 +33,8 @@ pub struct Cluster {
     pub snapshot: AtomicU64,
     /// How many times the status still says that a snapshot is being written.
     pub writing: AtomicU64,
+    /// How much of that snapshot there is; with each status, as much is added as the second says.
+    pub written: [AtomicU64; 2],
     /// Whether snapshots cannot be written.
     pub disk_is_full: AtomicBool,
     /// From how many operations on there is trouble.
@@ -152,7 +154,7 @@ impl Cluster {
             uptime_ms: 1000,
             gauges: vec![],
             snapshot_pending: left > 1,
-            snapshot_written: 0,
+            snapshot_written: self.written[0].fetch_add(self.written[1].load(SeqCst), SeqCst),
             stages: Vec::new(),
         }
     }
