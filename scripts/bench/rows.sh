@@ -89,6 +89,7 @@ own_rows() {
     for ((round = 1; round <= ROUNDS; round++)); do
         start_ours
         fill_ours "$KEYS"
+        run_in ours
         point mixed_put ours put 64 64 -d zipfian
         point mixed_get ours get 64 64 -d zipfian
         point mixed ours put=50,get=50 64 64 -d zipfian
@@ -115,6 +116,8 @@ gap() { # ROW SYSTEM SECONDS DISTURB...
     keep "$row" "$system" failures "$(field failures "$(<"$WORK/gap")")"
 }
 
+# What the machine does by itself in as long: the disk now and then stands still.
+leave_alone() { :; }
 kill_leader_ours() { kill -9 "$(pid_ours "$LEADER")"; }
 term_leader_ours() { kill -TERM "$(pid_ours "$LEADER")"; }
 transfer_ours() { "$KVCLI" --cluster "$ADDRESSES" transfer >/dev/null; }
@@ -163,6 +166,7 @@ gap_rows() {
         gaps_of_etcd kill_defaults
     fi
     if wanted term; then
+        gaps_of_ours undisturbed leave_alone
         gaps_of_ours term term_leader_ours
         gaps_of_ours transfer transfer_ours
     fi
@@ -232,6 +236,7 @@ step_rows() {
     local step keys=$KEYS
     if wanted sizes; then
         start_ours
+        run_in ours
         for step in 16 128 1024 4096 16384 65536 262144 1048576; do
             KEYS=$((step > 16384 ? 100 : keys))
             point "sizes.put.$step" ours put 64 64 -v "$step"
@@ -242,6 +247,7 @@ step_rows() {
     fi
     if wanted clients; then
         start_ours
+        run_in ours
         for step in 1 2 4 8 16 32 64 128 256 512; do
             point "clients.put.$step" ours put "$step" "$step"
             point "clients.get.$step" ours get "$step" "$step"
@@ -251,6 +257,7 @@ step_rows() {
     if wanted nodes; then
         for step in 1 3 5 7; do
             start_ours "$step"
+            run_in ours
             point "nodes.put1.$step" ours put 1 1
             point "nodes.put.$step" ours put 64 64
             point "nodes.get.$step" ours get 64 64
@@ -262,6 +269,7 @@ step_rows() {
         start_ours
         KEYS=$step
         fill_ours "$step"
+        run_in ours
         point "keys.put.$step" ours put 64 64
         point "keys.get.$step" ours get 64 64
         KEYS=$keys
@@ -294,6 +302,7 @@ degraded_row() {
     local follower
     wanted degraded || return 0
     start_ours
+    run_in ours
     point degraded.healthy ours put 64 64
     follower=$(a_follower)
     cluster kill "$follower"
