@@ -1,5 +1,6 @@
 //! A node that follows a leader, or waits for one (paper 5.2, 5.3).
 
+use super::MAX_INDEX;
 use super::canary::Rule;
 use super::common::Common;
 use super::event::{Fault, Reason};
@@ -209,7 +210,7 @@ fn take_over(common: &mut Common, entries: Vec<Entry>) -> Result<(), Wrong> {
     let keeps_matching = common.config.keeps(Rule::MatchingEntriesStay);
     for entry in entries {
         let id = entry.id;
-        if id.index <= common.log.base().index {
+        if id.index < common.log.base().index {
             continue;
         }
         match common.log.term_at(id.index) {
@@ -262,14 +263,15 @@ fn heartbeat(common: &mut Common, commit: Index, held: Index) -> bool {
 
 /// Handles a part of a snapshot from the present term's leader (paper figure 13).
 fn snapshot_part(common: &mut Common, from: NodeId, part: Part) {
-    if part.meta.last.term > common.term() {
+    let EntryId { term, index } = part.meta.last;
+    if !(1..=common.term()).contains(&term) || index > MAX_INDEX {
         // No leader of this term has such an entry; the bytes are from a faulty node.
         return;
     }
     let keeps = common.config.keeps(Rule::NewsOnlyInstalled);
-    if part.meta.last.index <= common.log.committed() && keeps {
+    if index <= common.log.committed() && keeps {
         // Nothing new, and known to be equal: no byte of it is looked at.
-        common.acknowledge(from, part.meta.last.index);
+        common.acknowledge(from, index);
         return;
     }
     common.snapshots.receive(part);

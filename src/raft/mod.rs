@@ -67,6 +67,9 @@ use role::Role;
 /// Terms beyond this are not believed, so that counting on from one cannot overflow.
 const MAX_TERM: Term = Term::MAX / 2;
 
+/// Indexes beyond this neither. Entries come one behind the other, but snapshots leap.
+const MAX_INDEX: Index = Index::MAX / 2;
+
 /// The reads that are decided, as [`Raft::take_reads`] hands them out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DecidedReads {

@@ -4,16 +4,20 @@
 //! correct node sends; the disk and the state machine keep to their contract. What must hold: no
 //! panic; nothing leaves before what it speaks of is durable; what was committed stays.
 
+mod messages;
+mod snapshots;
+
 use std::collections::{BTreeSet, VecDeque};
 
 use raftkv::raft::{
-    Config, Conflict, Entry, EntryId, Envelope, HardState, Index, Membership, Message, NodeId,
-    Payload, Raft, Term, Write,
+    Config, Entry, EntryId, Envelope, HardState, Index, Membership, Message, NodeId, Payload, Raft,
+    StoredSnapshot, Term, Write,
 };
 use raftkv::wire::codec;
 
 use super::bits::Bits;
 use super::wire::entry;
+use snapshots::Incoming;
 
 /// The node that is driven.
 const ID: NodeId = 1;
@@ -26,13 +30,20 @@ struct Node {
     /// What is on disk.
     hard_state: HardState,
     log: Vec<Entry>,
-    /// How long the log on disk ever was.
-    longest: usize,
+    /// The entry that the log on disk follows.
+    log_base: EntryId,
+    newest: Option<StoredSnapshot>,
+    incoming: Option<Incoming>,
+    /// Up to where the disk ever held everything.
+    longest: Index,
     /// Handed to the disk, not done yet.
     writes: VecDeque<Write>,
     /// Sent, not answered yet.
     sent: Vec<Envelope>,
-    /// Handed out for execution.
+    /// The last entry of the snapshot that execution began with, and its time.
+    base: EntryId,
+    base_time_ms: u64,
+    /// Handed out for execution since.
     committed: Vec<Entry>,
     applied: Index,
     reads: BTreeSet<u64>,
@@ -74,6 +85,9 @@ impl Node {
         config.max_inflight_messages = 2;
         config.max_uncommitted_bytes = 300;
         config.max_pending_reads = 3;
+        config.trailing_bytes = 50;
+        config.snapshot_part_bytes = 4;
+        config.snapshot_window_bytes = 8;
         let mut hard_state = HardState::default();
         let mut log = Vec::new();
         for index in 1..=(input.byte() % 8).into() {
@@ -85,10 +99,15 @@ impl Node {
             config,
             term: hard_state.term,
             hard_state,
-            longest: log.len(),
+            longest: log.len() as Index,
             log,
+            log_base: EntryId::ZERO,
+            newest: None,
+            incoming: None,
             writes: VecDeque::new(),
             sent: Vec::new(),
+            base: EntryId::ZERO,
+            base_time_ms: 0,
             committed: Vec::new(),
             applied: 0,
             reads: BTreeSet::new(),
@@ -121,7 +140,7 @@ impl Node {
             9 => self.collect(),
             10 => self.commit(input.string().len()),
             11 => {
-                let most = self.committed.len() as Index;
+                let most = self.base.index + self.committed.len() as Index;
                 self.applied = most.min(self.applied + Index::from(input.byte()));
                 self.raft.applied(self.applied);
             }
@@ -130,17 +149,27 @@ impl Node {
                 to => Some(NodeId::from(to % 8)),
             })),
             13 => self.answer(),
-            14 if input.byte() == 255 => self.restart(),
-            // All at once, so that a short input gets far.
-            _ => {
-                self.writes.extend(self.raft.take_write());
-                self.write_done(usize::MAX);
-                self.collect();
-                self.answer();
-                self.commit(usize::MAX);
-            }
+            14 => match input.byte() {
+                255 => self.restart(),
+                254 => self.snapshot_taken(input.byte().into()),
+                253 => self.send_part(input.byte() > 224),
+                252 => self.store_parts(),
+                _ => self.all_at_once(),
+            },
+            _ => self.all_at_once(),
         }
         self.decided_reads();
+    }
+
+    /// So that a short input gets far.
+    fn all_at_once(&mut self) {
+        self.writes.extend(self.raft.take_write());
+        self.write_done(usize::MAX);
+        self.send_part(false);
+        self.collect();
+        self.answer();
+        self.store_parts();
+        self.commit(usize::MAX);
     }
 
     fn read(&mut self) {
@@ -162,14 +191,21 @@ impl Node {
     }
 
     fn write_done(&mut self, count: usize) {
+        let newest = self.newest_index();
         let count = count.min(self.writes.len());
         let Some(last) = count.checked_sub(1).map(|last| self.writes[last].id) else {
             return;
         };
         for write in self.writes.drain(..count) {
             self.hard_state = write.hard_state.unwrap_or(self.hard_state);
+            if let Some(base) = write.restart {
+                let stood_for = base.index <= newest;
+                assert!(stood_for, "what nothing stands for is thrown away");
+                self.log.clear();
+                self.log_base = base;
+            }
             if let Some(first) = write.entries.first() {
-                let kept = first.id.index - 1;
+                let kept = first.id.index - 1 - self.log_base.index;
                 assert!(
                     kept <= self.log.len() as Index,
                     "the log on disk has a hole"
@@ -178,7 +214,8 @@ impl Node {
             }
             self.log.extend(write.entries);
         }
-        self.longest = self.longest.max(self.log.len());
+        let end = self.log_base.index + self.log.len() as Index;
+        self.longest = self.longest.max(end);
         self.raft.durable(last);
     }
 
@@ -194,7 +231,7 @@ impl Node {
                     assert_eq!(self.hard_state.vote, Some(to), "a vote that is not durable");
                 }
                 Message::Accepted { matched } => {
-                    let durable = matched <= self.longest as Index;
+                    let durable = matched <= self.longest.max(self.newest_index());
                     assert!(durable, "an entry that is not durable");
                 }
                 _ => {}
@@ -206,9 +243,12 @@ impl Node {
     }
 
     fn commit(&mut self, max_bytes: usize) {
+        self.take_install();
         for entry in self.raft.take_committed(max_bytes) {
-            let last = self.committed.last();
-            let (index, time_ms) = last.map_or((0, 0), |last| (last.id.index, last.time_ms));
+            let (index, time_ms) = match self.committed.last() {
+                Some(last) => (last.id.index, last.time_ms),
+                None => (self.base.index, self.base_time_ms),
+            };
             assert_eq!(entry.id.index, index + 1, "a committed entry is left out");
             assert!(entry.time_ms >= time_ms, "cluster time went back");
             self.committed.push(entry);
@@ -236,6 +276,20 @@ impl Node {
                     matched: prev.index + entries.len() as Index,
                 },
                 Message::Heartbeat { round, .. } => Message::HeartbeatReply { round },
+                Message::Snapshot {
+                    meta,
+                    bytes,
+                    offset,
+                    data,
+                } => match offset + data.len() as u64 {
+                    received if received < bytes => Message::SnapshotReply {
+                        last: meta.last,
+                        received,
+                    },
+                    _ => Message::Accepted {
+                        matched: meta.last.index,
+                    },
+                },
                 Message::TimeoutNow => {
                     term += 1;
                     let last = self.raft.last();
@@ -255,115 +309,26 @@ impl Node {
         }
     }
 
-    /// Loses all that is not on disk.
+    /// Loses all that is not on disk. A log that does not go on behind the snapshot is not needed.
     fn restart(&mut self) {
-        let (config, log) = (self.config.clone(), self.log.clone());
-        self.raft = Raft::new(config, self.hard_state, log);
+        let (config, newest) = (self.config.clone(), self.newest.clone());
+        let last = newest
+            .as_ref()
+            .map_or(self.log_base, |newest| newest.meta.last);
+        if last != self.log_base {
+            let last = self.log.iter().position(|entry| entry.id == last);
+            self.log
+                .drain(..last.map_or(self.log.len(), |last| last + 1));
+        }
+        self.log_base = last;
+        self.raft = Raft::restore(config, self.hard_state, newest, self.log.clone());
         self.term = self.hard_state.term;
         self.writes.clear();
         self.sent.clear();
-        self.committed.clear();
+        self.incoming = None;
         self.reads.clear();
-        self.applied = 0;
-    }
-
-    /// A message from anybody about anything, likelier about what the node has.
-    fn envelope(&self, input: &mut Bits<'_>) -> Envelope {
-        let (from, to) = match input.byte() {
-            255 => (input.near(0), input.near(0)),
-            from => (NodeId::from(2 + from % 4), ID),
-        };
-        let term = input.near(self.raft.term());
-        Envelope {
-            from,
-            to,
-            term,
-            message: self.message(input),
-        }
-    }
-
-    fn message(&self, input: &mut Bits<'_>) -> Message {
-        let term = self.raft.term();
-        match input.byte() % 11 {
-            0 => Message::PreVote {
-                next_term: input.near(term + 1),
-                last: self.id(input),
-            },
-            1 => Message::PreVoteReply {
-                next_term: input.near(term + 1),
-                granted: input.flag(),
-            },
-            2 => Message::Vote {
-                last: self.id(input),
-                transfer: input.flag(),
-            },
-            3 => Message::VoteReply {
-                granted: input.flag(),
-            },
-            4 => Message::Append {
-                prev: self.id(input),
-                entries: self.entries(input),
-                commit: input.near(self.raft.commit()),
-            },
-            5 => Message::Accepted {
-                matched: input.near(self.raft.commit()),
-            },
-            6 => Message::Rejected {
-                prev: input.near(self.raft.last().index),
-                conflict: Conflict {
-                    term: input.near(term),
-                    first_index: input.near(self.raft.last().index),
-                },
-            },
-            7 => Message::Heartbeat {
-                commit: input.near(self.raft.commit()),
-                held: input.near(self.raft.commit()),
-                round: input.near(0),
-            },
-            8 => Message::HeartbeatReply {
-                round: input.near(0),
-            },
-            9 => Message::TimeoutNow,
-            _ => Message::Outdated,
-        }
-    }
-
-    /// An entry of the log, or next to one, or none at all.
-    fn id(&self, input: &mut Bits<'_>) -> EntryId {
-        let index = input.near(self.raft.commit());
-        let known = self.raft.entry(index).map(|entry| entry.id);
-        match known {
-            Some(id) if input.byte() < 192 => id,
-            _ => EntryId {
-                term: input.near(0),
-                index,
-            },
-        }
-    }
-
-    fn entries(&self, input: &mut Bits<'_>) -> Vec<Entry> {
-        let mut id = self.id(input);
-        let count = input.byte() % 5;
-        let mut time_ms = input.near(0);
-        let entries = (0..count).map(|_| {
-            id.index = id.index.wrapping_add(1);
-            if input.byte() > 224 {
-                id = EntryId {
-                    term: input.near(id.term),
-                    index: input.near(id.index),
-                };
-                time_ms = input.near(time_ms);
-            }
-            Entry {
-                id,
-                time_ms,
-                payload: match input.flag() {
-                    true => Payload::Command(input.string().to_vec().into()),
-                    false => Payload::Empty,
-                },
-            }
-        });
-        entries.collect()
+        let time_ms = self.newest.as_ref().map_or(0, |newest| newest.meta.time_ms);
+        self.begin_behind(last, time_ms);
     }
 }
 
@@ -381,5 +346,14 @@ pub fn seeds() -> Vec<Vec<u8>> {
     // A follower: an append of term 1 with three entries, then its disk and its answers.
     let append = [1, 0, 1, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0];
     seeds.push([&[1, 1, 0][..], &append, &[7, 8, 1, 9], &append, &[15, 15]].concat());
+    // A leader that takes a snapshot, and a follower that has nothing.
+    let taken = [5, 60, 15, 5, 60, 15, 11, 255, 14, 254, 9];
+    let rejection = [1, 0, 0, 6, 0, 250, 239];
+    let sent = [14, 253, 0, 9, 13, 14, 253, 255, 15, 15];
+    seeds.push([&leader(1)[..], &taken, &rejection, &sent, &[14, 255]].concat());
+    // A follower that gets one, and starts again.
+    let part = [1, 0, 1, 240, 1, 5, 1, 9, 1, 0, 1, 7];
+    let stored = [7, 8, 1, 9, 14, 252, 10, 0, 15, 14, 255, 15];
+    seeds.push([&[1, 1, 0][..], &part, &part, &stored].concat());
     seeds
 }

@@ -6,6 +6,7 @@ mod elections;
 mod leaders;
 mod logs;
 mod rejoining;
+mod snapshots;
 mod terms;
 
 use crate::raft::{

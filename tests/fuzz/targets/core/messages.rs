@@ -1,0 +1,137 @@
+//! What peers may send: anything, likelier about what the node has.
+
+use raftkv::raft::{
+    Conflict, Entry, EntryId, Envelope, Membership, Message, NodeId, Payload, SnapshotMeta,
+};
+
+use super::super::bits::Bits;
+use super::{ID, Node};
+
+impl Node {
+    /// A message from anybody about anything, likelier about what the node has.
+    pub fn envelope(&self, input: &mut Bits<'_>) -> Envelope {
+        let (from, to) = match input.byte() {
+            255 => (input.near(0), input.near(0)),
+            from => (NodeId::from(2 + from % 4), ID),
+        };
+        let term = input.near(self.raft.term());
+        Envelope {
+            from,
+            to,
+            term,
+            message: self.message(input),
+        }
+    }
+
+    fn message(&self, input: &mut Bits<'_>) -> Message {
+        let term = self.raft.term();
+        let kind = match input.byte() {
+            kind @ 0..=239 => kind % 11,
+            240..=247 => 11,
+            248.. => 12,
+        };
+        match kind {
+            0 => Message::PreVote {
+                next_term: input.near(term + 1),
+                last: self.id(input),
+            },
+            1 => Message::PreVoteReply {
+                next_term: input.near(term + 1),
+                granted: input.flag(),
+            },
+            2 => Message::Vote {
+                last: self.id(input),
+                transfer: input.flag(),
+            },
+            3 => Message::VoteReply {
+                granted: input.flag(),
+            },
+            4 => Message::Append {
+                prev: self.id(input),
+                entries: self.entries(input),
+                commit: input.near(self.raft.commit()),
+            },
+            5 => Message::Accepted {
+                matched: input.near(self.raft.commit()),
+            },
+            6 => Message::Rejected {
+                prev: input.near(self.raft.last().index),
+                conflict: Conflict {
+                    term: input.near(term),
+                    first_index: input.near(self.raft.last().index),
+                },
+            },
+            7 => Message::Heartbeat {
+                commit: input.near(self.raft.commit()),
+                held: input.near(self.raft.commit()),
+                round: input.near(0),
+            },
+            8 => Message::HeartbeatReply {
+                round: input.near(0),
+            },
+            9 => Message::TimeoutNow,
+            10 => Message::Outdated,
+            11 => self.snapshot_part(input),
+            _ => Message::SnapshotReply {
+                last: self.id(input),
+                received: input.near(0),
+            },
+        }
+    }
+
+    /// An entry of the log, or next to one, or none at all.
+    fn id(&self, input: &mut Bits<'_>) -> EntryId {
+        let index = input.near(self.raft.commit());
+        let known = self.raft.entry(index).map(|entry| entry.id);
+        match known {
+            Some(id) if input.byte() < 192 => id,
+            _ => EntryId {
+                term: input.near(0),
+                index,
+            },
+        }
+    }
+
+    fn entries(&self, input: &mut Bits<'_>) -> Vec<Entry> {
+        let mut id = self.id(input);
+        let count = input.byte() % 5;
+        let mut time_ms = input.near(0);
+        let entries = (0..count).map(|_| {
+            id.index = id.index.wrapping_add(1);
+            if input.byte() > 224 {
+                id = EntryId {
+                    term: input.near(id.term),
+                    index: input.near(id.index),
+                };
+                time_ms = input.near(time_ms);
+            }
+            Entry {
+                id,
+                time_ms,
+                payload: match input.flag() {
+                    true => Payload::Command(input.string().to_vec().into()),
+                    false => Payload::Empty,
+                },
+            }
+        });
+        entries.collect()
+    }
+
+    fn snapshot_part(&self, input: &mut Bits<'_>) -> Message {
+        let membership = match input.flag() {
+            true => self.config.membership.clone(),
+            false => Membership::of_voters(2..=4),
+        };
+        let meta = SnapshotMeta {
+            last: self.id(input),
+            time_ms: input.near(0),
+            membership,
+        };
+        Message::Snapshot {
+            meta,
+            bytes: input.near(1),
+            offset: input.near(0),
+            data: input.string().to_vec().into(),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The node's snapshots: those that it takes, sends and gets.
+
+use raftkv::raft::{EntryId, Index, Message, Part, SnapshotMeta, StoredSnapshot};
+
+use super::Node;
+
+/// A snapshot of which parts have come in.
+pub struct Incoming {
+    meta: SnapshotMeta,
+    received: u64,
+}
+
+impl Node {
+    /// Has a snapshot of all that was executed, of so many bytes.
+    pub fn snapshot_taken(&mut self, bytes: u64) {
+        let applied = (self.applied - self.base.index) as usize;
+        let Some(entry) = self.committed[..applied].last() else {
+            return;
+        };
+        let snapshot = StoredSnapshot {
+            meta: SnapshotMeta {
+                last: entry.id,
+                time_ms: entry.time_ms,
+                membership: self.config.membership.clone(),
+            },
+            bytes,
+        };
+        self.keep(&snapshot);
+        drop(self.raft.snapshot_taken(snapshot));
+    }
+
+    /// On disk there is one snapshot, the newest.
+    fn keep(&mut self, snapshot: &StoredSnapshot) {
+        if self.newest_index() < snapshot.meta.last.index {
+            self.newest = Some(snapshot.clone());
+        }
+    }
+
+    /// Up to where the newest snapshot goes.
+    pub fn newest_index(&self) -> Index {
+        let newest = self.newest.as_ref();
+        newest.map_or(0, |newest| newest.meta.last.index)
+    }
+
+    /// Reads a part that is to be sent; with `lost`, there is none.
+    pub fn send_part(&mut self, lost: bool) {
+        let Some(mut request) = self.raft.take_part_request() else {
+            return;
+        };
+        let Message::Snapshot {
+            meta,
+            bytes,
+            offset,
+            data,
+        } = &mut request.envelope.message
+        else {
+            panic!("a part of something else");
+        };
+        let there = self.newest.as_ref().filter(|newest| newest.meta == *meta);
+        match there.filter(|_| !lost) {
+            Some(newest) => {
+                assert_eq!(*bytes, newest.bytes, "a part of another file");
+                let end = offset.checked_add(request.length);
+                assert!(end <= Some(*bytes), "a part beyond the end");
+                *data = vec![0; request.length as usize].into();
+                self.sent.push(request.envelope);
+            }
+            None => {
+                let (to, last) = (request.envelope.to, meta.last);
+                self.newest.take_if(|newest| newest.meta.last == last);
+                self.raft.snapshot_gone(to, last);
+            }
+        }
+    }
+
+    /// Stores what has come in. Any file that is there to its end counts as whole, for what is in
+    /// it is checked by others. Only the time of the last entry is put right where the log has that
+    /// entry: what a checksum guards may be of a future that nobody has seen, but it is not wrong.
+    pub fn store_parts(&mut self) {
+        for part in self.raft.take_received_parts() {
+            let last = part.meta.last;
+            assert!(
+                last.term <= self.hard_state.term,
+                "of a term that is not durable"
+            );
+            match self.store(part) {
+                Ok(mut snapshot) => {
+                    let known = self.raft.entry(last.index).filter(|entry| entry.id == last);
+                    let time_ms = known.map_or(snapshot.meta.time_ms, |entry| entry.time_ms);
+                    snapshot.meta.time_ms = time_ms;
+                    self.keep(&snapshot);
+                    self.raft.install(snapshot);
+                }
+                Err(received) => self.raft.part_stored(last, received),
+            }
+        }
+    }
+
+    /// The whole snapshot, or how much of it there is.
+    fn store(&mut self, part: Part) -> Result<StoredSnapshot, u64> {
+        let begun = self.incoming.take().filter(|begun| begun.meta == part.meta);
+        let mut incoming = begun.unwrap_or(Incoming {
+            meta: part.meta,
+            received: 0,
+        });
+        let end = part.offset.saturating_add(part.data.len() as u64);
+        if part.offset <= incoming.received {
+            incoming.received = incoming.received.max(end.min(part.bytes));
+        }
+        if incoming.received >= part.bytes {
+            return Ok(StoredSnapshot {
+                meta: incoming.meta,
+                bytes: part.bytes,
+            });
+        }
+        let received = incoming.received;
+        self.incoming = Some(incoming);
+        Err(received)
+    }
+
+    /// The state machine takes over a snapshot.
+    pub fn take_install(&mut self) {
+        let Some(meta) = self.raft.take_install() else {
+            return;
+        };
+        let executed = self.base.index + self.committed.len() as Index;
+        assert!(meta.last.index > executed, "a snapshot of the past");
+        self.begin_behind(meta.last, meta.time_ms);
+    }
+
+    /// What was executed up to there is not known entry by entry.
+    pub fn begin_behind(&mut self, last: EntryId, time_ms: u64) {
+        (self.base, self.base_time_ms) = (last, time_ms);
+        self.committed.clear();
+        self.applied = last.index;
+    }
+}
