@@ -49,9 +49,9 @@ struct Writing {
     written: u64,
 }
 
-/// Asks the node with the id, or all nodes, and waits for as long as snapshots grow, and the Clerk's
-/// deadline beyond that: how long a large one takes is nothing that anybody should have to guess. A
-/// bar on standard error shows how far it is, if that is a terminal.
+/// Asks the node with the id, or all nodes, and waits for as long as snapshots grow, and the
+/// Clerk's deadline beyond that: how long a large one takes is nothing that anybody should have to
+/// guess. A bar on standard error shows how far it is, if that is a terminal.
 ///
 /// # Errors
 /// [`Failure::Interrupted`]; the nodes go on.
