@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use raftkv::sim::{Canary, Options, Report, Trace, run};
 
 /// For how long plain seeds are run, in seconds.
-const SECONDS: u64 = 240;
+const SECONDS: u64 = 150;
 /// How many of them are run at least.
 const FEWEST: u64 = 400;
 
