@@ -10,7 +10,7 @@
 #   --keys LIST    for how many keys (10000,100000,1000000)
 #   --rate R       puts a second in steady and behind (5000)
 #   --seconds S    how long they are loaded (10)
-#   --rounds N     how many times in steady, with and without snapshots in turn (5)
+#   --rounds N     how many times in steady, with and without snapshots in turn (9)
 #   --ports BASE   where to look for free ports (7201)
 #
 # Keys have 16 bytes, values 128. It needs nothing else to run on the machine meanwhile. What it
@@ -24,7 +24,7 @@ source "$ROOT/scripts/bench/systems.sh"
 WANTED_PORT=7201
 RATE=5000
 SECONDS_EACH=10
-ROUNDS=5
+ROUNDS=9
 COUNTS=10000,100000,1000000
 ONLY=
 WORK=
