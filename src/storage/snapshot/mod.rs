@@ -167,8 +167,8 @@ impl Snapshots {
     /// # Errors
     /// [`StorageError::Io`].
     pub fn set_aside(&self, last: EntryId) -> Result<(), StorageError> {
-        let mut kept = self.shared.kept.lock();
-        kept.retain(|info| info.meta.last != last);
+        // Let go of at once: whoever asks for the newest one must not wait for the disk.
+        (self.shared.kept.lock()).retain(|info| info.meta.last != last);
         set_aside(&self.shared.folder, last)?;
         self.shared.folder.sync()
     }
