@@ -161,11 +161,11 @@ impl Node {
         let known = opened.storage.peers()?;
         // Where there is nobody to ask, there is nobody to deceive either.
         let needed = welcomes_needed(config.members.len());
-        opened.may_vote = known.may_vote() || needed == 0;
-        if !opened.may_vote {
+        opened.admitted = known.admitted() || needed == 0;
+        if !opened.admitted {
             log::info!(
-                "this data folder is new to the cluster: the node votes once it has met {needed} \
-                 others"
+                "this data folder is new to the cluster: the node votes and acknowledges once it \
+                 has met {needed} others"
             );
         }
         let net = Net::bind(net::Config {
@@ -211,8 +211,8 @@ struct Opened {
     recovered: Recovered,
     /// Nodes that start together must not time out together (paper 5.2).
     seed: u64,
-    /// Whether it is known that this node has not lost its votes.
-    may_vote: bool,
+    /// Whether it is known that this node's folder is the only one that it ever took part with.
+    admitted: bool,
 }
 
 fn open(config: &Config, disk: &Arc<dyn Disk>, machine: &str) -> Result<Opened, StorageError> {
@@ -230,7 +230,7 @@ fn open(config: &Config, disk: &Arc<dyn Disk>, machine: &str) -> Result<Opened, 
         storage,
         recovered,
         seed: disk.unique_id(),
-        may_vote: true,
+        admitted: true,
     })
 }
 
@@ -258,7 +258,7 @@ fn launch<S: StateMachine>(
         storage,
         recovered,
         seed,
-        may_vote,
+        admitted,
     } = opened;
     let files = storage.snapshots();
     let (machine, meta) = revive(machine, &files, recovered.snapshot.as_ref())?;
@@ -266,7 +266,7 @@ fn launch<S: StateMachine>(
     let snapshot = recovered.snapshot.clone().map(stored);
     let (hard_state, entries) = (recovered.hard_state, recovered.entries);
     let mut core = config.raft(seed)?;
-    core.may_vote = may_vote;
+    core.admitted = admitted;
     let raft = Raft::restore(core, hard_state, snapshot, entries);
     log::info!(
         "node {} of cluster \"{}\" starts in term {} with a log up to {}",

@@ -135,7 +135,7 @@ impl<W> Replica<W> {
         &self.raft
     }
 
-    /// From now on the node may vote; see [`Raft::admit`].
+    /// From now on the node takes part; see [`Raft::admit`].
     pub fn admit(&mut self) {
         self.raft.admit();
     }

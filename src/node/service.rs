@@ -132,12 +132,15 @@ impl<S: StateMachine> Service for NodeService<S> {
     fn welcomed(&mut self, peer: NodeId) {
         self.welcomed_by.insert(peer);
         let needed = welcomes_needed(self.shared.config.members.len());
-        if self.peers.may_vote() || self.welcomed_by.len() < needed {
+        if self.peers.admitted() || self.welcomed_by.len() < needed {
             return;
         }
         match self.peers.admit() {
             Ok(()) => {
-                log::info!("{needed} others know this node with this data folder: it may vote");
+                log::info!(
+                    "{needed} others know this node with this data folder: it may vote and \
+                     acknowledge"
+                );
                 self.shared.input(Replica::admit);
             }
             Err(error) => self.shared.stop(Some(NodeError::Storage(error))),

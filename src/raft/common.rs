@@ -149,7 +149,18 @@ impl Common {
         self.send_after(write, to, Message::Accepted { matched });
     }
 
+    /// Every message of this node passes here, but for the parts of snapshots that a leader sends.
+    ///
+    /// A node that is not [admitted](Config::admitted) sends nothing that a majority could count: no
+    /// vote, no acknowledgement, no confirmation, and no other answer either, for the leader takes
+    /// each for a sign of life and stays in office. It is silent from here on, and not later, so
+    /// that no answer waits in the outbox across the admission. All questions are repeated, so what
+    /// is not answered now is asked again. The one message that it does send counts nowhere: it only
+    /// tells who is in a lower term, and does no harm whatever the node has forgotten.
     fn send_after(&mut self, write: WriteId, to: NodeId, message: Message) {
+        if !self.config.admitted && message != Message::Outdated {
+            return;
+        }
         let envelope = Envelope {
             from: self.id(),
             to,
@@ -235,9 +246,9 @@ impl Common {
         }
     }
 
-    /// Whether this node has a vote, and remembers its former ones.
+    /// Whether this node has a vote, and cannot have lost its former ones.
     pub fn may_vote(&self) -> bool {
-        self.config.may_vote && self.config.membership.is_voter(self.id())
+        self.config.admitted && self.config.membership.is_voter(self.id())
     }
 
     /// Whether the log holds the last entry of a snapshot, and so goes on behind it.

@@ -10,9 +10,10 @@ pub struct Config {
     pub id: NodeId,
     /// The members of the cluster.
     pub membership: Membership,
-    /// Whether the node may vote and stand for election from the start; if not, not before
-    /// [`Raft::admit`](super::Raft::admit). One that may have lost its votes must not.
-    pub may_vote: bool,
+    /// Whether the node takes part from the start. If not, it says nothing that a majority could
+    /// count, neither votes nor acknowledgements, before [`Raft::admit`](super::Raft::admit): a
+    /// node whose data folder is new may have lost the votes and entries of a former folder.
+    pub admitted: bool,
     /// The shortest election timeout. Each timeout is drawn from this up to twice this (paper
     /// 5.2); within the shortest one a node that heard from a leader refuses votes (thesis 4.2.3).
     pub election_ticks: u32,
@@ -54,7 +55,7 @@ impl Config {
         Self {
             id,
             membership,
-            may_vote: true,
+            admitted: true,
             election_ticks: 25,
             heartbeat_ticks: 5,
             tick_ms: 10,

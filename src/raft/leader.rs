@@ -181,7 +181,16 @@ impl Leader {
     }
 
     pub fn step(mut self, common: &mut Common, from: NodeId, message: Message) -> Role {
-        if let Some(progress) = self.progress.get_mut(&from) {
+        // Only an answer to this leader shows that the follower hears it. Others of the same term may
+        // be late, from before it led, and one may come from a node that is not admitted.
+        let answers = matches!(
+            message,
+            Message::Accepted { .. }
+                | Message::Rejected { .. }
+                | Message::HeartbeatReply { .. }
+                | Message::SnapshotReply { .. }
+        );
+        if answers && let Some(progress) = self.progress.get_mut(&from) {
             progress.active = true;
         }
         match message {

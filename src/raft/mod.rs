@@ -137,9 +137,11 @@ impl Raft {
         }
     }
 
-    /// From now on the node may vote; see [`Config::may_vote`].
+    /// From now on the node votes, stands for election and acknowledges; see
+    /// [`Config::admitted`]. What it took in before is acknowledged when the leader asks again,
+    /// with its next heartbeat at the latest.
     pub fn admit(&mut self) {
-        self.common.config.may_vote = true;
+        self.common.config.admitted = true;
     }
 
     /// One tick of time has passed.

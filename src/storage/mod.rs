@@ -10,7 +10,7 @@
 //! | `log-` and a number | the log, in segments | `segment.rs`, `record.rs` |
 //! | `snapshot-`, an index and a term | the state as of that entry | `snapshot/format.rs` |
 //! | *snapshot*`.damaged` | one that was found damaged; never removed | `recovery.rs` |
-//! | `peers` | whose folders this node knows, and whether it may vote | `peers.rs` |
+//! | `peers` | whose folders this node knows, and whether its own is admitted | `peers.rs` |
 //! | `lock` | held by the running node | `real_disk.rs` |
 //! | *name*`.new` | a file in the making, or kept for a new segment; removed at the next start | `folder.rs` |
 //!

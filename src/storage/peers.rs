@@ -1,22 +1,57 @@
 //! Whom this node knows, and whether the others know it.
 //!
-//! A node whose folder was wiped has forgotten its votes and its entries. If it came back under its
-//! old id as if nothing had happened, it could vote a second time in a term, or elect a leader that
-//! lacks what it had acknowledged. So every folder has a number, drawn when it is made, and
+//! A node whose data folder was lost has forgotten its votes and its entries. Were it to come back
+//! under its old id as if nothing had happened, it could vote a second time in a term, or help to
+//! elect a leader that lacks an entry which the node had acknowledged. So every folder has a random
+//! number, drawn when the folder is made, and two rules hold:
 //!
-//! - each node writes down the number of every other node's folder when it first hears from it, and
-//!   from then on refuses that id with another folder;
-//! - a node does not vote before so many others have welcomed it that no majority could have
-//!   counted on a former folder of its without one of them knowing: of `n` nodes, `n / 2` rounded
-//!   up. Two such sets of others always share a node.
+//! 1. Each node writes down, durably, the number of every other node's folder when it first hears
+//!    from that node, before it welcomes it. From then on it refuses the same node with another
+//!    folder. The nodes that wrote a folder down are the folder's witnesses.
+//! 2. A folder is admitted once it has [`welcomes_needed`] witnesses. Its node remembers that in its
+//!    own file before it acts on it. Before that the node says nothing that a majority could count:
+//!    it neither votes nor stands for election, acknowledges no entry and no snapshot, confirms no
+//!    read, and keeps no leader in office. [`Raft`](crate::raft::Raft) keeps this rule where
+//!    messages leave ([`Config::admitted`](crate::raft::Config::admitted)).
 //!
-//! So the nodes of a new cluster vote as soon as they have met, with no flag to tell a first start
-//! from a later one, and a wiped node is kept out by whoever knew it.
+//! ## Why no acknowledged entry is lost
+//!
+//! Let a cluster of `n` nodes lose at most `f` folders, where `f` is the largest minority: as many
+//! nodes as may fail.
+//!
+//! - Two folders of one node are never both admitted. Each needs `w = welcomes_needed(n)` witnesses
+//!   among the `n - 1` others, so at least `2 * w - (n - 1)` nodes are witnesses of both, and
+//!   `w` is chosen so that this is `f` or more. The node itself has lost a folder, so at most
+//!   `f - 1` of the others have. So one of the nodes in common never lost its own folder. It wrote
+//!   one of the two numbers down first, kept it, and refused the other.
+//! - So each node has at most one folder that ever counts. A lost folder that counted never counts
+//!   again, and neither does its successor: for every majority the node has crashed for good. One
+//!   that never counted takes nothing away when it is lost.
+//! - That is the case which Raft is made for: a majority that commits an entry and a later majority
+//!   that elects a leader have a node in common, with the same folder in both, which holds the
+//!   entry and refuses a candidate without it (paper 5.4.3).
+//!
+//! | nodes | may fail (`f`) | majority | witnesses needed (`w`), of the others | in common at least |
+//! | --- | --- | --- | --- | --- |
+//! | 3 | 1 | 2 | 2 of 2 | 2 |
+//! | 4 | 1 | 3 | 2 of 3 | 1 |
+//! | 5 | 2 | 3 | 3 of 4 | 2 |
+//! | 7 | 3 | 4 | 5 of 6 | 4 |
+//!
+//! An example with five nodes L, X, Y, Z and C, where C is new and has met only L. An entry is on L,
+//! X and C. C does not acknowledge it, for C has one witness and needs three: so the entry is not
+//! committed. Did C acknowledge it, and lose its folder, and L fail, then X, Y and Z would admit C's
+//! next folder, and Y, Z and C could elect a leader without the entry.
+//!
+//! The nodes of a new cluster admit each other as soon as enough of them have met, and no flag has
+//! to tell a first start from a later one. The price is paid at that first start only: `w` others
+//! have to be up, which are more than the rest of a majority. And a node that lost its folder is
+//! kept out for good, by those that knew it.
 //!
 //! The file `peers` is one [block](super::block) with the magic `rkvpeer\n`. Its body is, in this
-//! order: the owner as in the file [`identity`](super::identity); whether this node may vote; the
-//! number of nodes known, and for each its id and the number of its folder. A change replaces the
-//! file as a whole. If it is missing, nobody is known.
+//! order: the owner as in the file [`identity`](super::identity); whether this node's folder is
+//! admitted; the number of nodes known, and for each its id and the number of its folder. A change
+//! replaces the file as a whole. If it is missing, nobody is known.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +70,7 @@ pub(super) const NAME: &str = "peers";
 const MAGIC: &[u8; 8] = b"rkvpeer\n";
 
 const ADVICE: &str = "Check the disk. If the other files are sound, remove this one: the node \
-    then votes again once the others have welcomed it";
+    then takes part again once the others have welcomed it";
 
 /// What a node knows of the folders of its cluster, durably.
 pub struct Peers {
@@ -46,7 +81,7 @@ pub struct Peers {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Book {
     owner: Owner,
-    may_vote: bool,
+    admitted: bool,
     folders: BTreeMap<NodeId, u128>,
 }
 
@@ -66,7 +101,7 @@ impl Peers {
             true => read(folder, owner)?,
             false => Book {
                 owner: owner.clone(),
-                may_vote: false,
+                admitted: false,
                 folders: BTreeMap::new(),
             },
         };
@@ -81,9 +116,10 @@ impl Peers {
         self.book.owner.folder
     }
 
-    /// Whether enough others have welcomed this node with this folder.
-    pub fn may_vote(&self) -> bool {
-        self.book.may_vote
+    /// Whether enough others have welcomed this node with this folder: if not, nothing that this
+    /// node says may count.
+    pub fn admitted(&self) -> bool {
+        self.book.admitted
     }
 
     /// Enough others have welcomed this node: remembers it.
@@ -91,7 +127,7 @@ impl Peers {
     /// # Errors
     /// [`StorageError`] if the file cannot be written; then nothing has changed.
     pub fn admit(&mut self) -> Result<(), StorageError> {
-        self.change(|book| book.may_vote = true)
+        self.change(|book| book.admitted = true)
     }
 
     /// A peer comes with this folder. Its first one is remembered, durably, before this returns.
@@ -141,14 +177,15 @@ fn read(folder: &Folder, owner: &Owner) -> Result<Book, StorageError> {
     }
 }
 
-/// By how many others a node of a cluster of `size` must be welcomed before it votes.
-///
-/// Whoever counted on a former folder did so after as many others had written it down. Two sets of
-/// so many of the `size - 1` others have a node in common.
+/// How many others must have welcomed a node's folder, in a cluster of `size` nodes, before anything
+/// that the node says counts: so many that two such sets of others have as many nodes in common as
+/// the cluster may lose. See the top of this file for the reason.
 pub fn welcomes_needed(size: usize) -> usize {
-    match size {
-        0 | 1 => 0,
-        _ => size.div_ceil(2),
+    let others = size.saturating_sub(1);
+    let may_fail = others / 2;
+    match others {
+        0 => 0,
+        _ => (others + may_fail).div_ceil(2).max(1),
     }
 }
 
@@ -186,9 +223,9 @@ mod tests {
     fn a_node_votes_once_it_was_admitted_and_ever_after() {
         let disk = SimDisk::new(1);
         let mut peers = open(&disk).unwrap();
-        assert!(!peers.may_vote());
+        assert!(!peers.admitted());
         peers.admit().unwrap();
-        assert!(open(&disk.crash()).unwrap().may_vote());
+        assert!(open(&disk.crash()).unwrap().admitted());
     }
 
     #[test]
@@ -209,12 +246,26 @@ mod tests {
         assert!(matches!(open(&disk), Err(StorageError::Damaged { .. })));
     }
 
-    /// Two sets of welcomes have a node in common, whichever nodes they are of.
+    /// Two sets of witnesses have as many nodes in common as the cluster may lose, and at least one:
+    /// of those the node itself is one, so a witness is left that never lost its own folder.
     #[test]
     fn no_two_folders_of_one_node_can_both_be_admitted() {
-        for size in 2..20 {
+        for size in 2..20_usize {
             let (others, needed) = (size - 1, welcomes_needed(size));
-            assert!(needed <= others && 2 * needed > others, "{size} nodes");
+            let in_common = (2 * needed).checked_sub(others);
+            let may_fail = (size - 1) / 2;
+            assert!(needed <= others, "{size} nodes");
+            assert!(in_common >= Some(may_fail.max(1)), "{size} nodes");
+        }
+        // The numbers that the top of the file argues with, and the tests of the core.
+        let sizes = [1, 2, 3, 4, 5, 7];
+        assert_eq!(sizes.map(welcomes_needed), [0, 1, 2, 2, 3, 5]);
+    }
+
+    #[test]
+    fn a_cluster_of_four_or_more_can_start_for_the_first_time_without_one_of_its_nodes() {
+        for size in 4..20 {
+            assert!(welcomes_needed(size) + 1 < size, "{size} nodes");
         }
     }
 }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use raftkv::client::Kind;
+use raftkv::testkit::Quality;
 
 use super::cluster::Cluster;
 
@@ -71,5 +73,55 @@ fn a_node_that_was_admitted_votes_again_without_meeting_everybody() {
     assert_eq!(
         cluster.clerk().get("k").unwrap().as_deref(),
         Some(&b"v"[..])
+    );
+}
+
+/// Node 5 is new and only the leader knows its folder. The leader, one follower and node 5 would be
+/// a majority of five. If they acknowledged a write, and node 5 lost its folder and the leader
+/// failed, then the two nodes that were down and the new node 5, whose first folder none of them
+/// has met, could elect a leader that lacks the write.
+#[test]
+fn no_write_is_acknowledged_on_a_folder_that_too_few_others_know() {
+    let refusing = Quality {
+        refused_permille: 1000,
+        ..Quality::default()
+    };
+    let cables = Mutex::default();
+    let mut cluster = Cluster::start_as(5, |cluster| {
+        let all = cluster.link_all();
+        (1..=4).for_each(|to| all[&(5, to)].set(refusing));
+        *cables.lock() = all;
+    });
+    let cables = cables.into_inner();
+    (1..=4).for_each(|id| drop(cluster.node(id).line("it may vote")));
+    let leader = cluster.leader();
+    cluster.clerk().put("before", "value").unwrap();
+    cables[&(5, leader)].set(Quality::default());
+    let connected = format!("connected to node {leader} ");
+    cluster.node(5).line(&connected);
+    let mut followers = (1..=4).filter(|id| *id != leader);
+    let follower = followers.next().unwrap();
+    let lagging: Vec<_> = followers.collect();
+    cluster.kill_all(lagging.clone());
+    let clerk = cluster.clerk_for(Duration::from_secs(2));
+    let acknowledged = clerk.put("kept", "value").is_ok();
+
+    cluster.kill_all([leader, 5]);
+    fs::remove_dir_all(cluster.data(5)).unwrap();
+    // The follower can welcome the others, and cannot stand for election before them.
+    for (_, cable) in cables.iter().filter(|((from, _), _)| *from == follower) {
+        cable.set(refusing);
+        cable.break_off();
+    }
+    (1..=4).for_each(|to| cables[&(5, to)].set(Quality::default()));
+    cluster.restart_all(lagging.into_iter().chain([5]));
+    let clerk = cluster.clerk();
+    let before = clerk.get("before").unwrap();
+    assert_eq!(before.as_deref(), Some(&b"value"[..]));
+    let kept = clerk.get("kept").unwrap().is_some();
+    assert!(kept || !acknowledged, "an acknowledged write is gone");
+    assert!(
+        !acknowledged,
+        "a majority counted a folder that one other knew"
     );
 }

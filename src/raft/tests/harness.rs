@@ -325,6 +325,21 @@ impl Cluster {
         self.restart(id);
     }
 
+    /// The node loses its folder and comes back with a new one, to which nobody has agreed yet.
+    pub fn wipe(&mut self, id: NodeId) {
+        let node = self.nodes.get_mut(&id).expect("a node of the cluster");
+        node.config.admitted = false;
+        node.snapshot = None;
+        self.restart_with(id, HardState::default(), Vec::new());
+    }
+
+    /// Enough others know the node's folder.
+    pub fn admit(&mut self, id: NodeId) {
+        let node = self.nodes.get_mut(&id).expect("a node of the cluster");
+        node.config.admitted = true;
+        node.raft.admit();
+    }
+
     /// The commands that the node has executed, in order.
     pub fn executed(&self, id: NodeId) -> Vec<String> {
         let commands = self.nodes[&id].applied.iter();

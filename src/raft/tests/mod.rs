@@ -1,5 +1,6 @@
 //! Tests of the core: clusters of cores in one thread, their disks and their network in between.
 
+mod admission;
 mod golden;
 mod harness;
 mod holding;
