@@ -65,7 +65,7 @@ use service::NodeService;
 use shared::{Shared, Signals};
 pub(crate) use snapshots::{Courier, stored};
 #[cfg(feature = "sim")]
-pub(crate) use snapshots::{Gone, Stored, fetch, in_its_place, report};
+pub(crate) use snapshots::{Gone, Stored, in_its_place, report};
 use stages::Acknowledged;
 use sync::bounded;
 use threads::Threads;

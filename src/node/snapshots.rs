@@ -1,6 +1,7 @@
 //! Snapshots: taking them, sending them, receiving them. None of it happens on a thread that
 //! others wait for.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;
 
@@ -88,6 +89,8 @@ pub(crate) fn stored(info: SnapshotInfo) -> StoredSnapshot {
 #[derive(Default)]
 pub(crate) struct Courier {
     incoming: Option<(EntryId, Incoming)>,
+    /// The snapshots that were found whole, and whose last part has not been sent since.
+    verified: BTreeSet<EntryId>,
 }
 
 impl Courier {
@@ -118,7 +121,7 @@ impl Courier {
                 return Ok(());
             }
             if let Some(request) = errands.to_send {
-                Self::send(shared, request);
+                self.send(shared, request);
             }
             for part in errands.to_store {
                 self.store(shared, part);
@@ -133,8 +136,8 @@ impl Courier {
         }
     }
 
-    fn send<S: StateMachine>(shared: &Shared<S>, request: PartRequest) {
-        match fetch(&shared.files, request) {
+    fn send<S: StateMachine>(&mut self, shared: &Shared<S>, request: PartRequest) {
+        match self.fetch(&shared.files, request) {
             Ok(envelope) => shared.transmit(envelope),
             Err(Gone { to, last, error }) => {
                 log::warn!("cannot send a snapshot to node {to}: {error}");
@@ -237,40 +240,64 @@ pub(crate) struct Gone {
     pub error: StorageError,
 }
 
-/// Reads a part that is to be sent. Before the first one, all of the snapshot is verified: should
-/// it have gone bad since it was written, the follower would refuse it again and again. It is set
-/// aside then.
-pub(crate) fn fetch(files: &Snapshots, request: PartRequest) -> Result<Envelope, Gone> {
-    let PartRequest {
-        mut envelope,
-        length,
-    } = request;
-    if let Message::Snapshot {
-        meta, offset, data, ..
-    } = &mut envelope.message
-    {
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let verified = match *offset {
-            0 => verify(files, meta.last),
-            _ => Ok(()),
-        };
-        *data = verified
-            .and_then(|()| files.read_chunk(meta.last, *offset, length))
-            .map_err(|error| Gone {
-                to: envelope.to,
-                last: meta.last,
-                error,
-            })?;
+/// The sending side.
+impl Courier {
+    /// Reads a part that is to be sent. Before the first one, all of the snapshot is verified: had it
+    /// gone bad since it was written, the follower would refuse it again and again. A damaged one is
+    /// set aside.
+    ///
+    /// The first part may be asked for many times, by several followers, or because it was lost on
+    /// its way. To read the whole file each time could keep the disk busy for good. So a file that
+    /// was found whole is not verified again before its last part has been sent: no follower can
+    /// refuse a file before it has all of it. If one does then, the file may have gone bad since it
+    /// was verified, and the next first part finds that out. So a file is verified at most once for
+    /// each time that it is sent as a whole.
+    pub fn fetch(&mut self, files: &Snapshots, request: PartRequest) -> Result<Envelope, Gone> {
+        let PartRequest {
+            mut envelope,
+            length,
+        } = request;
+        if let Message::Snapshot {
+            meta,
+            bytes,
+            offset,
+            data,
+        } = &mut envelope.message
+        {
+            let last = meta.last;
+            let verified = match *offset {
+                0 => self.verify(files, last),
+                _ => Ok(()),
+            };
+            let length_wanted = usize::try_from(length).unwrap_or(usize::MAX);
+            let read = verified.and_then(|()| files.read_chunk(last, *offset, length_wanted));
+            let to = envelope.to;
+            *data = read.map_err(|error| Gone { to, last, error })?;
+            if offset.saturating_add(length) >= *bytes {
+                self.verified.remove(&last);
+            }
+        }
+        Ok(envelope)
     }
-    Ok(envelope)
-}
 
-fn verify(files: &Snapshots, last: EntryId) -> Result<(), StorageError> {
-    let verified = files.verify(last).map(drop);
-    if let Err(StorageError::Damaged { .. }) = verified {
-        files.set_aside(last)?;
+    fn verify(&mut self, files: &Snapshots, last: EntryId) -> Result<(), StorageError> {
+        if self.verified.contains(&last) {
+            return Ok(());
+        }
+        let verified = files.verify(last).map(drop);
+        match &verified {
+            Ok(()) => {
+                // Those that are gone need not be remembered.
+                let kept = files.list();
+                let is_kept = |of: &EntryId| kept.iter().any(|info| info.meta.last == *of);
+                self.verified.retain(is_kept);
+                self.verified.insert(last);
+            }
+            Err(StorageError::Damaged { .. }) => files.set_aside(last)?,
+            Err(_) => {}
+        }
+        verified
     }
-    verified
 }
 
 #[cfg(test)]
@@ -278,16 +305,20 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::node::tests::disk::WatchedDisk;
     use crate::raft::Membership;
-    use crate::storage::{Identity, Options, SimDisk, Storage};
+    use crate::storage::{Disk, Identity, Options, SimDisk, Storage};
 
     fn files() -> Snapshots {
+        files_on(Arc::new(SimDisk::new(1)))
+    }
+
+    fn files_on(disk: Arc<dyn Disk>) -> Snapshots {
         let identity = Identity {
             cluster: "test".into(),
             node: 1,
             machine: "a machine".into(),
         };
-        let disk = Arc::new(SimDisk::new(1));
         let opened = Storage::open(disk, &identity, Options::default());
         opened.expect("a new folder opens").0.snapshots()
     }
@@ -353,5 +384,60 @@ mod tests {
             let stored = courier.take_in(&files, again);
             assert!(matches!(stored, Ok(Stored::Whole(stored)) if stored.meta == info.meta));
         }
+    }
+
+    fn request(of: &SnapshotInfo, offset: u64, length: u64) -> PartRequest {
+        let message = Message::Snapshot {
+            meta: of.meta.clone(),
+            bytes: of.bytes,
+            offset,
+            data: bytes::Bytes::new(),
+        };
+        let (from, to, term) = (1, 2, 1);
+        let envelope = Envelope {
+            from,
+            to,
+            term,
+            message,
+        };
+        PartRequest { envelope, length }
+    }
+
+    /// As when the first part is lost on its way, or several followers need the snapshot.
+    #[test]
+    fn the_first_part_asked_for_again_and_again_verifies_the_file_once() {
+        let disk = WatchedDisk::new();
+        let files = files_on(Arc::new(disk.clone()));
+        let info = write(&files, 7);
+        let mut courier = Courier::default();
+        courier.fetch(&files, request(&info, 0, 10)).unwrap();
+        let before = disk.bytes_read();
+        for _ in 0..100 {
+            courier.fetch(&files, request(&info, 0, 10)).unwrap();
+        }
+        assert_eq!(disk.bytes_read() - before, 100 * 10);
+    }
+
+    /// Only a follower that has all of a file can refuse it for what it holds.
+    #[test]
+    fn a_file_that_went_bad_after_it_was_verified_is_noticed_once_it_was_sent_and_refused() {
+        let disk = SimDisk::new(1);
+        let files = files_on(Arc::new(disk.clone()));
+        let info = write(&files, 7);
+        let mut courier = Courier::default();
+        courier.fetch(&files, request(&info, 0, 10)).unwrap();
+        let mut names = disk.list().unwrap();
+        names.retain(|name| name.starts_with("snapshot-"));
+        disk.flip_bit(&names[0], info.bytes as usize / 2, 3);
+        courier.fetch(&files, request(&info, 0, 10)).unwrap();
+        courier
+            .fetch(&files, request(&info, 10, info.bytes - 10))
+            .unwrap();
+        let gone = courier.fetch(&files, request(&info, 0, 10)).unwrap_err();
+        assert!(
+            matches!(gone.error, StorageError::Damaged { .. }),
+            "{gone:?}"
+        );
+        assert!(files.newest().is_none(), "it is set aside");
     }
 }

@@ -1,5 +1,7 @@
 //! How a node ends, on real threads.
 
+pub(super) mod disk;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

@@ -36,7 +36,9 @@ pub(super) struct Progress {
     /// The next entry to send.
     next: Index,
     flow: Flow,
-    /// Whether it has been heard from since the last quorum check (thesis 6.2).
+    /// Whether it has answered since the last quorum check (thesis 6.2). A new leader gives everybody
+    /// the time until its first check. One that has not answered is sent no part of a snapshot:
+    /// each costs a read of the disk. Heartbeats ask it whether it is back.
     pub active: bool,
     /// The highest round of read confirmations that it has answered.
     pub round: u64,
@@ -162,7 +164,8 @@ impl Progress {
     }
 
     /// Whether the next entry to send is one that the log, which begins behind `base`, no longer
-    /// holds, and no snapshot is on its way yet.
+    /// holds, and no snapshot is on its way yet. Such a follower cannot even be asked where it
+    /// stands.
     pub fn needs_snapshot(&self, base: Index) -> bool {
         self.next <= base && !matches!(self.flow, Flow::Snapshot(_))
     }
@@ -189,7 +192,8 @@ impl Progress {
         }
     }
 
-    /// The next part of the snapshot to send, if one is on its way and may be sent now.
+    /// The next part of the snapshot to send, if one is on its way and may be sent now: no more than
+    /// the window holds, and none while the follower does not answer.
     pub fn next_part(
         &mut self,
         part_bytes: u64,
@@ -198,6 +202,9 @@ impl Progress {
         let Flow::Snapshot(transfer) = &mut self.flow else {
             return None;
         };
+        if !self.active {
+            return None;
+        }
         let (offset, length) = transfer.next_part(part_bytes, window)?;
         Some((transfer.snapshot().clone(), offset, length))
     }
@@ -217,6 +224,8 @@ impl Progress {
             Flow::Replicate {
                 in_flight, moved, ..
             } => !std::mem::replace(moved, false) && !in_flight.is_empty(),
+            // Nothing is sent to a follower that does not answer, so nothing counts as lost.
+            Flow::Snapshot(_) if !self.active => false,
             Flow::Snapshot(transfer) => {
                 transfer.heartbeat_due();
                 false

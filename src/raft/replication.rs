@@ -56,6 +56,11 @@ impl Leader {
         };
         let base = common.log.base().index;
         if progress.needs_snapshot(base) {
+            // A follower that is down gets one when it has answered a heartbeat. Until then a
+            // snapshot would be read, and perhaps even taken, for nobody.
+            if !progress.active {
+                return;
+            }
             let Some(snapshot) = common.snapshots.reaching(base) else {
                 return;
             };

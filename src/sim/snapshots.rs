@@ -14,7 +14,7 @@ use super::trace::trace;
 use super::world::World;
 use crate::kv::{self, Kv};
 use crate::machine::StateMachine;
-use crate::node::{Courier, Gone, Stored, fetch, in_its_place, report, stored};
+use crate::node::{Courier, Gone, Stored, in_its_place, report, stored};
 use crate::raft::{EntryId, Part, PartRequest, SnapshotMeta};
 use crate::storage::{
     Incoming, Renamed, Sealed, SnapshotInfo, SnapshotWriter, Snapshots, StorageError,
@@ -98,7 +98,7 @@ enum Ran {
 impl Errand {
     fn run(self, courier: &mut Courier, files: &Snapshots) -> Ran {
         let (last, result) = match self {
-            Errand::Send(request) => return Ran::Sent(Box::new(fetch(files, request))),
+            Errand::Send(request) => return Ran::Sent(Box::new(courier.fetch(files, request))),
             Errand::Store(part) => {
                 let last = part.meta.last;
                 match courier.add(files, part) {
