@@ -12,7 +12,7 @@ use super::snapshot_due::SnapshotDue;
 use super::waiters::{Reads, Writes};
 use crate::raft::{
     Entry, EntryId, Envelope, Event, Fault, Index, NodeId, Part, PartRequest, ProposeError, Raft,
-    ReadError, RoleName, SnapshotMeta, StoredSnapshot, Term, Write, WriteId,
+    ReadError, Removed, RoleName, SnapshotMeta, StoredSnapshot, Term, Write, WriteId,
 };
 use crate::wire::client::Doubt;
 
@@ -329,9 +329,9 @@ impl<W> Replica<W> {
     }
 
     /// The snapshot that was being written is durable; see [`Raft::snapshot_taken`].
-    pub fn snapshot_taken(&mut self, snapshot: StoredSnapshot) -> VecDeque<Entry> {
+    pub fn snapshot_taken(&mut self, snapshot: StoredSnapshot) {
         self.due.taken(snapshot.bytes);
-        self.raft.snapshot_taken(snapshot)
+        self.raft.snapshot_taken(snapshot);
     }
 
     /// The snapshot that was being written could not be. The next one is due as if it had been.
@@ -400,6 +400,11 @@ impl<W> Replica<W> {
     /// What happened, for people.
     pub fn take_events(&mut self) -> Vec<Event> {
         self.raft.take_events()
+    }
+
+    /// Entries to be freed when no lock is held; see [`Raft::take_removed`].
+    pub fn take_removed(&mut self) -> Removed {
+        self.raft.take_removed()
     }
 
     /// Why this node must stop, if it must.

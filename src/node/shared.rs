@@ -18,7 +18,7 @@ use super::{NodeError, Transport, apply};
 use crate::kv;
 use crate::machine::{Gate, StateMachine};
 use crate::net::Replies;
-use crate::raft::{Envelope, Event, Fault, Index, NodeId};
+use crate::raft::{Envelope, Event, Fault, Index, NodeId, Removed};
 use crate::storage::{SnapshotInfo, Snapshots, Spares, Unneeded};
 use crate::wire::client::{Answer, Status};
 use crate::wire::frame;
@@ -112,6 +112,8 @@ struct Consequences<R> {
     ended: Vec<(Waiter<R>, End)>,
     events: Vec<Event>,
     fault: Option<Fault>,
+    /// To be freed after the replica's lock was released.
+    removed: Removed,
     has_write: bool,
     has_work: bool,
     has_errands: bool,
@@ -123,6 +125,7 @@ impl<R> Consequences<R> {
             ended: replica.take_ended(),
             events: replica.take_events(),
             fault: replica.fault(),
+            removed: replica.take_removed(),
             has_write: replica.has_write(),
             has_work: replica.has_work(),
             has_errands: replica.has_errands(),
@@ -290,6 +293,8 @@ impl<S: StateMachine> Shared<S> {
             self.stop(Some(NodeError::Fault(fault)));
         }
         self.end_all(consequences.ended);
+        // Last: nobody waits for this.
+        drop(consequences.removed);
     }
 
     fn end_all(&self, ended: Vec<(Waiter<S::Reply>, End)>) {

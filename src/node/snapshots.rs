@@ -35,8 +35,7 @@ pub(super) fn take<S: StateMachine>(
         match write::<S>(node, meta, &state) {
             Ok(info) => {
                 log::info!("snapshot up to {index}: {} bytes", info.bytes);
-                // Freed here, and not under the lock.
-                drop(node.input(|replica| replica.snapshot_taken(stored(info))));
+                node.input(|replica| replica.snapshot_taken(stored(info)));
                 node.cut_log(node.files.log_needed_behind());
             }
             Err(error) => {

@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 
 use super::message::Conflict;
+use super::removed::Removed;
 use super::types::{Entry, EntryId, Index, Term, WriteId};
 
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(super) struct Log {
     /// Set while the disk does not know yet that the log begins anew behind this entry.
     restart: Option<EntryId>,
     entries: VecDeque<Entry>,
+    /// What was in `entries` and is to be freed by the caller.
+    removed: Removed,
     /// Up to here the present entries have been handed to the disk.
     handed: Index,
     /// Up to here the present entries are known to be on disk.
@@ -49,6 +52,7 @@ impl Log {
             base_time_ms,
             restart: None,
             entries: VecDeque::with_capacity(entries.len()),
+            removed: Removed::default(),
             handed: base.index,
             durable: base.index,
             in_flight: VecDeque::new(),
@@ -113,7 +117,7 @@ impl Log {
     pub fn truncate(&mut self, from: Index) {
         assert!(from > self.committed, "a committed entry would be dropped");
         let keep = from - self.base.index - 1;
-        self.entries.truncate(keep as usize);
+        self.removed.add(self.entries.split_off(keep as usize));
         let last = from - 1;
         self.handed = self.handed.min(last);
         self.durable = self.durable.min(last);
@@ -194,7 +198,7 @@ impl Log {
 
     /// A snapshot stands for the log up to `up_to`: lets go of it, but for `trailing` bytes of it,
     /// which save a follower that lags a little from needing the snapshot.
-    pub fn compact(&mut self, up_to: Index, trailing: usize) -> VecDeque<Entry> {
+    pub fn compact(&mut self, up_to: Index, trailing: usize) {
         // What is executed may still be on no disk of this node, and the next write has to continue
         // the last one.
         let up_to = up_to.min(self.applied).min(self.handed);
@@ -206,19 +210,29 @@ impl Log {
             weight <= trailing
         });
         let dropped = covered - kept.count();
+        self.remove_first(dropped);
+    }
+
+    /// Removes the oldest `count` entries: the log then begins behind them.
+    fn remove_first(&mut self, count: usize) {
         // Whichever part is smaller moves: others wait for this.
-        let gone = match dropped <= self.entries.len() / 2 {
-            true => self.entries.drain(..dropped).collect(),
+        let removed: VecDeque<Entry> = match count <= self.entries.len() / 2 {
+            true => self.entries.drain(..count).collect(),
             false => {
-                let kept = self.entries.split_off(dropped);
+                let kept = self.entries.split_off(count);
                 std::mem::replace(&mut self.entries, kept)
             }
         };
-        if let Some(last) = gone.back() {
+        if let Some(last) = removed.back() {
             self.base = last.id;
             self.base_time_ms = last.time_ms;
         }
-        gone
+        self.removed.add(removed);
+    }
+
+    /// What was removed since the last call, to be freed by the caller.
+    pub fn take_removed(&mut self) -> Removed {
+        std::mem::take(&mut self.removed)
     }
 
     /// Every member has the log up to `index` on its disk: none of them will ask for it again, nor
@@ -230,13 +244,8 @@ impl Log {
     /// Lets go of some of what nobody needs any more, the oldest first.
     pub fn let_go_of_held(&mut self) {
         let up_to = self.held.min(self.applied).min(self.durable);
-        for _ in 0..LET_GO {
-            let Some(oldest) = self.entries.pop_front_if(|oldest| oldest.id.index <= up_to) else {
-                return;
-            };
-            self.base = oldest.id;
-            self.base_time_ms = oldest.time_ms;
-        }
+        let held = up_to.saturating_sub(self.base.index) as usize;
+        self.remove_first(held.min(self.entries.len()).min(LET_GO));
     }
 
     /// A snapshot from the leader takes the place of the log up to `last`, which lies beyond all
@@ -246,13 +255,13 @@ impl Log {
         assert!(last.index > self.committed, "a snapshot of the past");
         if fits {
             let covered = (last.index - self.base.index) as usize;
-            self.entries.drain(..covered);
+            self.remove_first(covered);
             if self.handed < last.index {
                 // The disk will never get what lies between.
                 self.restart = Some(last);
             }
         } else {
-            self.entries.clear();
+            self.remove_first(self.entries.len());
             self.restart = Some(last);
             self.handed = last.index;
             for (_, covers) in &mut self.in_flight {

@@ -13,6 +13,7 @@
 //! | [`take_committed`](Raft::take_committed) | the state machine | strictly in order |
 //! | [`take_reads`](Raft::take_reads) | the state machine | once the index given is applied |
 //! | [`take_events`](Raft::take_events) | the log for people | |
+//! | [`take_removed`](Raft::take_removed) | whoever frees them, with no lock held | |
 //!
 //! A message that speaks of what is not on disk yet stays inside until the write is reported, so
 //! no carrier can get the order wrong. The same inputs give the same outputs, byte for byte.
@@ -37,6 +38,7 @@ mod outbox;
 mod progress;
 mod reads;
 mod refusal;
+mod removed;
 mod replication;
 mod role;
 mod snapshots;
@@ -53,6 +55,7 @@ pub use event::{Event, Fault, Reason};
 pub use membership::{Membership, VoteResult};
 pub use message::{Conflict, Envelope, Message};
 pub use refusal::{ProposeError, ReadError};
+pub use removed::Removed;
 pub use snapshots::{Part, PartRequest};
 pub use transfer::StoredSnapshot;
 pub use types::{
@@ -275,6 +278,12 @@ impl Raft {
     /// What has changed since the last call, for people.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.common.events)
+    }
+
+    /// The entries that the log has let go of since the last call. To be taken after each input:
+    /// until then they stay in memory.
+    pub fn take_removed(&mut self) -> Removed {
+        self.common.log.take_removed()
     }
 
     fn transition(&mut self, change: impl FnOnce(Role, &mut Common) -> Role) {

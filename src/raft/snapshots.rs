@@ -10,7 +10,7 @@ use super::canary::Rule;
 use super::message::{Envelope, Message};
 use super::role::Role;
 use super::transfer::StoredSnapshot;
-use super::types::{Entry, EntryId, Index, NodeId, SnapshotMeta};
+use super::types::{EntryId, Index, NodeId, SnapshotMeta};
 
 /// How many received parts may wait to be stored; further ones are dropped and sent again.
 const MAX_WAITING: usize = 16;
@@ -143,9 +143,9 @@ impl Raft {
         std::mem::take(&mut self.common.snapshots.wanted)
     }
 
-    /// A snapshot of this node's own state has become durable: the log that it covers goes. Returns
-    /// those entries: there may be very many, and to free them is not for a time when others wait.
-    pub fn snapshot_taken(&mut self, snapshot: StoredSnapshot) -> VecDeque<Entry> {
+    /// A snapshot of this node's own state has become durable: the log that it covers goes, and is
+    /// [handed out](Self::take_removed).
+    pub fn snapshot_taken(&mut self, snapshot: StoredSnapshot) {
         let last = snapshot.meta.last.index;
         self.common.snapshots.stored(snapshot);
         let up_to = match self.present() {
@@ -153,9 +153,8 @@ impl Raft {
             _ => last,
         };
         let trailing = self.common.config.trailing_bytes;
-        let gone = self.common.log.compact(up_to, trailing);
+        self.common.log.compact(up_to, trailing);
         self.check();
-        gone
     }
 
     /// A part that was requested for `to` cannot be read: the snapshot up to `last` is gone, or is

@@ -382,6 +382,7 @@ impl World {
         let (ended, events) = (replica.take_ended(), replica.take_events());
         let (has_write, has_work) = (replica.has_write(), replica.has_work());
         let has_errands = replica.has_errands();
+        drop(replica.take_removed());
         for event in events {
             trace!(self, "node {}: {event}", n + 1);
             if event.role == RoleName::Leader {

@@ -7,6 +7,7 @@ mod holding;
 mod hostile;
 mod paper;
 mod rejoining;
+mod removed;
 mod repair;
 mod replication;
 mod snapshots;

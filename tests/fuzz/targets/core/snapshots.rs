@@ -26,7 +26,7 @@ impl Node {
             bytes,
         };
         self.keep(&snapshot);
-        drop(self.raft.snapshot_taken(snapshot));
+        self.raft.snapshot_taken(snapshot);
     }
 
     /// On disk there is one snapshot, the newest.
