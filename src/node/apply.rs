@@ -10,17 +10,23 @@ use std::time::Duration;
 
 use super::executor::Executor;
 use super::outcome::{Waiter, reply};
-use super::replica::Work;
 use super::shared::Shared;
+use super::work::{Share, Takes, Work};
 use super::{NodeError, snapshots, sync};
 use crate::machine::StateMachine;
 use crate::net::Replies;
 
-/// How much of the log is taken on at a time, in bytes: enough to spread the cost of a lock, little
-/// enough not to keep the first one waiting for the last one's reply.
-const APPLY_BYTES: usize = 1 << 20;
+/// What the apply thread takes on at a time: enough to spread the cost of a lock, little enough not
+/// to keep the first one waiting for the last one's reply.
+const SHARE: Share = Share {
+    log_bytes: 1 << 20,
+    takes: Takes::All,
+};
 /// The same for a thread that has other things to do.
-const APPLY_BYTES_HERE: usize = 128 << 10;
+const SHARE_HERE: Share = Share {
+    log_bytes: 128 << 10,
+    takes: Takes::Short,
+};
 /// A machine that took this long for its last work is left to the apply thread.
 const PATIENCE: Duration = Duration::from_millis(2);
 
@@ -42,10 +48,10 @@ impl<S: StateMachine> Machine<S> {
         }
     }
 
-    /// Does what there is to do, of about `max_bytes` of the log.
-    fn work(&mut self, shared: &Arc<Shared<S>>, max_bytes: usize) -> Result<(), NodeError> {
+    /// Does one share of what there is to do.
+    fn work(&mut self, shared: &Arc<Shared<S>>, share: Share) -> Result<(), NodeError> {
         let began = sync::now();
-        let work = self.take_work(shared, max_bytes);
+        let work = self.take_work(shared, share);
         // To take over a snapshot is not what a batch takes.
         let is_batch = work.install.is_none() && !work.is_empty();
         if let Some(meta) = &work.install {
@@ -76,9 +82,9 @@ impl<S: StateMachine> Machine<S> {
         Ok(())
     }
 
-    fn take_work(&self, shared: &Shared<S>, max_bytes: usize) -> Work<Waiter<S::Reply>> {
+    fn take_work(&self, shared: &Shared<S>, share: Share) -> Work<Waiter<S::Reply>> {
         let mut replica = shared.replica.lock();
-        let work = replica.take_work(max_bytes);
+        let work = replica.take_work(share);
         if let Some(meta) = &work.install {
             // Under the lock: while it is held, no two newer ones can take this one's place.
             shared.files.pin(meta.last);
@@ -104,7 +110,7 @@ impl<S: StateMachine> Machine<S> {
 /// The apply thread.
 pub(super) fn run<S: StateMachine>(shared: &Arc<Shared<S>>) -> Result<(), NodeError> {
     while wait_for_work(shared) {
-        shared.machine.lock().work(shared, APPLY_BYTES)?;
+        shared.machine.lock().work(shared, SHARE)?;
     }
     Ok(())
 }
@@ -128,10 +134,10 @@ pub(super) fn execute_here<S: StateMachine>(shared: &Arc<Shared<S>>) -> bool {
     let Some(mut machine) = shared.machine.try_lock() else {
         return false;
     };
-    if machine.slow || shared.is_stopping() || shared.replica.lock().has_install() {
+    if machine.slow || shared.is_stopping() {
         return false;
     }
-    match machine.work(shared, APPLY_BYTES_HERE) {
+    match machine.work(shared, SHARE_HERE) {
         // What is left over.
         Ok(()) => !shared.replica.lock().has_work(),
         Err(error) => {

@@ -28,6 +28,7 @@ mod tests;
 mod threads;
 mod unhurried;
 mod waiters;
+mod work;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -50,9 +51,10 @@ pub use members::parse_members;
 pub use outcome::{Outcome, Pending};
 #[cfg(feature = "sim")]
 pub use replica::Canary;
-pub use replica::{End, Replica, Work};
+pub use replica::{End, Replica};
 #[cfg(feature = "shuttle")]
 pub use sync::explored::{Sabotage, sabotage};
+pub use work::{Share, Takes, Work};
 
 use apply::Machine;
 pub(crate) use executor::Executor;

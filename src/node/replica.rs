@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::snapshot_due::SnapshotDue;
 use super::waiters::{Reads, Writes};
+use super::work::{Share, Takes, Work};
 use crate::raft::{
     Entry, EntryId, Envelope, Event, Fault, Index, NodeId, Part, PartRequest, ProposeError, Raft,
     ReadError, Removed, RoleName, SnapshotMeta, StoredSnapshot, Term, Write, WriteId,
@@ -32,24 +33,6 @@ pub enum End {
     Busy,
     /// A write may still be executed; a read has no answer.
     Unknown(Doubt),
-}
-
-/// What the state machine has to do next, in this order.
-#[derive(Debug)]
-pub struct Work<W> {
-    /// A snapshot, already on disk, whose state takes the place of the present one.
-    pub install: Option<SnapshotMeta>,
-    /// Committed entries, each with who waits for its reply.
-    pub entries: Vec<(Entry, Option<W>)>,
-    /// Queries to answer after that.
-    pub reads: Vec<(Bytes, W)>,
-}
-
-impl<W> Work<W> {
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.install.is_none() && self.entries.is_empty() && self.reads.is_empty()
-    }
 }
 
 /// What is to be done with the files of snapshots next.
@@ -349,9 +332,16 @@ impl<W> Replica<W> {
         self.raft.has_write()
     }
 
-    /// What the state machine has to do next: about `max_bytes` of entries, and the queries that
-    /// may be answered after them.
-    pub fn take_work(&mut self, max_bytes: usize) -> Work<W> {
+    /// What the state machine has to do next, as far as it belongs to the share of the thread that
+    /// asks: entries, and the queries that may be answered after them. Nothing at all if a snapshot
+    /// comes first and the thread does not install any: what follows needs its state.
+    ///
+    /// To look whether a snapshot is there and to take the work is one step, under one lock. In two
+    /// steps, a snapshot that came in between would be installed by a thread that has no time.
+    pub fn take_work(&mut self, share: Share) -> Work<W> {
+        if share.takes == Takes::Short && self.raft.has_install() {
+            return Work::default();
+        }
         let lost = End::Unknown(Doubt::LeadershipLost);
         let install = self.raft.take_install();
         if let Some(meta) = &install {
@@ -359,7 +349,7 @@ impl<W> Replica<W> {
             self.ended.extend(covered.map(|waiter| (waiter, lost)));
             self.applying = meta.last.index;
         }
-        let entries = self.raft.take_committed(max_bytes);
+        let entries = self.raft.take_committed(share.log_bytes);
         if let Some(last) = entries.last() {
             self.applying = last.id.index;
         }
@@ -380,11 +370,6 @@ impl<W> Replica<W> {
             entries: entries.collect(),
             reads: self.reads.take_ready(self.applying),
         }
-    }
-
-    /// Whether the state machine is to take over a snapshot next.
-    pub fn has_install(&self) -> bool {
-        self.raft.has_install()
     }
 
     /// Whether there is something for the state machine to do.
@@ -456,44 +441,4 @@ impl<W> Replica<W> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::raft::{Config, HardState, Membership};
-
-    fn leader() -> Replica<&'static str> {
-        let config = Config::new(1, Membership::of_voters([1]), 1);
-        let raft = Raft::new(config, HardState::default(), Vec::new());
-        let mut replica = Replica::new(raft, 10, None);
-        while replica.raft().role() != RoleName::Leader {
-            replica.tick();
-            if let Some(write) = replica.take_write() {
-                replica.durable(write.id);
-            }
-        }
-        replica
-    }
-
-    #[test]
-    fn a_request_that_comes_after_the_end_is_ended_at_once_and_leaves_no_trace() {
-        let mut replica = leader();
-        let last = replica.raft().last();
-        replica.submit(Bytes::from("command"), 100, "before");
-        replica.abandon();
-        assert_eq!(replica.submit(Bytes::from("command"), 100, "command"), None);
-        replica.query(Bytes::from("query"), 100, "query");
-        let shutting_down = End::Unknown(Doubt::ShuttingDown);
-        let ended = ["before", "command", "query"].map(|waiter| (waiter, shutting_down));
-        assert_eq!(replica.take_ended(), ended);
-        assert_eq!(replica.raft().last().index, last.index + 1);
-    }
-
-    #[test]
-    fn a_snapshot_that_is_wanted_before_anything_has_happened_leaves_no_work() {
-        let config = Config::new(1, Membership::of_voters([1, 2]), 1);
-        let raft = Raft::new(config, HardState::default(), Vec::new());
-        let mut replica: Replica<()> = Replica::new(raft, 1, None);
-        assert!(!replica.want_snapshot());
-        // Else the thread that does it would never rest.
-        assert!(!replica.has_work());
-    }
-}
+mod tests;

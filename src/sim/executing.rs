@@ -7,13 +7,16 @@ use super::node::{Step, Waiter};
 use super::trace::trace;
 use super::world::World;
 use crate::machine::StateMachine;
-use crate::node::Work;
+use crate::node::{Share, Takes, Work};
 use crate::raft::{RoleName, SnapshotMeta};
 use crate::wire::client::Answer;
 
-/// How much the apply thread takes on at a time, in bytes: less than in production, so that it
+/// How much the apply thread takes on at a time: less than in production, so that it
 /// happens that a batch ends in the middle.
-const APPLY_BYTES: usize = 1 << 10;
+const SHARE: Share = Share {
+    log_bytes: 1 << 10,
+    takes: Takes::All,
+};
 
 /// What the apply thread has to do, and then what it has executed and not yet answered.
 pub(super) enum Applying {
@@ -26,7 +29,7 @@ impl World {
     pub(super) fn apply(&mut self, n: usize) -> Result<(), Failure> {
         let running = self.running(n);
         running.apply_woken = false;
-        let work = running.replica.take_work(APPLY_BYTES);
+        let work = running.replica.take_work(SHARE);
         let mut took = 5 + self.random.exponential(100);
         match work.install {
             None => self.execute(n, work)?,

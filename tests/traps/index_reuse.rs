@@ -1,6 +1,6 @@
 //! A reply delivered to another request that reused the index.
 
-use raftkv::node::{End, Outcome, Pending, Replica};
+use raftkv::node::{End, Outcome, Pending, Replica, Share};
 use raftkv::raft::{
     Config, Entry, EntryId, Envelope, HardState, Index, Membership, Message, Payload, Raft,
     RoleName,
@@ -166,7 +166,7 @@ fn a_waiter_is_not_answered_by_an_entry_that_replaces_its_own_and_is_committed_a
         },
     });
     write(&mut replica);
-    let work = replica.take_work(usize::MAX);
+    let work = replica.take_work(Share::EVERYTHING);
     let last = work.entries.last().unwrap();
     assert_eq!((&last.0, last.1), (&other, None));
     let lost = End::Unknown(Doubt::LeadershipLost);

@@ -1,0 +1,104 @@
+//! The replica by itself, without threads.
+
+use super::*;
+use crate::raft::{Config, HardState, Membership, Message, Payload};
+
+fn leader() -> Replica<&'static str> {
+    let config = Config::new(1, Membership::of_voters([1]), 1);
+    let raft = Raft::new(config, HardState::default(), Vec::new());
+    let mut replica = Replica::new(raft, 10, None);
+    while replica.raft().role() != RoleName::Leader {
+        replica.tick();
+        if let Some(write) = replica.take_write() {
+            replica.durable(write.id);
+        }
+    }
+    replica
+}
+
+#[test]
+fn a_request_that_comes_after_the_end_is_ended_at_once_and_leaves_no_trace() {
+    let mut replica = leader();
+    let last = replica.raft().last();
+    replica.submit(Bytes::from("command"), 100, "before");
+    replica.abandon();
+    assert_eq!(replica.submit(Bytes::from("command"), 100, "command"), None);
+    replica.query(Bytes::from("query"), 100, "query");
+    let shutting_down = End::Unknown(Doubt::ShuttingDown);
+    let ended = ["before", "command", "query"].map(|waiter| (waiter, shutting_down));
+    assert_eq!(replica.take_ended(), ended);
+    assert_eq!(replica.raft().last().index, last.index + 1);
+}
+
+#[test]
+fn a_snapshot_that_is_wanted_before_anything_has_happened_leaves_no_work() {
+    let config = Config::new(1, Membership::of_voters([1, 2]), 1);
+    let raft = Raft::new(config, HardState::default(), Vec::new());
+    let mut replica: Replica<()> = Replica::new(raft, 1, None);
+    assert!(!replica.want_snapshot());
+    // Else the thread that does it would never rest.
+    assert!(!replica.has_work());
+}
+
+const SHORT: Share = Share {
+    takes: Takes::Short,
+    ..Share::EVERYTHING
+};
+
+/// An append of one entry behind `after`, which is committed with it.
+fn append(after: EntryId) -> Envelope {
+    let entry = Entry {
+        id: EntryId {
+            term: 1,
+            index: after.index + 1,
+        },
+        time_ms: 0,
+        payload: Payload::Command("command".into()),
+    };
+    Envelope {
+        from: 2,
+        to: 1,
+        term: 1,
+        message: Message::Append {
+            prev: after,
+            commit: entry.id.index,
+            entries: vec![entry],
+        },
+    }
+}
+
+fn write(replica: &mut Replica<&'static str>) {
+    while let Some(write) = replica.take_write() {
+        replica.durable(write.id);
+    }
+}
+
+#[test]
+fn a_thread_that_others_wait_for_takes_neither_a_snapshot_nor_what_follows_it() {
+    let membership = Membership::of_voters([1, 2]);
+    let config = Config::new(1, membership.clone(), 1);
+    let raft = Raft::new(config, HardState::default(), Vec::new());
+    let mut replica = Replica::new(raft, 10, None);
+    replica.step(append(EntryId::ZERO));
+    write(&mut replica);
+    // It comes in after work was there for any thread.
+    assert!(replica.has_work());
+    let last = EntryId { term: 1, index: 5 };
+    let meta = SnapshotMeta {
+        last,
+        time_ms: 0,
+        membership,
+    };
+    let bytes = 100;
+    assert!(replica.install(StoredSnapshot { meta, bytes }));
+    replica.step(append(last));
+    write(&mut replica);
+    assert!(replica.take_work(SHORT).is_empty());
+    assert!(replica.has_work());
+    let work = replica.take_work(Share::EVERYTHING);
+    assert_eq!(work.install.map(|meta| meta.last), Some(last));
+    assert_eq!(work.entries.len(), 1);
+    replica.step(append(EntryId { term: 1, index: 6 }));
+    write(&mut replica);
+    assert_eq!(replica.take_work(SHORT).entries.len(), 1);
+}
