@@ -80,10 +80,7 @@ pub(super) fn replicator<S: StateMachine>(
         if shared.is_stopping() {
             return Ok(());
         }
-        let cut_to = shared.cut_to.swap(0, Ordering::SeqCst);
-        if cut_to > 0 {
-            shared.leave_to_courier(storage.let_go(cut_to));
-        }
+        look_after_log(shared, &mut storage);
         // Sent before it is written: the leader's followers write at the same time as it does
         // (thesis 10.2.1).
         let take = |replica: &mut Replica<_>| {
@@ -114,10 +111,21 @@ pub(super) fn replicator<S: StateMachine>(
                     durable,
                 });
             }
+            look_after_log(shared, &mut storage);
         }
-        let bytes = storage.log_bytes();
-        shared.log_bytes.store(bytes, Ordering::Relaxed);
     }
+}
+
+/// Lets go of what the log does not need any more, and notes its size for the status. After each
+/// write, not only when none waits: clients that take turns may leave no such moment for hours,
+/// and meanwhile the log would fill the disk.
+fn look_after_log<S: StateMachine>(shared: &Shared<S>, storage: &mut Storage) {
+    let cut_to = shared.cut_to.swap(0, Ordering::SeqCst);
+    if cut_to > 0 {
+        shared.leave_to_courier(storage.let_go(cut_to));
+    }
+    let bytes = storage.log_bytes();
+    shared.log_bytes.store(bytes, Ordering::Relaxed);
 }
 
 /// The threads of a node that are to be waited for.

@@ -1,0 +1,195 @@
+//! A replicator that never comes to rest: whenever a write is done, the next one is there.
+
+use std::io;
+use std::path::Path;
+use std::sync::{OnceLock, Weak};
+
+use super::*;
+use crate::storage::{DiskFile, Options};
+
+/// How many writes follow each other without a pause.
+const WRITES: usize = 300;
+/// After so many of them a snapshot is taken, and again after twice as many: the log is needed
+/// behind the older one of two.
+const WRITES_PER_SNAPSHOT: usize = 100;
+/// So that these writes fill many segments.
+const SEGMENT: u64 = 64 << 10;
+const COMMAND: usize = 4 << 10;
+
+/// What is done within each sync of the log.
+type DuringSync = Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>;
+
+struct BusyDisk {
+    disk: SimDisk,
+    during_sync: DuringSync,
+}
+
+struct BusyFile {
+    file: Box<dyn DiskFile>,
+    during_sync: DuringSync,
+}
+
+impl BusyDisk {
+    fn file(&self, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
+        let during_sync = self.during_sync.clone();
+        Box::new(BusyFile { file, during_sync })
+    }
+}
+
+impl Disk for BusyDisk {
+    fn folder(&self) -> &Path {
+        self.disk.folder()
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.file(self.disk.create(name)?))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(self.file(self.disk.open(name)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+
+    fn unique_id(&self) -> u64 {
+        self.disk.unique_id()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.disk.now_ms()
+    }
+}
+
+impl DiskFile for BusyFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if sync::thread::current().name() == Some("replicator")
+            && let Some(during_sync) = self.during_sync.get()
+        {
+            during_sync();
+        }
+        self.file.sync_data()
+    }
+}
+
+/// What the status says of the log after all these writes.
+#[derive(Debug)]
+struct Seen {
+    log_bytes: u64,
+    /// What was written since the first of them.
+    written: u64,
+}
+
+fn busy_node(during_sync: &DuringSync) -> Arc<Handle<Machine>> {
+    let machine = Machine(Box::new(|| {}), || {});
+    let (disk, during_sync) = (SimDisk::new(1), during_sync.clone());
+    let disk: Arc<dyn Disk> = Arc::new(BusyDisk { disk, during_sync });
+    let config = Config {
+        snapshot_log_bytes: None,
+        ..config()
+    };
+    let identity = Identity {
+        cluster: config.cluster.clone(),
+        node: 1,
+        machine: machine.identity(),
+    };
+    let options = Options::of_sizes(SEGMENT, 4 << 10);
+    let (storage, recovered) = Storage::open(disk, &identity, options).expect("a new folder opens");
+    let opened = Opened {
+        storage,
+        recovered,
+        seed: 1,
+        admitted: true,
+    };
+    let node = launch(config, machine, opened, Arc::new(Nowhere), Box::new(|| {}));
+    let node = Arc::new(node.expect("the node starts"));
+    assert!(node.wait_until(PATIENCE, |raft| raft.role() == RoleName::Leader));
+    node
+}
+
+/// Waits until a snapshot is there that holds all that is executed by now.
+fn take_snapshot(node: &Handle<Machine>) {
+    let before = node.status().snapshot_index;
+    assert!(node.take_snapshot(), "there is nothing new to be in it");
+    let deadline = Instant::now() + PATIENCE;
+    let is_newer = |raft: &Raft| {
+        let newest = raft.newest_snapshot();
+        newest.is_some_and(|newest| newest.meta.last.index > before)
+    };
+    while !node.wait_until(Duration::from_millis(10), is_newer) {
+        assert!(Instant::now() < deadline, "no snapshot is taken");
+    }
+    // The thread that took it tells the replicator after it has told the replica.
+    drop(
+        node.shared
+            .take_snapshot_thread()
+            .map(|thread| thread.join()),
+    );
+}
+
+/// One write, of those that follow each other without a pause.
+fn go_on(node: &Handle<Machine>, written: usize) {
+    // The next one, put in before this one is done.
+    drop(start(node, vec![0; COMMAND].into()));
+    if written % WRITES_PER_SNAPSHOT == 0 {
+        take_snapshot(node);
+    }
+}
+
+#[test]
+fn a_log_that_is_written_to_without_a_pause_is_cut_and_its_size_reported() {
+    let during_sync = DuringSync::default();
+    let node = busy_node(&during_sync);
+    let (tell, told) = sync_channel(1);
+    let (weak, writes) = (Arc::downgrade(&node), AtomicUsize::new(0));
+    let hook = move || {
+        let written = 1 + writes.fetch_add(1, Ordering::SeqCst);
+        let node = Weak::upgrade(&weak).expect("the test keeps it");
+        if written < WRITES {
+            go_on(&node, written);
+        } else if written == WRITES {
+            let seen = Seen {
+                log_bytes: node.status().log_bytes,
+                written: (WRITES * COMMAND) as u64,
+            };
+            tell.send(seen).expect("room for one");
+        }
+    };
+    assert!(during_sync.set(Box::new(hook)).is_ok());
+    drop(start(&node, vec![0; COMMAND].into()));
+    let seen = told
+        .recv_timeout(PATIENCE)
+        .expect("the writes come to an end");
+    // Two snapshots were taken, each after a third of the writes: what lies before the first one is
+    // not needed any more, but for the segment in which it ends.
+    let needed = seen.written - seen.written / 3;
+    let is_cut = seen.log_bytes <= needed + 2 * SEGMENT;
+    let is_reported = seen.log_bytes >= needed - 2 * SEGMENT;
+    assert!(is_cut && is_reported, "{seen:?}");
+    node.shutdown();
+}
