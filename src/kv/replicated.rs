@@ -101,7 +101,7 @@ impl Kv {
             self.last
         );
         self.last = at;
-        self.sessions.expire(at.time_ms, &self.limits);
+        self.sessions.clear_away(at.time_ms, &self.limits);
     }
 }
 
@@ -138,8 +138,8 @@ impl StateMachine for Kv {
             CommandOf::KeepAlive {
                 session,
                 lowest_unanswered,
-            } => self.sessions.keep_alive(at, session, lowest_unanswered),
-            CommandOf::CloseSession { session } => self.sessions.close(session),
+            } => (self.sessions).keep_alive(at, session, lowest_unanswered, limits),
+            CommandOf::CloseSession { session } => self.sessions.close(at, session, limits),
             CommandOf::Execute {
                 session,
                 seq,
@@ -151,7 +151,9 @@ impl StateMachine for Kv {
                     Some(Canary::ExecutesRepeats) => {
                         return self.store.execute(command, op, limits);
                     }
-                    Some(Canary::ExecutesWithoutSession) if !self.sessions.is_open(session) => {
+                    Some(Canary::ExecutesWithoutSession)
+                        if !self.sessions.is_open(at.time_ms, session, limits) =>
+                    {
                         return self.store.execute(command, op, limits);
                     }
                     _ => {}
@@ -185,12 +187,14 @@ impl StateMachine for Kv {
             let sessions = Sessions::default();
             return Snapshot {
                 last,
+                session_ttl_ms: self.limits.session_ttl_ms,
                 store,
                 sessions,
             };
         }
         Snapshot {
             last: self.last,
+            session_ttl_ms: self.limits.session_ttl_ms,
             store: self.store.clone(),
             sessions: self.sessions.clone(),
         }
@@ -205,6 +209,7 @@ impl StateMachine for Kv {
             last,
             store,
             sessions,
+            ..
         } = Snapshot::read(input, &self.limits)?;
         Ok(Self {
             limits: self.limits.clone(),
@@ -221,7 +226,7 @@ impl StateMachine for Kv {
         digest.number(self.last.index);
         digest.number(self.last.time_ms);
         self.store.digest(&mut digest);
-        self.sessions.digest(&mut digest);
+        (self.sessions).digest(self.last.time_ms, self.limits.session_ttl_ms, &mut digest);
         digest.finish()
     }
 

@@ -5,6 +5,13 @@
 //! were not used for longest. The last rule is there because a client that never comes back, such
 //! as a one-shot command, leaves a session behind: refusing new ones instead would let such clients
 //! lock everybody out (thesis 6.3).
+//!
+//! A session has ended as soon as its time is over, but it is *cleared away* later: with each
+//! command a few of them, for thousands at once would hold up the thread that executes, which also
+//! answers heartbeats. Until then a session whose time is over is as good as gone. Nothing finds it,
+//! no snapshot and no digest has it, and as it is older than every other one, the limits on all
+//! sessions together hit it before any that lives. So nobody can tell when it is cleared away, and
+//! replicas may differ in that: one that starts from a snapshot has nothing to clear away.
 
 use std::sync::Arc;
 
@@ -15,6 +22,10 @@ use super::digest::Digest;
 use super::limits::Limits;
 use super::session::{Admission, Kept, Session};
 use crate::machine::At;
+
+/// How many sessions one command clears away, or lists anew, at the most. More than one, because
+/// each command may open one.
+const CLEARED_AT_ONCE: usize = 16;
 
 #[derive(Clone, Default)]
 pub(super) struct Sessions {
@@ -32,17 +43,18 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// How many sessions there are.
+    /// How many sessions there are, with those that are still to be cleared away.
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    #[cfg(feature = "sim")]
-    pub fn is_open(&self, id: SessionId) -> bool {
-        self.by_id.contains_key(&id)
+    /// Whether there is such a session, and its time is not over.
+    pub fn is_open(&self, now_ms: u64, id: SessionId, limits: &Limits) -> bool {
+        let session = self.by_id.get(&id);
+        session.is_some_and(|session| !is_over(session.last_used, now_ms, limits.session_ttl_ms))
     }
 
-    /// The replies that all sessions keep.
+    /// The replies that all sessions keep, with those that are still to be cleared away.
     pub fn kept(&self) -> Kept {
         self.kept
     }
@@ -52,13 +64,18 @@ impl Sessions {
         self.duplicates
     }
 
-    /// Ends the sessions that nobody has used for longer than the time limit.
-    pub fn expire(&mut self, now_ms: u64, limits: &Limits) {
-        let expired = |used: At| now_ms - used.time_ms > limits.session_ttl_ms;
-        while let Some(id) = self.first_listed()
-            && expired(self.by_id[&id].listed)
-        {
-            match expired(self.by_id[&id].last_used) {
+    /// Clears away a few of the sessions that nobody has used for longer than the time limit.
+    pub fn clear_away(&mut self, now_ms: u64, limits: &Limits) {
+        let is_over = |used: At| is_over(used, now_ms, limits.session_ttl_ms);
+        for _ in 0..CLEARED_AT_ONCE {
+            let Some(id) = self.first_listed() else {
+                return;
+            };
+            let session = &self.by_id[&id];
+            if !is_over(session.listed) {
+                return;
+            }
+            match is_over(session.last_used) {
                 true => self.remove(id),
                 false => self.relist(id),
             }
@@ -76,16 +93,22 @@ impl Sessions {
     }
 
     /// Marks a session as used, and drops its replies below `lowest_unanswered`.
-    pub fn keep_alive(&mut self, at: At, id: SessionId, lowest_unanswered: u64) -> Reply {
-        self.using(at, id, |session| {
+    pub fn keep_alive(
+        &mut self,
+        at: At,
+        id: SessionId,
+        lowest_unanswered: u64,
+        limits: &Limits,
+    ) -> Reply {
+        self.using(at, id, limits, |session| {
             session.forget_below(lowest_unanswered);
             Reply::Done
         })
     }
 
     /// Ends a session at its client's wish.
-    pub fn close(&mut self, id: SessionId) -> Reply {
-        match self.by_id.contains_key(&id) {
+    pub fn close(&mut self, at: At, id: SessionId, limits: &Limits) -> Reply {
+        match self.is_open(at.time_ms, id, limits) {
             true => {
                 self.remove(id);
                 Reply::Done
@@ -105,7 +128,7 @@ impl Sessions {
         execute: impl FnOnce() -> Reply,
     ) -> Reply {
         let mut duplicate = false;
-        let reply = self.using(at, id, |session| {
+        let reply = self.using(at, id, limits, |session| {
             session.forget_below(lowest_unanswered);
             match session.admit(seq, limits) {
                 Admission::Repeated(reply) => {
@@ -128,9 +151,10 @@ impl Sessions {
         reply
     }
 
-    /// All sessions, in the order of their ids.
-    pub fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
-        self.by_id.iter().map(|(id, session)| (*id, &**session))
+    /// The sessions whose time is not over, in the order of their ids.
+    pub fn live(&self, now_ms: u64, ttl_ms: u64) -> impl Iterator<Item = (SessionId, &Session)> {
+        let all = self.by_id.iter().map(|(id, session)| (*id, &**session));
+        all.filter(move |(_, session)| !is_over(session.last_used, now_ms, ttl_ms))
     }
 
     /// No session yet, but the count of what sessions answered.
@@ -156,7 +180,7 @@ impl Sessions {
         if used.index < id || used.index > last.index || used.time_ms > last.time_ms {
             return Err("it was used before it was opened, or after the last command".into());
         }
-        if last.time_ms - used.time_ms > limits.session_ttl_ms {
+        if is_over(used, last.time_ms, limits.session_ttl_ms) {
             return Err("it has expired".into());
         }
         if self.len() >= limits.max_sessions {
@@ -191,21 +215,30 @@ impl Sessions {
         Ok(())
     }
 
-    /// Adds all sessions to a digest.
-    pub fn digest(&self, digest: &mut Digest) {
+    /// Adds the sessions whose time is not over to a digest.
+    pub fn digest(&self, now_ms: u64, ttl_ms: u64, digest: &mut Digest) {
         digest.number(self.duplicates);
-        digest.number(self.by_id.len() as u64);
-        for (id, session) in &self.by_id {
-            digest.number(*id);
+        digest.number(self.live(now_ms, ttl_ms).count() as u64);
+        for (id, session) in self.live(now_ms, ttl_ms) {
+            digest.number(id);
             session.digest(digest);
         }
     }
 
     /// Does something with a session, which counts as a use, and keeps the totals right.
-    fn using(&mut self, at: At, id: SessionId, act: impl FnOnce(&mut Session) -> Reply) -> Reply {
+    fn using(
+        &mut self,
+        at: At,
+        id: SessionId,
+        limits: &Limits,
+        act: impl FnOnce(&mut Session) -> Reply,
+    ) -> Reply {
         let Some(session) = self.by_id.get_mut(&id) else {
             return Reply::NoSession(id);
         };
+        if is_over(session.last_used, at.time_ms, limits.session_ttl_ms) {
+            return Reply::NoSession(id);
+        }
         let session = Arc::make_mut(session);
         session.last_used = at;
         self.kept -= session.kept();
@@ -252,4 +285,10 @@ impl Sessions {
             self.kept -= session.kept();
         }
     }
+}
+
+/// Whether a session that was used last at `used` has expired by `now_ms`, by cluster time. Neither
+/// the limit nor the last use changes any more then, so what has expired stays so.
+fn is_over(used: At, now_ms: u64, ttl_ms: u64) -> bool {
+    now_ms - used.time_ms > ttl_ms
 }

@@ -13,7 +13,7 @@
 //! | 4, 4 | length of the key, length of the value |
 //! | | the key, the value |
 //! | 8 | number of repeated operations that sessions answered, ever |
-//! | 8 | number of sessions |
+//! | 8 | number of sessions; one that has expired is none, whether cleared away or not |
 //! | | for each session, by ascending id: |
 //! | 8 | id |
 //! | 8, 8 | index and cluster time of its last use |
@@ -56,6 +56,8 @@ const REPLY_BESIDES_VALUE: usize = 1024;
 #[derive(Clone)]
 pub struct Snapshot {
     pub(super) last: At,
+    /// The time limit by which some of the sessions may be over, and no part of the state.
+    pub(super) session_ttl_ms: u64,
     pub(super) store: Store,
     pub(super) sessions: Sessions,
 }
@@ -92,6 +94,7 @@ impl Snapshot {
         input.end()?;
         Ok(Self {
             last,
+            session_ttl_ms: limits.session_ttl_ms,
             store,
             sessions,
         })
@@ -106,7 +109,7 @@ impl Writer<'_> {
         self.u32(VERSION as usize)?;
         self.at(state.last)?;
         self.store(&state.store)?;
-        self.sessions(&state.sessions)?;
+        self.sessions(state)?;
         self.0.flush()
     }
 
@@ -140,11 +143,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn sessions(&mut self, sessions: &Sessions) -> io::Result<()> {
-        self.u64(sessions.duplicates())?;
-        self.u64(sessions.len() as u64)?;
+    fn sessions(&mut self, state: &Snapshot) -> io::Result<()> {
+        let live = || (state.sessions).live(state.last.time_ms, state.session_ttl_ms);
+        self.u64(state.sessions.duplicates())?;
+        self.u64(live().count() as u64)?;
         let mut encoded = Vec::new();
-        for (id, session) in sessions.iter() {
+        for (id, session) in live() {
             self.u64(id)?;
             self.at(session.last_used)?;
             self.u64(session.lowest_unanswered())?;

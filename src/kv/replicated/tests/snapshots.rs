@@ -8,13 +8,13 @@ use proptest::prelude::*;
 use super::model::{a_step, small_limits};
 use super::*;
 
-fn written(kv: &Kv) -> Vec<u8> {
+pub(super) fn written(kv: &Kv) -> Vec<u8> {
     let mut bytes = Vec::new();
     Kv::write_snapshot(&kv.snapshot(), &mut bytes).expect("writing into memory does not fail");
     bytes
 }
 
-fn restored(limits: Limits, bytes: &[u8]) -> io::Result<Kv> {
+pub(super) fn restored(limits: Limits, bytes: &[u8]) -> io::Result<Kv> {
     Kv::new(limits).restore(&mut &bytes[..])
 }
 
