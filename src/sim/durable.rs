@@ -14,6 +14,9 @@ pub(super) struct Durable {
     /// The entry behind which the log began anew last. What was cut since is still kept here.
     base: EntryId,
     entries: Vec<Entry>,
+    /// Whether the log may as well reach back further than `base`: what was found at the last start
+    /// would have been the same.
+    perhaps_longer: bool,
     /// The write that was not reported: it may be there, or only its term and vote, or nothing.
     pub unfinished: Option<Write>,
     /// The snapshots that are in their place, the newest last, as many as are kept.
@@ -45,6 +48,7 @@ impl Durable {
             hard_state: HardState::default(),
             base: EntryId::ZERO,
             entries: Vec::new(),
+            perhaps_longer: false,
             unfinished: None,
             snapshots: Vec::new(),
             ever: BTreeSet::new(),
@@ -70,6 +74,7 @@ impl Durable {
     fn begin_anew(&mut self, base: EntryId) {
         self.base = base;
         self.entries.clear();
+        self.perhaps_longer = false;
     }
 
     /// The last entry before those that a write replaces, if it replaces any.
@@ -133,7 +138,10 @@ impl Durable {
             return Damage::Unclear;
         }
         if self.base.index > newest.index {
-            return Damage::Fatal;
+            return match self.perhaps_longer {
+                true => Damage::Unclear,
+                false => Damage::Fatal,
+            };
         }
         // What was acknowledged with the snapshot must be in the log as well.
         let lacks_nothing = self.id_at(last.index) == Some(last);
@@ -168,6 +176,7 @@ impl Durable {
     /// Compares what a node found on its disk, which is durable from now on.
     pub fn recovered(&mut self, found: &Recovered, promised: &mut Promised) -> Result<(), Failure> {
         self.check_snapshot(found)?;
+        let perhaps_longer = self.may_hold_more_than(found);
         if let Some(write) = self.unfinished.take()
             && !self.is(found)
         {
@@ -195,8 +204,23 @@ impl Durable {
         if self.id_at(found.base.index) != Some(found.base) {
             promised.replaced(Some(found.base));
             self.begin_anew(found.base);
+            self.perhaps_longer = perhaps_longer;
         }
         Ok(())
+    }
+
+    /// Whether the write that was not reported, if it is there, brings the log up to the very entry
+    /// of the snapshot from which the node started. Nothing follows that entry then, and the same
+    /// is found as without the write: then the log starts anew behind the snapshot.
+    fn may_hold_more_than(&self, found: &Recovered) -> bool {
+        let with_write = self.unfinished.clone().map(|write| {
+            let mut durable = self.clone();
+            durable.apply(write);
+            durable
+        });
+        with_write.is_some_and(|durable| {
+            durable.is(found) && durable.id_at(found.base.index) == Some(found.base)
+        })
     }
 
     /// The newest snapshot must be the one to start from, unless it is damaged.
@@ -215,5 +239,94 @@ impl Durable {
         self.went_back = self.snapshots.iter().any(|other| other.index > last.index);
         self.snapshots.retain(|other| other.index <= last.index);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::Payload;
+    use crate::raft::{Membership, SnapshotMeta};
+    use crate::storage::SnapshotInfo;
+
+    fn id(index: Index) -> EntryId {
+        EntryId { term: 1, index }
+    }
+
+    fn write(index: Index) -> Write {
+        Write {
+            id: index,
+            hard_state: None,
+            entries: vec![Entry {
+                id: id(index),
+                time_ms: 0,
+                payload: Payload::Empty,
+            }],
+            restart: None,
+        }
+    }
+
+    /// A start behind a snapshot of this entry, with nothing behind it.
+    fn started_behind(last: EntryId) -> Recovered {
+        Recovered {
+            hard_state: HardState::default(),
+            snapshot: Some(SnapshotInfo {
+                meta: SnapshotMeta {
+                    last,
+                    time_ms: 0,
+                    membership: Membership::of_voters([1]),
+                },
+                bytes: 8192,
+                created_ms: 0,
+            }),
+            base: last,
+            entries: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// A node with entry 1 on disk takes a snapshot of entry 2 while the disk writes entry 2, and
+    /// is killed in the middle of that. It starts behind the snapshot in either case: if the entry
+    /// is there, the log goes on and reaches back to its start; if not, it starts anew.
+    fn node_whose_snapshot_overtook_its_log() -> Durable {
+        let mut durable = Durable::new();
+        durable.apply(write(1));
+        durable.perhaps(id(2));
+        durable.placed(id(2));
+        durable.unfinished = Some(write(2));
+        let found = started_behind(id(2));
+        let recovered = durable.recovered(&found, &mut Promised::default());
+        recovered.expect("that may be found");
+        durable
+    }
+
+    #[test]
+    fn a_snapshot_that_overtook_the_log_leaves_open_how_far_the_log_reaches_back() {
+        let durable = node_whose_snapshot_overtook_its_log();
+        assert_eq!(durable.if_damaged(id(2), &[]), Damage::Unclear);
+    }
+
+    #[test]
+    fn a_log_that_certainly_started_anew_makes_its_snapshot_irreplaceable_again() {
+        let mut durable = node_whose_snapshot_overtook_its_log();
+        durable.perhaps(id(9));
+        durable.placed(id(9));
+        durable.apply(Write {
+            restart: Some(id(9)),
+            ..write(10)
+        });
+        assert_eq!(durable.if_damaged(id(9), &[id(2)]), Damage::Fatal);
+    }
+
+    #[test]
+    fn a_log_that_ended_before_the_snapshot_with_no_write_under_way_started_anew() {
+        let mut durable = Durable::new();
+        durable.apply(write(1));
+        durable.perhaps(id(2));
+        durable.placed(id(2));
+        let found = started_behind(id(2));
+        let recovered = durable.recovered(&found, &mut Promised::default());
+        recovered.expect("that may be found");
+        assert_eq!(durable.if_damaged(id(2), &[]), Damage::Fatal);
     }
 }

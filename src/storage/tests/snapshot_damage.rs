@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::super::Disk;
+use super::super::{Disk, Outcome};
 use super::story::*;
 use super::*;
 
@@ -135,6 +135,42 @@ fn a_log_that_was_never_cut_does_without_any_snapshot() {
     );
 }
 
+/// Entries may be executed before the node's own disk has them, so a snapshot can hold an entry
+/// that the log does not. If a crash comes before the sync of that entry's record, the record may
+/// be there or not. The start behind the snapshot is the same in both cases, but the log reaches
+/// back to its own start only in the first: there alone it can stand in for the snapshot.
+#[test]
+fn a_snapshot_that_overtook_the_log_can_be_replaced_only_if_the_record_behind_it_outlived_the_crash()
+ {
+    for (outcome, record_is_there) in [(Outcome::Kept, true), (Outcome::Lost, false)] {
+        let disk = SimDisk::new(41);
+        let (mut storage, _) = open(&disk);
+        let (first, second) = (write(1, 1, 1, 800), write(1, 2, 1, 800));
+        storage.write(&first).expect("this disk does not fail");
+        take(&storage.snapshots(), id(1, 2), 200).expect("this disk does not fail");
+        let before_the_sync = || disk.stop_at(disk.operations());
+        let written = storage.write_and_tell(&second, before_the_sync);
+        written.expect_err("the machine stopped before the sync");
+        drop(storage);
+
+        let disk = disk.crash_with(outcome);
+        let (_, recovered) = open(&disk);
+        assert_eq!((recovered.base, recovered.entries), (id(1, 2), Vec::new()));
+        let name = "snapshot-00000000000000000002-1";
+        disk.flip_bit(name, 4100, 3);
+        if record_is_there {
+            let memory = Memory::default().after(&first).after(&second);
+            let (storage, recovered) = open(&disk);
+            assert_eq!(recovered.base, EntryId::ZERO);
+            assert_eq!(memory.matches(&storage, &recovered), Ok(()));
+            assert_eq!(recovered.notes.len(), 1, "{:?}", recovered.notes);
+        } else {
+            let message = damaged(&disk, name);
+            assert!(message.contains("behind entry 2"), "{message}");
+        }
+    }
+}
+
 /// A log that started anew does not reach back to any snapshot but the one behind which it starts.
 #[test]
 fn the_snapshot_behind_which_a_log_started_anew_cannot_be_replaced() {
@@ -153,6 +189,44 @@ fn the_snapshot_behind_which_a_log_started_anew_cannot_be_replaced() {
     disk.take_away(name);
     let message = damaged(&disk, "");
     assert!(message.contains("behind entry 30"), "{message}");
+}
+
+/// What lies between the older snapshot and a received one was never in this node's log. So the
+/// older one helps only until the log starts anew, which is before anything is acknowledged that
+/// the received one holds; and from then on the node depends on the received one alone, until
+/// there is a snapshot behind it.
+#[test]
+fn a_received_snapshot_is_the_only_one_to_start_from_until_the_node_takes_the_next() {
+    let (disk, mut memory) = node(false, 200);
+    let last = id(1, 30);
+    let received = "snapshot-00000000000000000030-1";
+    receive(&open(&disk).0.snapshots(), last, &file_of(last, 200)).expect("it is valid");
+    let (storage, recovered) = open(&flipped(&disk.fork(), received, 5000));
+    assert_eq!(recovered.base, id(1, 7));
+    assert_eq!(memory.matches(&storage, &recovered), Ok(()));
+
+    let (mut storage, _) = open(&disk);
+    memory = memory.anew(last);
+    for index in [31, 32] {
+        let next = write(1, index, 1, 800);
+        storage.write(&next).expect("this disk does not fail");
+        memory = memory.after(&next);
+    }
+    let message = damaged(&flipped(&disk, received, 5000), received);
+    assert!(message.contains("starts behind entry 30"), "{message}");
+    assert_holds(&flipped(&disk, NEWEST, 5000), &memory);
+
+    let snapshots = storage.snapshots();
+    take(&snapshots, id(1, 31), 200).expect("this disk does not fail");
+    let needed = snapshots.log_needed_behind();
+    storage.cut(needed).expect("this disk does not fail");
+    assert_eq!(needed, 30);
+    let own = "snapshot-00000000000000000031-1";
+    assert_holds(&flipped(&disk, received, 5000), &memory);
+    let disk = flipped(&disk, own, 5000);
+    let (storage, recovered) = open(&disk);
+    assert_eq!(recovered.base, last);
+    assert_eq!(memory.matches(&storage, &recovered), Ok(()));
 }
 
 #[test]
