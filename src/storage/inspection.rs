@@ -183,8 +183,9 @@ impl Inspection {
         folder: &Folder,
         owner: &Owner,
     ) -> Result<Option<(EntryId, EntryId)>, StorageError> {
-        let (mut replay, _) = replay::read(folder, owner, &super::Options::default())?;
         let snapshots = recovery::find(folder, &snapshot::Owner::from(&self.identity))?;
+        let covered = snapshots.last().index;
+        let (mut replay, _) = replay::read(folder, owner, &super::Options::default(), covered)?;
         let Some(hard_state) = self.hard_state else {
             return Ok(None);
         };

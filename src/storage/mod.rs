@@ -30,7 +30,9 @@
 //! 5. **Log and snapshot fit, whichever is older.** A snapshot is in its place, wholly and durably,
 //!    before the part of the log that it covers is removed or the log starts anew behind it; a
 //!    crash in between is made up for: see `recovery.rs`. The log reaches back to the newest
-//!    snapshot but one, so that one damaged snapshot is no loss.
+//!    snapshot but one, so that a damaged newest one is no loss, unless the leader had sent it: of
+//!    what precedes a received snapshot, the log has nothing that could continue an older one. Until
+//!    the node has taken the next one itself, it does not start without the received one.
 //! 6. **A folder belongs to one node**, and each file in it says to which.
 //!
 //! What it cannot notice: that the disk lost synced records from the end of the log and left what
@@ -186,12 +188,12 @@ impl Storage {
             None => create(&folder, identity, &options)?,
         };
         let found = vote::read(&folder, &owner)?;
-        let (mut replay, last) = replay::read(&folder, &owner, &options)?;
-        let hard_state = found.state();
-        check_term(&folder, hard_state, "the log", replay.outline.last())?;
         let snapshot_owner = snapshot::Owner::from(identity);
         let snapshots = recovery::find(&folder, &snapshot_owner)?;
         let base = snapshots.last();
+        let (mut replay, last) = replay::read(&folder, &owner, &options, base.index)?;
+        let hard_state = found.state();
+        check_term(&folder, hard_state, "the log", replay.outline.last())?;
         check_term(&folder, hard_state, "a snapshot", base)?;
         let fit = snapshots.fit(&folder, &mut replay)?;
 

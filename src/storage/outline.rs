@@ -50,16 +50,13 @@ impl Outline {
         }
     }
 
-    /// Forgets what precedes an entry with which the log [agrees](Self::agrees); returns how many
-    /// entries these are.
-    pub(super) fn start_behind(&mut self, id: EntryId) -> usize {
-        let forgotten = id.index - self.base.index;
+    /// Forgets what precedes an entry with which the log [agrees](Self::agrees).
+    pub(super) fn start_behind(&mut self, id: EntryId) {
         self.terms.retain(|start| start.index > id.index);
         (self.base, self.cut) = (id, false);
         if self.last.index == id.index {
             self.last = id;
         }
-        forgotten as usize
     }
 
     /// The last entry, or the one that precedes the log if it has none.
@@ -172,7 +169,7 @@ mod tests {
             let id = EntryId { term, index };
             assert_eq!(outline.agrees(id), agrees, "{id}");
         }
-        assert_eq!(outline.start_behind(EntryId { term: 4, index: 6 }), 2);
+        outline.start_behind(EntryId { term: 4, index: 6 });
         assert!(outline.append(&entries(6, &[6])).is_err());
         assert!(outline.append(&entries(7, &[3])).is_err());
         assert_eq!(outline.append(&entries(7, &[4])), Ok(0));

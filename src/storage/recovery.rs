@@ -1,7 +1,8 @@
 //! From which snapshot a node starts, and what of the log follows it.
 //!
 //! The newest snapshot that is valid is used; a damaged one is passed over, noted, and set aside
-//! under the name *name*`.damaged`, never removed. Then there are these cases:
+//! under the name *name*`.damaged`, never removed. It is looked for before the log is read, so that
+//! what it covers of the log need not be held in memory. Then there are these cases:
 //!
 //! 1. The log holds the snapshot's last entry, or starts right behind it: it goes on from there.
 //!    What precedes is left for the snapshot before this one.
@@ -11,6 +12,23 @@
 //!    what follows an entry that another one replaced was never committed.
 //! 3. The log starts only later: a part of it, or the snapshot that took its place, is missing or
 //!    damaged. The node does not start.
+//!
+//! # When an older snapshot can stand in for a damaged one
+//!
+//! It can if the log reaches back to it. The log is cut only behind the newest snapshot but one, so
+//! that holds for every snapshot that the node took itself while it had two.
+//!
+//! It does not hold for a snapshot that the leader sent. What lies between the end of this node's
+//! log and that snapshot was never in this log, so the log starts anew behind the snapshot, and an
+//! older one has nothing that continues it. The node may not start from the older one all the same:
+//! it would lack entries behind the received snapshot that it has acknowledged, and that may be
+//! committed because it did. So until the node has taken the next snapshot itself, damage to the
+//! received one is case 3, and the node has to be replaced.
+//!
+//! Before the record is durable with which the log starts anew, the older snapshot and the old log
+//! do stand in. That is safe: the node has acknowledged nothing of the received snapshot yet, as
+//! the acknowledgement waits for that record, and what the snapshot holds beyond this node's log
+//! was committed without this node's copy.
 
 use crate::raft::EntryId;
 
@@ -110,8 +128,9 @@ impl Found {
             return Err(self.out_of_reach(folder, replay));
         }
         if replay.outline.agrees(last) {
-            let covered = replay.outline.start_behind(last);
-            replay.entries.drain(..covered);
+            replay.outline.start_behind(last);
+            let first = replay.entries.first().map(|entry| entry.id.index);
+            debug_assert!(first.is_none_or(|first| first == last.index + 1));
             return Ok(Fit::GoesOn);
         }
         // The outline stays what the records on disk amount to until there is one that says so.

@@ -1,8 +1,12 @@
 //! Reading the log back: segment after segment, record after record, in the order of the writes.
+//!
+//! Every record is checked, but only those entries are held that lie behind the snapshot from which
+//! the node starts. The log on disk reaches back to the snapshot before that one, and is as long as
+//! a whole state is large; memory for it would be taken at each start and given back at once.
 
 use std::collections::VecDeque;
 
-use crate::raft::{Entry, EntryId};
+use crate::raft::{Entry, EntryId, Index};
 
 use super::Options;
 use super::block::{self, BLOCK};
@@ -17,8 +21,10 @@ use super::segment::{self, Damage, Extent, Header};
 
 /// What the segments hold.
 pub(super) struct Replay {
-    /// The entries behind the outline's base.
+    /// The log's entries with indexes above `covered` and above the outline's base, without a gap.
     pub(super) entries: Vec<Entry>,
+    /// The last index of the snapshot from which the node starts, 0 without one.
+    covered: Index,
     pub(super) outline: Outline,
     /// What each segment takes and holds, the last one included.
     pub(super) extents: VecDeque<Extent>,
@@ -49,14 +55,16 @@ fn numbers(folder: &Folder) -> Result<Vec<u64>, StorageError> {
     Ok(numbers)
 }
 
-/// Reads the log. Changes nothing.
+/// Reads the log, and keeps the entries behind the index that a snapshot covers: it must have been
+/// verified, since nothing else will hold those up to it. Changes nothing on disk.
 pub(super) fn read(
     folder: &Folder,
     owner: &Owner,
     options: &Options,
+    covered: Index,
 ) -> Result<(Replay, Last), StorageError> {
     let numbers = numbers(folder)?;
-    let mut replay = Replay::new(options);
+    let mut replay = Replay::new(options, covered);
     // Segments are removed from the oldest on. Whether so many of them may be missing depends on
     // the snapshot that is used: see `recovery.rs`.
     let first = numbers.first().copied().unwrap_or(1);
@@ -73,6 +81,7 @@ pub(super) fn read(
         if number == first && number > 1 {
             replay = Replay {
                 options: replay.options,
+                covered,
                 ..Replay::starting_with(&header)
             };
         }
@@ -132,13 +141,15 @@ impl Replay {
         Self {
             outline: Outline::cut_behind(header.previous),
             sequence: header.first_sequence,
-            ..Self::new(&Options::default())
+            ..Self::new(&Options::default(), 0)
         }
     }
 
-    fn new(options: &Options) -> Self {
+    /// A replay of a log from its very start, of which a snapshot covers all up to an index.
+    pub(super) fn new(options: &Options, covered: Index) -> Self {
         Self {
             entries: Vec::new(),
+            covered,
             outline: Outline::after(EntryId::ZERO),
             extents: VecDeque::new(),
             sequence: 1,
@@ -185,18 +196,29 @@ impl Replay {
             self.entries.clear();
         }
         if restart.is_none() || !entries.is_empty() {
-            let kept = self.outline.append(&entries)?;
-            old_tail = self.entries.split_off(kept);
+            self.outline.append(&entries)?;
+            old_tail = self.held_from(entries[0].id.index);
         }
         let len = header.record_len() as u64;
         segment::note_record(&mut self.extents, restart, &entries, len);
-        if self.options.is(Canary::KeepsOldTail) {
-            let rest = old_tail.into_iter().skip(entries.len());
-            self.entries.extend(entries.into_iter().chain(rest));
+        if self.options.is(Canary::KeepsOldTail)
+            && let Some(last) = entries.last()
+        {
+            old_tail.retain(|entry| entry.id.index > last.id.index);
         } else {
-            self.entries.extend(entries);
+            old_tail.clear();
         }
+        let covered = self.covered;
+        let held = entries.into_iter().filter(|e| e.id.index > covered);
+        self.entries.extend(held.chain(old_tail));
         Ok(())
+    }
+
+    /// Takes out the held entries from this index on. There are none of those that the snapshot
+    /// covers, so an entry's place here does not follow from its index and the outline's base.
+    fn held_from(&mut self, index: Index) -> Vec<Entry> {
+        let kept = self.entries.partition_point(|e| e.id.index < index);
+        self.entries.split_off(kept)
     }
 
     /// What is wrong when a segment does not start where the one before it ends.

@@ -3,7 +3,8 @@
 //! A snapshot is in its place as a whole or not at all: it is written under another name, synced,
 //! verified if it came from elsewhere, renamed, and then the folder is synced. The newest two are
 //! kept, so that there is one to go back to if the newest is found damaged; for that, the log must
-//! reach back to the older one: see [`Snapshots::log_needed_behind`].
+//! reach back to the older one: see [`Snapshots::log_needed_behind`]. It does not if the newest came
+//! from the leader and the log started anew behind it: see `recovery.rs`.
 
 mod format;
 mod incoming;
@@ -113,8 +114,8 @@ impl Snapshots {
     }
 
     /// Up to which index the log may be [cut](super::Storage::cut): the last index of the newest
-    /// snapshot but one. So if the newest is found damaged, the one before it and the log do.
-    /// 0 as long as there are not two.
+    /// snapshot but one. So if the newest is found damaged, the one before it and the log do, as
+    /// long as the log did not start anew in between. 0 as long as there are not two.
     pub fn log_needed_behind(&self) -> Index {
         let kept = self.shared.kept.lock();
         let second = kept.len().checked_sub(KEPT).and_then(|at| kept.get(at));

@@ -5,6 +5,7 @@ mod crashes;
 mod damage;
 mod folders;
 mod inspections;
+mod replays;
 mod snapshot_crashes;
 mod snapshot_damage;
 mod snapshots;
