@@ -224,9 +224,10 @@ impl Carrier {
                 continue;
             };
             let mut result = Ok(());
-            if event.is_readable() || event.is_read_closed() {
+            let is_ended = event.is_read_closed();
+            if event.is_readable() || is_ended {
                 let (cluster, told) = (&mut self.cluster, &mut self.told);
-                result = link.read(&mut self.scratch, self.start, cluster, told);
+                result = link.read(is_ended, &mut self.scratch, self.start, cluster, told);
             }
             match result.and_then(|()| link.flush()) {
                 Ok(()) => {}

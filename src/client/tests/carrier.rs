@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpListener;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::server::{Server, echo_of};
 use crate::client::{CallError, Carrier, Told};
@@ -173,6 +175,45 @@ fn a_connection_that_breaks_loses_what_was_sent_and_the_next_request_opens_anoth
     ask(&mut carrier, &server.address, 3);
     assert_eq!(told(&mut carrier, 1)[&3], Ok(echo_of(&query(3))));
     assert_eq!(server.connections(), 2);
+}
+
+/// The kernel tells of the data and of the end in one event, and of neither again. Who reads the data
+/// only would wait for the second answer until its time is up.
+#[test]
+fn an_end_that_comes_together_with_an_answer_is_noticed_at_once() {
+    let (heard_both, both) = mpsc::sync_channel(1);
+    let (go, may_end) = mpsc::sync_channel::<()>(1);
+    let (has_ended, ended) = mpsc::sync_channel(1);
+    let may_end = Mutex::new(may_end);
+    let server = Server::greeting(move |number, mut peer| {
+        let first: Request = peer.receive();
+        if number > 1 {
+            return peer.answer(first.id, echo_of(&first.ask));
+        }
+        let _: Request = peer.receive();
+        heard_both.send(()).unwrap();
+        may_end.lock().recv().unwrap();
+        peer.answer(first.id, echo_of(&first.ask));
+        drop(peer);
+        has_ended.send(()).unwrap();
+    });
+    let mut carrier = Carrier::new(1, "").unwrap();
+    ask(&mut carrier, &server.address, 1);
+    ask(&mut carrier, &server.address, 2);
+    let mut none = Vec::new();
+    let deadline = carrier.now() + LONG;
+    while both.try_recv().is_err() {
+        assert!(carrier.now() < deadline, "the requests do not arrive");
+        carrier.wait(deadline, &mut none).unwrap();
+        assert!(none.is_empty(), "{none:?}");
+    }
+    // From here to the next wait both the answer and the end come in.
+    go.send(()).unwrap();
+    ended.recv_timeout(LONG).unwrap();
+    let told = told(&mut carrier, 2);
+    assert_eq!(told[&1], Ok(echo_of(&query(1))));
+    let closed = Err(CallError::Lost("the server closed the connection".into()));
+    assert_eq!(told[&2], closed);
 }
 
 #[test]
