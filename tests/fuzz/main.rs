@@ -14,7 +14,7 @@ mod mutate;
 mod targets;
 
 use mutate::Mutator;
-use targets::{TARGETS, Target};
+use targets::{TARGETS, Target, depth};
 
 /// Where the inputs of a target are kept.
 fn file(target: &Target) -> PathBuf {
@@ -65,10 +65,22 @@ fn short_run(name: &str) {
     for input in &corpus {
         run(target, input);
     }
+    let reached = depth::take();
+    println!("target {name}, the inputs that are kept: {reached:?}");
+    for goal in target.goals {
+        let count = reached.get(goal).copied().unwrap_or(0);
+        assert!(count > 0, "target {name}: no input comes to where {goal}");
+    }
+    let unknown = reached.keys().find(|goal| !target.goals.contains(goal));
+    assert_eq!(unknown, None, "target {name} has no such goal");
     let mut mutator = Mutator::new(1);
     for _ in 0..target.tries {
         run(target, &mutator.next(&corpus));
     }
+    // What is made of them may miss one of the goals by chance, but not all.
+    let reached = depth::take();
+    println!("target {name}, what is made of them: {reached:?}");
+    assert!(!reached.is_empty(), "target {name}: every input is refused");
 }
 
 /// One test for each target, and one that none is left out.
@@ -91,18 +103,23 @@ short_runs!(
     frame, handshake, client, peer, command, store, damaged, forged, snapshot, text, core
 );
 
-/// Writes what to start from to where `scripts/fuzz.sh` says; does nothing without it.
+/// Writes what to start from to where `scripts/fuzz.sh` says, or else to a folder that goes again.
+/// What is there then is what the short run starts from, to the byte.
 #[test]
 fn seeds_are_written_where_the_script_wants_them() {
-    let Some(out) = std::env::var_os("RAFTKV_FUZZ_SEEDS") else {
-        return;
-    };
+    let own = tempfile::tempdir().expect("a temporary folder");
+    let wanted = std::env::var_os("RAFTKV_FUZZ_SEEDS");
+    let out = wanted.map_or_else(|| own.path().to_path_buf(), PathBuf::from);
     for target in TARGETS {
-        let folder = Path::new(&out).join(target.name);
+        let folder = out.join(target.name);
         std::fs::create_dir_all(&folder).expect("the folder can be made");
-        for (number, seed) in corpus(target).iter().enumerate() {
+        let corpus = corpus(target);
+        assert!(corpus.len() > 1, "{} starts from nothing", target.name);
+        for (number, seed) in corpus.iter().enumerate() {
             let path = folder.join(format!("seed-{number}"));
-            std::fs::write(path, seed).expect("a seed can be written");
+            std::fs::write(&path, seed).expect("a seed can be written");
+            let written = std::fs::read(&path).expect("a seed can be read");
+            assert_eq!(&written, seed, "{}", path.display());
         }
     }
 }

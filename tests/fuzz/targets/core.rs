@@ -11,11 +11,12 @@ use std::collections::{BTreeSet, VecDeque};
 
 use raftkv::raft::{
     Config, Entry, EntryId, Envelope, HardState, Index, Membership, Message, NodeId, Payload, Raft,
-    StoredSnapshot, Term, Write,
+    RoleName, StoredSnapshot, Term, Write,
 };
 use raftkv::wire::codec;
 
 use super::bits::Bits;
+use super::depth::reached;
 use super::wire::entry;
 use snapshots::Incoming;
 
@@ -60,6 +61,9 @@ pub fn inputs(data: &[u8]) {
         node.term = node.raft.term();
         for event in node.raft.take_events() {
             assert!(!event.to_string().is_empty());
+            if event.role == RoleName::Leader {
+                reached("the node leads");
+            }
         }
         let _ = (node.raft.role(), node.raft.leader(), node.raft.active());
     }
@@ -181,6 +185,9 @@ impl Node {
 
     fn decided_reads(&mut self) {
         let decided = self.raft.take_reads();
+        if !decided.ready.is_empty() {
+            reached("a read is decided");
+        }
         for (id, index) in decided.ready {
             assert!(self.reads.remove(&id), "read {id} is decided twice");
             assert!(index <= self.raft.commit(), "a read of what may never be");
@@ -233,6 +240,7 @@ impl Node {
                 Message::Accepted { matched } => {
                     let durable = matched <= self.longest.max(self.newest_index());
                     assert!(durable, "an entry that is not durable");
+                    reached("a follower acknowledges");
                 }
                 _ => {}
             }
@@ -251,6 +259,9 @@ impl Node {
             };
             assert_eq!(entry.id.index, index + 1, "a committed entry is left out");
             assert!(entry.time_ms >= time_ms, "cluster time went back");
+            if self.raft.role() == RoleName::Leader {
+                reached("a leader commits");
+            }
             self.committed.push(entry);
         }
         for entry in &self.committed {
@@ -323,6 +334,7 @@ impl Node {
         self.log_base = last;
         self.raft = Raft::restore(config, self.hard_state, newest, self.log.clone());
         self.term = self.hard_state.term;
+        reached("the node restarts");
         self.writes.clear();
         self.sent.clear();
         self.incoming = None;

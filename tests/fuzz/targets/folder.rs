@@ -8,10 +8,14 @@ use raftkv::raft::{Entry, HardState, Payload, Write};
 use raftkv::storage::{Disk, Identity, Options, Recovered, SimDisk, Storage, StorageError};
 
 use super::bits::Bits;
+use super::depth::reached;
 use super::wire::entry;
 
 const BLOCK: usize = 4096;
 const RECORD_HEADER: usize = 32;
+const SECTOR: usize = 512;
+/// How many bytes of a record a sector holds; the rest of it is its mark.
+const DATA: usize = SECTOR - 8;
 
 /// Small segments, so that the log has several.
 const OPTIONS: Options = Options::of_sizes(6 << 10, 512);
@@ -41,7 +45,7 @@ static BASE: LazyLock<Base> = LazyLock::new(|| {
 });
 
 /// Several records in three segments: one with many entries, one that replaces a tail, and ones
-/// with long runs of zeros.
+/// with long runs of zeros. The last one has two sectors, so that it can be torn.
 fn writes() -> Vec<Write> {
     let command = |len: usize, byte: u8| Payload::Command(vec![byte; len].into());
     let plan = [
@@ -51,7 +55,7 @@ fn writes() -> Vec<Write> {
         (2, 5, vec![Payload::Empty, command(900, 0xff)]),
         (2, 7, vec![command(1200, b'r')]),
         (2, 8, vec![command(600, 0), command(1, 0)]),
-        (3, 10, vec![command(40, b'x')]),
+        (3, 10, vec![command(900, b'x')]),
     ];
     let write = |(id, (term, first, payloads))| Write {
         id,
@@ -111,10 +115,17 @@ pub fn damaged(data: &[u8]) {
     if files(&disk).is_empty() {
         return; // A new folder, as far as anybody can tell.
     }
-    if let Some((_, recovered)) = recover(&disk) {
-        let known = BASE.logs.contains(&recovered.entries);
-        assert!(known, "a log that never was: {:?}", recovered.entries);
-        assert_eq!(recovered.hard_state, BASE.hard_state);
+    match recover(&disk) {
+        None => reached("damage is found"),
+        Some((_, recovered)) => {
+            reached("a damaged folder starts");
+            if recovered.notes.iter().any(|note| note.contains("torn")) {
+                reached("a torn tail is cut");
+            }
+            let known = BASE.logs.contains(&recovered.entries);
+            assert!(known, "a log that never was: {:?}", recovered.entries);
+            assert_eq!(recovered.hard_state, BASE.hard_state);
+        }
     }
 }
 
@@ -124,8 +135,14 @@ pub fn forged(data: &[u8]) {
     let disk = BASE.disk.fork();
     edit(&disk, &mut Bits::new(data), true);
     let Some((mut storage, recovered)) = recover(&disk) else {
-        return;
+        return reached("a forged file is refused");
     };
+    if !BASE.logs.contains(&recovered.entries) {
+        reached("a forged log is replayed");
+    }
+    if recovered.hard_state != BASE.hard_state {
+        reached("a forged vote is believed");
+    }
     let term = recovered.hard_state.term;
     let last = recovered.entries.last();
     let next = entry(
@@ -196,27 +213,71 @@ fn overwrite(bytes: &mut [u8], new: &[u8], input: &mut Bits<'_>) {
     }
 }
 
-/// Makes all checksums of a file fit what it holds.
+/// Makes all checksums of a file fit what it holds, and the marks and salts of its records those
+/// that the good file has. [`a_sealed_folder_is_the_good_one`] notices a change of the format.
 fn seal(name: &str, bytes: &mut [u8]) {
     let blocks = if name == "vote" { 2 } else { 1 };
     for block in bytes.chunks_exact_mut(BLOCK).take(blocks) {
         let checksum = crc32c::crc32c(&block[..BLOCK - 4]);
         block[BLOCK - 4..].copy_from_slice(&checksum.to_le_bytes());
     }
-    let mut rest = bytes.get_mut(blocks * BLOCK..).unwrap_or_default();
-    while rest.len() > RECORD_HEADER && rest.starts_with(b"rkvR") {
-        let payload = u32::from_le_bytes([rest[4], rest[5], rest[6], rest[7]]) as usize;
-        let len = RECORD_HEADER + (payload + 1).next_multiple_of(8);
-        if len > rest.len() {
+    if name.starts_with("log-")
+        && let Some(good) = BASE.disk.contents(name)
+        && let Some(mark) = good.get(BLOCK + DATA..BLOCK + SECTOR)
+        && let Some(records) = bytes.get_mut(BLOCK..)
+    {
+        seal_records(records, mark);
+    }
+}
+
+/// Seals one record after the other, up to where none begins.
+fn seal_records(mut rest: &mut [u8], mark: &[u8]) {
+    while rest.starts_with(b"rkvR") || rest.starts_with(b"rkvS") {
+        let Some(payload) = rest.get(4..8).and_then(|len| len.first_chunk()) else {
             return;
+        };
+        let payload = u32::from_le_bytes(*payload) as usize;
+        let len = (RECORD_HEADER + payload).div_ceil(DATA) * SECTOR;
+        let Some((record, behind)) = rest.split_at_mut_checked(len) else {
+            return;
+        };
+        let mut data = Vec::new();
+        for sector in record.chunks_exact_mut(SECTOR) {
+            sector[DATA..].copy_from_slice(mark);
+            data.extend_from_slice(&sector[..DATA]);
         }
-        let (record, behind) = rest.split_at_mut(len);
-        let checksum = crc32c::crc32c(&record[RECORD_HEADER..]);
-        record[24..28].copy_from_slice(&checksum.to_le_bytes());
-        let checksum = crc32c::crc32c(&record[..28]);
-        record[28..RECORD_HEADER].copy_from_slice(&checksum.to_le_bytes());
+        data[16..24].copy_from_slice(mark);
+        let checksum = crc32c::crc32c(&data[RECORD_HEADER..]);
+        data[24..28].copy_from_slice(&checksum.to_le_bytes());
+        let checksum = crc32c::crc32c(&data[..28]);
+        data[28..RECORD_HEADER].copy_from_slice(&checksum.to_le_bytes());
+        record[..RECORD_HEADER].copy_from_slice(&data[..RECORD_HEADER]);
         rest = behind;
     }
+}
+
+/// To seal what is good changes nothing, but mends every checksum, mark and salt that was spoilt: so
+/// [`seal`] knows the present format.
+#[test]
+fn a_sealed_folder_is_the_good_one() {
+    let mut records = 0;
+    for (name, good) in files(&BASE.disk) {
+        let mut sealed = good.clone();
+        seal(&name, &mut sealed);
+        assert!(sealed == good, "{name} is changed");
+        if !name.starts_with("log-") {
+            continue;
+        }
+        // The first record's salt and checksums, and the mark of its first sector.
+        for at in (16..RECORD_HEADER).chain(DATA..SECTOR) {
+            sealed[BLOCK + at] ^= 0x55;
+        }
+        assert!(sealed != good);
+        seal(&name, &mut sealed);
+        assert!(sealed == good, "{name} is not mended");
+        records += 1;
+    }
+    assert!(records > 2, "the log has several files");
 }
 
 /// One edit of each kind to each of the first files, and none.
@@ -231,8 +292,25 @@ pub fn seeds() -> Vec<Vec<u8>> {
         &[6, 2, 9, 9, 1, 40, 0],
     ];
     let mut seeds = vec![Vec::new()];
-    for file in 0..5 {
+    for file in FILES {
         seeds.extend(edits.map(|edit| [&[file], edit].concat()));
+        // The second sector of the last record was never written: a torn tail, in one of the files.
+        seeds.extend([64, 255].map(|zeros| vec![file, 3, zeros, 1, 0, 6]));
     }
     seeds
 }
+
+/// As [`seeds`], and two bytes of what the first two blocks of each file say: among them the first
+/// record's entries, and a copy of the vote with its sequence number, without which it would
+/// contradict the other copy.
+pub fn forged_seeds() -> Vec<Vec<u8>> {
+    let mut seeds = seeds();
+    for file in FILES {
+        let edit = |block: u8, at: u8| vec![file, 6, 2, 9, 9, block, at, 0];
+        seeds.extend((16..56).flat_map(|at| [edit(0, at), edit(1, at)]));
+    }
+    seeds
+}
+
+/// As many as the folder has, or more.
+const FILES: std::ops::Range<u8> = 0..8;

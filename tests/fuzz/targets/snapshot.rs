@@ -20,6 +20,7 @@ use raftkv::storage::{
 use raftkv::wire::codec;
 
 use super::bits::Bits;
+use super::depth::reached;
 use super::wire::encoded;
 
 const BLOCK: usize = 4096;
@@ -209,7 +210,11 @@ pub fn files(data: &[u8]) {
     let (disk, storage) = folder();
     let accepted = receive(&storage.snapshots(), &announced, bytes, &file, &mut input);
     match kind {
-        Kind::Damaged => assert!(!accepted, "damage was accepted"),
+        Kind::Damaged => {
+            assert!(!accepted, "damage was accepted");
+            reached("a damaged file is refused");
+        }
+        Kind::Forged if accepted => reached("a forged file is accepted"),
         Kind::Forged => {}
         Kind::State | Kind::Intact => {
             let all_announced = bytes == file.len() as u64;
@@ -220,7 +225,15 @@ pub fn files(data: &[u8]) {
         }
     }
     if accepted {
-        restore(&storage.snapshots(), &announced);
+        let restored = restore(&storage.snapshots(), &announced);
+        match kind {
+            Kind::Intact => {
+                assert!(restored, "the state of an intact file");
+                reached("an intact file is restored");
+            }
+            _ if restored => reached("a forged state is restored"),
+            _ => reached("a forged state is refused"),
+        }
     }
     drop(storage);
     restart(&disk, accepted.then_some(&announced));
@@ -306,14 +319,14 @@ impl<R: Read> Read for Watched<R> {
     }
 }
 
-/// Takes over the state of a snapshot that was accepted, if it is one.
-fn restore(snapshots: &Snapshots, meta: &SnapshotMeta) {
+/// Takes over the state of a snapshot that was accepted, if it is one. Returns whether it is.
+fn restore(snapshots: &Snapshots, meta: &SnapshotMeta) -> bool {
     let reader = snapshots.open(meta.last).expect("it was verified");
     let mut state = Vec::new();
     let mut whole = snapshots.open(meta.last).expect("it was verified");
     whole.read_to_end(&mut state).expect("it was verified");
     let Ok(machine) = Kv::new(limits()).restore(&mut Watched(reader)) else {
-        return;
+        return false;
     };
     let mut again = Vec::new();
     Kv::write_snapshot(&machine.snapshot(), &mut again).expect("memory does not fail");
@@ -323,6 +336,7 @@ fn restore(snapshots: &Snapshots, meta: &SnapshotMeta) {
         copy.expect("it was restored before").digest(),
         machine.digest()
     );
+    true
 }
 
 /// The node starts with what it has, or says why not; and it starts the same way a second time.

@@ -5,6 +5,7 @@ use raftkv::kv::{Command, CommandOf, Kv, Limits, Op, Page, Query, Reply, Scan};
 use raftkv::machine::{At, StateMachine};
 
 use super::bits::Bits;
+use super::depth::reached;
 use super::wire::{encoded, value};
 
 /// Commands, queries and replies decode or do not; and the two ways to read a command agree.
@@ -12,8 +13,15 @@ pub fn decoders(data: &[u8]) {
     let owned = value::<Command>(data);
     let in_place = CommandOf::decode(data);
     assert_eq!(owned.is_some(), in_place.is_ok());
-    value::<Query>(data);
-    value::<Reply>(data);
+    if owned.is_some() {
+        reached("a command is read");
+    }
+    if value::<Query>(data).is_some() {
+        reached("a query is read");
+    }
+    if value::<Reply>(data).is_some() {
+        reached("a reply is read");
+    }
 }
 
 pub fn decoder_seeds() -> Vec<Vec<u8>> {
@@ -65,7 +73,11 @@ pub fn sequence(data: &[u8]) {
         let kind = input.byte();
         let bytes = Bytes::copy_from_slice(input.string());
         if kind & 1 == 1 {
-            assert_eq!(first.query(&bytes), sent(first.query(&bytes)));
+            let reply = first.query(&bytes);
+            assert_eq!(reply, sent(reply.clone()));
+            if !matches!(reply, Reply::Refused(_)) {
+                reached("a query is answered");
+            }
             continue;
         }
         at.index += 1;
@@ -73,17 +85,35 @@ pub fn sequence(data: &[u8]) {
             255.. => u64::MAX,
             _ => u64::from(kind >> 3) * 20,
         });
-        if gate(&bytes).is_ok() {
+        if gate(&bytes).is_err() {
+            reached("a command is refused");
+        } else {
             let copy = first.clone();
             let before = first.digest();
             let reply = first.apply(at, &bytes);
             assert_eq!(reply, second.apply(at, &bytes), "replicas differ");
             assert_eq!(reply, sent(reply.clone()));
             assert_eq!(copy.digest(), before, "a copy is of one moment");
+            note(&copy, &first, &reply);
         }
     }
     assert_eq!(first.digest(), second.digest());
     assert_eq!(first.gauges(), second.gauges());
+}
+
+/// Notes what a command has led to.
+fn note(before: &Kv, after: &Kv, reply: &Reply) {
+    let gauge = |machine: &Kv, name| {
+        let gauges = machine.gauges();
+        gauges.into_iter().find(|(known, _)| *known == name)
+    };
+    if gauge(before, "duplicates") != gauge(after, "duplicates") {
+        reached("a repeated one is answered");
+    } else if matches!(reply, Reply::NoSession(_)) {
+        reached("a session has expired");
+    } else {
+        reached("a command is executed");
+    }
 }
 
 fn sent(reply: Reply) -> Reply {
@@ -109,7 +139,12 @@ pub fn sequence_seeds() -> Vec<Vec<u8>> {
     ] {
         put(&mut repeated, 16, &encoded(command));
     }
-    vec![all, repeated]
+    // The session that the first command opens has expired when the second one comes.
+    let mut late = Vec::new();
+    put(&mut late, 8, &encoded(&commands()[0]));
+    put(&mut late, 248, &encoded(&commands()[0]));
+    put(&mut late, 248, &encoded(&commands()[1]));
+    vec![all, repeated, late]
 }
 
 fn put(input: &mut Vec<u8>, kind: u8, bytes: &[u8]) {

@@ -3,6 +3,8 @@
 use raftkv::cli::{command, completion, grammar};
 use raftkv::node::parse_members;
 
+use super::depth::reached;
+
 /// Lines of `kvcli` become words, a command, completions and hints, or an error that says
 /// something; and what it writes for bytes of any kind reads back as those bytes.
 pub fn lines(data: &[u8]) {
@@ -15,8 +17,15 @@ pub fn lines(data: &[u8]) {
 
     for line in data.split(|byte| *byte == b'\n') {
         match command::parse_line(line) {
-            Ok(request) => assert!(request.is_none() || grammar::split(line).is_ok()),
-            Err(error) => assert!(!error.to_string().is_empty()),
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                assert!(grammar::split(line).is_ok());
+                reached("a line is a command");
+            }
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                reached("a line is refused");
+            }
         }
         if let Some((_, unfinished)) = grammar::unfinished(line) {
             assert!(unfinished.start <= line.len());
@@ -30,7 +39,9 @@ pub fn lines(data: &[u8]) {
             "the shell cuts the line at {start}"
         );
         let _ = completion::hint(text);
-        let _ = parse_members(text);
+        if parse_members(text).is_ok() {
+            reached("a list of members is read");
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use raftkv::wire::{codec, frame};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::depth::reached;
+
 /// The largest frame that the target admits, in bytes: small enough for an input to exceed it.
 const LIMIT: usize = 1000;
 
@@ -30,6 +32,7 @@ pub fn frames(data: &[u8]) {
         let mut again = Vec::new();
         frame::put_with(&mut again, |out| out.extend_from_slice(payload));
         assert_eq!(again, rest[..used], "a frame has one form only");
+        reached("a frame is read");
         rest = &rest[used..];
     }
 }
@@ -58,11 +61,19 @@ pub fn handshake(data: &[u8]) {
     // Any version can tell any other what is wrong.
     let version = codec::decode_prefix::<u16>(data);
     match hello {
-        Ok(hello) => assert_eq!(Hello::decode(&codec::to_bytes(&hello)), Ok(hello)),
-        Err(HelloError::Version { theirs }) => assert_eq!(version, Ok(theirs)),
+        Ok(hello) => {
+            assert_eq!(Hello::decode(&codec::to_bytes(&hello)), Ok(hello));
+            reached("a hello is read");
+        }
+        Err(HelloError::Version { theirs }) => {
+            assert_eq!(version, Ok(theirs));
+            reached("another version is told");
+        }
         Err(HelloError::Malformed(error)) => assert!(!error.to_string().is_empty()),
     }
-    drop(welcome);
+    if welcome.is_some() {
+        reached("a welcome is read");
+    }
 }
 
 pub fn handshake_seeds() -> Vec<Vec<u8>> {
@@ -91,8 +102,12 @@ pub fn handshake_seeds() -> Vec<Vec<u8>> {
 }
 
 pub fn client(data: &[u8]) {
-    value::<Request>(data);
-    value::<Response>(data);
+    if value::<Request>(data).is_some() {
+        reached("a request is read");
+    }
+    if value::<Response>(data).is_some() {
+        reached("a response is read");
+    }
 }
 
 pub fn client_seeds() -> Vec<Vec<u8>> {
@@ -167,14 +182,21 @@ fn answers() -> [Answer; 8] {
 }
 
 pub fn peer(data: &[u8]) {
-    value::<Envelope>(data);
-    value::<Vec<Entry>>(data);
+    if value::<Envelope>(data).is_some() {
+        reached("a message is read");
+    }
+    if value::<Vec<Entry>>(data).is_some_and(|entries| !entries.is_empty()) {
+        reached("entries are read");
+    }
 }
 
 pub fn peer_seeds() -> Vec<Vec<u8>> {
-    messages()
-        .map(|message| encoded(&envelope(message)))
-        .to_vec()
+    let entries = vec![
+        entry(3, 10, Payload::Empty),
+        entry(3, 11, Payload::Command("x".into())),
+    ];
+    let messages = messages().map(|message| encoded(&envelope(message)));
+    [&messages[..], &[encoded(&entries)]].concat()
 }
 
 fn envelope(message: Message) -> Envelope {

@@ -3,6 +3,7 @@
 use raftkv::raft::{EntryId, Index, Message, Part, SnapshotMeta, StoredSnapshot};
 
 use super::Node;
+use super::reached;
 
 /// A snapshot of which parts have come in.
 pub struct Incoming {
@@ -27,6 +28,7 @@ impl Node {
         };
         self.keep(&snapshot);
         self.raft.snapshot_taken(snapshot);
+        reached("a snapshot is taken");
     }
 
     /// On disk there is one snapshot, the newest.
@@ -125,6 +127,7 @@ impl Node {
         };
         let executed = self.base.index + self.committed.len() as Index;
         assert!(meta.last.index > executed, "a snapshot of the past");
+        reached("a snapshot is installed");
         self.begin_behind(meta.last, meta.time_ms);
     }
 
