@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raftkv::machine::{At, Gate, StateMachine};
-use raftkv::node::{Outcome, Pending};
+use raftkv::node::{End, Outcome, Pending};
 use raftkv::raft::NodeId;
+use raftkv::wire::client::Doubt;
 
 use super::lab::Lab;
 
@@ -139,6 +140,10 @@ fn leader_failure() {
     check_value(&lab, 3, 2);
 }
 
+/// How a command ends that was under way when its leader lost the lead: its end is unknown, and
+/// the node says so before the command's own time is up.
+const LOST: Outcome<i64> = Outcome::Ended(End::Unknown(Doubt::LeadershipLost));
+
 /// In the course the cut-off leader cannot know, so its commands wait until it is connected
 /// again. Ours steps down once no majority answers, and they end by then.
 #[test]
@@ -160,10 +165,11 @@ fn leader_partition() {
     let deadline = Instant::now() + Duration::from_secs(1);
     for pending in lost.into_iter().flatten() {
         let left = deadline.saturating_duration_since(Instant::now());
-        let outcome = pending.wait(left);
-        assert!(matches!(outcome, Outcome::Ended(_)), "{outcome:?}");
+        // A wait that ends without a word from the node ends otherwise: as a timeout.
+        assert_eq!(pending.wait(left), LOST);
     }
     check_value(&lab, 3, 2);
+    assert_eq!(submit(&lab, "inc", &lab.ids()), 3);
 }
 
 fn count_through_a_restart(lab: &Lab<Counter>) {
@@ -177,24 +183,54 @@ fn count_through_a_restart(lab: &Lab<Counter>) {
 }
 
 /// Stops all servers with a hundred commands under way, and returns how many of these are known
-/// to have been executed.
-fn shut_down(lab: &Lab<Counter>) -> usize {
-    // The servers that do not lead refuse, as they do in the course. A thread may come to run only
-    // when this one is down: then it is refused as well.
-    let leader = lab.cluster.node(lab.check_one_leader());
+/// to have been executed. `cut_off`: the leader reaches nobody from before the first command on, so
+/// that all hundred are under way when it stops.
+fn shut_down(lab: &Lab<Counter>, cut_off: bool) -> usize {
+    let id = lab.check_one_leader();
+    let leader = lab.cluster.node(id);
+    if cut_off {
+        lab.disconnect(id);
+    }
+    let last = leader.status().last_index;
     thread::scope(|scope| {
         let one = || {
-            let started = Instant::now();
-            let outcome = leader.start("inc", LONG).map(|pending| pending.wait(LONG));
-            assert!(started.elapsed() < LONG + Duration::from_secs(1));
-            matches!(outcome, Ok(Outcome::Reply(_)))
+            let pending = leader.start("inc", LONG)?;
+            Ok(pending.wait(LONG))
         };
         let threads: Vec<_> = (0..100).map(|_| scope.spawn(one)).collect();
-        lab.let_time_pass(Duration::from_millis(20));
+        if cut_off {
+            let taken = |_: &_| leader.status().last_index == last + 100;
+            let taken = lab.cluster.wait_until(LONG, taken);
+            assert!(taken, "the leader cannot know that it is alone");
+        } else {
+            lab.let_time_pass(Duration::from_millis(20));
+        }
         lab.ids().into_iter().for_each(|id| lab.crash(id));
-        let executed = threads.into_iter().map(|t| t.join().unwrap());
-        executed.filter(|executed| *executed).count()
+        let ends = threads.into_iter().map(|t| t.join().unwrap());
+        let ends: Vec<Result<Outcome<i64>, Outcome<i64>>> = ends.collect();
+        let is_executed = |end: &&Result<_, _>| matches!(end, Ok(Outcome::Reply(_)));
+        let executed = ends.iter().filter(is_executed).count();
+        assert!(!cut_off || executed == 0, "by whom?");
+        for end in ends.into_iter().filter(|end| !is_executed(&end)) {
+            assert_stopped(end, cut_off);
+        }
+        executed
     })
+}
+
+/// Asserts that a command ended because its server stopped, or because that one had lost the lead
+/// on the way there, and not because its own time was up.
+fn assert_stopped(end: Result<Outcome<i64>, Outcome<i64>>, was_taken: bool) {
+    let stopped = Outcome::Ended(End::Unknown(Doubt::ShuttingDown));
+    match end {
+        Ok(end) => assert!(end == stopped || end == LOST, "{end:?}"),
+        // A thread may come to run only when the server is down.
+        Err(end) => {
+            let refused = matches!(end, Outcome::Ended(End::NotLeader { .. }));
+            let is_right = end == stopped || refused;
+            assert!(is_right && !was_taken, "{end:?}");
+        }
+    }
 }
 
 #[test]
@@ -208,14 +244,14 @@ fn restart_replay() {
 fn shutdown() {
     let lab = counters();
     submit(&lab, "inc", &lab.ids());
-    shut_down(&lab);
+    shut_down(&lab, true);
 }
 
 #[test]
 fn restart_submit() {
     let lab = counters();
     count_through_a_restart(&lab);
-    let executed = shut_down(&lab) as i64;
+    let executed = shut_down(&lab, false) as i64;
     lab.ids().into_iter().for_each(|id| lab.start(id));
     let value = submit(&lab, "inc", &lab.ids());
     // Of the hundred those that were not answered may be executed as well, but none twice.
