@@ -167,28 +167,40 @@ impl Caller for ClerkCaller {
             Ask::Get { key } => self.0.get(key).map(Reply::Value),
             other => self.0.execute(other.op()),
         };
-        let text = |value: Option<bytes::Bytes>| {
-            value.map(|value| String::from_utf8_lossy(&value).into_owned())
-        };
         match reply {
-            Ok(Reply::Value(value)) => Outcome::Value(text(value)),
-            Ok(Reply::Done) => Outcome::Done,
-            Ok(Reply::Appended(len)) => Outcome::Appended(len),
-            Ok(Reply::Deleted(was_there)) => Outcome::Deleted(was_there),
-            Ok(Reply::Swapped(Ok(()))) => Outcome::Swapped,
-            Ok(Reply::Swapped(Err(present))) => Outcome::Differs(text(present)),
-            Ok(other) => Outcome::Unknown(format!("answered {other:?}")),
+            Ok(reply) => answered(ask, reply),
             Err(error) => failed(ask, &error),
         }
     }
 }
 
+/// What a reply says, if it is one to this question.
+fn answered(ask: &Ask, reply: Reply) -> Outcome {
+    let text =
+        |value: Option<bytes::Bytes>| value.map(|value| String::from_utf8_lossy(&value).into());
+    match (ask, reply) {
+        (Ask::Get { .. } | Ask::LoggedGet { .. }, Reply::Value(value)) => {
+            Outcome::Value(text(value))
+        }
+        (Ask::Put { .. }, Reply::Done) => Outcome::Done,
+        (Ask::Append { .. }, Reply::Appended(len)) => Outcome::Appended(len),
+        (Ask::Delete { .. }, Reply::Deleted(was_there)) => Outcome::Deleted(was_there),
+        (Ask::Cas { .. }, Reply::Swapped(Ok(()))) => Outcome::Swapped,
+        (Ask::Cas { .. }, Reply::Swapped(Err(present))) => Outcome::Differs(text(present)),
+        (_, other) => Outcome::Wrong(format!("answered {other:?}")),
+    }
+}
+
 fn failed(ask: &Ask, error: &Error) -> Outcome {
+    let why = error.to_string();
     match error.kind() {
-        // A read that nobody answered has changed nothing.
-        _ if ask.is_read() => Outcome::NotExecuted(error.to_string()),
-        Kind::Unknown => Outcome::Unknown(error.to_string()),
-        _ => Outcome::NotExecuted(error.to_string()),
+        // Nothing that these clients ask for passes a limit, and none of them names a server that
+        // is not there.
+        Kind::No | Kind::Usage => Outcome::Wrong(why),
+        _ if matches!(error, Error::BadAnswer(_)) => Outcome::Wrong(why),
+        _ if ask.is_read() => Outcome::Unread(why),
+        Kind::Unknown => Outcome::Unknown(why),
+        Kind::Refused | Kind::Unavailable => Outcome::NotExecuted(why),
     }
 }
 
@@ -239,6 +251,7 @@ impl<'a> CliCaller<'a> {
             Some(process) => process,
             None => match self.start() {
                 Ok(process) => process,
+                Err(error) if ask.is_read() => return Ok(Outcome::Unread(error.to_string())),
                 Err(error) => return Ok(Outcome::NotExecuted(error.to_string())),
             },
         };
@@ -266,9 +279,11 @@ impl Caller for CliCaller<'_> {
     fn call(&mut self, ask: &Ask) -> Outcome {
         self.answer(ask).unwrap_or_else(|error| {
             self.end();
-            match ask.is_read() {
-                true => Outcome::NotExecuted(error.to_string()),
-                false => Outcome::Unknown(error.to_string()),
+            match error.kind() {
+                // It has printed a line that is no JSON.
+                io::ErrorKind::InvalidData => Outcome::Wrong(error.to_string()),
+                _ if ask.is_read() => Outcome::Unread(error.to_string()),
+                _ => Outcome::Unknown(error.to_string()),
             }
         })
     }
@@ -300,14 +315,20 @@ fn understood(ask: &Ask, answer: &Value) -> Outcome {
     let text = || answer["value"].as_str().map(str::to_string);
     if let Some(error) = answer.get("error") {
         let (kind, message) = (&error["kind"], error.to_string());
-        let settled = kind == "no" || kind == "unavailable" || kind == "usage";
-        return match settled || ask.is_read() {
-            true => Outcome::NotExecuted(message),
-            false => Outcome::Unknown(message),
+        let kind = kind.as_str().unwrap_or_default();
+        return match kind {
+            _ if message.contains("makes no sense") => Outcome::Wrong(message),
+            "unavailable" | "unknown" | "interrupted" if ask.is_read() => Outcome::Unread(message),
+            "unavailable" => Outcome::NotExecuted(message),
+            "unknown" | "interrupted" => Outcome::Unknown(message),
+            _ => Outcome::Wrong(message),
         };
     }
     match ask {
-        Ask::Get { .. } | Ask::LoggedGet { .. } if answer.get("value").is_some() => {
+        // The answer to a compare-and-swap has a value, too.
+        Ask::Get { .. } | Ask::LoggedGet { .. }
+            if answer.get("value").is_some() && answer.get("swapped").is_none() =>
+        {
             Outcome::Value(text())
         }
         Ask::Put { .. } if answer["ok"] == true => Outcome::Done,
@@ -319,6 +340,101 @@ fn understood(ask: &Ask, answer: &Value) -> Outcome {
         }
         Ask::Cas { .. } if answer["swapped"] == true => Outcome::Swapped,
         Ask::Cas { .. } if answer["swapped"] == false => Outcome::Differs(text()),
-        _ => Outcome::Unknown(format!("answered {answer}")),
+        _ => Outcome::Wrong(format!("answered {answer}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks() -> [Ask; 6] {
+        let key = || "k".to_string();
+        let value = || "v".to_string();
+        [
+            Ask::Get { key: key() },
+            Ask::LoggedGet { key: key() },
+            Ask::Put {
+                key: key(),
+                value: value(),
+            },
+            Ask::Append {
+                key: key(),
+                value: value(),
+            },
+            Ask::Delete { key: key() },
+            Ask::Cas {
+                key: key(),
+                expected: None,
+                value: value(),
+            },
+        ]
+    }
+
+    /// For each kind of answer the questions that it answers, by their places above.
+    #[test]
+    fn an_answer_to_another_question_is_wrong_and_not_unknown() {
+        let replies: [(Reply, &[usize]); 8] = [
+            (Reply::Value(None), &[0, 1]),
+            (Reply::Done, &[2]),
+            (Reply::Appended(1), &[3]),
+            (Reply::Deleted(true), &[4]),
+            (Reply::Swapped(Ok(())), &[5]),
+            (Reply::Swapped(Err(None)), &[5]),
+            (Reply::Opened(7), &[]),
+            (Reply::Refused("no".into()), &[]),
+        ];
+        for (reply, fits) in replies {
+            for (place, ask) in asks().iter().enumerate() {
+                let outcome = answered(ask, reply.clone());
+                let is_wrong = matches!(outcome, Outcome::Wrong(_));
+                assert_ne!(is_wrong, fits.contains(&place), "{ask:?}: {outcome:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_of_kvcli_that_answers_another_question_is_wrong() {
+        for (line, fits) in [
+            (r#"{"value":"v"}"#, &[0, 1][..]),
+            (r#"{"ok":true}"#, &[2]),
+            (r#"{"length":3}"#, &[3]),
+            (r#"{"deleted":1}"#, &[4]),
+            (r#"{"swapped":false,"value":null}"#, &[5]),
+            (r#"{}"#, &[]),
+            (r#"{"error":{"kind":"no","message":"too large"}}"#, &[]),
+            (r#"{"error":{"kind":"usage","message":"?"}}"#, &[]),
+        ] {
+            let answer = serde_json::from_str(line).unwrap();
+            for (place, ask) in asks().iter().enumerate() {
+                let outcome = understood(ask, &answer);
+                let is_wrong = matches!(outcome, Outcome::Wrong(_));
+                assert_ne!(is_wrong, fits.contains(&place), "{ask:?}: {outcome:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_fails_is_unknown_unread_or_not_executed_but_not_wrong() {
+        let unavailable = Error::Unavailable {
+            asked: Vec::new(),
+            waited: DEADLINE,
+        };
+        let unknown = Error::Unknown {
+            asked: Vec::new(),
+            waited: DEADLINE,
+        };
+        let nonsense = Error::BadAnswer("done to a get".into());
+        for ask in asks() {
+            let of = |error: &Error| failed(&ask, error);
+            assert!(matches!(of(&nonsense), Outcome::Wrong(_)));
+            match ask.is_read() {
+                true => assert!(matches!(of(&unavailable), Outcome::Unread(_))),
+                false => {
+                    assert!(matches!(of(&unavailable), Outcome::NotExecuted(_)));
+                    assert!(matches!(of(&unknown), Outcome::Unknown(_)));
+                }
+            }
+        }
     }
 }

@@ -71,8 +71,13 @@ pub enum Outcome {
     Swapped,
     /// To one that was not: what was there instead.
     Differs(Option<String>),
-    /// Certainly not executed, and never to be. A read without an answer counts as one.
+    /// Certainly not executed, and never to be.
     NotExecuted(String),
+    /// A read that nobody answered. It has changed nothing, so it says nothing about the order of
+    /// operations; but it is counted, for a cluster that answers no read must not pass.
+    Unread(String),
+    /// What came is no answer to the question: a fault of the cluster, whatever it has executed.
+    Wrong(String),
     /// Executed, or yet to be executed, or never.
     Unknown(String),
 }
@@ -136,14 +141,18 @@ impl Ask {
 impl Outcome {
     /// Whether the cluster answered the question.
     pub fn is_answer(&self) -> bool {
-        !matches!(self, Outcome::NotExecuted(_) | Outcome::Unknown(_))
+        !matches!(
+            self,
+            Outcome::NotExecuted(_) | Outcome::Unread(_) | Outcome::Unknown(_) | Outcome::Wrong(_)
+        )
     }
 
     /// Its kind, in one word.
     pub fn kind(&self) -> &'static str {
         match self {
             Outcome::NotExecuted(_) => "not executed",
-            Outcome::Unknown(_) => "unknown",
+            Outcome::Unread(_) | Outcome::Unknown(_) => "unknown",
+            Outcome::Wrong(_) => "wrong",
             _ => "answered",
         }
     }
@@ -157,8 +166,10 @@ impl Outcome {
             Outcome::Deleted(was_there) => Reply::Deleted(*was_there),
             Outcome::Swapped => Reply::Swapped(Ok(())),
             Outcome::Differs(present) => Reply::Swapped(Err(bytes(present))),
-            Outcome::NotExecuted(why) => return End::NotExecuted(why.clone()),
-            Outcome::Unknown(why) => return End::Unknown(why.clone()),
+            Outcome::NotExecuted(why) | Outcome::Unread(why) => {
+                return End::NotExecuted(why.clone());
+            }
+            Outcome::Unknown(why) | Outcome::Wrong(why) => return End::Unknown(why.clone()),
         })
     }
 }

@@ -10,12 +10,51 @@ use crate::sim::{Record, seen};
 /// for most of the time must not pass.
 const LEAST_ANSWERS: u64 = 10;
 
+/// The smallest share of the reads, and of the writes, that must be answered, in percent. What is
+/// not answered says nothing about the order of operations: a history in which nearly everything is
+/// unknown is explained by any order.
+const LEAST_ANSWERED_PERCENT: usize = 50;
+
 /// Judges a history. The error is a sentence.
 pub fn judge(lines: &[Line]) -> Result<(), String> {
+    no_wrong_answer(lines)?;
     progress(lines)?;
+    enough_is_known(lines)?;
     exactly_once(lines)?;
     let records: Vec<Record> = lines.iter().map(Line::record).collect();
     seen(&records).map_err(|failure| failure.to_string())
+}
+
+fn no_wrong_answer(lines: &[Line]) -> Result<(), String> {
+    let wrong = lines.iter().find_map(|line| match &line.outcome {
+        Outcome::Wrong(why) => Some((line, why)),
+        _ => None,
+    });
+    match wrong {
+        None => Ok(()),
+        Some((Line { client, ask, .. }, why)) => {
+            let kind = ask.kind();
+            Err(format!(
+                "client {client} asked for a {kind} of {}: {why}",
+                ask.key()
+            ))
+        }
+    }
+}
+
+fn enough_is_known(lines: &[Line]) -> Result<(), String> {
+    for (what, is_read) in [("reads", true), ("writes", false)] {
+        let all = lines.iter().filter(|line| line.ask.is_read() == is_read);
+        let answered = all.clone().filter(|line| line.outcome.is_answer()).count();
+        let all = all.count();
+        if answered * 100 < all * LEAST_ANSWERED_PERCENT {
+            return Err(format!(
+                "only {answered} of {all} {what} were answered; {LEAST_ANSWERED_PERCENT} % are the \
+                 least"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn progress(lines: &[Line]) -> Result<(), String> {
@@ -151,6 +190,34 @@ mod tests {
         let mut lines = vec![append(1, Outcome::Appended(3)), read("<1>")];
         lines[1].returned_us = 60_000_000;
         assert!(judge(&lines).unwrap_err().contains("only 2 answers"));
+    }
+
+    #[test]
+    fn a_run_of_which_little_is_known_does_not_pass() {
+        let unknown = |number| append(number, Outcome::Unknown("late".into()));
+        let reads = || (0..20).map(|_| read("<1>"));
+        let mut lines = vec![append(1, Outcome::Appended(3)), unknown(2)];
+        lines.extend(reads());
+        assert_eq!(judge(&lines), Ok(()));
+        lines.push(unknown(3));
+        assert!(judge(&lines).unwrap_err().contains("1 of 3 writes"));
+
+        let unread = |_| Line {
+            outcome: Outcome::Unread("nobody answers".into()),
+            ..read("")
+        };
+        let mut lines: Vec<_> = reads().chain((0..20).map(unread)).collect();
+        lines.push(append(1, Outcome::Appended(3)));
+        assert_eq!(judge(&lines), Ok(()));
+        lines.push(unread(0));
+        assert!(judge(&lines).unwrap_err().contains("20 of 41 reads"));
+    }
+
+    #[test]
+    fn an_answer_to_another_question_does_not_pass() {
+        let mut lines: Vec<_> = (0..20).map(|_| read("")).collect();
+        lines.push(append(1, Outcome::Wrong("answered Done".into())));
+        assert!(judge(&lines).unwrap_err().contains("answered Done"));
     }
 
     #[test]

@@ -148,13 +148,14 @@ impl Report<'_> {
         }
         writeln!(
             f,
-            "| operation | answered | not executed | unknown |\n| --- | --- | --- | --- |"
+            "| operation | answered | not executed | unknown | wrong |\n\
+             | --- | --- | --- | --- | --- |"
         )?;
         for (kind, counts) in counts {
             let count = |outcome| counts.get(outcome).copied().unwrap_or(0);
-            let (answered, not, unknown) =
-                (count("answered"), count("not executed"), count("unknown"));
-            writeln!(f, "| {kind} | {answered} | {not} | {unknown} |")?;
+            let (answered, not) = (count("answered"), count("not executed"));
+            let (unknown, wrong) = (count("unknown"), count("wrong"));
+            writeln!(f, "| {kind} | {answered} | {not} | {unknown} | {wrong} |")?;
         }
         writeln!(f)
     }
