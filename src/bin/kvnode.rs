@@ -206,7 +206,7 @@ fn explain(error: StartError) -> (Exit, String) {
         StartError::Net(_) => Exit::Listen,
         StartError::Storage(error) => of_storage(error),
         StartError::Thread(_) => Exit::Failed,
-        StartError::Restore(_) => Exit::Folder,
+        StartError::Restore(_) | StartError::Inadmissible(_) => Exit::Folder,
     };
     (exit, error.to_string())
 }

@@ -151,6 +151,25 @@ impl Limits {
         ]
     }
 
+    /// The limits with one of them, by its name, set to another value. `None` if there is no limit of
+    /// this name, or the value is none for it.
+    pub(super) fn with(mut self, name: &str, value: u64) -> Option<Self> {
+        let size = usize::try_from(value).ok()?;
+        match name {
+            "max_key_bytes" => self.max_key_bytes = size,
+            "max_value_bytes" => self.max_value_bytes = size,
+            "max_sessions" => self.max_sessions = size,
+            "session_ttl_ms" => self.session_ttl_ms = value,
+            "max_in_flight" => self.max_in_flight = value,
+            "max_session_reply_bytes" => self.max_session_reply_bytes = value,
+            "max_reply_bytes" => self.max_reply_bytes = value,
+            "max_scan_items" => self.max_scan_items = size,
+            "max_scan_bytes" => self.max_scan_bytes = size,
+            _ => return None,
+        }
+        Some(self)
+    }
+
     /// Reads a command and checks all that can be told without the state. The gate and the apply
     /// thread both go through here, so that the log holds nothing that cannot be applied.
     ///

@@ -88,6 +88,20 @@ impl Kv {
         }
     }
 
+    /// An empty store with the limits that an [identity](StateMachine::identity) names, such as the
+    /// one that a data folder was made with. `None` if it is not the identity of this version's
+    /// store.
+    pub fn of_identity(identity: &str) -> Option<Self> {
+        let mut limits = Limits::default();
+        for word in identity.split_once(':')?.1.split_whitespace() {
+            let (name, value) = word.split_once('=')?;
+            limits = limits.with(name, value.parse().ok()?)?;
+        }
+        limits.validate().ok()?;
+        // A limit that is left out, or another version of the store.
+        Some(Self::new(limits)).filter(|store| store.identity() == identity)
+    }
+
     /// The same store, wrong on purpose.
     #[cfg(feature = "sim")]
     pub fn with_canary(self, canary: Option<Canary>) -> Self {

@@ -10,6 +10,7 @@
 //!
 //! Everything that decides is in [`Replica`] and below; see [`Node::start`] for the way in.
 
+mod admissible;
 mod apply;
 mod config;
 mod executor;
@@ -46,6 +47,7 @@ use crate::storage::{
 };
 use crate::wire::client::{Answer, Ask, Status};
 
+pub use admissible::{InadmissibleFromLeader, InadmissibleInLog};
 pub use config::{Config, Timing};
 pub use members::parse_members;
 pub use outcome::{Outcome, Pending};
@@ -100,6 +102,9 @@ pub enum StartError {
     /// The state machine cannot take over the snapshot in the data folder.
     #[error(transparent)]
     Restore(NodeError),
+    /// The log in the data folder holds a command that the state machine cannot execute.
+    #[error(transparent)]
+    Inadmissible(#[from] InadmissibleInLog),
     /// The system refused a thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -122,6 +127,9 @@ pub enum NodeError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A leader has sent a command that the state machine cannot execute. It was not written.
+    #[error(transparent)]
+    Inadmissible(InadmissibleFromLeader),
     /// The cluster's promises are broken.
     #[error(transparent)]
     Fault(Fault),
@@ -263,6 +271,7 @@ fn launch<S: StateMachine>(
         admitted,
     } = opened;
     let files = storage.snapshots();
+    admissible::in_log(&machine.gate(), &config.data, &recovered.entries)?;
     let (machine, meta) = revive(machine, &files, recovered.snapshot.as_ref())?;
     let executor = Executor::behind(meta);
     let snapshot = recovered.snapshot.clone().map(stored);
@@ -391,7 +400,8 @@ impl<S: StateMachine> Handle<S> {
 
     /// Hands over messages that have arrived for this node by another way than its own sockets.
     pub fn deliver(&self, messages: impl IntoIterator<Item = Envelope>) {
-        let messages: Vec<Envelope> = messages.into_iter().collect();
+        let messages = messages.into_iter();
+        let messages: Vec<Envelope> = messages.filter(|m| self.shared.takes(m)).collect();
         let acknowledged = messages.iter().filter_map(Acknowledged::by);
         let acknowledged: Vec<Acknowledged> = acknowledged.collect();
         self.shared.stages.acknowledged(&acknowledged, sync::now());

@@ -152,8 +152,10 @@ impl<S: StateMachine> Service for NodeService<S> {
     }
 
     fn peer(&mut self, envelope: Envelope) {
-        self.acknowledged.extend(Acknowledged::by(&envelope));
-        self.inputs.push(Input::Message(envelope));
+        if self.shared.takes(&envelope) {
+            self.acknowledged.extend(Acknowledged::by(&envelope));
+            self.inputs.push(Input::Message(envelope));
+        }
     }
 
     fn request(&mut self, request: Request, reply: ReplyTo) {

@@ -14,7 +14,7 @@ use super::scheduling::Scheduling;
 use super::stages::Stages;
 use super::sync::thread::JoinHandle;
 use super::sync::{self, AtomicBool, AtomicU64, Condvar, Mutex, Nudged, Nudger, nudges};
-use super::{NodeError, Transport, apply};
+use super::{NodeError, Transport, admissible, apply};
 use crate::kv;
 use crate::machine::{Gate, StateMachine};
 use crate::net::Replies;
@@ -325,6 +325,23 @@ impl<S: StateMachine> Shared<S> {
             ));
         }
         (self.gate)(command)
+    }
+
+    /// Whether a peer's message may be handed to the core. If it holds a command that this node
+    /// could never execute, the node stops instead; see [`admissible`]. Called without the
+    /// replica's lock, for the gate reads every command.
+    pub fn takes(&self, envelope: &Envelope) -> bool {
+        let Some(found) = admissible::in_message(&self.gate, envelope) else {
+            return true;
+        };
+        // The core drops what comes from a leader of an earlier term, as it would if the command
+        // was sound: who sent it may have been put right since. A term never goes back, so what is
+        // behind now is behind when the core gets it.
+        if envelope.term < self.replica.lock().raft().term() {
+            return true;
+        }
+        self.stop(Some(NodeError::Inadmissible(found)));
+        false
     }
 
     /// How many ticks a request may take that asks for this time.

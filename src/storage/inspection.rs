@@ -3,7 +3,9 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::raft::{EntryId, HardState, Index};
+use bytes::Bytes;
+
+use crate::raft::{Entry, EntryId, HardState, Index, Payload};
 
 use super::block::BLOCK;
 use super::disk::Disk;
@@ -30,6 +32,9 @@ pub struct Inspection {
     /// With what a node would start: the last entry of the snapshot that it would use, and the last
     /// entry of the log behind it. `None` if it would not start.
     pub start: Option<(EntryId, EntryId)>,
+    /// The commands in that log that the state machine cannot execute: with any of them the node
+    /// does not start either.
+    pub inadmissible: Vec<InspectedCommand>,
     /// Files that the node does not use: unfinished, or set aside as damaged.
     pub unused: Vec<String>,
     /// What the next start would repair, one sentence each: no damage.
@@ -54,6 +59,17 @@ pub struct InspectedSegment {
     pub entries: Option<RangeInclusive<Index>>,
 }
 
+/// A command in the log that the state machine cannot execute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InspectedCommand {
+    /// The entry that holds it.
+    pub id: EntryId,
+    /// The command.
+    pub bytes: Bytes,
+    /// Why it cannot be executed, in a sentence of the state machine.
+    pub reason: String,
+}
+
 /// A snapshot's file.
 #[derive(Clone, Debug)]
 pub struct InspectedSnapshot {
@@ -73,6 +89,21 @@ pub struct InspectedSnapshot {
 /// [`StorageError::WrongFolder`], [`StorageError::Damaged`]. All other damage is part of the
 /// answer.
 pub fn inspect(disk: Arc<dyn Disk>) -> Result<Inspection, StorageError> {
+    inspect_with(disk, |_| Box::new(|_| Ok(())))
+}
+
+/// Tells whether a command can be executed; if not, why.
+pub type Judge = Box<dyn Fn(&[u8]) -> Result<(), String>>;
+
+/// As [`inspect`], and looks at every command in the log. `judge` makes the function that does, for
+/// a state machine that calls itself by this name ([`Identity::machine`]).
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_with(
+    disk: Arc<dyn Disk>,
+    judge: impl Fn(&str) -> Judge,
+) -> Result<Inspection, StorageError> {
     let folder = Folder::new(disk);
     let mut names = folder.list()?;
     names.sort();
@@ -83,6 +114,7 @@ pub fn inspect(disk: Arc<dyn Disk>) -> Result<Inspection, StorageError> {
         segments: Vec::new(),
         snapshots: Vec::new(),
         start: None,
+        inadmissible: Vec::new(),
         unused: Vec::new(),
         folder: owner.folder,
         notes: Vec::new(),
@@ -102,7 +134,12 @@ pub fn inspect(disk: Arc<dyn Disk>) -> Result<Inspection, StorageError> {
         }
     }
     let start = inspection.start(&folder, &owner);
-    inspection.start = inspection.note_damage(start).flatten();
+    if let Some((start, log)) = inspection.note_damage(start).flatten() {
+        let judge = judge(&inspection.identity.machine);
+        let refused = log.iter().filter_map(|entry| refused(entry, &judge));
+        inspection.inadmissible = refused.collect();
+        inspection.start = Some(start);
+    }
     Ok(inspection)
 }
 
@@ -177,12 +214,8 @@ impl Inspection {
         });
     }
 
-    /// Whether all parts fit together, as at a start.
-    fn start(
-        &self,
-        folder: &Folder,
-        owner: &Owner,
-    ) -> Result<Option<(EntryId, EntryId)>, StorageError> {
+    /// Whether all parts fit together, as at a start; and the log that the node would start with.
+    fn start(&self, folder: &Folder, owner: &Owner) -> Result<Option<Start>, StorageError> {
         let snapshots = recovery::find(folder, &snapshot::Owner::from(&self.identity))?;
         let covered = snapshots.last().index;
         let (mut replay, _) = replay::read(folder, owner, &super::Options::default(), covered)?;
@@ -194,8 +227,22 @@ impl Inspection {
         let fit = snapshots.fit(folder, &mut replay)?;
         let base = snapshots.last();
         Ok(Some(match fit {
-            recovery::Fit::GoesOn => (base, replay.outline.last()),
-            recovery::Fit::StartsAnew => (base, base),
+            recovery::Fit::GoesOn => ((base, replay.outline.last()), replay.entries),
+            recovery::Fit::StartsAnew => ((base, base), Vec::new()),
         }))
     }
+}
+
+/// The last entry of the snapshot, the last one of the log behind it, and that log.
+type Start = ((EntryId, EntryId), Vec<Entry>);
+
+fn refused(entry: &Entry, judge: &Judge) -> Option<InspectedCommand> {
+    let Payload::Command(bytes) = &entry.payload else {
+        return None;
+    };
+    Some(InspectedCommand {
+        id: entry.id,
+        bytes: bytes.clone(),
+        reason: judge(bytes).err()?,
+    })
 }

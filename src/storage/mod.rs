@@ -76,7 +76,9 @@ pub use canary::Canary;
 pub use disk::{Disk, DiskFile};
 pub use error::StorageError;
 pub use identity::Identity;
-pub use inspection::{InspectedSegment, InspectedSnapshot, Inspection, inspect};
+pub use inspection::{
+    InspectedCommand, InspectedSegment, InspectedSnapshot, Inspection, Judge, inspect, inspect_with,
+};
 pub use log::Unneeded;
 pub use peers::{Acquaintance, Peers, welcomes_needed};
 pub use read_only_disk::ReadOnlyDisk;

@@ -14,7 +14,7 @@ const SEGMENT: &str = "log-00000000000000000001";
 const FIRST_RECORD: usize = 4096;
 
 /// Every file of a folder but the lock, which holds a process id.
-fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
     files
         .filter(|file| file.file_name() != "lock")
@@ -26,7 +26,7 @@ fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// A stopped node with something in its folder.
-fn stopped() -> Cluster {
+pub fn stopped() -> Cluster {
     let mut cluster = Cluster::start(1);
     let clerk = cluster.clerk();
     for number in 0..10 {

@@ -9,6 +9,7 @@ mod commands;
 mod durability;
 mod folders;
 mod full_disk;
+mod inadmissible;
 mod isolation;
 mod load;
 mod network;

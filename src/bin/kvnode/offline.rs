@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
+use raftkv::kv::Kv;
+use raftkv::machine::StateMachine;
 use raftkv::raft::{Membership, NodeId};
-use raftkv::storage::{Inspection, ReadOnlyDisk, SnapshotInfo, StorageError};
-use raftkv::storage::{back_up, inspect, restore};
+use raftkv::storage::{InspectedCommand, Inspection, Judge, ReadOnlyDisk, SnapshotInfo};
+use raftkv::storage::{StorageError, back_up, inspect_with, restore};
 
 use super::{Exit, members, of_storage};
 
@@ -20,10 +22,11 @@ use super::{Exit, members, of_storage};
 #[command(name = "kvnode", version, about, disable_help_subcommand = true)]
 pub enum Command {
     /// Show what a data folder holds, and verify all of its checksums. Nothing is changed, and a
-    /// node may run on it; then the end of the log may look unfinished.
+    /// node may run on it; then the end of the log may look unfinished. Commands in the log that
+    /// this version cannot execute are shown, with the reason.
     ///
-    /// Exit codes: 0 sound, 1 the system refused, 2 there is no such folder, 4 damaged or no data
-    /// folder.
+    /// Exit codes: 0 sound, 1 the system refused, 2 there is no such folder, 4 damaged, with a
+    /// command that cannot be executed, or no data folder.
     #[command(verbatim_doc_comment)]
     Inspect {
         /// The data folder.
@@ -108,13 +111,26 @@ fn failed(error: StorageError) -> (Exit, String) {
 }
 
 fn look(folder: &Path) -> Done {
-    let inspection = inspect(Arc::new(ReadOnlyDisk::new(folder))).map_err(failed)?;
+    let disk = Arc::new(ReadOnlyDisk::new(folder));
+    let inspection = inspect_with(disk, judge).map_err(failed)?;
     let mut text = String::new();
     describe(&inspection, &mut text).expect("writing into a string does not fail");
     say(&text);
-    match inspection.damage.is_empty() {
+    match inspection.damage.is_empty() && inspection.inadmissible.is_empty() {
         true => Ok(Exit::Stopped),
         false => Ok(Exit::Folder),
+    }
+}
+
+/// What tells whether the store that this folder was made with can execute a command. Of another
+/// machine nothing can be told.
+fn judge(machine: &str) -> Judge {
+    match Kv::of_identity(machine) {
+        Some(store) => {
+            let gate = store.gate();
+            Box::new(move |command| gate(command))
+        }
+        None => Box::new(|_| Ok(())),
     }
 }
 
@@ -142,6 +158,27 @@ fn make(file: &Path, data: &Path, id: NodeId, list: &str, name: &str) -> Done {
 /// Whoever reads this may stop before its end.
 fn say(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// How many commands that cannot be executed are shown.
+const MOST_COMMANDS: usize = 20;
+
+/// How many bytes of a command are shown.
+const SHOWN: usize = 64;
+
+fn describe_command(command: &InspectedCommand, out: &mut String) -> fmt::Result {
+    let InspectedCommand { id, bytes, reason } = command;
+    let shown = bytes[..bytes.len().min(SHOWN)].escape_ascii();
+    let more = match bytes.len() > SHOWN {
+        true => "...",
+        false => "",
+    };
+    let (index, term, len) = (id.index, id.term, bytes.len());
+    writeln!(
+        out,
+        "entry      {index} of term {term} cannot be executed: {reason}. Its {len} bytes are \
+         \"{shown}\"{more}"
+    )
 }
 
 struct Described<'a>(&'a SnapshotInfo);
@@ -194,6 +231,9 @@ fn describe(inspection: &Inspection, out: &mut String) -> fmt::Result {
         writeln!(out, "unused     {name}")?;
     }
     match inspection.start {
+        _ if !inspection.inadmissible.is_empty() => {
+            writeln!(out, "start      the node would not start")?;
+        }
         Some((base, last)) if base.index > 0 => {
             let (base, last) = (base.index, last.index);
             writeln!(
@@ -204,15 +244,22 @@ fn describe(inspection: &Inspection, out: &mut String) -> fmt::Result {
         Some((_, last)) => writeln!(out, "start      from the log up to {}", last.index)?,
         None => writeln!(out, "start      the node would not start")?,
     }
+    for command in inspection.inadmissible.iter().take(MOST_COMMANDS) {
+        describe_command(command, out)?;
+    }
     for note in &inspection.notes {
         writeln!(out, "note       {note}")?;
     }
     for damage in &inspection.damage {
         writeln!(out, "damage     {damage}")?;
     }
-    match inspection.damage.len() {
-        0 => writeln!(out, "sound: all checksums hold"),
-        1 => writeln!(out, "damaged: see above"),
-        count => writeln!(out, "damaged in {count} places: see above"),
+    match (inspection.damage.len(), inspection.inadmissible.len()) {
+        (0, 0) => writeln!(out, "sound: all checksums hold"),
+        (0, count) => writeln!(
+            out,
+            "unusable: all checksums hold, but {count} commands cannot be executed"
+        ),
+        (1, _) => writeln!(out, "damaged: see above"),
+        (count, _) => writeln!(out, "damaged in {count} places: see above"),
     }
 }

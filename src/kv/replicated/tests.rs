@@ -6,6 +6,30 @@ mod snapshots;
 use super::*;
 use crate::kv::{Command, Op, Scan};
 
+#[test]
+fn the_identity_of_a_store_names_all_that_its_gate_depends_on() {
+    let limits = Limits {
+        max_value_bytes: 10,
+        session_ttl_ms: 7,
+        ..Limits::default()
+    };
+    let store = Kv::new(limits);
+    let same = Kv::of_identity(&store.identity()).expect("it is the identity of a store");
+    assert_eq!(same.limits, store.limits);
+    let identity = store.identity();
+    for other in [
+        String::new(),
+        "recorder".into(),
+        identity.replace("version 1", "version 2"),
+        identity.replace(" max_in_flight=1024", ""),
+        identity.replace("max_in_flight=1024", "max_in_flight=0"),
+        identity.replace("max_in_flight=1024", "max_in_flight=many"),
+        identity.replace("max_in_flight", "max_flight"),
+    ] {
+        assert!(Kv::of_identity(&other).is_none(), "{other}");
+    }
+}
+
 /// A replica with its log position and clock.
 struct Replica {
     kv: Kv,

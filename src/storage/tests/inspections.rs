@@ -1,6 +1,8 @@
 //! Looking at a folder without changing it.
 
-use super::super::{Disk, Inspection, ReadOnlyDisk, RealDisk, inspect};
+use super::super::{
+    Disk, InspectedCommand, Inspection, Judge, ReadOnlyDisk, RealDisk, inspect, inspect_with,
+};
 use super::story::*;
 use super::*;
 
@@ -55,6 +57,48 @@ fn a_folder_tells_what_it_holds() {
     assert_eq!(inspection.start, Some((id(3, 6), id(3, 9))));
     assert_eq!(inspection.damage, Vec::<String>::new());
     assert_eq!(inspection.notes, Vec::<String>::new());
+}
+
+#[test]
+fn commands_that_cannot_be_executed_are_shown_but_not_those_that_are_gone() {
+    let disk = node();
+    let (mut storage, _) = open(&disk);
+    let known = Payload::Command("known".into());
+    let bad = |text: &'static str| Payload::Command(text.into());
+    let entry = |index, payload| Entry {
+        id: id(3, index),
+        time_ms: index,
+        payload,
+    };
+    let all = [known, bad("bad"), bad("worse"), Payload::Empty];
+    let mut write = write(3, 10, 4, 1);
+    write.entries = (10..)
+        .zip(all)
+        .map(|(at, payload)| entry(at, payload))
+        .collect();
+    storage.write(&write).expect("this disk does not fail");
+    // Another leader's entry takes the place of the last two.
+    write.entries = vec![entry(12, Payload::Empty)];
+    storage.write(&write).expect("this disk does not fail");
+    drop(storage);
+    let judge = |machine: &str| -> Judge {
+        assert_eq!(machine, identity().machine);
+        Box::new(
+            |command| match command.starts_with(b"bad") || command == b"worse" {
+                true => Err("it is bad".into()),
+                false => Ok(()),
+            },
+        )
+    };
+    let inspection = inspect_with(Arc::new(disk.clone()), judge).expect("it can be read");
+    let shown = InspectedCommand {
+        id: id(3, 11),
+        bytes: "bad".into(),
+        reason: "it is bad".into(),
+    };
+    assert_eq!(inspection.inadmissible, [shown]);
+    assert_eq!(inspection.damage, [""; 0]);
+    assert_eq!(look(&disk).inadmissible, []);
 }
 
 #[test]
