@@ -104,13 +104,14 @@ need_node() { # ID
 }
 
 # Prints the process id of a node that runs. A process id may have been given to another process
-# since: it is ours only if its command line is kvnode on that very folder.
+# since: it is ours only if its command line is a node on that very folder.
 pid_of() { # ID
     local pid='' argument previous='' argv=()
     read -r pid <"$DATA/node-$1.pid" 2>/dev/null || return 1
     [[ $pid =~ ^[0-9]+$ ]] || return 1
     mapfile -d '' -t argv 2>/dev/null <"/proc/$pid/cmdline" || return 1
-    [[ ${argv[0]:-} == */kvnode || ${argv[0]:-} == kvnode ]] || return 1
+    argv[0]=${argv[0]##*/}
+    [[ ${argv[0]} == kvnode || ${argv[0]} == kvnode_unsynced ]] || return 1
     for argument in "${argv[@]}"; do
         if [[ $previous == --data && $argument == "$DATA/node-$1" ]]; then
             printf '%s' "$pid"

@@ -9,16 +9,24 @@
 # go on being acknowledged. When the load is over, all nodes are killed once more. Then the value
 # must be the text and the table must be the table, byte for byte.
 #
+# The nodes are kvnode_unsynced: kvnode on a disk that keeps what was not synced in the memory of
+# the process, so that kill -9 loses and tears it as a power failure does. (On a real disk, the
+# kernel keeps what a killed process has written.)
+#
 # A line whose outcome is in doubt is repeated by kvcli under the same number until it is
 # acknowledged; appended twice or lost, it would show. The script fails if it saw no kill of a
 # leader. When it fails, it keeps its folder and says where.
 #
 #   --ports BASE  the first of three ports to try (7101); if one is taken, others are chosen
 #   --seed N      whom to kill and when, as far as that can be repeated
+#
+#   RAFTKV_BIN_DIR  a folder with the programs; without it they are built
+#   RAFTKV_NODE     the node's program, kvnode or kvnode_unsynced
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+export RAFTKV_NODE=${RAFTKV_NODE:-kvnode_unsynced}
 NODES=3
 WRITERS=4
 # In seconds. A line is repeated for so long; far longer than any gap that the kills leave.

@@ -48,20 +48,28 @@ wait_until() { # SECONDS COMMAND...
     done
 }
 
-# Sets KVNODE and KVCLI: from RAFTKV_BIN_DIR, else built from the source in release mode.
+# Builds kvcli and a node's program in release mode.
+build_programs() { # NODE
+    local test_programs=()
+    if [[ $1 != kvnode ]]; then test_programs=(--features sim); fi
+    (cd "$ROOT" && cargo build --quiet --release --bin kvcli --bin "$1" "${test_programs[@]}" >&2) ||
+        die "the build failed; the compiler's messages are above"
+}
+
+# Sets KVNODE and KVCLI: from RAFTKV_BIN_DIR, else built from the source in release mode. For
+# RAFTKV_NODE see the scripts that set it.
 find_binaries() {
-    local folder=${RAFTKV_BIN_DIR:-}
+    local folder=${RAFTKV_BIN_DIR:-} node=${RAFTKV_NODE:-kvnode}
     if [[ -z $folder ]]; then
         command -v cargo >/dev/null ||
             die "cargo is not installed: get Rust from https://rustup.rs, or set RAFTKV_BIN_DIR" \
                 "to a folder with kvnode and kvcli"
         if [[ -t 2 ]]; then say "building (the first time takes a few minutes)..."; fi
-        (cd "$ROOT" && cargo build --quiet --release --bins >&2) ||
-            die "the build failed; the compiler's messages are above"
+        build_programs "$node"
         folder=${CARGO_TARGET_DIR:-$ROOT/target}/release
     fi
     folder=$(cd "$folder" 2>/dev/null && pwd) || die "there is no folder $folder"
-    KVNODE=$folder/kvnode
+    KVNODE=$folder/$node
     KVCLI=$folder/kvcli
     local program
     for program in "$KVNODE" "$KVCLI"; do

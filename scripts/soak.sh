@@ -10,10 +10,14 @@
 # hold the same, and what the clients saw must be linearizable. SEED decides about the faults, the
 # clients and what they ask for; without it one is made up.
 #
+# The nodes are kvnode_unsynced: kvnode on a disk that keeps what was not synced in the memory of
+# the process, so that kill -9 loses and tears it as a power failure does.
+#
 # The report goes to standard output. It stays in a folder beside the history, which --check checks
 # again. Exit code 0 only if everything held. See docs/testing.md.
 #
-#   RAFTKV_BIN_DIR   a folder with kvnode, kvcli and kvsoak; without it they are built
+#   RAFTKV_BIN_DIR   a folder with the programs; without it they are built
+#   RAFTKV_NODE      the node's program: kvnode_unsynced, or kvnode for the real disk
 #   RAFTKV_SOAK_DIR  the folder for the run; it must be new or empty
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -24,9 +28,7 @@ find_runner() {
     if [[ -n ${RAFTKV_BIN_DIR:-} ]]; then
         RUNNER=$RAFTKV_BIN_DIR/kvsoak
     else
-        # Only the runner is built with the feature: the nodes are the ones that ship.
-        (cd "$ROOT" && cargo build --quiet --release --bins &&
-            cargo build --quiet --release --features sim --bin kvsoak) >&2 ||
+        (cd "$ROOT" && cargo build --quiet --release --features sim --bins) >&2 ||
             die "the build failed; the compiler's messages are above"
         RUNNER=${CARGO_TARGET_DIR:-$ROOT/target}/release/kvsoak
     fi
@@ -51,7 +53,8 @@ main() {
     folder=${RAFTKV_SOAK_DIR:-$(mktemp -d "${TMPDIR:-/tmp}/raftkv-soak.XXXXXX")}
     say "soak: $seconds s with seed $seed in $folder"
     # It ends what it started, also when it is interrupted.
-    exec "$RUNNER" --seconds "$seconds" --seed "$seed" --folder "$folder"
+    exec "$RUNNER" --node "${RAFTKV_NODE:-kvnode_unsynced}" \
+        --seconds "$seconds" --seed "$seed" --folder "$folder"
 }
 
 main "$@"

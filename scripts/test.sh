@@ -2,7 +2,7 @@
 # Runs all the tests: unit, integration and documentation tests, the style guide (tests/tidy), the
 # simulator (tests/sim.rs, tests/virtual), the threads of a node under a schedule explorer
 # (tests/schedules), real nodes that are killed with kill -9 under load, and real nodes under all
-# kinds of faults.
+# kinds of faults; the last two on a disk that then loses what was not synced.
 #
 # usage: scripts/test.sh [ARGUMENTS OF cargo test...]
 #
@@ -47,7 +47,7 @@ step() { # NAME COMMAND...
 
 run_cargo() { cargo test --no-fail-fast "$@" 2>&1 | tee -a "$LOG"; }
 
-# The programs that cargo has just built for its own tests, with all assertions in them.
+# The programs as cargo builds them for its own tests, with all assertions in them.
 kill_nodes() {
     RAFTKV_BIN_DIR=${CARGO_TARGET_DIR:-$ROOT/target}/debug \
         "$ROOT/scripts/kill_restart.sh" "$KILL_SECONDS"
@@ -82,9 +82,8 @@ main() {
         step "simulator" run_cargo --release --no-default-features --features sim \
             --test sim --test virtual
         step "schedules" run_cargo --no-default-features --features shuttle --test schedules
-        step "build of the programs" cargo build --quiet --bins
+        step "build of the programs" cargo build --quiet --features sim --bins
         step "kill and restart" kill_nodes
-        step "build of the soak" cargo build --quiet --features sim --bin kvsoak
         step "soak" soak
     fi
     say

@@ -34,6 +34,8 @@
 pub mod cli;
 pub mod client;
 pub mod kv;
+#[cfg(feature = "cli")]
+pub mod kvnode;
 pub mod machine;
 pub mod net;
 pub mod node;

@@ -28,9 +28,13 @@ struct Args {
     /// A new folder for everything that the run leaves behind.
     #[arg(long, value_name = "FOLDER", default_value = "soak")]
     folder: PathBuf,
-    /// The folder with kvnode and kvcli; by default, the one of this program.
+    /// The folder with the node's program and kvcli; by default, the one of this program.
     #[arg(long, value_name = "FOLDER")]
     programs: Option<PathBuf>,
+    /// The node's program: kvnode, or kvnode_unsynced, whose disk loses what was not synced when
+    /// the process is killed.
+    #[arg(long, value_name = "NAME", default_value = "kvnode_unsynced")]
+    node: String,
 }
 
 fn main() -> ExitCode {
@@ -70,7 +74,7 @@ fn run(args: &Args, interrupted: &AtomicBool) -> Result<(), String> {
     let programs = args.programs.clone().unwrap_or_else(beside);
     let options = Options {
         programs: Programs {
-            kvnode: programs.join("kvnode"),
+            kvnode: programs.join(&args.node),
             kvcli: programs.join("kvcli"),
         },
         seed: args.seed,

@@ -32,6 +32,7 @@ mod waiters;
 mod work;
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -162,10 +163,25 @@ impl Node {
     /// [`StartError`]: nothing has been started, and nothing on disk was changed but for what a
     /// crash had left unfinished.
     pub fn start<S: StateMachine>(config: Config, machine: S) -> Result<Handle<S>, StartError> {
+        Self::start_with(config, machine, |folder| {
+            Ok(Arc::new(RealDisk::open(folder)?))
+        })
+    }
+
+    /// As [`start`](Self::start), on the disk that `open_disk` makes of the folder `config.data`:
+    /// for a disk that misbehaves in a way of the caller's.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with<S: StateMachine>(
+        config: Config,
+        machine: S,
+        open_disk: impl FnOnce(&Path) -> Result<Arc<dyn Disk>, StorageError>,
+    ) -> Result<Handle<S>, StartError> {
         // Before anything is touched.
         config.raft(0)?;
         let listen = listen_address(&config)?;
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&config.data)?);
+        let disk = open_disk(&config.data)?;
         let identity = machine.identity();
         let mut opened = open(&config, &disk, &identity)?;
         let known = opened.storage.peers()?;

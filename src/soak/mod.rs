@@ -16,6 +16,7 @@ mod level;
 mod nemesis;
 mod plan;
 mod report;
+mod unsynced_disk;
 mod workload;
 
 use std::fs;
@@ -36,6 +37,7 @@ use history::{Line, Writer};
 use nemesis::{Event, Nemesis};
 use plan::Plan;
 use report::Report;
+pub use unsynced_disk::UnsyncedDisk;
 use workload::Keys;
 
 /// The name of the file with what the clients saw, in the folder of a run.

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
-use raftkv::kv::Kv;
-use raftkv::machine::StateMachine;
-use raftkv::raft::{Membership, NodeId};
-use raftkv::storage::{InspectedCommand, Inspection, Judge, ReadOnlyDisk, SnapshotInfo};
-use raftkv::storage::{StorageError, back_up, inspect_with, restore};
 
 use super::{Exit, members, of_storage};
+use crate::kv::Kv;
+use crate::machine::StateMachine;
+use crate::raft::{Membership, NodeId};
+use crate::storage::{InspectedCommand, Inspection, Judge, ReadOnlyDisk, SnapshotInfo};
+use crate::storage::{StorageError, back_up, inspect_with, restore};
 
 /// Work on data folders without running a node.
 #[derive(Parser)]

@@ -1,0 +1,230 @@
+//! The program `kvnode`: one node of a cluster, and the commands for data folders.
+//!
+//! It is a function of the library, so that the same program can be built on another disk: the
+//! tests run it on one that forgets, when the process is killed, all that was not synced.
+
+mod offline;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
+use signal_hook::iterator::Signals;
+
+use crate::kv::{Kv, Limits};
+use crate::node::{Config, Handle, Node, NodeError, StartError, Timing, parse_members};
+use crate::raft::{Fault, NodeId};
+use crate::storage::{Disk, StorageError};
+
+/// One node of a replicated key/value store.
+///
+/// Start one on each machine with the same --cluster list and its own --id. It serves as soon as
+/// a majority of the list is up.
+///
+/// Other commands, each with its own --help:
+///   kvnode inspect DIR          show what a data folder holds, and verify all of it
+///   kvnode backup DIR FILE      copy the newest snapshot out of a data folder
+///   kvnode restore FILE ...     make a data folder for a new cluster of such a copy
+///
+/// Exit codes: 0 stopped cleanly, 1 stopped by a failure, 2 wrong usage, 3 another process uses
+/// the data folder, 4 the data folder is damaged or another node's, 5 cannot listen.
+#[derive(Parser)]
+#[command(name = "kvnode", version, about, long_about, verbatim_doc_comment)]
+struct Args {
+    /// This node's id, one of the --cluster list.
+    #[arg(long, env = "RAFTKV_ID")]
+    id: NodeId,
+    /// All nodes, this one included: ID=HOST:PORT,...; the same list on every node.
+    #[arg(long, env = "RAFTKV_MEMBERS", value_name = "ID=HOST:PORT,...")]
+    cluster: String,
+    /// The folder for everything that must survive a crash. Made if it is missing.
+    #[arg(long, env = "RAFTKV_DATA", value_name = "DIR")]
+    data: std::path::PathBuf,
+    /// The cluster's name: keeps nodes and clients of other clusters out.
+    #[arg(
+        long,
+        env = "RAFTKV_CLUSTER_NAME",
+        default_value = "raftkv",
+        value_name = "NAME"
+    )]
+    cluster_name: String,
+    /// Where to listen, if not at this node's address in the --cluster list.
+    #[arg(long, env = "RAFTKV_LISTEN", value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// After how much silence the leader sends a heartbeat, in milliseconds.
+    #[arg(
+        long,
+        env = "RAFTKV_HEARTBEAT_MS",
+        default_value_t = 50,
+        value_name = "MS"
+    )]
+    heartbeat_ms: u64,
+    /// The shortest election timeout in milliseconds; each is drawn from this up to twice this.
+    #[arg(
+        long,
+        env = "RAFTKV_ELECTION_MS",
+        default_value_t = 250,
+        value_name = "MS"
+    )]
+    election_ms: u64,
+    /// The largest key in bytes; the same on every node, and for good.
+    #[arg(long, env = "RAFTKV_MAX_KEY_BYTES", default_value_t = Limits::default().max_key_bytes,
+          value_name = "BYTES")]
+    max_key_bytes: usize,
+    /// The largest value in bytes; the same on every node, and for good.
+    #[arg(long, env = "RAFTKV_MAX_VALUE_BYTES",
+          default_value_t = Limits::default().max_value_bytes, value_name = "BYTES")]
+    max_value_bytes: usize,
+    /// After how many bytes of log a snapshot is taken, or after as many as the last one has, if
+    /// that is more. -1: only when asked for (kvcli snapshot), and the log grows until then.
+    #[arg(long, env = "RAFTKV_SNAPSHOT_LOG_BYTES", default_value_t = 64 << 20,
+          value_parser = clap::value_parser!(i64).range(-1..), allow_hyphen_values = true,
+          value_name = "BYTES")]
+    snapshot_log_bytes: i64,
+}
+
+/// How the program ends; see the help text.
+#[derive(Clone, Copy)]
+enum Exit {
+    Stopped = 0,
+    Failed = 1,
+    Usage = 2,
+    Locked = 3,
+    Folder = 4,
+    Listen = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// The whole program, on the disk that `open_disk` makes of the data folder's path. The commands
+/// that work without a node read and write the folder itself.
+pub fn main(open_disk: impl FnOnce(&Path) -> Result<Arc<dyn Disk>, StorageError>) -> ExitCode {
+    if let Some(command) = offline::Command::from_args() {
+        return offline::run(command).into();
+    }
+    let args = Args::parse();
+    // Else the system would end the process without a word where a limit on the size of files
+    // (ulimit -f) ends a write; now the write fails.
+    let too_large = Arc::new(AtomicBool::new(false));
+    if let Err(error) = flag::register(SIGXFSZ, too_large) {
+        eprintln!("kvnode: cannot catch a signal: {error}");
+        return Exit::Failed.into();
+    }
+    let default = env_logger::Env::default().default_filter_or("info");
+    env_logger::Builder::from_env(default)
+        .format_timestamp_millis()
+        .init();
+    run(args, open_disk)
+        .unwrap_or_else(|(exit, sentence)| {
+            eprintln!("kvnode: {sentence}");
+            exit
+        })
+        .into()
+}
+
+fn run(
+    args: Args,
+    open_disk: impl FnOnce(&Path) -> Result<Arc<dyn Disk>, StorageError>,
+) -> Result<Exit, (Exit, String)> {
+    let usage = |sentence: String| (Exit::Usage, sentence);
+    let members = members(&args.cluster, args.id).map_err(usage)?;
+    let limits = Limits {
+        max_key_bytes: args.max_key_bytes,
+        max_value_bytes: args.max_value_bytes,
+        ..Limits::default()
+    };
+    limits
+        .validate()
+        .map_err(|error| usage(error.to_string()))?;
+    let mut config = Config::new(args.id, members, args.data);
+    config.cluster = args.cluster_name;
+    config.listen = args.listen;
+    // Only -1 is negative.
+    config.snapshot_log_bytes = u64::try_from(args.snapshot_log_bytes).ok();
+    config.timing = Timing {
+        heartbeat: Duration::from_millis(args.heartbeat_ms),
+        election: Duration::from_millis(args.election_ms),
+        ..Timing::default()
+    };
+    // Before the node starts: told to stop in that moment, it stops cleanly once it has started.
+    let signals = Signals::new([SIGTERM, SIGINT])
+        .map_err(|error| (Exit::Failed, format!("cannot listen for signals: {error}")))?;
+    let node = Node::start_with(config, Kv::new(limits), open_disk).map_err(explain)?;
+    serve(&node, signals)
+}
+
+/// The nodes of a `--cluster` list, one of which must be `id`.
+fn members(list: &str, id: NodeId) -> Result<BTreeMap<NodeId, String>, String> {
+    let members = parse_members(list).map_err(|sentence| format!("--cluster: {sentence}"))?;
+    if members.contains_key(&id) {
+        return Ok(members);
+    }
+    let ids: Vec<String> = members.keys().map(NodeId::to_string).collect();
+    Err(format!(
+        "--cluster lists the nodes {} but not this one, --id {id}: the list must name every node, \
+         and be the same on each",
+        ids.join(", "),
+    ))
+}
+
+/// Runs until a signal or a failure ends the node.
+fn serve(node: &Handle<Kv>, mut signals: Signals) -> Result<Exit, (Exit, String)> {
+    let closer = signals.handle();
+    let ended = thread::scope(|scope| {
+        scope.spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                log::info!("signal {signal}: handing over and stopping; once more stops at once");
+                thread::spawn(move || {
+                    if signals.forever().next().is_some() {
+                        std::process::exit(Exit::Failed as i32);
+                    }
+                });
+                // With nobody to take over, the others elect a leader by themselves.
+                node.resign(Duration::from_secs(1));
+                node.shutdown();
+            }
+        });
+        let ended = node.wait();
+        closer.close();
+        ended
+    });
+    match ended {
+        Ok(()) => Ok(Exit::Stopped),
+        // Already in the log, with the time.
+        Err(NodeError::Fault(fault @ Fault::AcknowledgedEntriesLost { .. })) => {
+            Err((Exit::Folder, fault.to_string()))
+        }
+        Err(error) => Err((Exit::Failed, error.to_string())),
+    }
+}
+
+fn explain(error: StartError) -> (Exit, String) {
+    let exit = match &error {
+        StartError::Config(_) => Exit::Usage,
+        StartError::Net(_) => Exit::Listen,
+        StartError::Storage(error) => of_storage(error),
+        StartError::Thread(_) => Exit::Failed,
+        StartError::Restore(_) | StartError::Inadmissible(_) => Exit::Folder,
+    };
+    (exit, error.to_string())
+}
+
+fn of_storage(error: &StorageError) -> Exit {
+    match error {
+        StorageError::Locked { .. } => Exit::Locked,
+        StorageError::Io { .. } => Exit::Failed,
+        StorageError::Unusable { .. } => Exit::Usage,
+        _ => Exit::Folder,
+    }
+}
