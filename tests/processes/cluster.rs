@@ -13,6 +13,7 @@ use raftkv::testkit::{Cable, Proxy};
 use tempfile::TempDir;
 
 use super::process::{End, PATIENCE, Process};
+use super::strace;
 
 /// Where nodes listen. On Linux the whole of 127/8 is this machine, and a connection that goes out
 /// comes from 127.0.0.1: so none takes the port of a node that is down for a moment.
@@ -35,6 +36,8 @@ pub struct Cluster {
     /// Where a node finds another one, if not at its address.
     links: BTreeMap<(NodeId, NodeId), Proxy>,
     nodes: BTreeMap<NodeId, Process>,
+    /// The system calls of the nodes are written down.
+    watched: bool,
 }
 
 /// A port that no other test has had.
@@ -100,6 +103,7 @@ impl Cluster {
                 options: BTreeMap::new(),
                 links: BTreeMap::new(),
                 nodes: BTreeMap::new(),
+                watched: false,
             };
             prepare(&mut cluster);
             for id in 1..=size {
@@ -116,6 +120,20 @@ impl Cluster {
     pub fn give(&mut self, id: NodeId, options: &[&str]) {
         let options = options.iter().map(|option| option.to_string());
         self.options.entry(id).or_default().extend(options);
+    }
+
+    /// Has the system calls of the nodes written down, for [`calls`](Self::calls).
+    pub fn watch(&mut self) {
+        self.watched = true;
+    }
+
+    /// The system calls of a node that has ended, as text for [`strace::calls`].
+    pub fn calls(&self, id: NodeId) -> String {
+        std::fs::read_to_string(self.calls_of(id)).unwrap()
+    }
+
+    fn calls_of(&self, id: NodeId) -> PathBuf {
+        self.folder.path().join(format!("calls-{id}"))
     }
 
     /// Lets one node find another one at the other end of a cable only.
@@ -199,7 +217,10 @@ impl Cluster {
         command.arg("--data").arg(self.data(id));
         command.args(self.options.get(&id).into_iter().flatten());
         command.args(options);
-        command
+        match self.watched {
+            true => strace::around(&command, &self.calls_of(id)),
+            false => command,
+        }
     }
 
     /// A node's data folder.
