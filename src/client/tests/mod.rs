@@ -3,5 +3,6 @@
 mod carrier;
 mod cluster;
 mod exactly_once;
+mod half_sent;
 mod server;
 mod sockets;
