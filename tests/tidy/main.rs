@@ -7,6 +7,7 @@
 
 mod arrows;
 mod bans;
+mod canaries;
 mod dependencies;
 mod lexer;
 mod markdown;
@@ -126,6 +127,14 @@ fn tests_that_the_pages_name_are_there() {
     let tree = Tree::load();
     let mut findings = Vec::new();
     pages::names(&tree, &mut findings);
+    report(&findings);
+}
+
+#[test]
+fn wrong_variants_name_their_check_and_can_be_made() {
+    let tree = Tree::load();
+    let mut findings = Vec::new();
+    canaries::fit(&tree, &mut findings);
     report(&findings);
 }
 
