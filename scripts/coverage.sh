@@ -42,7 +42,7 @@ counted() {
 }
 
 run_sim() { # SEEDS
-    counted build --quiet --no-default-features --features sim --bin kvsim
+    counted build --quiet --package raftkv-verify --bin kvsim
     LLVM_PROFILE_FILE=$WORK/sim/%p-%m.profraw "$WORK/debug/kvsim" --seeds "$1" ||
         say "the run failed; what it reached counts all the same"
     printf '%s\n' "$WORK/debug/kvsim" >"$WORK/sim/programs"
@@ -50,7 +50,7 @@ run_sim() { # SEEDS
 
 run_all() { # NAME...
     local programs=$WORK/all/programs
-    counted test --quiet --features sim --no-run --message-format=json |
+    counted test --quiet --workspace --no-run --message-format=json |
         sed -nE 's/.*"executable":"([^"]+)".*/\1/p' | sort -u >"$programs"
     local program
     while IFS= read -r program; do

@@ -50,9 +50,9 @@ wait_until() { # SECONDS COMMAND...
 
 # Builds kvcli and a node's program in release mode.
 build_programs() { # NODE
-    local test_programs=()
-    if [[ $1 != kvnode ]]; then test_programs=(--features sim); fi
-    (cd "$ROOT" && cargo build --quiet --release --bin kvcli --bin "$1" "${test_programs[@]}" >&2) ||
+    local packages=()
+    if [[ $1 != kvnode ]]; then packages=(--workspace); fi
+    (cd "$ROOT" && cargo build --quiet --release "${packages[@]}" --bin kvcli --bin "$1" >&2) ||
         die "the build failed; the compiler's messages are above"
 }
 

@@ -28,7 +28,8 @@ find_runner() {
     if [[ -n ${RAFTKV_BIN_DIR:-} ]]; then
         RUNNER=$RAFTKV_BIN_DIR/kvsoak
     else
-        (cd "$ROOT" && cargo build --quiet --release --features sim --bins) >&2 ||
+        (cd "$ROOT" && cargo build --quiet --release --bins &&
+            cargo build --quiet --release --package raftkv-verify --bins) >&2 ||
             die "the build failed; the compiler's messages are above"
         RUNNER=${CARGO_TARGET_DIR:-$ROOT/target}/release/kvsoak
     fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs all the tests: unit, integration and documentation tests, the style guide (tests/tidy), the
-# simulator (tests/sim.rs, tests/virtual), the threads of a node under a schedule explorer
+# simulator (verify/tests), the threads of a node under a schedule explorer
 # (tests/schedules), real nodes that are killed with kill -9 under load, and real nodes under all
 # kinds of faults; the last two on a disk that then loses what was not synced.
 #
@@ -79,10 +79,9 @@ main() {
     cd "$ROOT"
     step "cargo test" run_cargo "$@"
     if (($# == 0)); then
-        step "simulator" run_cargo --release --no-default-features --features sim \
-            --test sim --test virtual
+        step "simulator" run_cargo --profile verify --package raftkv-verify
         step "schedules" run_cargo --no-default-features --features shuttle --test schedules
-        step "build of the programs" cargo build --quiet --features sim --bins
+        step "build of the programs" cargo build --quiet --workspace --bins
         step "kill and restart" kill_nodes
         step "soak" soak
     fi

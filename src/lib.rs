@@ -40,10 +40,6 @@ pub mod machine;
 pub mod net;
 pub mod node;
 pub mod raft;
-#[cfg(feature = "sim")]
-pub mod sim;
-#[cfg(all(feature = "sim", feature = "cli"))]
-pub mod soak;
 pub mod storage;
 pub mod testkit;
 pub mod wire;

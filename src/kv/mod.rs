@@ -23,8 +23,6 @@ mod value;
 
 pub use command::{Command, CommandOf, Op, OpOf, Query, Reply, SessionId};
 pub use limits::{Limits, LimitsError, MAX_MESSAGE};
-#[cfg(feature = "sim")]
-pub use replicated::Canary;
 pub use replicated::Kv;
 pub use scan::{Item, Page, Scan};
 pub use snapshot::Snapshot;

@@ -48,21 +48,6 @@ pub struct Kv {
     sessions: Sessions,
     /// Where the last command was applied.
     last: At,
-    #[cfg(feature = "sim")]
-    canary: Option<Canary>,
-}
-
-/// Known-wrong variants of the store, by which the simulator proves that its checkers see
-/// anything.
-#[cfg(feature = "sim")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Canary {
-    /// An operation is executed as often as it is repeated.
-    ExecutesRepeats,
-    /// An operation is executed even if its session is gone.
-    ExecutesWithoutSession,
-    /// A snapshot lacks the sessions.
-    SnapshotWithoutSessions,
 }
 
 impl Kv {
@@ -83,8 +68,6 @@ impl Kv {
                 index: 0,
                 time_ms: 0,
             },
-            #[cfg(feature = "sim")]
-            canary: None,
         }
     }
 
@@ -100,12 +83,6 @@ impl Kv {
         limits.validate().ok()?;
         // A limit that is left out, or another version of the store.
         Some(Self::new(limits)).filter(|store| store.identity() == identity)
-    }
-
-    /// The same store, wrong on purpose.
-    #[cfg(feature = "sim")]
-    pub fn with_canary(self, canary: Option<Canary>) -> Self {
-        Self { canary, ..self }
     }
 
     fn advance(&mut self, at: At) {
@@ -160,18 +137,6 @@ impl StateMachine for Kv {
                 lowest_unanswered,
                 op,
             } => {
-                #[cfg(feature = "sim")]
-                match self.canary {
-                    Some(Canary::ExecutesRepeats) => {
-                        return self.store.execute(command, op, limits);
-                    }
-                    Some(Canary::ExecutesWithoutSession)
-                        if !self.sessions.is_open(at.time_ms, session, limits) =>
-                    {
-                        return self.store.execute(command, op, limits);
-                    }
-                    _ => {}
-                }
                 let execute = || self.store.execute(command, op, limits);
                 let number = (seq, lowest_unanswered);
                 self.sessions.once(at, session, number, limits, execute)
@@ -195,17 +160,6 @@ impl StateMachine for Kv {
     }
 
     fn snapshot(&self) -> Snapshot {
-        #[cfg(feature = "sim")]
-        if self.canary == Some(Canary::SnapshotWithoutSessions) {
-            let (last, store) = (self.last, self.store.clone());
-            let sessions = Sessions::default();
-            return Snapshot {
-                last,
-                session_ttl_ms: self.limits.session_ttl_ms,
-                store,
-                sessions,
-            };
-        }
         Snapshot {
             last: self.last,
             session_ttl_ms: self.limits.session_ttl_ms,
@@ -230,8 +184,6 @@ impl StateMachine for Kv {
             store,
             sessions,
             last,
-            #[cfg(feature = "sim")]
-            canary: self.canary,
         })
     }
 

@@ -49,7 +49,7 @@ impl Sessions {
     }
 
     /// Whether there is such a session, and its time is not over.
-    pub fn is_open(&self, now_ms: u64, id: SessionId, limits: &Limits) -> bool {
+    fn is_open(&self, now_ms: u64, id: SessionId, limits: &Limits) -> bool {
         let session = self.by_id.get(&id);
         session.is_some_and(|session| !is_over(session.last_used, now_ms, limits.session_ttl_ms))
     }

@@ -9,7 +9,7 @@ use crate::storage::Snapshots;
 
 /// Where a state machine is in the log.
 #[derive(Debug)]
-pub(crate) struct Executor {
+pub struct Executor {
     /// The last entry that the machine has executed, and its time.
     last: EntryId,
     time_ms: u64,
@@ -31,7 +31,6 @@ impl Executor {
     }
 
     /// The last entry that the machine has executed.
-    #[cfg(feature = "sim")]
     pub fn last(&self) -> EntryId {
         self.last
     }
@@ -78,7 +77,7 @@ impl Executor {
 }
 
 /// A machine with the settings of this one and the state of a snapshot on disk.
-pub(crate) fn restore<S: StateMachine>(
+pub fn restore<S: StateMachine>(
     machine: &S,
     files: &Snapshots,
     meta: &SnapshotMeta,

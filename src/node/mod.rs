@@ -52,25 +52,18 @@ pub use admissible::{InadmissibleFromLeader, InadmissibleInLog};
 pub use config::{Config, Timing};
 pub use members::parse_members;
 pub use outcome::{Outcome, Pending};
-#[cfg(feature = "sim")]
-pub use replica::Canary;
 pub use replica::{End, Replica};
 #[cfg(feature = "shuttle")]
 pub use sync::explored::{Sabotage, sabotage};
 pub use work::{Share, Takes, Work};
 
 use apply::Machine;
-pub(crate) use executor::Executor;
-#[cfg(feature = "sim")]
-pub(crate) use executor::restore;
-#[cfg(feature = "sim")]
-pub(crate) use outcome::answer;
+pub use executor::{Executor, restore};
+pub use outcome::answer;
 use outcome::{Waiter, encode, receive};
 use service::NodeService;
 use shared::{Shared, Signals};
-pub(crate) use snapshots::{Courier, stored};
-#[cfg(feature = "sim")]
-pub(crate) use snapshots::{Gone, Stored, in_its_place, report};
+pub use snapshots::{Courier, Gone, Stored, in_its_place, report, stored};
 use stages::Acknowledged;
 use sync::bounded;
 use threads::Threads;

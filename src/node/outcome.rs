@@ -79,7 +79,7 @@ pub(super) fn encode<S: StateMachine>(reply: &S::Reply) -> Answer {
 }
 
 /// What a client is told. `address_of` gives a node's address.
-pub(crate) fn answer(
+pub fn answer(
     end: End,
     id: crate::raft::NodeId,
     address_of: impl Fn(crate::raft::NodeId) -> Option<String>,

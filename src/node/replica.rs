@@ -67,19 +67,6 @@ pub struct Replica<W> {
     due: SnapshotDue,
     /// Nothing more is taken on.
     stopped: bool,
-    #[cfg(feature = "sim")]
-    canary: Option<Canary>,
-}
-
-/// Known-wrong variants of the replica, by which the simulator proves that its checkers see
-/// anything.
-#[cfg(feature = "sim")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Canary {
-    /// Who waits for an index gets the reply of whatever is applied there.
-    WaitsForIndexOnly,
-    /// A write that is under way when leadership is lost is said to be refused.
-    RefusesWhatIsUnderWay,
 }
 
 impl<W> Replica<W> {
@@ -100,17 +87,7 @@ impl<W> Replica<W> {
             max_waiting,
             led: None,
             stopped: false,
-            #[cfg(feature = "sim")]
-            canary: None,
         }
-    }
-
-    /// The same replica, wrong on purpose.
-    #[cfg(feature = "sim")]
-    pub fn with_canary(mut self, canary: Option<Canary>) -> Self {
-        self.writes.by_index_only = canary == Some(Canary::WaitsForIndexOnly);
-        self.canary = canary;
-        self
     }
 
     /// The core, to look at.
@@ -411,20 +388,11 @@ impl<W> Replica<W> {
         self.collect_reads();
         let leads = (self.raft.role() == RoleName::Leader).then(|| self.raft.term());
         if self.led.is_some() && self.led != leads {
-            let lost = self.leadership_lost();
+            let lost = End::Unknown(Doubt::LeadershipLost);
             let waiters = self.writes.take_uncommitted(self.raft.commit());
             self.ended.extend(waiters.map(|waiter| (waiter, lost)));
         }
         self.led = leads;
-    }
-
-    /// How a write ends that is under way when leadership is lost.
-    fn leadership_lost(&self) -> End {
-        #[cfg(feature = "sim")]
-        if self.canary == Some(Canary::RefusesWhatIsUnderWay) {
-            return self.not_leader();
-        }
-        End::Unknown(Doubt::LeadershipLost)
     }
 
     fn collect_reads(&mut self) {

@@ -76,7 +76,7 @@ fn write<S: StateMachine>(
 }
 
 /// A snapshot on disk as the core knows it.
-pub(crate) fn stored(info: SnapshotInfo) -> StoredSnapshot {
+pub fn stored(info: SnapshotInfo) -> StoredSnapshot {
     StoredSnapshot {
         meta: info.meta,
         bytes: info.bytes,
@@ -86,7 +86,7 @@ pub(crate) fn stored(info: SnapshotInfo) -> StoredSnapshot {
 /// Reads parts of snapshots for those that need them, stores parts that come in, makes the log's
 /// next segment ready and removes old ones: whatever takes the disk long.
 #[derive(Default)]
-pub(crate) struct Courier {
+pub struct Courier {
     incoming: Option<(EntryId, Incoming)>,
     /// The snapshots that were found whole, and whose last part has not been sent since.
     verified: BTreeSet<EntryId>,
@@ -191,7 +191,7 @@ impl Courier {
 }
 
 /// What has come of a part.
-pub(crate) enum Stored {
+pub enum Stored {
     /// The file is there up to this offset.
     Partly(u64),
     /// All of it has arrived, and is neither verified nor in its place.
@@ -203,7 +203,7 @@ pub(crate) enum Stored {
 /// A snapshot that is on disk already, because this node was not in a position to install it when
 /// it arrived, is as good as one that has just arrived: were it refused, the leader would send it
 /// again and again.
-pub(crate) fn in_its_place(
+pub fn in_its_place(
     files: &Snapshots,
     result: Result<SnapshotInfo, StorageError>,
 ) -> Result<Stored, StorageError> {
@@ -214,11 +214,7 @@ pub(crate) fn in_its_place(
 }
 
 /// Tells the replica what has come of a part of the snapshot up to `last`.
-pub(crate) fn report<W>(
-    replica: &mut Replica<W>,
-    last: EntryId,
-    result: Result<Stored, StorageError>,
-) {
+pub fn report<W>(replica: &mut Replica<W>, last: EntryId, result: Result<Stored, StorageError>) {
     match result {
         Ok(Stored::Partly(received)) => replica.part_stored(last, received),
         Ok(Stored::Whole(info)) => drop(replica.install(stored(info))),
@@ -230,7 +226,7 @@ pub(crate) fn report<W>(
 
 /// A part that cannot be read.
 #[derive(Debug)]
-pub(crate) struct Gone {
+pub struct Gone {
     /// Who needs it.
     pub to: NodeId,
     /// The last entry of the snapshot.

@@ -1,7 +1,7 @@
 //! How a node ends, on real threads.
 
-pub(super) mod disk;
 mod always_writing;
+pub(super) mod disk;
 
 use std::io;
 use std::sync::Arc;

@@ -15,9 +15,6 @@ pub(super) struct Writes<W> {
     waiting: BTreeMap<Index, Write<W>>,
     /// No deadline lies before this tick.
     earliest: u64,
-    /// See [`Canary`](super::replica::Canary).
-    #[cfg(feature = "sim")]
-    pub by_index_only: bool,
 }
 
 #[derive(Debug)]
@@ -32,8 +29,6 @@ impl<W> Writes<W> {
         Self {
             waiting: BTreeMap::new(),
             earliest: u64::MAX,
-            #[cfg(feature = "sim")]
-            by_index_only: false,
         }
     }
 
@@ -57,10 +52,6 @@ impl<W> Writes<W> {
     /// at its index.
     pub fn take(&mut self, id: EntryId) -> Option<Result<W, W>> {
         let write = self.waiting.remove(&id.index)?;
-        #[cfg(feature = "sim")]
-        if self.by_index_only {
-            return Some(Ok(write.waiter));
-        }
         Some(if write.term == id.term {
             Ok(write.waiter)
         } else {
@@ -77,12 +68,6 @@ impl<W> Writes<W> {
 
     /// Leadership is lost: only what is committed is still certain to be applied.
     pub fn take_uncommitted(&mut self, commit: Index) -> impl Iterator<Item = W> + use<W> {
-        #[cfg(feature = "sim")]
-        let commit = if self.by_index_only {
-            Index::MAX - 1
-        } else {
-            commit
-        };
         let uncommitted = self.waiting.split_off(&(commit + 1));
         uncommitted.into_values().map(|write| write.waiter)
     }

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::canary::Rule;
 use super::config::Config;
 use super::event::{Event, Fault, Reason};
 use super::log::{Log, NotHandedOut};
@@ -132,15 +131,12 @@ impl Common {
     /// Sends a message as soon as the term that it carries, and a vote that it may speak of, are
     /// durable; that is at once unless an election is going on.
     pub fn send(&mut self, to: NodeId, message: Message) {
-        let keeps = self.config.keeps(Rule::TermAndVoteDurableFirst);
-        let write = if keeps { self.hard_state_write } else { 0 };
-        self.send_after(write, to, message);
+        self.send_after(self.hard_state_write, to, message);
     }
 
     /// Acknowledges the log up to `matched`, once it is on disk.
     pub fn acknowledge(&mut self, to: NodeId, matched: Index) {
         let log_write = match self.log.write_covering(matched) {
-            _ if !self.config.keeps(Rule::EntriesDurableFirst) => 0,
             Ok(None) => 0,
             Ok(Some(id)) => id,
             Err(NotHandedOut) => self.next_write,
@@ -253,9 +249,7 @@ impl Common {
 
     /// Whether the log holds the last entry of a snapshot, and so goes on behind it.
     pub fn fits(&self, last: EntryId) -> bool {
-        let keeps = self.config.keeps(Rule::ConflictingLogGoes);
-        let held = self.log.term_at(last.index);
-        held.is_some_and(|term| term == last.term || !keeps)
+        self.log.term_at(last.index) == Some(last.term)
     }
 
     /// An election timeout, drawn anew each time (paper 5.2).

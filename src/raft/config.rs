@@ -43,9 +43,6 @@ pub struct Config {
     pub snapshot_window_bytes: u64,
     /// How many reads may wait for their confirmation; past it reads are refused.
     pub max_pending_reads: usize,
-    /// The rule that this node breaks, as a canary of the tests.
-    #[cfg(any(test, feature = "sim"))]
-    pub without: Option<super::canary::Rule>,
 }
 
 impl Config {
@@ -69,8 +66,6 @@ impl Config {
             snapshot_part_bytes: 256 << 10,
             snapshot_window_bytes: 1 << 20,
             max_pending_reads: 16_384,
-            #[cfg(any(test, feature = "sim"))]
-            without: None,
         }
     }
 

@@ -1,7 +1,6 @@
 //! A node that follows a leader, or waits for one (paper 5.2, 5.3).
 
 use super::MAX_INDEX;
-use super::canary::Rule;
 use super::common::Common;
 use super::event::{Fault, Reason};
 use super::message::Message;
@@ -191,11 +190,7 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
         Err(Wrong::TimeGoesBack) => return,
     }
     // Not the log's own last entry: what lies behind `verified` may contradict the leader's.
-    let bound = match common.config.keeps(Rule::VerifiedCommits) {
-        true => verified,
-        false => common.log.last().index,
-    };
-    common.log.commit_to(commit.min(bound).max(committed));
+    common.log.commit_to(commit.min(verified).max(committed));
     common.acknowledge(from, verified);
 }
 
@@ -207,7 +202,6 @@ enum Wrong {
 
 /// Appends what the log does not have yet, in place of what contradicts it.
 fn take_over(common: &mut Common, entries: Vec<Entry>) -> Result<(), Wrong> {
-    let keeps_matching = common.config.keeps(Rule::MatchingEntriesStay);
     for entry in entries {
         let id = entry.id;
         if id.index < common.log.base().index {
@@ -215,7 +209,7 @@ fn take_over(common: &mut Common, entries: Vec<Entry>) -> Result<(), Wrong> {
         }
         match common.log.term_at(id.index) {
             // An append that was overtaken by later ones: what follows must stay (paper 5.3).
-            Some(term) if term == id.term && keeps_matching => continue,
+            Some(term) if term == id.term => continue,
             Some(_) if id.index <= common.log.committed() => {
                 return Err(Wrong::ContradictsCommitted(id.index));
             }
@@ -268,8 +262,7 @@ fn snapshot_part(common: &mut Common, from: NodeId, part: Part) {
         // No leader of this term has such an entry; the bytes are from a faulty node.
         return;
     }
-    let keeps = common.config.keeps(Rule::NewsOnlyInstalled);
-    if index <= common.log.committed() && keeps {
+    if index <= common.log.committed() {
         // Nothing new, and known to be equal: no byte of it is looked at.
         common.acknowledge(from, index);
         return;

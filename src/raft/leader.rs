@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::canary::Rule;
 use super::common::Common;
 use super::event::{Fault, Reason};
 use super::message::Message;
@@ -168,8 +167,7 @@ impl Leader {
     /// them, and a round of confirmations for the reads that wait. Called when messages are
     /// collected, so that what came in together goes out together.
     pub fn broadcast(&mut self, common: &mut Common) {
-        let has_committed_in_term =
-            common.log.committed() >= self.first || !common.config.keeps(Rule::ReadsAfterOwnEntry);
+        let has_committed_in_term = common.log.committed() >= self.first;
         if has_committed_in_term && self.reads.begin_round(common.log.committed()) {
             self.send_heartbeats(common);
             self.confirm_reads(common);
@@ -233,25 +231,18 @@ impl Leader {
     fn confirm_reads(&mut self, common: &mut Common) {
         let own = self.reads.number();
         let round_of = |id: NodeId| self.progress.get(&id).map_or(own, |p| p.round);
-        let confirmed = match common.config.keeps(Rule::ReadsAreConfirmed) {
-            true => common.config.membership.quorum_value(round_of),
-            false => own,
-        };
+        let confirmed = common.config.membership.quorum_value(round_of);
         common.reads_ready.extend(self.reads.confirmed(confirmed));
     }
 
     /// Commits what a quorum holds durably, this node's own disk counting as one vote (thesis
     /// 10.2.1): but only through an entry of the present term (paper 5.4.2).
     pub fn advance_commit(&mut self, common: &mut Common) {
-        let durable = match common.config.keeps(Rule::OwnCopyDurableFirst) {
-            true => common.log.durable(),
-            false => common.log.last().index,
-        };
+        let durable = common.log.durable();
         let matched_of = |id: NodeId| self.progress.get(&id).map_or(durable, |p| p.matched());
         let held = common.config.membership.quorum_value(matched_of);
         let committed = common.log.committed();
-        let own = common.log.term_at(held) == Some(common.term())
-            || !common.config.keeps(Rule::OwnTermCommits);
+        let own = common.log.term_at(held) == Some(common.term());
         if held <= committed || !own {
             return;
         }

@@ -24,7 +24,6 @@
 //! What is not here: changes of membership while the cluster runs. Their place is kept: all
 //! counting goes through [`Membership`].
 
-mod canary;
 mod candidate;
 mod common;
 mod config;
@@ -48,8 +47,6 @@ mod view;
 
 use bytes::Bytes;
 
-#[cfg(feature = "sim")]
-pub use canary::Rule;
 pub use config::Config;
 pub use event::{Event, Fault, Reason};
 pub use membership::{Membership, VoteResult};

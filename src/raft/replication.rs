@@ -1,7 +1,6 @@
 //! How the leader brings its followers up to date: entries (paper 5.3), and snapshots where the
 //! entries are gone (paper section 7).
 
-use super::canary::Rule;
 use super::common::Common;
 use super::leader::Leader;
 use super::message::{Conflict, Message};
@@ -21,9 +20,7 @@ impl Leader {
     /// Asks the followers of which nothing was heard since the last heartbeat where they stand.
     pub(super) fn repeat_questions(&mut self, common: &mut Common) {
         for (id, progress) in &mut self.progress {
-            let repeats = common.config.keeps(Rule::QuestionsAreRepeated);
-            let due = repeats && progress.heartbeat_due();
-            if due && !progress.needs_snapshot(common.log.base().index) {
+            if progress.heartbeat_due() && !progress.needs_snapshot(common.log.base().index) {
                 progress.asked();
                 send_append(common, *id, progress.next(), 0);
             }

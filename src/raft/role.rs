@@ -3,7 +3,6 @@
 //! A follower has no `next` to misuse and a leader no election timer: what a role does not have
 //! cannot be wrong. Every transition consumes the old role and returns the new one.
 
-use super::canary::Rule;
 use super::candidate::Candidate;
 use super::common::Common;
 use super::event::Reason;
@@ -84,9 +83,7 @@ impl Role {
 
     /// Becomes a follower without a leader in the present term.
     pub fn step_down(self, common: &mut Common, reason: Reason) -> Role {
-        if let Role::Leader(leader) = self
-            && common.config.keeps(Rule::ReadsEnd)
-        {
+        if let Role::Leader(leader) = self {
             let reads = leader.abandon_reads();
             common.reads_failed.extend(reads);
         }
@@ -148,11 +145,7 @@ impl Role {
             Message::Append { .. }
             | Message::Heartbeat { .. }
             | Message::Snapshot { .. }
-            | Message::Vote { .. }
-                if common.config.keeps(Rule::OutdatedAreTold) =>
-            {
-                common.send(from, Message::Outdated);
-            }
+            | Message::Vote { .. } => common.send(from, Message::Outdated),
             _ => {}
         }
         self
@@ -162,10 +155,8 @@ impl Role {
     /// again, because the answer was lost, gets the same answer.
     fn vote(mut self, common: &mut Common, from: NodeId, last: super::EntryId) -> Role {
         let free = common.may_vote() && common.vote().is_none_or(|vote| vote == from);
-        let granted = (free || !common.config.keeps(Rule::OneVote))
-            && self.leader(common).is_none()
-            && is_complete(common, last);
-        if granted && free {
+        let granted = free && self.leader(common).is_none() && is_complete(common, last);
+        if granted {
             common.vote_for(from);
             if let Role::Follower(follower) = &mut self {
                 follower.voted();
@@ -178,5 +169,5 @@ impl Role {
 
 /// Whether a log that ends with `last` is at least as up-to-date as this node's (paper 5.4.1).
 fn is_complete(common: &Common, last: super::EntryId) -> bool {
-    last >= common.log.last() || !common.config.keeps(Rule::CompleteLogsOnly)
+    last >= common.log.last()
 }

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::Raft;
-use super::canary::Rule;
 use super::message::{Envelope, Message};
 use super::role::Role;
 use super::transfer::StoredSnapshot;
@@ -199,8 +198,6 @@ impl Raft {
         if news {
             let fits = self.common.fits(meta.last);
             self.common.log.install(meta.last, meta.time_ms, fits);
-        }
-        if news || !self.common.config.keeps(Rule::NewsOnlyInstalled) {
             self.common.snapshots.to_install = Some(meta);
         }
         if let Some(leader) = leader {

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::canary::Canary;
 use super::disk::{Disk, DiskFile};
 use super::error::StorageError;
 
@@ -14,40 +13,21 @@ const UNFINISHED: &str = ".new";
 #[derive(Clone)]
 pub(super) struct Folder {
     disk: Arc<dyn Disk>,
-    #[cfg(feature = "sim")]
-    canary: Option<Canary>,
 }
 
 /// An open file that knows its name.
 pub(super) struct File {
     path: PathBuf,
     file: Box<dyn DiskFile>,
-    #[cfg(feature = "sim")]
-    canary: Option<Canary>,
 }
 
 impl Folder {
     pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
-        Self {
-            disk,
-            #[cfg(feature = "sim")]
-            canary: None,
-        }
-    }
-
-    /// The same folder, wrong on purpose.
-    #[cfg(feature = "sim")]
-    pub(super) fn with_canary(self, canary: Option<Canary>) -> Self {
-        Self { canary, ..self }
+        Self { disk }
     }
 
     fn file(&self, path: PathBuf, file: Box<dyn DiskFile>) -> File {
-        File {
-            path,
-            file,
-            #[cfg(feature = "sim")]
-            canary: self.canary,
-        }
+        File { path, file }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -157,17 +137,6 @@ pub(super) fn is_unfinished(name: &str) -> bool {
 }
 
 impl File {
-    /// Whether its folder is to be wrong in this way, as a test of the tests.
-    pub(super) fn is(&self, canary: Canary) -> bool {
-        #[cfg(feature = "sim")]
-        return self.canary == Some(canary);
-        #[cfg(not(feature = "sim"))]
-        return {
-            let _ = canary;
-            false
-        };
-    }
-
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

@@ -26,7 +26,6 @@ use crate::raft::{Entry, EntryId, Index};
 
 use super::Options;
 use super::block::{self, BLOCK};
-use super::canary::Canary;
 use super::error::StorageError;
 use super::folder::{File, Folder};
 use super::identity::Owner;
@@ -161,11 +160,6 @@ impl Log {
         segment::note_record(&mut self.extents, restart, entries, len);
         self.spares.keep_step(self.header.number + 1, self.end);
         Ok(())
-    }
-
-    /// Whether this folder is to be wrong in this way.
-    pub(super) fn is(&self, canary: Canary) -> bool {
-        self.options.is(canary)
     }
 
     /// How many bytes all the records have together.

@@ -40,7 +40,6 @@
 
 mod archive;
 mod block;
-mod canary;
 mod disk;
 mod error;
 mod folder;
@@ -69,10 +68,6 @@ use std::sync::Arc;
 use crate::raft::{Entry, EntryId, HardState, Index, Write};
 
 pub use archive::{Backup, back_up, restore};
-#[cfg(not(feature = "sim"))]
-use canary::Canary;
-#[cfg(feature = "sim")]
-pub use canary::Canary;
 pub use disk::{Disk, DiskFile};
 pub use error::StorageError;
 pub use identity::Identity;
@@ -84,9 +79,9 @@ pub use peers::{Acquaintance, Peers, welcomes_needed};
 pub use read_only_disk::ReadOnlyDisk;
 pub use real_disk::RealDisk;
 pub use sim_disk::{Outcome, SimDisk};
-pub use snapshot::{Incoming, SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots};
-#[cfg(feature = "sim")]
-pub(crate) use snapshot::{Renamed, Sealed};
+pub use snapshot::{
+    Incoming, Renamed, Sealed, SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots,
+};
 
 use error::VOTE_ADVICE;
 use folder::Folder;
@@ -108,9 +103,6 @@ pub struct Options {
     /// How many bytes of the state a piece of a new snapshot stands for: 1 to 65536. A piece is
     /// what is checked and compressed as a whole.
     pub snapshot_piece_bytes: usize,
-    /// What the folder does wrong on purpose.
-    #[cfg(feature = "sim")]
-    pub canary: Option<Canary>,
 }
 
 impl Default for Options {
@@ -126,20 +118,7 @@ impl Options {
             segment_bytes,
             allocate_bytes,
             snapshot_piece_bytes: snapshot::PIECE,
-            #[cfg(feature = "sim")]
-            canary: None,
         }
-    }
-
-    /// Whether this folder is to be wrong in this way, as a test of the tests.
-    pub(super) fn is(&self, canary: Canary) -> bool {
-        #[cfg(feature = "sim")]
-        return self.canary == Some(canary);
-        #[cfg(not(feature = "sim"))]
-        return {
-            let _ = canary;
-            false
-        };
     }
 }
 
@@ -182,8 +161,6 @@ impl Storage {
         options: Options,
     ) -> Result<(Self, Recovered), StorageError> {
         let folder = Folder::new(disk);
-        #[cfg(feature = "sim")]
-        let folder = folder.with_canary(options.canary);
         let names = folder.list()?;
         let owner = match identity::read(&folder, &names, identity)? {
             Some(owner) => owner,
@@ -317,9 +294,7 @@ impl Storage {
             return Err(StorageError::Stopped { reason });
         }
         let result = act(self);
-        if let Err(error) = &result
-            && !self.log.is(Canary::GoesOnAfterFailure)
-        {
+        if let Err(error) = &result {
             self.stopped = Some(error.to_string());
         }
         result

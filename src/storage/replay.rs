@@ -10,7 +10,6 @@ use crate::raft::{Entry, EntryId, Index};
 
 use super::Options;
 use super::block::{self, BLOCK};
-use super::canary::Canary;
 use super::error::{LOG_ADVICE, StorageError};
 use super::folder::{File, Folder};
 use super::identity::Owner;
@@ -103,20 +102,13 @@ pub(super) fn read(
     }
     let mut last = last.ok_or_else(|| missing(folder, 1))?;
     last.record = bytes[start_of_last..last.end].to_vec();
-    last.torn = torn_bytes(&last, &bytes, replay.sequence, options)?;
+    last.torn = torn_bytes(&last, &bytes, replay.sequence)?;
     Ok((replay, last))
 }
 
-fn torn_bytes(
-    last: &Last,
-    bytes: &[u8],
-    sequence: u64,
-    options: &Options,
-) -> Result<usize, StorageError> {
-    match segment::torn_bytes(bytes, last.end, last.header.marks, sequence) {
-        Err(_) if options.is(Canary::CutsDamage) => Ok(bytes.len() - last.end),
-        result => result.map_err(damaged_in(&last.file)),
-    }
+fn torn_bytes(last: &Last, bytes: &[u8], sequence: u64) -> Result<usize, StorageError> {
+    segment::torn_bytes(bytes, last.end, last.header.marks, sequence)
+        .map_err(damaged_in(&last.file))
 }
 
 impl Last {
@@ -190,35 +182,27 @@ impl Replay {
 
     fn record(&mut self, header: &record::Header, payload: &[u8]) -> Result<(), String> {
         let Contents { restart, entries } = header.contents(payload)?;
-        let mut old_tail = Vec::new();
         if let Some(base) = restart {
             self.outline = Outline::after(base);
             self.entries.clear();
         }
         if restart.is_none() || !entries.is_empty() {
             self.outline.append(&entries)?;
-            old_tail = self.held_from(entries[0].id.index);
+            self.drop_from(entries[0].id.index);
         }
         let len = header.record_len() as u64;
         segment::note_record(&mut self.extents, restart, &entries, len);
-        if self.options.is(Canary::KeepsOldTail)
-            && let Some(last) = entries.last()
-        {
-            old_tail.retain(|entry| entry.id.index > last.id.index);
-        } else {
-            old_tail.clear();
-        }
         let covered = self.covered;
         let held = entries.into_iter().filter(|e| e.id.index > covered);
-        self.entries.extend(held.chain(old_tail));
+        self.entries.extend(held);
         Ok(())
     }
 
-    /// Takes out the held entries from this index on. There are none of those that the snapshot
-    /// covers, so an entry's place here does not follow from its index and the outline's base.
-    fn held_from(&mut self, index: Index) -> Vec<Entry> {
+    /// Drops the held entries from this index on. There are none of those that the snapshot covers,
+    /// so an entry's place here does not follow from its index and the outline's base.
+    fn drop_from(&mut self, index: Index) {
         let kept = self.entries.partition_point(|e| e.id.index < index);
-        self.entries.split_off(kept)
+        self.entries.truncate(kept);
     }
 
     /// What is wrong when a segment does not start where the one before it ends.

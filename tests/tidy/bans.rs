@@ -25,7 +25,7 @@ struct Ban {
 
 /// What decides is pure: it is driven by a simulator, and the same input gives the same trace.
 const PURE: &[&str] = &["src/raft", "src/kv"];
-const PROGRAMS: &[&str] = &["examples", "src/bin", "src/cli", "src/kvnode"];
+const PROGRAMS: &[&str] = &["examples", "src/bin", "src/cli", "src/kvnode", "verify/src"];
 
 const BANS: &[Ban] = &[
     Ban {

@@ -45,7 +45,9 @@ fn refuted(claim: &Claim<'_>, tree: &Tree) -> Option<String> {
         )),
         Claim::TestFile(name)
             if !exists(&format!("tests/{name}.rs"))
-                && !exists(&format!("tests/{name}/main.rs")) =>
+                && !exists(&format!("tests/{name}/main.rs"))
+                && !exists(&format!("verify/tests/{name}.rs"))
+                && !exists(&format!("verify/tests/{name}/main.rs")) =>
         {
             Some(format!("there are no tests `{name}` in tests"))
         }
@@ -104,7 +106,15 @@ fn spans(line: &str) -> impl Iterator<Item = (&str, &str)> {
 
 fn claim(span: &str, shows: bool) -> Option<Claim<'_>> {
     let word = span.split(' ').next().unwrap_or_default();
-    let folders = ["src/", "tests/", "scripts/", "docs/", "fuzz/", "examples/"];
+    let folders = [
+        "src/",
+        "tests/",
+        "scripts/",
+        "docs/",
+        "fuzz/",
+        "examples/",
+        "verify/",
+    ];
     if folders.iter().any(|folder| word.starts_with(folder)) {
         return Some(Claim::Path(word));
     }

@@ -97,7 +97,7 @@ impl Incoming {
     }
 
     /// Verifies the whole snapshot and makes it durable, but does not put it in its place yet.
-    pub(crate) fn seal(self) -> Result<Sealed, StorageError> {
+    pub fn seal(self) -> Result<Sealed, StorageError> {
         self.check_current()?;
         if self.next != self.bytes {
             let problem = format!("only {} of {} bytes arrived", self.next, self.bytes);

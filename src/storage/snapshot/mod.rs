@@ -26,8 +26,7 @@ use super::folder::{File, Folder, unfinished};
 
 pub use incoming::Incoming;
 pub use reader::SnapshotReader;
-#[cfg(feature = "sim")]
-pub(crate) use sealed::{Renamed, Sealed};
+pub use sealed::{Renamed, Sealed};
 pub use writer::SnapshotWriter;
 
 pub(super) use format::{Owner, PIECE, last_of, name};

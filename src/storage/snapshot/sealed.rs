@@ -8,14 +8,14 @@ use super::writer::Temp;
 use super::{KEPT, SnapshotInfo, Snapshots, name};
 
 /// A snapshot whose file is complete and durable, under a name that the next start removes.
-pub(crate) struct Sealed {
+pub struct Sealed {
     pub(super) snapshots: Snapshots,
     pub(super) temp: Temp,
     pub(super) info: SnapshotInfo,
 }
 
 /// A snapshot whose file has its name, which a crash may still take back.
-pub(crate) struct Renamed {
+pub struct Renamed {
     snapshots: Snapshots,
     info: SnapshotInfo,
 }
@@ -29,7 +29,7 @@ impl Sealed {
     }
 
     /// Gives the file its name. Nobody else may be between this and [`Renamed::settle`].
-    pub(crate) fn rename(self) -> Result<Renamed, StorageError> {
+    pub fn rename(self) -> Result<Renamed, StorageError> {
         let Self {
             snapshots,
             temp,
@@ -44,7 +44,7 @@ impl Sealed {
 impl Renamed {
     /// Makes the name durable. From here on the snapshot is one to start from, and those beyond the
     /// newest two go.
-    pub(crate) fn settle(self) -> Result<SnapshotInfo, StorageError> {
+    pub fn settle(self) -> Result<SnapshotInfo, StorageError> {
         let Self { snapshots, info } = self;
         snapshots.shared.folder.sync()?;
         let oldest_kept = {

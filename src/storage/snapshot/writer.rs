@@ -82,7 +82,7 @@ impl SnapshotWriter {
     }
 
     /// Completes the file and makes it durable, but does not put it in its place yet.
-    pub(crate) fn seal(mut self) -> Result<Sealed, StorageError> {
+    pub fn seal(mut self) -> Result<Sealed, StorageError> {
         self.end_piece()?;
         self.temp.file.write(&self.footer.seal(), self.at)?;
         self.temp.file.sync()?;

@@ -3,7 +3,6 @@
 //!
 //! `RAFT_SWARM_SEEDS=5000` runs more seeds, `RAFT_SWARM_SEED=17` runs one again.
 
-mod canaries;
 mod checker;
 mod disk;
 mod faults;

@@ -1,0 +1,33 @@
+//! What must hold, looked at after everything that happens, and the history at the end.
+
+mod cluster;
+mod exactly_once;
+mod linear;
+mod promised;
+mod replay;
+
+pub(super) use cluster::Checks;
+pub(super) use promised::Promised;
+
+use super::Failure;
+use super::history::Record;
+use raftkv::kv::{Kv, Limits};
+
+/// Checks what clients of real processes saw, with no log at hand.
+pub(crate) fn seen(records: &[Record]) -> Result<(), Failure> {
+    linear::check(records, None)
+}
+
+/// Checks what the clients saw, once everything is over. `machine` is that of a node that has
+/// applied the whole log.
+pub(super) fn history(
+    checks: &Checks,
+    records: &[Record],
+    machine: &Kv,
+    limits: &Limits,
+) -> Result<(), Failure> {
+    let replay = replay::Replay::of(checks, records, limits)?;
+    replay.answers(records)?;
+    exactly_once::check(records, machine, &replay)?;
+    linear::check(records, Some(&replay))
+}

@@ -1,0 +1,314 @@
+//! What goes wrong, and how it ends again.
+
+use std::sync::Arc;
+
+use super::Time;
+use super::durable::Damage;
+use super::plan::Fault;
+use super::trace::trace;
+use super::world::{Event, World};
+use raftkv::raft::{EntryId, RoleName};
+use raftkv::storage::{Disk, Inspection, inspect};
+
+/// The most operations into a write at which it fails.
+const MAX_OPERATIONS: u64 = 8;
+/// For how long a leader that is to fail is heard by few.
+const CUT_OFF: Time = 300_000;
+/// The size of a block of the folder, in bytes; the log's records begin behind the first.
+const BLOCK: usize = 4096;
+
+impl World {
+    /// A fault strikes.
+    pub(super) fn strike(&mut self, fault: Fault, mean: Time) {
+        if !self.faults_go_on {
+            return;
+        }
+        let next = self.now + 1 + self.random.exponential(mean);
+        self.queue.add(next, Event::Fault(fault, mean));
+        self.stats.faults += 1;
+        let n = self.somebody();
+        let until = self.now + 1 + self.random.exponential(2 * self.plan.mean_outage);
+        trace!(self, "{fault:?} strikes, perhaps at node {}", n + 1);
+        match fault {
+            Fault::CutLink => {
+                let (from, to) = self.a_link();
+                self.network.cut(from, to, until);
+            }
+            Fault::Clog => {
+                let (from, to) = self.a_link();
+                self.network.clog(from, to, until);
+            }
+            Fault::Partition => self.partition(until),
+            Fault::PowerCut => {
+                let victim = self.victim();
+                self.crash(victim, true);
+            }
+            Fault::Kill => {
+                let victim = self.victim();
+                self.crash(victim, false);
+            }
+            Fault::LeaderCrash => {
+                if let Some(leader) = self.a_leader() {
+                    self.crash(leader, true);
+                }
+            }
+            Fault::Blackout => (0..self.nodes.len()).for_each(|n| self.crash(n, true)),
+            Fault::Pause => self.pause(n, until),
+            Fault::SlowDisk => {
+                self.nodes[n].slow_disk = true;
+                self.queue.add(until, Event::DiskRecovers(n));
+            }
+            Fault::FailDisk => {
+                let most = *self.random.pick(&[2, MAX_OPERATIONS]);
+                self.nodes[n].fail_next = Some(self.random.below(most));
+            }
+            Fault::FullDisk => {
+                let room = self.disk_bytes(n) + self.random.below(2 * BLOCK as u64);
+                self.nodes[n].disk.set_capacity(Some(room));
+                self.queue.add(until, Event::DiskRecovers(n));
+            }
+            Fault::RotLog | Fault::RotVote | Fault::RotVoteCopy | Fault::RotSnapshot => {
+                self.rot(fault);
+            }
+            Fault::ClientDies => {
+                let c = self.random.below(self.clients.len() as u64) as usize;
+                self.client_dies(c);
+            }
+            Fault::Transfer => self.ask_for_transfer(),
+            Fault::WantSnapshot => self.ask_for_snapshot(n),
+        }
+    }
+
+    /// A node that leads, if one does.
+    fn a_leader(&self) -> Option<usize> {
+        let leads = |node: &super::node::Node| {
+            let running = node.running.as_ref();
+            running.is_some_and(|running| running.replica.raft().role() == RoleName::Leader)
+        };
+        self.nodes.iter().position(leads)
+    }
+
+    /// Any node, but often one that leads.
+    fn somebody(&mut self) -> usize {
+        let anybody = self.random.below(self.nodes.len() as u64) as usize;
+        match self.a_leader() {
+            Some(leader) if self.random.chance(0.4) => leader,
+            _ => anybody,
+        }
+    }
+
+    /// A node has been elected: its luck may not last for long (paper figure 8).
+    pub(super) fn elected(&mut self, n: usize) {
+        if !self.faults_go_on || !self.random.chance(self.plan.doom) {
+            return;
+        }
+        let network = &self.plan.network;
+        let mut mean = network.least_delay + 2 * network.mean_delay + self.plan.sync;
+        if self.plan.figure_eight {
+            self.let_few_hear(n);
+            mean *= 8;
+        }
+        // Before it has committed anything, or after.
+        let mean = mean * *self.random.pick(&[1, 20]);
+        let at = self.now + self.random.exponential(mean);
+        let life = self.nodes[n].life;
+        self.queue.add(at, Event::Doom(n, life));
+    }
+
+    /// A new leader reaches two others at the most.
+    fn let_few_hear(&mut self, n: usize) {
+        let mut others: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != n).collect();
+        self.random.shuffle(&mut others);
+        let heard = *self.random.pick(&[0, 1, 1, 2, 2]);
+        for other in others.into_iter().skip(heard) {
+            self.network.cut(n, other, self.now + CUT_OFF);
+        }
+    }
+
+    /// A leader has just committed something. In the plan of figure 8 that is often the last thing
+    /// that it does: nobody hears of it.
+    pub(super) fn has_committed(&mut self, n: usize) {
+        if !self.plan.figure_eight || !self.faults_go_on || self.random.chance(0.3) {
+            return;
+        }
+        for other in 0..self.nodes.len() {
+            self.network.cut(n, other, self.now + CUT_OFF);
+        }
+        let life = self.nodes[n].life;
+        self.queue.add(self.now + 1, Event::Doom(n, life));
+    }
+
+    pub(super) fn doom(&mut self, n: usize) {
+        if self.plan.figure_eight || self.random.chance(0.5) {
+            self.crash(n, true);
+            return;
+        }
+        let until = self.now + self.random.exponential(2 * self.plan.mean_outage);
+        for other in 0..self.nodes.len() {
+            self.network.cut(n, other, until);
+            self.network.cut(other, n, until);
+        }
+    }
+
+    /// A directed link between two nodes, or between a node and a client.
+    fn a_link(&mut self) -> (usize, usize) {
+        let places = (self.nodes.len() + self.clients.len()) as u64;
+        let from = self.random.below(places) as usize;
+        let to = self.random.below(places) as usize;
+        (from, to)
+    }
+
+    /// Parts the nodes in one of several ways: by coin toss, one against all, or around a bridge
+    /// that both sides see; in both directions or in one.
+    fn partition(&mut self, until: Time) {
+        let count = self.nodes.len();
+        let alone = self.somebody();
+        let side: Vec<u64> = match self.random.below(4) {
+            0 => (0..count).map(|_| self.random.below(2)).collect(),
+            1 | 2 => (0..count).map(|n| u64::from(n == alone)).collect(),
+            _ => {
+                let half = |n: usize| if n == alone { 2 } else { (n % 2) as u64 };
+                (0..count).map(half).collect()
+            }
+        };
+        let one_way = self.random.chance(0.3);
+        for from in 0..count {
+            for to in 0..count {
+                let parted = side[from] != side[to] && side[from] != 2 && side[to] != 2;
+                if parted && (!one_way || side[from] < side[to]) {
+                    self.network.cut(from, to, until);
+                }
+            }
+        }
+    }
+
+    /// A node to crash: ten times likelier one whose write is under way.
+    fn victim(&mut self) -> usize {
+        let weigh = |node: &super::node::Node| match &node.running {
+            Some(running) if running.is_writing() => 10,
+            _ => 1,
+        };
+        let weights: Vec<u64> = self.nodes.iter().map(weigh).collect();
+        let mut at = self.random.below(weights.iter().sum());
+        for (n, weight) in weights.into_iter().enumerate() {
+            if at < weight {
+                return n;
+            }
+            at -= weight;
+        }
+        0
+    }
+
+    fn pause(&mut self, n: usize, until: Time) {
+        let life = self.nodes[n].life;
+        if let Some(running) = &mut self.nodes[n].running
+            && running.paused.is_none()
+        {
+            running.paused = Some(Vec::new());
+            self.queue.add(until, Event::Wake(n, life));
+        }
+    }
+
+    pub(super) fn disk_recovers(&mut self, n: usize) {
+        self.nodes[n].slow_disk = false;
+        self.nodes[n].disk.set_capacity(None);
+    }
+
+    /// Bits flip on the disk of a node that is down. So few nodes are damaged that the others are
+    /// a quorum: a cluster that lost more would be right to stand still.
+    fn rot(&mut self, fault: Fault) {
+        let damaged = self.nodes.iter().filter(|node| node.damaged).count();
+        let room = damaged + self.plan.quorum() < self.nodes.len();
+        let down = |n: &usize| {
+            let node = &self.nodes[*n];
+            node.running.is_none() && node.was_up && !node.damaged
+        };
+        let Some(n) = (0..self.nodes.len()).find(down) else {
+            return;
+        };
+        // Its power fails first: a write that is still in memory would put right what has flipped.
+        self.crash(n, true);
+        match fault {
+            Fault::RotLog if room => self.rot_log(n),
+            Fault::RotVote if room => {
+                for copy in [0, BLOCK] {
+                    self.flip(n, "vote", copy..copy + BLOCK);
+                }
+                self.nodes[n].damaged = true;
+            }
+            Fault::RotSnapshot => self.rot_snapshot(n, room),
+            // If the write of one copy was broken off, the other is the only one.
+            Fault::RotVoteCopy
+                if self.nodes[n].durable.unfinished.is_none() && !self.nodes[n].has_one_vote =>
+            {
+                let copy = *self.random.pick(&[0, BLOCK]);
+                self.flip(n, "vote", copy..copy + BLOCK);
+                self.nodes[n].has_one_vote = true;
+            }
+            _ => {}
+        }
+    }
+
+    /// Flips a bit in one of the snapshots. Where the node has another one to start from, it does;
+    /// where it is not known here whether it has, no bit flips.
+    fn rot_snapshot(&mut self, n: usize, room: bool) {
+        let node = &self.nodes[n];
+        let names = node.disk.list().unwrap_or_default();
+        let found = names.iter().filter_map(|name| snapshot_of(name));
+        let mut found: Vec<EntryId> = found.filter(|s| !node.durable.is_damaged(*s)).collect();
+        if found.is_empty() {
+            return;
+        }
+        let last = found.swap_remove(self.random.below(found.len() as u64) as usize);
+        let damage = self.nodes[n].durable.if_damaged(last, &found);
+        match damage {
+            Damage::Unclear => return,
+            Damage::Fatal if !room => return,
+            Damage::Fatal => self.nodes[n].damaged = true,
+            Damage::Harmless => {}
+        }
+        let file = snapshot_name(last);
+        let len = self.nodes[n].disk.contents(&file).map_or(0, |b| b.len());
+        self.flip(n, &file, 0..len);
+        trace!(self, "which is {damage:?}");
+        self.nodes[n].durable.damage(last);
+    }
+
+    /// Flips a bit somewhere in the records of the last segment.
+    fn rot_log(&mut self, n: usize) {
+        let disk = Arc::new(self.nodes[n].disk.clone());
+        let Ok(Inspection { segments, .. }) = inspect(disk) else {
+            return;
+        };
+        if let Some(last) = segments.last()
+            && last.record_bytes > 0
+        {
+            self.flip(n, &last.name, BLOCK..BLOCK + last.record_bytes as usize);
+            self.nodes[n].damaged = true;
+        }
+    }
+
+    fn flip(&mut self, n: usize, file: &str, range: std::ops::Range<usize>) {
+        let offset = self
+            .random
+            .between(range.start as u64, range.end as u64 - 1) as usize;
+        let bit = self.random.below(8) as u8;
+        trace!(
+            self,
+            "bit {bit} of {file} of node {} flips at {offset}",
+            n + 1
+        );
+        self.nodes[n].disk.flip_bit(file, offset, bit);
+    }
+}
+
+fn snapshot_name(last: EntryId) -> String {
+    format!("snapshot-{:020}-{}", last.index, last.term)
+}
+
+fn snapshot_of(name: &str) -> Option<EntryId> {
+    let (index, term) = name.strip_prefix("snapshot-")?.split_once('-')?;
+    let (index, term) = (index.parse().ok()?, term.parse().ok()?);
+    let last = EntryId { term, index };
+    (snapshot_name(last) == name).then_some(last)
+}

@@ -1,0 +1,196 @@
+//! A cluster whose faults are written down instead of drawn: a test says who is cut off, crashed
+//! and started, what is submitted to whom, and how much virtual time passes.
+//!
+//! Everything else is the simulator's: the product's code on simulated disks, the clients, and the
+//! checks that look at the nodes after whatever happens. A promise that is broken panics with the
+//! checker's sentence, as does a test that takes longer than the course gives it.
+//!
+//! The network keeps the course's [law](law), the functions with the course's own procedures are
+//! in `course.rs`, and the machine is the product's store: a command of the course's Raft tests is
+//! an append to one key, so that the value shows what a server has executed, and in which order.
+
+mod clients;
+mod course;
+mod desk;
+mod law;
+mod servers;
+mod snapshots;
+
+use std::time::Duration;
+
+pub use clients::{Call, append, put, value_in};
+pub use course::{Agreement, T};
+pub use desk::{Ended, Ticket};
+pub use servers::Submitted;
+pub use snapshots::Every;
+
+pub(super) use desk::{DESK, Desk};
+pub(super) use law::{Law, kind_of};
+
+use super::plan::Plan;
+use super::random::Random;
+use super::world::World;
+use super::{Options, Stats, Time, Trace};
+use raftkv::raft::Index;
+
+/// How long a test may take, in virtual time: what the course gives it.
+const MOST: Duration = Duration::from_secs(120);
+
+/// What a test starts from.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Everything that the script leaves open follows from this.
+    pub seed: u64,
+    /// How many servers there are, all of them up and connected.
+    pub servers: usize,
+    /// How many clients there are, which do what they are told.
+    pub clients: usize,
+    /// What to do with the trace.
+    pub trace: Trace,
+}
+
+/// Somebody who does something now and then.
+pub trait Actor {
+    /// When it wants to act next; [`Time::MAX`]: never again.
+    fn due(&self) -> Time;
+
+    /// It acts; afterwards it is due later than now, or never.
+    fn act(&mut self, lab: &mut Lab);
+}
+
+/// Servers from 0 on, and clients from 0 on.
+pub struct Lab {
+    world: World,
+    /// Servers of the same side reach each other.
+    sides: Vec<u64>,
+    /// The session of the commands that are submitted to servers directly, and the number of the
+    /// last one.
+    session: Option<u64>,
+    last_seq: u64,
+    every: Option<Every>,
+    /// How far each server was when it was last asked whether it wants a snapshot.
+    looked: Vec<Index>,
+}
+
+impl Lab {
+    /// Starts a cluster.
+    pub fn new(setup: Setup) -> Self {
+        let options = Options {
+            seed: setup.seed,
+            trace: setup.trace,
+        };
+        let plan = Plan::calm(setup.servers, setup.clients);
+        let mut world = World::of(options, plan, Random::new(setup.seed));
+        // No faults but those of the script, and no operations.
+        (world.faults_go_on, world.closing) = (false, true);
+        world.network.law = Some(Law::reliable());
+        let mut lab = Self {
+            world,
+            sides: vec![0; setup.servers],
+            session: None,
+            last_seq: 0,
+            every: None,
+            looked: vec![0; setup.servers],
+        };
+        (0..setup.servers).for_each(|n| lab.boot(n));
+        lab
+    }
+
+    /// Virtual time since the start.
+    pub fn now(&self) -> Time {
+        self.world.now
+    }
+
+    /// The moment so much later than now.
+    pub fn after(&self, time: Duration) -> Time {
+        self.world.now + micros(time)
+    }
+
+    /// What happened so far, in numbers.
+    pub fn stats(&self) -> Stats {
+        self.world.stats()
+    }
+
+    /// The hash of all that happened, where [`Trace::Hash`] was asked for.
+    pub fn trace_hash(&self) -> u64 {
+        self.world.tracer.hash()
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_to(self.after(time));
+    }
+
+    /// Lets time pass until something holds, at most for the limit. Returns whether it holds.
+    pub fn run_until(&mut self, limit: Duration, mut holds: impl FnMut(&mut Self) -> bool) -> bool {
+        let end = self.after(limit);
+        while !holds(self) {
+            if self.world.queue.next_at().is_none_or(|at| at > end) {
+                self.run_to(end);
+                return holds(self);
+            }
+            self.next();
+        }
+        true
+    }
+
+    /// Lets time pass in which others act.
+    pub fn run_with(&mut self, time: Duration, actors: &mut [impl Actor]) {
+        let end = self.after(time);
+        loop {
+            let next = actors.iter_mut().min_by_key(|actor| actor.due());
+            match next.filter(|actor| actor.due() <= end) {
+                Some(actor) => {
+                    self.run_to(actor.due());
+                    actor.act(self);
+                }
+                None => return self.run_to(end),
+            }
+        }
+    }
+
+    fn run_to(&mut self, end: Time) {
+        while self.world.queue.next_at().is_some_and(|at| at <= end) {
+            self.next();
+        }
+        self.world.now = self.world.now.max(end);
+    }
+
+    fn next(&mut self) {
+        if let Err(failure) = self.world.next() {
+            panic!("{failure}");
+        }
+        self.take_snapshots();
+        let took = self.world.now;
+        assert!(took <= micros(MOST), "the test takes more than {MOST:?}");
+    }
+
+    /// A number below the bound.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.world.random.below(bound)
+    }
+
+    /// True so many times in a hundred.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// The course's unreliable network, or the one without loss and delay.
+    pub fn set_unreliable(&mut self, unreliable: bool) {
+        self.law().unreliable = unreliable;
+    }
+
+    /// Whether two thirds of the answers are late by up to 2.2 seconds.
+    pub fn set_long_reordering(&mut self, long_reordering: bool) {
+        self.law().long_reordering = long_reordering;
+    }
+
+    fn law(&mut self) -> &mut Law {
+        let law = self.world.network.law.as_mut();
+        law.expect("the network of a script has a law")
+    }
+}
+
+fn micros(time: Duration) -> Time {
+    time.as_micros() as Time
+}

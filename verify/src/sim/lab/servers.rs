@@ -1,0 +1,340 @@
+//! The servers: who reaches whom, who is up, what is submitted to them and how far they are.
+
+use bytes::Bytes;
+
+use super::{DESK, Ended, Lab, Ticket};
+use crate::sim::Time;
+use crate::sim::history::number_of;
+use crate::sim::node::Waiter;
+use raftkv::kv::{Command, Kv, Op, Query, Reply};
+use raftkv::machine::StateMachine;
+use raftkv::raft::{EntryId, Index, Raft, RoleName, Term};
+
+/// A command submitted directly may take so many ticks; longer than any test.
+const TICKS: u64 = 1_000_000;
+
+/// How far the numbers of commands under way may be apart; less than a session allows.
+const WINDOW: u64 = 1000;
+
+/// The key that all commands of [`Lab::fresh`] append to.
+pub(super) const LOG: &[u8] = b"log";
+
+/// A command that a leader has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// The entry that it became.
+    pub entry: EntryId,
+    /// By which its end can be asked for.
+    pub ticket: Ticket,
+}
+
+/// Who reaches whom, and who is up.
+impl Lab {
+    /// How many servers there are.
+    pub fn servers(&self) -> usize {
+        self.sides.len()
+    }
+
+    /// The server `distance` places behind this one, in a circle.
+    pub fn behind(&self, server: usize, distance: usize) -> usize {
+        (server + distance) % self.servers()
+    }
+
+    /// Any server.
+    pub fn any_server(&mut self) -> usize {
+        self.below(self.servers() as u64) as usize
+    }
+
+    /// Cuts a server off from all others, in both directions; its process goes on.
+    pub fn disconnect(&mut self, server: usize) {
+        self.sides[server] = 1 + server as u64;
+        self.rewire();
+    }
+
+    /// Connects a server with all others that are connected.
+    pub fn connect(&mut self, server: usize) {
+        self.sides[server] = 0;
+        self.rewire();
+    }
+
+    /// Connects all servers.
+    pub fn connect_all(&mut self) {
+        self.sides.fill(0);
+        self.rewire();
+    }
+
+    /// Puts these on one side and all others on the other.
+    pub fn split(&mut self, side: &[usize]) {
+        for server in 0..self.servers() {
+            self.sides[server] = if side.contains(&server) { u64::MAX } else { 0 };
+        }
+        self.rewire();
+    }
+
+    fn rewire(&mut self) {
+        for from in 0..self.servers() {
+            for to in 0..self.servers() {
+                match self.sides[from] == self.sides[to] {
+                    true => self.world.network.mend(from, to),
+                    false => self.world.network.cut(from, to, Time::MAX),
+                }
+            }
+        }
+    }
+
+    /// Whether a server is up and connected.
+    pub fn is_connected(&self, server: usize) -> bool {
+        self.is_up(server) && self.sides[server] == 0
+    }
+
+    /// All servers that are up and connected.
+    pub fn connected(&self) -> Vec<usize> {
+        let all = 0..self.servers();
+        all.filter(|server| self.is_connected(*server)).collect()
+    }
+
+    /// Whether a server is up.
+    pub fn is_up(&self, server: usize) -> bool {
+        self.world.nodes[server].running.is_some()
+    }
+
+    /// The power of a server fails: what was not synced is lost, torn or kept by chance. It is
+    /// disconnected, too. If it is down already, it stays so.
+    pub fn crash(&mut self, server: usize) {
+        self.disconnect(server);
+        self.world.nodes[server].retired = true;
+        self.world.crash(server, true);
+    }
+
+    /// A server stops in good order: whoever waits for it is told so.
+    pub fn stop(&mut self, server: usize) {
+        if self.is_up(server)
+            && let Err(failure) = self.world.abandon(server)
+        {
+            panic!("{failure}");
+        }
+        self.crash(server);
+    }
+
+    /// Starts a server that is down from what its disk holds, and connects it.
+    pub fn start(&mut self, server: usize) {
+        assert!(!self.is_up(server), "server {server} is up");
+        self.world.nodes[server].retired = false;
+        self.boot(server);
+        self.connect(server);
+    }
+
+    /// Crashes a server and starts it again.
+    pub fn restart(&mut self, server: usize) {
+        self.crash(server);
+        self.start(server);
+    }
+
+    /// Crashes all servers, then starts them all.
+    pub fn restart_all(&mut self) {
+        (0..self.servers()).for_each(|server| self.crash(server));
+        (0..self.servers()).for_each(|server| self.start(server));
+    }
+
+    pub(super) fn boot(&mut self, server: usize) {
+        if let Err(failure) = self.world.start(server) {
+            panic!("{failure}");
+        }
+    }
+}
+
+/// Commands that are submitted to servers directly.
+impl Lab {
+    /// An operation as a command of the script's session, which is opened if need be.
+    pub fn command(&mut self, op: Op) -> Bytes {
+        let session = match self.session {
+            Some(session) => session,
+            None => self.open_session(),
+        };
+        self.last_seq += 1;
+        let command = Command::Execute {
+            session,
+            seq: self.last_seq,
+            lowest_unanswered: self.last_seq.saturating_sub(WINDOW).max(1),
+            op,
+        };
+        command.to_bytes()
+    }
+
+    /// The number of the next [`fresh`](Self::fresh) command.
+    pub fn next_fresh(&self) -> u64 {
+        self.last_seq + 1
+    }
+
+    /// A command that was never used before.
+    pub fn fresh(&mut self) -> Bytes {
+        let value = format!("<{}>", self.last_seq + 1).into();
+        self.command(Op::Append {
+            key: Bytes::from_static(LOG),
+            value,
+        })
+    }
+
+    fn open_session(&mut self) -> u64 {
+        let command = Command::OpenSession.to_bytes();
+        let mut ticket = None;
+        let opened = self.run_until(super::course::AGREEMENT, |lab| {
+            if ticket.is_none() {
+                let all = 0..lab.servers();
+                let mut taken = all.filter_map(|server| lab.submit(server, command.clone()));
+                ticket = taken.next().map(|submitted| submitted.ticket);
+            }
+            match ticket.and_then(|ticket| lab.ended(ticket)) {
+                Some(Ended::Reply(Reply::Opened(session))) => lab.session = Some(*session),
+                Some(_) => ticket = None,
+                None => {}
+            }
+            lab.session.is_some()
+        });
+        assert!(opened, "the cluster does not open a session");
+        self.session.expect("it is opened")
+    }
+
+    /// Submits a command to a server. `None` if that does not take it, because it does not lead.
+    pub fn submit(&mut self, server: usize, command: Bytes) -> Option<Submitted> {
+        if !self.is_up(server) {
+            return None;
+        }
+        self.world.last_id += 1;
+        let attempt = self.world.last_id;
+        let waiter = Waiter {
+            client: DESK,
+            attempt,
+        };
+        let submit =
+            |replica: &mut raftkv::node::Replica<Waiter>| replica.submit(command, TICKS, waiter);
+        let entry = match self.world.input(server, submit) {
+            Ok(entry) => entry?,
+            Err(failure) => panic!("{failure}"),
+        };
+        let ticket = Ticket(attempt);
+        Some(Submitted { entry, ticket })
+    }
+
+    /// How a command has ended, if it has.
+    pub fn ended(&self, ticket: Ticket) -> Option<&Ended> {
+        self.world.desk.answer(ticket)
+    }
+}
+
+/// How far the servers are.
+impl Lab {
+    /// The core of a server that is up.
+    pub fn raft(&self, server: usize) -> Option<&Raft> {
+        let running = self.world.nodes[server].running.as_ref()?;
+        Some(running.replica.raft())
+    }
+
+    /// The term of a server that is up.
+    pub fn term(&self, server: usize) -> Option<Term> {
+        self.raft(server).map(Raft::term)
+    }
+
+    /// The term that a server leads.
+    pub fn leads(&self, server: usize) -> Option<Term> {
+        let raft = self.raft(server)?;
+        (raft.role() == RoleName::Leader).then(|| raft.term())
+    }
+
+    /// How many servers have executed the entry of this id.
+    pub fn executed_entry(&self, entry: EntryId) -> usize {
+        let canonical = &self.world.checks.canonical;
+        let known = canonical.get(entry.index as usize - 1);
+        match known.is_some_and(|known| known.entry.id == entry) {
+            true => self.executed_up_to(entry.index),
+            false => 0,
+        }
+    }
+
+    fn executed_up_to(&self, index: Index) -> usize {
+        let cores = (0..self.servers()).filter_map(|server| self.raft(server));
+        cores.filter(|raft| raft.applied_index() >= index).count()
+    }
+
+    /// The place of the entry at this index among all commands that are committed; the first one
+    /// is 1. What the course calls an index: the entry that opens a term has none, and neither
+    /// has the opening of a session.
+    pub fn place(&self, index: Index) -> u64 {
+        let canonical = &self.world.checks.canonical[..index as usize];
+        canonical.iter().filter(|c| is_command(&c.entry)).count() as u64
+    }
+
+    /// How many servers have executed an `n`-th command; the first one is 1.
+    pub fn executed(&self, n: u64) -> usize {
+        let canonical = self.world.checks.canonical.iter();
+        let mut commands = canonical.filter(|c| is_command(&c.entry));
+        let command = commands.nth(n as usize - 1);
+        command.map_or(0, |c| self.executed_up_to(c.entry.id.index))
+    }
+
+    /// The place that an entry has among the commands of this server's log, committed or not.
+    pub fn place_in_log(&self, server: usize, index: Index) -> u64 {
+        let raft = self.raft(server).expect("the server is up");
+        let entries = (raft.first_index()..=index).filter_map(|index| raft.entry(index));
+        entries.filter(|entry| is_command(entry)).count() as u64
+    }
+
+    /// What a server's state holds under a key.
+    pub fn value_at(&self, server: usize, key: &[u8]) -> Bytes {
+        let key = Bytes::copy_from_slice(key);
+        match self.machine(server).query(&Query::Get { key }.to_bytes()) {
+            Reply::Value(value) => value.unwrap_or_default(),
+            other => panic!("a get is answered {other:?}"),
+        }
+    }
+
+    /// All that a server has executed of [`fresh`](Self::fresh) commands, in order: each as the
+    /// numbers in angle brackets that are its value.
+    pub fn log_of(&self, server: usize) -> Bytes {
+        self.value_at(server, LOG)
+    }
+
+    /// Asserts that no server has executed a [`fresh`](Self::fresh) command twice, and that what
+    /// one has executed is the beginning of what any other has that is further.
+    pub fn check_logs(&self) {
+        let up = (0..self.servers()).filter(|server| self.is_up(*server));
+        let mut logs: Vec<Bytes> = up.map(|server| self.log_of(server)).collect();
+        logs.sort_by_key(Bytes::len);
+        for (shorter, longer) in logs.iter().zip(logs.iter().skip(1)) {
+            assert!(longer.starts_with(shorter), "{shorter:?} and {longer:?}");
+        }
+        let longest = logs.pop().unwrap_or_default();
+        let mut parts: Vec<&[u8]> = longest.split_inclusive(|byte| *byte == b'>').collect();
+        parts.sort_unstable();
+        let twice = parts.windows(2).find(|pair| pair[0] == pair[1]);
+        assert_eq!(twice, None, "a command was executed twice");
+    }
+
+    pub(super) fn machine(&self, server: usize) -> &Kv {
+        let running = self.world.nodes[server].running.as_ref();
+        &running.expect("the server is up").machine
+    }
+
+    /// How many requests the servers sent each other, lost ones included.
+    pub fn requests(&self) -> u64 {
+        self.world.desk.traffic.requests()
+    }
+
+    /// How many requests were sent to a server.
+    pub fn requests_to(&self, server: usize) -> u64 {
+        self.world.desk.traffic.requests_to(server)
+    }
+
+    /// How many bytes the servers sent each other: all requests, and the answers that arrived, in
+    /// frames.
+    pub fn bytes(&self) -> u64 {
+        self.world.desk.traffic.bytes()
+    }
+}
+
+fn is_command(entry: &raftkv::raft::Entry) -> bool {
+    match &entry.payload {
+        raftkv::raft::Payload::Command(command) => number_of(command).is_some(),
+        raftkv::raft::Payload::Empty => false,
+    }
+}

@@ -1,0 +1,115 @@
+//! Snapshots as often as the course takes them, and the size of what they leave.
+//!
+//! The product has a snapshot due once the log since the last one weighs as much as that one's
+//! file, which takes more than 8 KiB. The course takes one every 10 entries, or after 1,000 bytes;
+//! so here every server is asked for one that often. It takes it beside its work and not in the
+//! middle of it, at the entry that it has come to by then.
+
+use super::Lab;
+use raftkv::raft::{Entry, Index};
+use raftkv::storage::Disk;
+
+/// When a server is asked for a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Every {
+    /// After so many entries.
+    Entries(u64),
+    /// When the log weighs so many bytes, each entry 32 beside its command.
+    Bytes(usize),
+}
+
+impl Lab {
+    /// From now on servers take snapshots.
+    pub fn snapshot(&mut self, every: Every) {
+        self.every = Some(every);
+    }
+
+    /// Asks those servers for a snapshot for which it is time.
+    pub(super) fn take_snapshots(&mut self) {
+        let Some(every) = self.every else {
+            return;
+        };
+        for server in 0..self.servers() {
+            let Some(applied) = self.raft(server).map(|raft| raft.applied_index()) else {
+                continue;
+            };
+            if applied == self.looked[server] {
+                continue;
+            }
+            let is_time = match every {
+                Every::Entries(entries) => applied >= self.snapshot_index(server) + entries,
+                Every::Bytes(bytes) => self.log_bytes(server) >= bytes,
+            };
+            if !is_time {
+                self.looked[server] = applied;
+                continue;
+            }
+            let want = |replica: &mut raftkv::node::Replica<_>| {
+                if !replica.snapshot_pending() {
+                    replica.want_snapshot();
+                }
+            };
+            if let Err(failure) = self.world.input(server, want) {
+                panic!("{failure}");
+            }
+        }
+    }
+
+    /// The last entry of a server's newest snapshot; zero if it has none.
+    pub fn snapshot_index(&self, server: usize) -> Index {
+        let newest = self.raft(server).and_then(|raft| raft.newest_snapshot());
+        newest.map_or(0, |newest| newest.meta.last.index)
+    }
+
+    /// The size of a server's newest snapshot in its file, in bytes, without the blocks at either
+    /// end, and what precedes a piece.
+    pub fn snapshot_bytes(&self, server: usize) -> u64 {
+        const FRAME: u64 = 2 * 4096 + 12;
+        let newest = self.raft(server).and_then(|raft| raft.newest_snapshot());
+        newest.map_or(0, |newest| newest.bytes - FRAME)
+    }
+
+    /// The weight of the log that a server holds, in bytes.
+    pub fn log_bytes(&self, server: usize) -> usize {
+        let raft = self.raft(server).expect("the server is up");
+        let entries = raft.first_index()..=raft.last().index;
+        let entries = entries.filter_map(|index| raft.entry(index));
+        entries.map(Entry::weight).sum()
+    }
+
+    /// The size of the files of a server's log, in bytes.
+    pub fn log_file_bytes(&self, server: usize) -> usize {
+        let disk = &self.world.nodes[server].disk;
+        let names = disk.list().unwrap_or_default();
+        let is_of_log = |name: &&String| name.starts_with("log-") && !name.ends_with(".new");
+        let logs = names.iter().filter(is_of_log);
+        logs.filter_map(|name| disk.contents(name))
+            .map(|bytes| bytes.len())
+            .sum()
+    }
+
+    /// How many snapshots servers have taken from others in place of their state.
+    pub fn installs(&self) -> u64 {
+        self.world.stats.installs
+    }
+
+    /// Asserts that these servers come to hold a log of at most so many bytes, which the course
+    /// says of the saved Raft state. A snapshot that is under way may end first.
+    ///
+    /// # Panics
+    /// If they do not.
+    pub fn check_log_bytes(&mut self, servers: &[usize], most: usize) {
+        let small =
+            |lab: &Self, server: &usize| !lab.is_up(*server) || lab.log_bytes(*server) <= most;
+        let are_small = self.run_until(super::T, |lab| servers.iter().all(|s| small(lab, s)));
+        assert!(are_small, "a log has more than {most} bytes");
+    }
+
+    /// Asserts that every server has a snapshot, or that none has.
+    pub fn check_snapshots(&self, exist: bool) {
+        for server in 0..self.servers() {
+            let index = self.snapshot_index(server);
+            assert_eq!(index > 0, exist, "server {server} has snapshot {index}");
+        }
+    }
+}

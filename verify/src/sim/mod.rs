@@ -1,0 +1,118 @@
+//! A whole cluster in one thread, on virtual time, from one seed.
+//!
+//! It drives the code that production runs: the core and its waiters
+//! ([`Replica`](raftkv::node::Replica)), the log files ([`Storage`](raftkv::storage::Storage)) on a
+//! simulated disk, the store, the form in which messages travel, and what decides in a client
+//! ([`Call`](raftkv::client::Call), [`Session`](raftkv::client::Session),
+//! [`Routes`](raftkv::client::Routes)). Replaced are threads, sockets, the clock and the files
+//! themselves. `node.rs`,
+//! `executing.rs` and `snapshots.rs` do in steps what the threads of a node do, `client.rs`
+//! what a Clerk does.
+//!
+//! A run has two phases: faults under which nothing may go wrong, then an end to the faults, after
+//! which a quorum must go on (`phases.rs`). What must hold is in `check`. `docs/testing.md` says
+//! how to run and read it, and what it does not prove.
+
+mod carrying;
+mod check;
+mod client;
+mod disk;
+mod durable;
+mod executing;
+mod faults;
+mod history;
+pub mod lab;
+mod network;
+mod node;
+mod phases;
+mod plan;
+mod queue;
+mod random;
+mod snapshots;
+mod trace;
+mod workload;
+mod world;
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use trace::Trace;
+pub use world::Stats;
+
+pub(crate) use {
+    check::seen,
+    history::{Action, End, Record},
+    random::Random,
+};
+
+use world::World;
+
+/// Virtual time in microseconds since the start of the run.
+pub type Time = u64;
+
+/// What to run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Everything that happens follows from this.
+    pub seed: u64,
+    /// What to do with the trace.
+    pub trace: Trace,
+}
+
+/// How a run went.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What was run.
+    pub seed: u64,
+    /// What did not hold.
+    pub failure: Option<Failure>,
+    /// What happened, in numbers.
+    pub stats: Stats,
+    /// The hash of the trace, where [`Trace::Hash`] was asked for.
+    pub trace_hash: u64,
+}
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{check}: {sentence}")]
+pub struct Failure {
+    /// Which checker says so.
+    pub check: &'static str,
+    /// What it saw.
+    pub sentence: String,
+}
+
+impl Failure {
+    fn new(check: &'static str, sentence: impl fmt::Display) -> Self {
+        Self {
+            check,
+            sentence: sentence.to_string(),
+        }
+    }
+}
+
+/// Runs one seed to its end, or to the first promise that is broken. A panic anywhere in the
+/// product or in the simulator counts as one.
+pub fn run(options: Options) -> Report {
+    let mut world = World::new(options);
+    let result = catch_unwind(AssertUnwindSafe(|| world.run()));
+    let failure = match result {
+        Ok(result) => result.err(),
+        Err(panic) => Some(Failure::new("an invariant", sentence_of(&*panic))),
+    };
+    if let Some(failure) = &failure {
+        trace::trace!(world, "FAILED: {failure}");
+    }
+    Report {
+        seed: options.seed,
+        failure,
+        trace_hash: world.tracer.hash(),
+        stats: world.stats(),
+    }
+}
+
+fn sentence_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "a panic without a sentence".to_string())
+}

@@ -1,0 +1,314 @@
+//! What a run is like: every rate and size, drawn from its seed (swarm testing).
+//!
+//! A run in which everything happens at once seldom gets anywhere; runs that each have some faults
+//! and lack others reach deeper states together.
+
+use super::Time;
+use super::network::Quality;
+use super::random::Random;
+use raftkv::kv::Limits;
+
+const MS: Time = 1000;
+const SECOND: Time = 1000 * MS;
+
+/// The kinds of faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// One directed link loses everything for a while.
+    CutLink,
+    /// The nodes fall into two groups, in one direction or in both.
+    Partition,
+    /// A link holds everything back for a while.
+    Clog,
+    /// A node loses what was not synced.
+    PowerCut,
+    /// A node's process dies; what it wrote stays.
+    Kill,
+    /// Whoever leads loses its power.
+    LeaderCrash,
+    /// All nodes lose their power.
+    Blackout,
+    /// A node stands still for a while: no ticks, no input, no completion.
+    Pause,
+    /// A node's syncs take long for a while.
+    SlowDisk,
+    /// A node's next write fails at some operation.
+    FailDisk,
+    /// A node's disk has no more room for a while.
+    FullDisk,
+    /// Bits flip in the log of a node that is down; it must not start again.
+    RotLog,
+    /// Bits flip in both copies of the vote of a node that is down; it must not start again.
+    RotVote,
+    /// Bits flip in one copy of the vote of a node that is down; it must start nevertheless.
+    RotVoteCopy,
+    /// A client dies, and another takes its place.
+    ClientDies,
+    /// Somebody asks for leadership to be handed over.
+    Transfer,
+    /// Somebody asks a node for a snapshot.
+    WantSnapshot,
+    /// Bits flip in a snapshot of a node that is down; if it has another one that the log follows,
+    /// it must start nevertheless, else it must not.
+    RotSnapshot,
+}
+
+const FAULTS: [(Fault, Time); 18] = [
+    (Fault::CutLink, 3 * SECOND),
+    (Fault::Partition, 2 * SECOND),
+    (Fault::Clog, 3 * SECOND),
+    (Fault::PowerCut, 3 * SECOND),
+    (Fault::Kill, 6 * SECOND),
+    (Fault::LeaderCrash, 3 * SECOND),
+    (Fault::Blackout, 20 * SECOND),
+    (Fault::Pause, 4 * SECOND),
+    (Fault::SlowDisk, 3 * SECOND),
+    (Fault::FailDisk, 8 * SECOND),
+    (Fault::FullDisk, 20 * SECOND),
+    (Fault::RotLog, 20 * SECOND),
+    (Fault::RotVote, 30 * SECOND),
+    (Fault::RotVoteCopy, 15 * SECOND),
+    (Fault::ClientDies, 6 * SECOND),
+    (Fault::Transfer, 6 * SECOND),
+    (Fault::WantSnapshot, 400 * MS),
+    (Fault::RotSnapshot, 6 * SECOND),
+];
+
+/// The settings of one run.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub nodes: usize,
+    pub clients: usize,
+    /// How many operations a client has under way at the most.
+    pub concurrency: usize,
+    /// Whether the clocks of some nodes run fast and those of others slow.
+    pub clocks_differ: bool,
+    /// Keys that are only appended to, and keys that see everything.
+    pub append_keys: u64,
+    pub mixed_keys: u64,
+    /// How long faults go on.
+    pub chaos: Time,
+    /// How many operations the clients begin in that time at the most.
+    pub max_operations: u64,
+    pub think: Time,
+    pub network: Quality,
+    /// How long one write takes, on average.
+    pub sync: Time,
+    pub segment_bytes: u64,
+    /// The faults of this run with the mean time between two of a kind.
+    pub faults: Vec<(Fault, Time)>,
+    pub mean_outage: Time,
+    /// How likely a node that has just been elected loses its power, or is cut off, before long.
+    pub doom: f64,
+    /// Whether leaders fail as they do in figure 8 of the paper.
+    pub figure_eight: bool,
+    /// The states of all nodes are compared at every so manieth index.
+    pub compare_every: u64,
+    pub snapshots: Snapshots,
+    pub limits: Limits,
+    pub max_append_bytes: usize,
+    pub max_inflight_messages: usize,
+    pub max_uncommitted_bytes: usize,
+    /// How many requests may wait at a node.
+    pub max_waiting: usize,
+    pub attempt_timeout: Time,
+    pub deadline: Time,
+    /// How likely a request is repeated though it was answered, or while it is in doubt.
+    pub repeat: f64,
+    /// How likely a node learns within a tick that nobody listens at the address of one that is
+    /// down, and that it takes one for down that is not.
+    pub notices: f64,
+    pub false_alarms: f64,
+}
+
+/// When nodes take snapshots, and how they write and send them.
+#[derive(Clone, Debug)]
+pub(super) struct Snapshots {
+    /// See [`Replica::new`](raftkv::node::Replica::new).
+    pub log_bytes: Option<u64>,
+    pub trailing_bytes: usize,
+    pub keeps_held: bool,
+    /// How much of a state is written at a time.
+    pub piece_bytes: usize,
+    pub part_bytes: u64,
+    pub window_bytes: u64,
+}
+
+impl Plan {
+    pub fn draw(random: &mut Random) -> Self {
+        let nodes = *random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5]);
+        let (clients, concurrency) = (random.between(1, 6), random.between(1, 4));
+        let chaos = random.between(5, 30) * SECOND;
+        let max_operations = random.between(100, 1500);
+        // Spread over the whole time, or the sooner done.
+        let think = chaos * clients * concurrency / max_operations;
+        let mut plan = Self {
+            nodes,
+            clients: clients as usize,
+            concurrency: concurrency as usize,
+            clocks_differ: random.chance(0.4),
+            append_keys: random.between(1, 3),
+            mixed_keys: random.between(1, 4),
+            chaos,
+            max_operations,
+            think: think / *random.pick(&[1, 4, 16]),
+            network: network(random),
+            sync: *random.pick(&[100, MS, 5 * MS, 20 * MS]),
+            segment_bytes: *random.pick(&[5 << 10, 8 << 10, 32 << 10, 1 << 20]),
+            snapshots: snapshots(random),
+            faults: faults(random),
+            doom: *random.pick(&[0.0, 0.0, 0.3, 0.8]),
+            figure_eight: false,
+            compare_every: *random.pick(&[1, 4, 4, 16]),
+            mean_outage: *random.pick(&[300 * MS, SECOND, 3 * SECOND]),
+            limits: limits(random),
+            max_append_bytes: *random.pick(&[1, 200, 1 << 20]),
+            max_inflight_messages: *random.pick(&[1, 4, 256]),
+            max_uncommitted_bytes: *random.pick(&[300, 1 << 20, 64 << 20]),
+            max_waiting: *random.pick(&[3, 65_536, 65_536]),
+            attempt_timeout: *random.pick(&[50 * MS, 50 * MS, 300 * MS, SECOND]),
+            deadline: *random.pick(&[SECOND, 4 * SECOND, 10 * SECOND]),
+            repeat: *random.pick(&[0.0, 0.05, 0.3]),
+            notices: *random.pick(&[0.0, 0.1, 1.0]),
+            false_alarms: *random.pick(&[0.0, 0.0, 0.01]),
+        };
+        if random.chance(0.1) {
+            plan.play_figure_eight();
+        }
+        plan
+    }
+
+    /// A cluster in which nothing happens by itself, with the product's own limits.
+    pub fn calm(nodes: usize, clients: usize) -> Self {
+        Self {
+            nodes,
+            clients,
+            concurrency: 1,
+            clocks_differ: false,
+            append_keys: 1,
+            mixed_keys: 1,
+            chaos: 0,
+            max_operations: 0,
+            think: 0,
+            network: Quality {
+                loss: 0.0,
+                duplicate: 0.0,
+                least_delay: 0,
+                mean_delay: 0,
+                reorder: false,
+            },
+            sync: 5 * MS,
+            segment_bytes: 8 << 10,
+            snapshots: Snapshots {
+                log_bytes: None,
+                trailing_bytes: 0,
+                keeps_held: true,
+                piece_bytes: 4 << 10,
+                part_bytes: 4 << 10,
+                window_bytes: 16 << 10,
+            },
+            faults: Vec::new(),
+            mean_outage: 0,
+            doom: 0.0,
+            figure_eight: false,
+            compare_every: 4,
+            limits: Limits::default(),
+            max_append_bytes: 1 << 20,
+            max_inflight_messages: 256,
+            max_uncommitted_bytes: 64 << 20,
+            max_waiting: 65_536,
+            attempt_timeout: SECOND,
+            deadline: 60 * SECOND,
+            repeat: 0.0,
+            notices: 0.0,
+            false_alarms: 0.0,
+        }
+    }
+
+    /// Leaders that get to replicate an entry to one or two others, if at all, before the next one
+    /// is elected (paper figure 8): what swarms of independent draws seldom come to.
+    fn play_figure_eight(&mut self) {
+        self.figure_eight = true;
+        self.nodes = 5;
+        self.doom = 1.0;
+        self.mean_outage = 200 * MS;
+        self.max_append_bytes = 1;
+        self.max_inflight_messages = 1;
+        self.sync = 200;
+        self.clocks_differ = false;
+        self.chaos = 25 * SECOND;
+        self.network = Quality {
+            loss: 0.0,
+            duplicate: 0.0,
+            least_delay: 500,
+            mean_delay: 2 * MS,
+            reorder: false,
+        };
+        self.faults.clear();
+    }
+
+    pub fn quorum(&self) -> usize {
+        self.nodes / 2 + 1
+    }
+}
+
+fn network(random: &mut Random) -> Quality {
+    Quality {
+        loss: *random.pick(&[0.0, 0.01, 0.1, 0.25]),
+        duplicate: *random.pick(&[0.0, 0.02, 0.2]),
+        least_delay: *random.pick(&[50, 500, 5 * MS]),
+        mean_delay: *random.pick(&[100, MS, 10 * MS, 50 * MS]),
+        reorder: random.chance(0.5),
+    }
+}
+
+fn snapshots(random: &mut Random) -> Snapshots {
+    let part_bytes = *random.pick(&[1000, 4 << 10, 256 << 10]);
+    Snapshots {
+        log_bytes: *random.pick(&[None, Some(0), Some(0), Some(30 << 10)]),
+        trailing_bytes: *random.pick(&[0, 0, 500, 8 << 20]),
+        keeps_held: random.chance(0.3),
+        piece_bytes: *random.pick(&[300, 4 << 10, 64 << 10]),
+        part_bytes,
+        window_bytes: part_bytes * *random.pick(&[1, 2, 16]),
+    }
+}
+
+/// About half of all kinds, each more or less often; in some runs none.
+fn faults(random: &mut Random) -> Vec<(Fault, Time)> {
+    if random.chance(0.05) {
+        return Vec::new();
+    }
+    let mut faults = Vec::new();
+    for (fault, mean) in FAULTS {
+        let mean = *random.pick(&[mean / 4, mean, mean * 2]);
+        if random.chance(0.5) {
+            faults.push((fault, mean));
+        }
+    }
+    faults
+}
+
+/// Small limits in some runs, so that sessions expire, displace each other and fill up.
+fn limits(random: &mut Random) -> Limits {
+    let mut limits = Limits::default();
+    if random.chance(0.3) {
+        limits.session_ttl_ms = random.between(300, 5000);
+    }
+    if random.chance(0.3) {
+        limits.max_sessions = random.between(2, 8) as usize;
+    }
+    if random.chance(0.2) {
+        limits.max_in_flight = random.between(1, 6);
+    }
+    if random.chance(0.2) {
+        limits.max_session_reply_bytes = random.between(64, 1000);
+    }
+    if random.chance(0.2) {
+        limits.max_value_bytes = random.between(20, 200) as usize;
+    }
+    if random.chance(0.2) {
+        limits.max_scan_items = random.between(1, 4) as usize;
+    }
+    limits
+}

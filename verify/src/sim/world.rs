@@ -1,0 +1,184 @@
+//! The world of a run: all that there is, and one thing happening after the other.
+
+use super::check::Checks;
+use super::client::{Client, Wake};
+use super::history::Record;
+use super::lab::Desk;
+use super::network::Network;
+use super::node::{Node, Packet, Step, Waiter};
+use super::plan::{Fault, Plan};
+use super::queue::Queue;
+use super::random::Random;
+use super::trace::Tracer;
+use super::{Failure, Options, Time};
+use raftkv::client::CallError;
+use raftkv::kv::Kv;
+use raftkv::wire::client::Answer;
+
+/// How long a tick is.
+pub(super) const TICK: Time = 10_000;
+
+/// Something that will happen.
+pub(super) enum Event {
+    /// A thread of a node does its next step, if that life of the node is still on.
+    Node(usize, u64, Step),
+    /// A packet arrives at a node.
+    Packet(usize, Packet),
+    /// An answer arrives at a client.
+    Answer(Waiter, Result<Answer, CallError>),
+    /// A client goes on, if that life of it is still on.
+    Client(usize, u64, Wake),
+    /// A fault strikes, and the next one of its kind is due some time later.
+    Fault(Fault, Time),
+    /// The luck of a new leader ends, if that life of it is still on.
+    Doom(usize, u64),
+    /// A node starts.
+    Start(usize),
+    /// A node that stood still goes on, if that life of it is still on.
+    Wake(usize, u64),
+    /// A disk is as fast again as before, and has room again.
+    DiskRecovers(usize),
+}
+
+/// What happened in a run, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// How much virtual time has passed.
+    pub virtual_us: Time,
+    /// Things that happened.
+    pub events: u64,
+    /// Operations that clients began.
+    pub operations: u64,
+    /// Operations that had a reply.
+    pub replies: u64,
+    /// Requests that clients sent.
+    pub attempts: u64,
+    /// Requests that were repeated though nobody waited any more.
+    pub repeats: u64,
+    /// Terms that had a leader.
+    pub elections: u64,
+    /// Entries that were committed.
+    pub committed: u64,
+    /// Nodes that started.
+    pub starts: u64,
+    /// Nodes that crashed.
+    pub crashes: u64,
+    /// Nodes that stopped because their disk failed.
+    pub disk_failures: u64,
+    /// Snapshots that nodes took of their own state.
+    pub snapshots: u64,
+    /// Snapshots that could not be taken.
+    pub snapshots_failed: u64,
+    /// Parts of snapshots that were sent.
+    pub parts: u64,
+    /// Snapshots of another node that took the place of a state.
+    pub installs: u64,
+    /// Times that segments of a log were removed.
+    pub cuts: u64,
+    /// Nodes that started from an older snapshot, because bits of the newest had flipped.
+    pub went_back: u64,
+    /// Faults of all kinds.
+    pub faults: u64,
+}
+
+/// All that there is.
+pub(super) struct World {
+    pub now: Time,
+    pub queue: Queue<Event>,
+    pub random: Random,
+    pub plan: Plan,
+    pub nodes: Vec<Node>,
+    pub clients: Vec<Client>,
+    pub network: Network,
+    pub checks: Checks,
+    pub history: Vec<Record>,
+    pub tracer: Tracer,
+    pub stats: Stats,
+    /// Numbers calls and attempts.
+    pub last_id: u64,
+    pub faults_go_on: bool,
+    /// Whether clients begin no more operations.
+    pub closing: bool,
+    /// When the faults ended; before that, never.
+    pub healed_at: Time,
+    /// The nodes that must make progress in the end.
+    pub core: Vec<usize>,
+    /// What a script asked of nodes directly.
+    pub desk: Desk,
+}
+
+impl World {
+    pub fn new(options: Options) -> Self {
+        let mut random = Random::new(options.seed);
+        let plan = Plan::draw(&mut random);
+        Self::of(options, plan, random)
+    }
+
+    /// A world of which everything is known but what happens in it.
+    pub fn of(options: Options, plan: Plan, mut random: Random) -> Self {
+        let places = plan.nodes + plan.clients;
+        let network = Network::new(places, &plan.network, &mut random);
+        let nodes = (0..plan.nodes).map(|_| Node::new(random.number()));
+        let nodes = nodes.collect();
+        let clients = (0..plan.clients).map(|_| Client::new(plan.nodes, random.number()));
+        let clients = clients.collect();
+        let checks = Checks::new(Kv::new(plan.limits.clone()), plan.compare_every);
+        Self {
+            now: 0,
+            queue: Queue::new(),
+            plan,
+            nodes,
+            clients,
+            network,
+            random,
+            checks,
+            history: Vec::new(),
+            tracer: Tracer::new(options.trace),
+            stats: Stats::default(),
+            last_id: 0,
+            faults_go_on: true,
+            closing: false,
+            healed_at: Time::MAX,
+            core: Vec::new(),
+            desk: Desk::default(),
+        }
+    }
+
+    /// Lets the next thing happen.
+    pub fn next(&mut self) -> Result<(), Failure> {
+        let next = self.queue.next();
+        let (at, event) = next.expect("clocks never stop ticking");
+        debug_assert!(at >= self.now, "time does not go back");
+        self.now = at;
+        self.stats.events += 1;
+        match event {
+            Event::Node(n, life, step) => self.step(n, life, step)?,
+            Event::Packet(n, packet) => self.arrive(n, packet),
+            Event::Answer(to, result) => self.heard(to.client, to.attempt, result),
+            Event::Client(c, life, wake) => self.wake_client(c, life, wake),
+            Event::Fault(fault, mean) => self.strike(fault, mean),
+            Event::Doom(n, life) => {
+                if self.faults_go_on && self.nodes[n].life == life {
+                    self.doom(n);
+                }
+            }
+            Event::Start(n) => self.start(n)?,
+            Event::Wake(n, life) => {
+                if self.nodes[n].life == life && self.nodes[n].running.is_some() {
+                    self.wake(n);
+                }
+            }
+            Event::DiskRecovers(n) => self.disk_recovers(n),
+        }
+        Ok(())
+    }
+
+    pub fn stats(&self) -> Stats {
+        Stats {
+            virtual_us: self.now,
+            elections: self.checks.elections(),
+            committed: self.checks.last().index,
+            ..self.stats
+        }
+    }
+}

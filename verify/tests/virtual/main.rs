@@ -1,0 +1,30 @@
+//! The tests of the distributed-systems course (MIT 6.5840) by their names, in one thread and in
+//! virtual time, each from several seeds. They drive the code of production on simulated disks; see
+//! `verify/src/sim/lab`. The same tests on real threads are in `tests/course`.
+//!
+//! Numbers, limits and times are the course's, its election timeout of 1,000 ms included, which is
+//! twice the longest of ours. Where it is not so for one test, that test says it. For all of them:
+//!
+//! - The network is the course's, but what is sent to a server that is cut off is lost in silence:
+//!   messages between our nodes are no calls, whose failure somebody could wait for.
+//! - A crash is a power failure: what was not synced is lost, torn or kept by chance. The course
+//!   keeps all that was saved.
+//! - An index of the course is a place among commands. The empty entry that opens each term of
+//!   ours, and the opening of a session, take an index of the log, but no place.
+//! - Heartbeats are separate messages every 50 ms, pre-votes precede votes, and commands that come
+//!   at the same time share a message: the limits on requests hold with all that.
+//!
+//! `RAFTKV_LAB_SEEDS=n` runs `n` seeds of each test instead of five, `RAFTKV_LAB_SEED=s` runs seed
+//! `s` alone and prints its trace.
+
+mod agreement;
+mod elections;
+mod faults;
+mod kv;
+mod kv_generic;
+mod kv_snapshots;
+mod persistence;
+mod raft_snapshots;
+mod repeatable;
+mod seeds;
+mod state_machine;
