@@ -98,7 +98,10 @@ impl Config {
     }
 
     /// The settings of the core that follow from these. `seed` decides its election timeouts.
-    pub(super) fn raft(&self, seed: u64) -> Result<raft::Config, StartError> {
+    ///
+    /// # Errors
+    /// [`StartError::Config`] if the settings cannot work.
+    pub fn raft(&self, seed: u64) -> Result<raft::Config, StartError> {
         self.timing.validate().map_err(StartError::Config)?;
         let membership = Membership::of_voters(self.members.keys().copied());
         let mut config = raft::Config::new(self.id, membership, seed);

@@ -9,7 +9,7 @@ use crate::storage::Snapshots;
 
 /// Where a state machine is in the log.
 #[derive(Debug)]
-pub struct Executor {
+pub(super) struct Executor {
     /// The last entry that the machine has executed, and its time.
     last: EntryId,
     time_ms: u64,

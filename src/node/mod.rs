@@ -1,32 +1,50 @@
 //! A running node: the threads that carry inputs to the pure core and outputs away from it.
 //!
-//! ```text
-//!   rpc         the event loop: messages of peers and requests of clients in, messages out
-//!   ticker      counts time
-//!   replicator  writes the log and syncs it, sends what waited for that
-//!   apply       executes what is committed, answers
-//!        └────────────┴───────────┴── Mutex<Replica>, Condvar, a nudge channel of capacity one
-//! ```
+//! Each task is a type or a function with a step ([`steps`]); each thread does nothing but to take
+//! one step after the other, and to wait when there is nothing to do. A simulator takes the same
+//! steps in an order and at times of its own.
 //!
-//! Everything that decides is in [`Replica`] and below; see [`Node::start`] for the way in.
+//! | thread | steps | what it does |
+//! | --- | --- | --- |
+//! | `rpc` | [`Intake::flush`](steps::Intake::flush) | the event loop: messages of peers and requests of clients in, messages out |
+//! | `ticker` | [`Ticker::step`](steps::Ticker::step) | counts time |
+//! | `replicator` | [`Replicator::step`](steps::Replicator::step) | writes the log and syncs it, sends what waited for that |
+//! | `apply` | [`Hub::finish_apply`](steps::Hub::finish_apply) | executes what is committed, answers |
+//! | `courier` | [`Courier::step`](steps::Courier::step) | sends and stores parts of snapshots, removes files |
+//! | `snapshot` | [`Taker::step`](steps::Taker::step) | writes snapshots |
+//!
+//! They share a [`Hub`](steps::Hub): the core and those who wait for it behind one lock, and the
+//! signals by which the threads wake each other. Everything that decides is in [`Replica`] and below;
+//! see [`Node::start`] for the way in.
 
 mod admissible;
-mod apply;
+mod clock;
 mod config;
+mod courier;
+mod execution;
 mod executor;
+mod files;
+mod handle;
+mod hub;
+mod intake;
 mod members;
 mod outcome;
 mod replica;
+mod replicator;
 mod scheduling;
+mod sending;
 mod service;
-mod shared;
+mod signals;
 mod snapshot_due;
-mod snapshots;
 mod stages;
+mod status;
+pub mod steps;
 mod sync;
+mod taker;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod ticker;
 mod unhurried;
 mod waiters;
 mod work;
@@ -34,22 +52,17 @@ mod work;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-
-use bytes::Bytes;
 
 use crate::machine::StateMachine;
 use crate::net::{self, Net, NetError, Peers};
-use crate::raft::{Envelope, Fault, Index, Raft, RoleName, SnapshotMeta};
+use crate::raft::{Envelope, Fault, Index};
 use crate::storage::{
-    self, Disk, Identity, RealDisk, Recovered, SnapshotInfo, Snapshots, Storage, StorageError,
-    welcomes_needed,
+    self, Disk, Identity, RealDisk, Recovered, Storage, StorageError, welcomes_needed,
 };
-use crate::wire::client::{Answer, Ask, Status};
 
 pub use admissible::{InadmissibleFromLeader, InadmissibleInLog};
 pub use config::{Config, Timing};
+pub use handle::Handle;
 pub use members::parse_members;
 pub use outcome::{Outcome, Pending};
 pub use replica::{End, Replica};
@@ -57,16 +70,11 @@ pub use replica::{End, Replica};
 pub use sync::explored::{Sabotage, sabotage};
 pub use work::{Share, Takes, Work};
 
-use apply::Machine;
-pub use executor::{Executor, restore};
-pub use outcome::answer;
-use outcome::{Waiter, encode, receive};
+use clock::Clock;
+use hub::Surroundings;
 use service::NodeService;
-use shared::{Shared, Signals};
-pub use snapshots::{Courier, Gone, Stored, in_its_place, report, stored};
-use stages::Acknowledged;
-use sync::bounded;
-use threads::Threads;
+use signals::between_threads;
+use steps::assemble;
 
 /// Carries messages to the other nodes. May lose, repeat, delay and reorder them, but must neither
 /// change them nor block.
@@ -200,8 +208,8 @@ impl Node {
         let on_stop = Box::new(move || stopper.stop());
         let mut handle = launch(config, machine, opened, Arc::new(net.peers()), on_stop)?;
         handle.address = Some(net.local_addr());
-        let service = NodeService::new(handle.shared.clone(), identity, known);
-        handle.threads.start("rpc", &handle.shared, move |_| {
+        let service = NodeService::new(handle.hub.clone(), identity, known);
+        handle.threads.start("rpc", &handle.hub, move |_| {
             net.run(service).map_err(NodeError::Net)
         })?;
         Ok(handle)
@@ -266,6 +274,7 @@ fn listen_address(config: &Config) -> Result<SocketAddr, StartError> {
     })
 }
 
+/// Puts the parts of a node together and starts its threads, but for the event loop.
 fn launch<S: StateMachine>(
     config: Config,
     machine: S,
@@ -279,213 +288,16 @@ fn launch<S: StateMachine>(
         seed,
         admitted,
     } = opened;
-    let files = storage.snapshots();
-    admissible::in_log(&machine.gate(), &config.data, &recovered.entries)?;
-    let (machine, meta) = revive(machine, &files, recovered.snapshot.as_ref())?;
-    let executor = Executor::behind(meta);
-    let snapshot = recovered.snapshot.clone().map(stored);
-    let (hard_state, entries) = (recovered.hard_state, recovered.entries);
     let mut core = config.raft(seed)?;
     core.admitted = admitted;
-    let raft = Raft::restore(core, hard_state, snapshot, entries);
-    log::info!(
-        "node {} of cluster \"{}\" starts in term {} with a log up to {}",
-        config.id,
-        config.cluster,
-        raft.term(),
-        raft.last().index
-    );
-    let replica = Replica::new(raft, config.max_waiting, config.snapshot_log_bytes);
-    let (signals, [to_replicator, to_courier, to_ticker]) = Signals::new(on_stop);
-    let machine = Machine::new(machine, executor);
-    let files = (files, storage.spares());
-    let shared = Arc::new(Shared::new(
-        config, replica, signals, transport, files, machine,
-    ));
-    let log_bytes = storage.log_bytes();
-    shared.log_bytes.store(log_bytes, Ordering::Relaxed);
-    // From here on a failure drops the handle, which ends the threads that exist already.
-    let mut handle = Handle {
-        shared: shared.clone(),
-        threads: Threads::default(),
-        address: None,
+    let (wake, sleepers) = between_threads();
+    let surroundings = Surroundings {
+        transport,
+        wake,
+        on_stop,
+        clock: Clock::default(),
     };
-    let threads = &mut handle.threads;
-    threads.start("apply", &shared, apply::run)?;
-    threads.start("replicator", &shared, move |shared| {
-        threads::replicator(shared, &to_replicator, storage)
-    })?;
-    threads.start("courier", &shared, move |shared| {
-        Courier::default().run(shared, &to_courier)
-    })?;
-    threads.start("ticker", &shared, move |shared| {
-        threads::ticker(shared, &to_ticker)
-    })?;
-    Ok(handle)
-}
-
-/// The machine with the state of the snapshot, if there is one, and what that stands for.
-fn revive<'a, S: StateMachine>(
-    machine: S,
-    files: &Snapshots,
-    snapshot: Option<&'a SnapshotInfo>,
-) -> Result<(S, Option<&'a SnapshotMeta>), StartError> {
-    let Some(SnapshotInfo { meta, .. }) = snapshot else {
-        return Ok((machine, None));
-    };
-    match executor::restore(&machine, files, meta) {
-        Ok(restored) => Ok((restored, Some(meta))),
-        Err(NodeError::Storage(error)) => Err(error.into()),
-        Err(error) => Err(StartError::Restore(error)),
-    }
-}
-
-/// A running node. Dropping it stops the node.
-pub struct Handle<S: StateMachine> {
-    shared: Arc<Shared<S>>,
-    threads: Threads,
-    address: Option<SocketAddr>,
-}
-
-impl<S: StateMachine> Handle<S> {
-    /// Where the node listens; `None` if it was started on another transport.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.address
-    }
-
-    /// Appends a command to the log and returns at once with where it stands. The command ends
-    /// within `timeout`, one way or another.
-    ///
-    /// # Errors
-    /// How it ended at once: refused, and never to be executed.
-    pub fn start(
-        &self,
-        command: impl Into<Bytes>,
-        timeout: Duration,
-    ) -> Result<Pending<S::Reply>, Outcome<S::Reply>> {
-        let command = command.into();
-        self.shared.admit(&command).map_err(Outcome::Invalid)?;
-        let (sender, outcome) = bounded(1);
-        let ticks = self.shared.deadline(timeout);
-        let waiter = Waiter::Local(sender);
-        // The nudge goes to the replicator, which sends and writes at once.
-        let id = self
-            .shared
-            .input(|replica| replica.submit(command, ticks, waiter));
-        match id {
-            Some(id) => Ok(Pending { id, outcome }),
-            None => Err(receive(&outcome, Duration::ZERO)),
-        }
-    }
-
-    /// Answers a question linearizably.
-    pub fn query(&self, query: impl Into<Bytes>, timeout: Duration) -> Outcome<S::Reply> {
-        let (sender, outcome) = bounded(1);
-        let ticks = self.shared.deadline(timeout);
-        let query = query.into();
-        self.shared
-            .exchange(|replica| replica.query(query, ticks, Waiter::Local(sender)));
-        receive(&outcome, timeout)
-    }
-
-    /// Serves one request as the node would serve it on a connection, and waits for its end.
-    pub fn ask(&self, ask: &Ask, timeout: Duration) -> Answer {
-        let outcome = match ask {
-            Ask::Submit(command) => match self.start(command.clone(), timeout) {
-                Ok(pending) => pending.wait(timeout),
-                Err(outcome) => outcome,
-            },
-            Ask::Query(query) => self.query(query.clone(), timeout),
-            Ask::Status => return Answer::Status(Box::new(self.status())),
-            Ask::Transfer(to) => return service::transfer(&self.shared, *to),
-            Ask::Snapshot => return service::snapshot(&self.shared),
-        };
-        match outcome {
-            Outcome::Reply(reply) => encode::<S>(&reply),
-            Outcome::Invalid(sentence) => Answer::Invalid(sentence),
-            Outcome::Ended(end) => self.shared.answer(end),
-        }
-    }
-
-    /// Hands over messages that have arrived for this node by another way than its own sockets.
-    pub fn deliver(&self, messages: impl IntoIterator<Item = Envelope>) {
-        let messages = messages.into_iter();
-        let messages: Vec<Envelope> = messages.filter(|m| self.shared.takes(m)).collect();
-        let acknowledged = messages.iter().filter_map(Acknowledged::by);
-        let acknowledged: Vec<Acknowledged> = acknowledged.collect();
-        self.shared.stages.acknowledged(&acknowledged, sync::now());
-        let messages = messages.into_iter();
-        self.shared
-            .exchange(|replica| messages.for_each(|message| replica.step(message)));
-    }
-
-    /// Begins to take a snapshot, or will as soon as the one that is being taken is done. Returns
-    /// whether one is to come: there is none to take if nothing has happened since the last one.
-    pub fn take_snapshot(&self) -> bool {
-        self.shared.input(|replica| replica.want_snapshot())
-    }
-
-    /// Lets one tick pass, for a test whose clock stands still.
-    #[cfg(feature = "shuttle")]
-    pub fn tick(&self) {
-        self.shared.exchange(Replica::tick);
-    }
-
-    /// What the node knows of itself.
-    pub fn status(&self) -> Status {
-        self.shared.status()
-    }
-
-    /// Looks at the state machine, between two commands.
-    pub fn with_machine<T>(&self, look: impl FnOnce(&S) -> T) -> T {
-        look(&self.shared.machine.lock().state)
-    }
-
-    /// Waits until the node's core satisfies a condition that a change of role or of the applied
-    /// index can bring about. Returns whether it does before the time is up.
-    pub fn wait_until(&self, timeout: Duration, mut holds: impl FnMut(&Raft) -> bool) -> bool {
-        self.shared
-            .wait_until(timeout, |replica| holds(replica.raft()))
-    }
-
-    /// Hands leadership over, if this node leads and another can take it. Returns whether this
-    /// node does not lead any more when `timeout` has passed.
-    pub fn resign(&self, timeout: Duration) -> bool {
-        let successor = self.shared.exchange(|replica| replica.transfer(None));
-        // With nobody to hand over to there is nothing to wait for.
-        let timeout = successor.map_or(Duration::ZERO, |_| timeout);
-        self.wait_until(timeout, |raft| raft.role() != RoleName::Leader)
-    }
-
-    /// Stops the node and waits for its threads, unless it is one of them that calls. Requests
-    /// that are under way end as unknown, and so does at once whatever is asked from then on.
-    pub fn shutdown(&self) {
-        self.shared.stop(None);
-        self.join();
-    }
-
-    /// Waits until the node stops.
-    ///
-    /// # Errors
-    /// [`NodeError`] if it stopped for another reason than [`shutdown`](Self::shutdown).
-    pub fn wait(&self) -> Result<(), NodeError> {
-        self.shared.wait_for_end();
-        self.join();
-        self.shared.failure().map_or(Ok(()), Err)
-    }
-
-    fn join(&self) {
-        self.threads.join();
-        // Nobody is left to begin another one.
-        if let Some(snapshot) = self.shared.take_snapshot_thread() {
-            // What went wrong in it is in the log.
-            let _ = snapshot.join();
-        }
-    }
-}
-
-impl<S: StateMachine> Drop for Handle<S> {
-    fn drop(&mut self) {
-        self.shutdown();
-    }
+    let opened = (storage, recovered);
+    let parts = assemble(config, core, machine, opened, surroundings, sync::now())?;
+    Handle::start_threads(parts, sleepers)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::replica::End;
-use super::sync::{Receiver, Sender};
+use super::sync::{Receiver, bounded};
 use crate::machine::StateMachine;
 use crate::net::{Replies, ReplyTo};
 use crate::raft::EntryId;
@@ -21,11 +21,12 @@ pub enum Outcome<R> {
 }
 
 /// Who waits for a request's end.
-pub(super) enum Waiter<R> {
+pub enum Waiter<R> {
     /// A client on a connection.
     Remote(ReplyTo),
-    /// A thread of this process.
-    Local(Sender<Outcome<R>>),
+    /// Somebody in this process. The function must not block: the thread that calls it has other
+    /// requests to answer.
+    Local(Box<dyn FnOnce(Outcome<R>) + Send>),
 }
 
 /// A command that is on its way; see [`Handle::start`](super::Handle::start).
@@ -48,6 +49,14 @@ impl<R> Pending<R> {
     }
 }
 
+/// A channel for one outcome, and the waiter that sends it there.
+pub(super) fn channel<R: Send + 'static>() -> (Waiter<R>, Receiver<Outcome<R>>) {
+    let (sender, outcome) = bounded(1);
+    // The receiver may have given up; then nobody wants to know.
+    let tell = move |outcome| drop(sender.try_send(outcome));
+    (Waiter::Local(Box::new(tell)), outcome)
+}
+
 pub(super) fn receive<R>(outcome: &Receiver<Outcome<R>>, timeout: Duration) -> Outcome<R> {
     use crossbeam::channel::RecvTimeoutError::{Disconnected, Timeout};
     outcome.recv_timeout(timeout).unwrap_or_else(|error| {
@@ -67,8 +76,7 @@ pub(super) fn reply<S: StateMachine>(
 ) {
     match waiter {
         Waiter::Remote(to) => to.queue(encode::<S>(&reply), replies),
-        // The receiver may have given up; then nobody wants to know.
-        Waiter::Local(sender) => drop(sender.try_send(Outcome::Reply(reply))),
+        Waiter::Local(tell) => tell(Outcome::Reply(reply)),
     }
 }
 
@@ -79,7 +87,7 @@ pub(super) fn encode<S: StateMachine>(reply: &S::Reply) -> Answer {
 }
 
 /// What a client is told. `address_of` gives a node's address.
-pub fn answer(
+pub(super) fn answer(
     end: End,
     id: crate::raft::NodeId,
     address_of: impl Fn(crate::raft::NodeId) -> Option<String>,

@@ -5,14 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use super::hub::Hub;
+use super::intake::Intake;
 use super::outcome::Waiter;
 use super::replica::Replica;
 use super::scheduling::Worker;
-use super::shared::Shared;
-use super::stages::Acknowledged;
-use super::{NodeError, sync};
+
+use super::NodeError;
 use crate::machine::StateMachine;
 use crate::net::{ReplyTo, Service};
 use crate::raft::{Envelope, NodeId};
@@ -22,42 +21,32 @@ use crate::wire::handshake::{Caller, Hello, Welcome};
 
 /// The node as the event loop sees it.
 pub(super) struct NodeService<S: StateMachine> {
-    shared: Arc<Shared<S>>,
+    hub: Arc<Hub<S>>,
     machine: String,
     peers: Peers,
     /// Who has welcomed this node since it started.
     welcomed_by: BTreeSet<NodeId>,
-    /// What one wake-up of the loop has brought in: put in under one lock.
-    inputs: Vec<Input>,
+    /// What one wake-up of the loop has brought in.
+    intake: Intake<S>,
     /// The event loop's thread.
     worker: Worker,
-    /// What the messages among them acknowledge.
-    acknowledged: Vec<Acknowledged>,
-}
-
-enum Input {
-    Absent(NodeId),
-    Message(Envelope),
-    Submit(Bytes, u64, ReplyTo),
-    Query(Bytes, u64, ReplyTo),
 }
 
 impl<S: StateMachine> NodeService<S> {
-    pub fn new(shared: Arc<Shared<S>>, machine: String, peers: Peers) -> Self {
+    pub fn new(hub: Arc<Hub<S>>, machine: String, peers: Peers) -> Self {
         Self {
             peers,
             welcomed_by: BTreeSet::new(),
-            shared,
+            intake: Intake::new(hub.clone()),
+            hub,
             machine,
-            inputs: Vec::new(),
             worker: Worker::new(),
-            acknowledged: Vec::new(),
         }
     }
 
     /// Why this node does not talk to a caller, if it does not.
     fn objection(&mut self, hello: &Hello) -> Option<String> {
-        let config = &self.shared.config;
+        let config = &self.hub.config;
         let (id, cluster) = (config.id, &config.cluster);
         let any_cluster = hello.cluster.is_empty() && hello.caller == Caller::Client;
         if !any_cluster && hello.cluster != *cluster {
@@ -100,7 +89,7 @@ impl<S: StateMachine> NodeService<S> {
 
     /// Objects to a node whose folder is another one than it was first met with.
     fn meet(&mut self, peer: NodeId, folder: u128) -> Option<String> {
-        let id = self.shared.config.id;
+        let id = self.hub.config.id;
         match self.peers.meet(peer, folder) {
             Ok(Acquaintance::Known) => None,
             Ok(Acquaintance::OtherFolder) => Some(format!(
@@ -111,7 +100,7 @@ impl<S: StateMachine> NodeService<S> {
             )),
             Err(error) => {
                 let sentence = format!("node {id} cannot write down who node {peer} is: {error}");
-                self.shared.stop(Some(NodeError::Storage(error)));
+                self.hub.stop(Some(NodeError::Storage(error)));
                 Some(sentence)
             }
         }
@@ -123,15 +112,15 @@ impl<S: StateMachine> Service for NodeService<S> {
         match self.objection(hello) {
             Some(sentence) => Welcome::Refused(sentence),
             None => Welcome::Accepted {
-                cluster: self.shared.config.cluster.clone(),
-                id: self.shared.config.id,
+                cluster: self.hub.config.cluster.clone(),
+                id: self.hub.config.id,
             },
         }
     }
 
     fn welcomed(&mut self, peer: NodeId) {
         self.welcomed_by.insert(peer);
-        let needed = welcomes_needed(self.shared.config.members.len());
+        let needed = welcomes_needed(self.hub.config.members.len());
         if self.peers.admitted() || self.welcomed_by.len() < needed {
             return;
         }
@@ -141,88 +130,60 @@ impl<S: StateMachine> Service for NodeService<S> {
                     "{needed} others know this node with this data folder: it may vote and \
                      acknowledge"
                 );
-                self.shared.input(Replica::admit);
+                self.hub.input(Replica::admit);
             }
-            Err(error) => self.shared.stop(Some(NodeError::Storage(error))),
+            Err(error) => self.hub.stop(Some(NodeError::Storage(error))),
         }
     }
 
     fn absent(&mut self, peer: NodeId) {
-        self.inputs.push(Input::Absent(peer));
+        self.intake.absent(peer);
     }
 
     fn peer(&mut self, envelope: Envelope) {
-        if self.shared.takes(&envelope) {
-            self.acknowledged.extend(Acknowledged::by(&envelope));
-            self.inputs.push(Input::Message(envelope));
-        }
+        self.intake.message(envelope);
     }
 
     fn request(&mut self, request: Request, reply: ReplyTo) {
         let timeout = Duration::from_millis(request.timeout_ms.into());
-        let ticks = self.shared.deadline(timeout);
         match request.ask {
-            Ask::Submit(command) => match self.shared.admit(&command) {
-                Ok(()) => self.inputs.push(Input::Submit(command, ticks, reply)),
-                Err(sentence) => reply.send(Answer::Invalid(sentence)),
-            },
-            Ask::Query(query) => self.inputs.push(Input::Query(query, ticks, reply)),
-            Ask::Status => reply.send(Answer::Status(Box::new(self.shared.status()))),
-            Ask::Transfer(to) => reply.send(transfer(&self.shared, to)),
-            Ask::Snapshot => reply.send(snapshot(&self.shared)),
+            Ask::Submit(command) => self.intake.submit(command, timeout, Waiter::Remote(reply)),
+            Ask::Query(query) => self.intake.query(query, timeout, Waiter::Remote(reply)),
+            Ask::Status => reply.send(Answer::Status(Box::new(self.hub.status()))),
+            Ask::Transfer(to) => reply.send(transfer(&self.hub, to)),
+            Ask::Snapshot => reply.send(snapshot(&self.hub)),
         }
     }
 
     fn flush(&mut self) {
-        if self.inputs.is_empty() {
-            return;
-        }
-        self.worker.look(&self.shared.scheduling);
-        let at = sync::now();
-        self.shared.stages.acknowledged(&self.acknowledged, at);
-        self.acknowledged.clear();
-        let inputs = self.inputs.drain(..);
-        let put = |replica: &mut Replica<_>| {
-            for input in inputs {
-                match input {
-                    Input::Absent(peer) => replica.absent(peer),
-                    Input::Message(envelope) => replica.step(envelope),
-                    Input::Submit(command, ticks, to) => {
-                        replica.submit(command, ticks, Waiter::Remote(to));
-                    }
-                    Input::Query(query, ticks, to) => {
-                        replica.query(query, ticks, Waiter::Remote(to));
-                    }
-                }
-            }
-        };
-        self.shared.exchange_and_execute(at, put, |()| true);
+        self.worker.look(&self.hub.scheduling);
+        self.intake.flush();
     }
 }
 
 /// Begins to hand leadership over, and says what came of the attempt to begin.
-pub(super) fn transfer<S: StateMachine>(shared: &Shared<S>, to: Option<NodeId>) -> Answer {
-    let begun = shared.exchange(|replica| match replica.transfer(to) {
+pub fn transfer<S: StateMachine>(hub: &Hub<S>, to: Option<NodeId>) -> Answer {
+    let begun = hub.exchange(|replica| match replica.transfer(to) {
         Some(_) => Ok(()),
         None => Err((replica.raft().leader(), replica.not_leader())),
     });
     match begun {
         Ok(()) => Answer::Transferring,
         // Done already; the request may well be the repeat of one whose answer got lost.
-        Err((Some(leader), _)) if to == Some(leader) && leader == shared.config.id => {
+        Err((Some(leader), _)) if to == Some(leader) && leader == hub.config.id => {
             Answer::Transferring
         }
-        Err((Some(leader), _)) if leader == shared.config.id => Answer::Invalid(match to {
+        Err((Some(leader), _)) if leader == hub.config.id => Answer::Invalid(match to {
             Some(to) => format!("node {to} is not another voter of this cluster"),
             None => "there is no other voter to lead this cluster".to_string(),
         }),
-        Err((_, not_leader)) => shared.answer(not_leader),
+        Err((_, not_leader)) => hub.answer_to_end(not_leader),
     }
 }
 
 /// Has a snapshot taken. Whoever asks watches the status for its end: nobody waits here.
-pub(super) fn snapshot<S: StateMachine>(shared: &Shared<S>) -> Answer {
-    shared.input(|replica| {
+pub fn snapshot<S: StateMachine>(hub: &Hub<S>) -> Answer {
+    hub.input(|replica| {
         let is_there = !replica.want_snapshot();
         let up_to = replica.applying();
         Answer::Snapshot { up_to, is_there }

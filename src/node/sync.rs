@@ -16,9 +16,9 @@ mod real {
 
     use std::time::Duration;
 
-    pub use crossbeam::channel::{Receiver, Sender, bounded};
+    pub use crossbeam::channel::{Receiver, bounded};
     use crossbeam::sync::{Parker, Unparker};
-    pub use parking_lot::{Condvar, Mutex};
+    pub use parking_lot::{Condvar, Mutex, MutexGuard};
 
     /// The sending end of a channel with room for one token: a signal that can neither block nor
     /// get lost. Unlike a channel for values it does not spin before it sleeps, which would take

@@ -2,17 +2,20 @@
 
 mod always_writing;
 pub(super) mod disk;
+mod snapshots;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::*;
 use crate::machine::{At, Gate};
+use crate::raft::{Raft, RoleName};
 use crate::storage::SimDisk;
 use crate::wire::client::Doubt;
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use super::sync::{self, thread};
+use super::clock::Clock;
 
 /// How long it works at a time, at least. Where a thread of low priority has the processor, one
 /// that is woken may have to wait for it to sleep: a scheduler lets each run for its slice, which
@@ -20,16 +20,18 @@ const LONGEST_REST: Duration = Duration::from_millis(10);
 /// disk, except while `hurries` says that there is no time left.
 pub(super) struct Unhurried<W, H> {
     out: W,
+    clock: Clock,
     hurries: H,
     since: Instant,
 }
 
 impl<W: Write, H: Fn() -> bool> Unhurried<W, H> {
-    pub fn new(out: W, hurries: H) -> Self {
+    pub fn new(out: W, clock: Clock, hurries: H) -> Self {
         Self {
             out,
+            clock,
             hurries,
-            since: sync::now(),
+            since: (clock.now)(),
         }
     }
 
@@ -42,12 +44,12 @@ impl<W: Write, H: Fn() -> bool> Unhurried<W, H> {
 impl<W: Write, H: Fn() -> bool> Write for Unhurried<W, H> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.out.write(bytes)?;
-        let took = sync::now() - self.since;
+        let took = (self.clock.now)() - self.since;
         if took >= BURST {
             if !(self.hurries)() {
-                thread::sleep((took * REST).min(LONGEST_REST));
+                (self.clock.rest)((took * REST).min(LONGEST_REST));
             }
-            self.since = sync::now();
+            self.since = (self.clock.now)();
         }
         Ok(written)
     }
@@ -62,6 +64,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::node::sync;
 
     /// Takes a millisecond for each write.
     struct Slow(Vec<u8>);
@@ -82,7 +85,7 @@ mod tests {
     #[test]
     fn it_rests_for_most_of_the_time() {
         let begun = sync::now();
-        let mut out = Unhurried::new(Slow(Vec::new()), || false);
+        let mut out = Unhurried::new(Slow(Vec::new()), Clock::default(), || false);
         for _ in 0..10 {
             out.write_all(b"piece ").unwrap();
         }
@@ -97,7 +100,7 @@ mod tests {
             asked.set(asked.get() + 1);
             true
         };
-        let mut out = Unhurried::new(Slow(Vec::new()), hurries);
+        let mut out = Unhurried::new(Slow(Vec::new()), Clock::default(), hurries);
         for piece in [&b"piece "[..], b"", b"piece "] {
             out.write_all(piece).unwrap();
         }

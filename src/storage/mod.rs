@@ -79,9 +79,7 @@ pub use peers::{Acquaintance, Peers, welcomes_needed};
 pub use read_only_disk::ReadOnlyDisk;
 pub use real_disk::RealDisk;
 pub use sim_disk::{Outcome, SimDisk};
-pub use snapshot::{
-    Incoming, Renamed, Sealed, SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots,
-};
+pub use snapshot::{Incoming, Sealed, SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots};
 
 use error::VOTE_ADVICE;
 use folder::Folder;

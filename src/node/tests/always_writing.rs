@@ -144,12 +144,6 @@ fn take_snapshot(node: &Handle<Machine>) {
     while !node.wait_until(Duration::from_millis(10), is_newer) {
         assert!(Instant::now() < deadline, "no snapshot is taken");
     }
-    // The thread that took it tells the replicator after it has told the replica.
-    drop(
-        node.shared
-            .take_snapshot_thread()
-            .map(|thread| thread.join()),
-    );
 }
 
 /// One write, of those that follow each other without a pause.

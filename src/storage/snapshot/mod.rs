@@ -26,7 +26,7 @@ use super::folder::{File, Folder, unfinished};
 
 pub use incoming::Incoming;
 pub use reader::SnapshotReader;
-pub use sealed::{Renamed, Sealed};
+pub use sealed::Sealed;
 pub use writer::SnapshotWriter;
 
 pub(super) use format::{Owner, PIECE, last_of, name};

@@ -1,7 +1,4 @@
-//! The last steps of a snapshot: complete, then under its name, then there for good.
-//!
-//! [`Sealed::place`] takes them all. They are apart so that a simulator can let other things happen
-//! between any two of them.
+//! The last step of a snapshot: under its name, for good.
 
 use super::super::error::StorageError;
 use super::writer::Temp;
@@ -14,41 +11,28 @@ pub struct Sealed {
     pub(super) info: SnapshotInfo,
 }
 
-/// A snapshot whose file has its name, which a crash may still take back.
-pub struct Renamed {
-    snapshots: Snapshots,
-    info: SnapshotInfo,
-}
-
 impl Sealed {
-    /// Puts the file in its place, and removes those that are not needed any more.
-    pub(super) fn place(self) -> Result<SnapshotInfo, StorageError> {
-        let shared = self.snapshots.shared.clone();
-        let _placing = shared.placing.lock();
-        self.rename()?.settle()
-    }
-
-    /// Gives the file its name. Nobody else may be between this and [`Renamed::settle`].
-    pub fn rename(self) -> Result<Renamed, StorageError> {
+    /// Puts the file in its place, durably, and removes those that are not needed any more: all but
+    /// the newest two. One thread at a time.
+    ///
+    /// # Errors
+    /// [`StorageError::Superseded`] if there is a newer snapshot by now, [`StorageError::Io`]. The
+    /// snapshot is not there then, unless it was the sync of the folder that failed: then it may be
+    /// there after a restart.
+    pub fn place(self) -> Result<SnapshotInfo, StorageError> {
         let Self {
             snapshots,
             temp,
             info,
         } = self;
+        let shared = snapshots.shared.clone();
+        let _placing = shared.placing.lock();
         snapshots.check_new(info.meta.last)?;
         temp.keep(&name(info.meta.last))?;
-        Ok(Renamed { snapshots, info })
-    }
-}
-
-impl Renamed {
-    /// Makes the name durable. From here on the snapshot is one to start from, and those beyond the
-    /// newest two go.
-    pub fn settle(self) -> Result<SnapshotInfo, StorageError> {
-        let Self { snapshots, info } = self;
-        snapshots.shared.folder.sync()?;
+        shared.folder.sync()?;
+        // From here on the snapshot is one to start from.
         let oldest_kept = {
-            let mut kept = snapshots.shared.kept.lock();
+            let mut kept = shared.kept.lock();
             kept.push(info.clone());
             let excess = kept.len().saturating_sub(KEPT);
             kept.drain(..excess);

@@ -6,8 +6,6 @@ use super::node::{Packet, Waiter};
 use super::trace::trace;
 use super::world::{Event, World};
 use raftkv::client::CallError;
-use raftkv::kv::Kv;
-use raftkv::machine::StateMachine;
 use raftkv::raft::Envelope;
 use raftkv::wire::client::Answer;
 use raftkv::wire::codec;
@@ -61,11 +59,4 @@ impl World {
             self.carry_answer(n, *from, Err(why));
         }
     }
-}
-
-/// A reply in the form in which it travels.
-pub(super) fn encode(reply: &raftkv::kv::Reply) -> Answer {
-    let mut bytes = Vec::new();
-    Kv::encode_reply(reply, &mut bytes);
-    Answer::Reply(bytes.into())
 }

@@ -8,20 +8,23 @@ use std::sync::Arc;
 
 use super::Failure;
 use super::check::Promised;
+use super::clock::{self, Board};
 use super::durable::Durable;
-use super::node::{Node, Running};
+use super::node::{Node, Running, address};
+use super::outside::{Outside, Watched};
 use super::trace::trace;
 use super::world::{Event, TICK, World};
 use raftkv::kv::Kv;
 use raftkv::machine::StateMachine;
-use raftkv::node::{Executor, Replica, restore, stored};
-use raftkv::raft::{self, Index, Membership, NodeId, Raft, Write};
-use raftkv::storage::{
-    self, Disk, Identity, Recovered, SimDisk, SnapshotInfo, Snapshots, Storage, StorageError,
-};
+use raftkv::node::steps::{self, Clock, Surroundings};
+use raftkv::node::{self, NodeError};
+use raftkv::raft::{self, NodeId, Write};
+use raftkv::storage::{self, Disk, Identity, Recovered, SimDisk, Storage, StorageError};
 
 /// No write takes more operations than this.
 const MAX_OPERATIONS: u64 = 14;
+/// The name of the simulated cluster.
+const CLUSTER: &str = "simulated";
 
 impl Node {
     pub fn new(seed: u64) -> Self {
@@ -49,8 +52,9 @@ impl World {
             return Ok(());
         }
         let machine = Kv::new(self.plan.limits.clone());
+        let machine = Watched::new(machine, self.plan.compare_every);
         let identity = Identity {
-            cluster: "simulated".into(),
+            cluster: CLUSTER.into(),
             node: n as NodeId + 1,
             machine: machine.identity(),
         };
@@ -92,7 +96,7 @@ impl World {
         &mut self,
         n: usize,
         (storage, recovered): (Storage, Recovered),
-        machine: Kv,
+        machine: Watched,
     ) -> Result<(), Failure> {
         let node = &mut self.nodes[n];
         if node.damaged {
@@ -119,42 +123,53 @@ impl World {
             recovered.notes.join("; ")
         );
         self.stats.went_back += u64::from(self.nodes[n].durable.went_back());
-        let files = storage.snapshots();
-        let (machine, executor) = self.revive(n, &files, recovered.snapshot.as_ref(), machine)?;
-        let snapshot = recovered.snapshot.map(stored);
-        let (hard_state, entries) = (recovered.hard_state, recovered.entries);
-        let raft = Raft::restore(self.raft_config(n), hard_state, snapshot, entries);
-        let due = self.plan.snapshots.log_bytes;
-        let replica = Replica::new(raft, self.plan.max_waiting, due);
-        let running = Running::new(replica, storage, machine, executor, self.now);
-        self.nodes[n].running = Some(running);
-        self.stats.starts += 1;
-        self.set_off(n);
-        Ok(())
-    }
-
-    /// The machine as the snapshot has it, which must be the state of that entry.
-    fn revive(
-        &mut self,
-        n: usize,
-        files: &Snapshots,
-        snapshot: Option<&SnapshotInfo>,
-        machine: Kv,
-    ) -> Result<(Kv, Executor), Failure> {
-        let Some(SnapshotInfo { meta, .. }) = snapshot else {
-            return Ok((machine, Executor::behind(None)));
+        let snapshot = recovered.snapshot.as_ref().map(|info| info.meta.last);
+        let outside = Arc::new(Outside::default());
+        let woken = outside.clone();
+        let surroundings = Surroundings {
+            transport: outside.clone(),
+            wake: Box::new(move |task| woken.wake(task)),
+            on_stop: Box::new(|| {}),
+            clock: Clock {
+                now: clock::now,
+                rest: clock::rest,
+            },
         };
-        let machine = restore(&machine, files, meta).map_err(|error| {
+        let board = Board::new(self.now, TICK);
+        let config = self.node_config(n);
+        let core = self.raft_config(&config);
+        let now = board.at(self.now);
+        let opened = (storage, recovered);
+        let parts = steps::assemble(config, core, machine, opened, surroundings, now);
+        let parts = parts.map_err(|error| {
             let sentence = format!("node {}: {error}", n + 1);
             Failure::new("a node starts", sentence)
         })?;
-        self.checks.snapshot(n, meta.last, &machine)?;
-        Ok((machine, Executor::behind(Some(meta))))
+        if let Some(last) = snapshot {
+            let machine = parts.hub.with_machine(|machine| machine.kv.clone());
+            self.checks.snapshot(n, last, &machine)?;
+            parts.hub.with_machine(Watched::take_states);
+        }
+        self.nodes[n].running = Some(Running::new(parts, outside, board));
+        self.stats.starts += 1;
+        self.set_off(n)
     }
 
-    fn raft_config(&mut self, n: usize) -> raft::Config {
-        let members = Membership::of_voters(1..=self.nodes.len() as NodeId);
-        let mut config = raft::Config::new(n as NodeId + 1, members, self.random.number());
+    /// The settings of a node, as a user of the library makes them.
+    fn node_config(&self, n: usize) -> node::Config {
+        let members = (0..self.nodes.len()).map(|n| (n as NodeId + 1, address(n)));
+        node::Config {
+            cluster: CLUSTER.into(),
+            snapshot_log_bytes: self.plan.snapshots.log_bytes,
+            max_waiting: self.plan.max_waiting,
+            ..node::Config::new(n as NodeId + 1, members, "simulated")
+        }
+    }
+
+    /// The settings of its core: those that follow from the node's, but for limits that are drawn.
+    fn raft_config(&mut self, config: &node::Config) -> raft::Config {
+        let config = config.raft(self.random.number());
+        let mut config = config.expect("the settings can work");
         config.max_append_bytes = self.plan.max_append_bytes;
         config.max_inflight_messages = self.plan.max_inflight_messages;
         config.max_uncommitted_bytes = self.plan.max_uncommitted_bytes;
@@ -174,65 +189,53 @@ impl World {
         }
     }
 
-    /// Executes a write. False if the disk failed: then the node has stopped.
-    pub(super) fn store(&mut self, n: usize, write: Write) -> Result<bool, Failure> {
-        self.let_disk_fail(n);
+    /// The replicator ends a write and takes the next one. Whether there is one.
+    pub(super) fn replicate(&mut self, n: usize) -> Result<Result<bool, NodeError>, Failure> {
         let node = &mut self.nodes[n];
         let running = node.running.as_mut().expect("it runs");
-        let result = running.storage.write(&write);
-        node.disk.heal();
-        match result {
-            Ok(()) => {
+        let write = running.replicator.under_way().cloned();
+        node.durable.cut = node.durable.cut.max(running.hub.cut_to());
+        let stepped = running.replicator.step(&running.hub);
+        if let Some(write) = write {
+            if stepped.is_ok() {
                 node.promised.replaced(node.durable.kept_by(&write));
                 node.durable.apply(write);
-                Ok(true)
-            }
-            Err(error) => {
+            } else {
                 node.durable.unfinished = Some(write);
-                self.disk_failed(n, error)
             }
         }
-    }
-
-    /// Removes from the log what is not needed any more. False as for [`store`](Self::store).
-    pub(super) fn cut(&mut self, n: usize, up_to: Index) -> Result<bool, Failure> {
-        self.let_disk_fail(n);
-        let node = &mut self.nodes[n];
-        node.durable.cut = node.durable.cut.max(up_to);
-        let running = node.running.as_mut().expect("it runs");
-        let result = running.storage.cut(up_to);
-        node.disk.heal();
-        match result {
-            Ok(freed) => {
-                self.stats.cuts += u64::from(freed > 0);
-                Ok(true)
-            }
-            Err(error) => self.disk_failed(n, error),
+        if let Err(error) = &stepped {
+            self.writes_no_more(n, error)?;
         }
+        Ok(stepped)
     }
 
-    /// A node whose log cannot be written stops, and writes nothing more.
-    fn disk_failed(&mut self, n: usize, error: StorageError) -> Result<bool, Failure> {
-        trace!(self, "node {} stops: {error}", n + 1);
-        let again = self.running(n).storage.write(&Write {
+    /// After a write has failed, the next one must, too, though the disk is well again.
+    fn writes_no_more(&mut self, n: usize, error: &NodeError) -> Result<(), Failure> {
+        self.nodes[n].disk.heal();
+        let again = self.running(n).replicator.storage().write(&Write {
             id: 0,
             hard_state: None,
             entries: Vec::new(),
             restart: None,
         });
-        if !matches!(again, Err(StorageError::Stopped { .. })) {
-            let sentence = format!("node {} writes on after: {error}", n + 1);
-            return Err(Failure::new("a failed sync is the last", sentence));
+        if matches!(again, Err(StorageError::Stopped { .. })) {
+            return Ok(());
         }
-        self.stats.disk_failures += 1;
-        self.abandon(n)?;
-        self.go_down(n);
-        Ok(false)
+        let sentence = format!("node {} writes on after: {error}", n + 1);
+        Err(Failure::new("a failed sync is the last", sentence))
     }
 
-    /// A node that stops by itself tells those who wait.
+    /// A node has stopped because its disk failed.
+    pub(super) fn disk_failed(&mut self, n: usize, error: &StorageError) {
+        trace!(self, "node {} stops: {error}", n + 1);
+        self.stats.disk_failures += 1;
+        self.go_down(n);
+    }
+
+    /// A node is told to stop: those who wait are told so.
     pub(super) fn abandon(&mut self, n: usize) -> Result<(), Failure> {
-        self.input(n, |replica| replica.abandon())
+        self.input(n, |hub, _| hub.stop(None))
     }
 
     /// The process of a node ends, in the middle of whatever it does; `power`: and what was not
@@ -248,18 +251,26 @@ impl World {
         let mut reached = || self.random.below(MAX_OPERATIONS);
         let disk = &node.disk;
         let mut stop = || disk.stop_at(disk.operations() + reached());
-        // Whether it got to its end makes no difference: nobody hears of it.
-        if let Some(write) = running.writing.take() {
+        // Each task that uses the disk gets to some operation of the step that it is in. Whether it
+        // got to its end makes no difference: nobody hears of it.
+        if let Some(write) = running.replicator.under_way().cloned() {
             stop();
-            let _ = running.storage.write(&write);
+            let _ = running.replicator.step(&running.hub);
             node.durable.unfinished = Some(write);
-        } else if let Some(up_to) = running.cutting.take() {
-            stop();
-            node.durable.cut = node.durable.cut.max(up_to);
-            let _ = running.storage.cut(up_to);
         }
-        stop();
-        if let Some(last) = running.break_off_snapshots(self.plan.snapshots.piece_bytes) {
+        let (own, received) = (running.taker.placing(), running.courier.placing());
+        if running.taker.is_busy() {
+            stop();
+            running.taker.step(&running.hub);
+        }
+        // Two snapshots cannot be put in their places at once: the second waits for the first.
+        let waits = own.is_some() && received.is_some();
+        if running.courier.is_busy() && !waits {
+            stop();
+            let _ = running.courier.step(&running.hub);
+        }
+        let placed = own.or(received);
+        if let Some(last) = placed {
             node.durable.perhaps(last);
         }
         // What cleans up after itself when it is dropped does not get to it.

@@ -91,6 +91,12 @@ impl Durable {
         self.entries.last().map_or(self.base, |entry| entry.id)
     }
 
+    /// The entry at an index, if it is on the disk.
+    pub fn entry(&self, index: Index) -> Option<&Entry> {
+        let place = index.checked_sub(self.base.index + 1)?;
+        self.entries.get(place as usize)
+    }
+
     fn id_at(&self, index: Index) -> Option<EntryId> {
         let offset = index.checked_sub(self.base.index)?;
         match offset.checked_sub(1) {

@@ -7,7 +7,7 @@ use super::durable::Damage;
 use super::plan::Fault;
 use super::trace::trace;
 use super::world::{Event, World};
-use raftkv::raft::{EntryId, RoleName};
+use raftkv::raft::{EntryId, Raft, RoleName};
 use raftkv::storage::{Disk, Inspection, inspect};
 
 /// The most operations into a write at which it fails.
@@ -83,7 +83,7 @@ impl World {
     fn a_leader(&self) -> Option<usize> {
         let leads = |node: &super::node::Node| {
             let running = node.running.as_ref();
-            running.is_some_and(|running| running.replica.raft().role() == RoleName::Leader)
+            running.is_some_and(|running| running.hub.with_raft(Raft::role) == RoleName::Leader)
         };
         self.nodes.iter().position(leads)
     }

@@ -1,13 +1,11 @@
 //! A whole cluster in one thread, on virtual time, from one seed.
 //!
-//! It drives the code that production runs: the core and its waiters
-//! ([`Replica`](raftkv::node::Replica)), the log files ([`Storage`](raftkv::storage::Storage)) on a
-//! simulated disk, the store, the form in which messages travel, and what decides in a client
-//! ([`Call`](raftkv::client::Call), [`Session`](raftkv::client::Session),
-//! [`Routes`](raftkv::client::Routes)). Replaced are threads, sockets, the clock and the files
-//! themselves. `node.rs`,
-//! `executing.rs` and `snapshots.rs` do in steps what the threads of a node do, `client.rs`
-//! what a Clerk does.
+//! It drives the code that production runs: whole nodes, put together and carried on by the same
+//! functions as in production ([`steps`](raftkv::node::steps)), on a simulated disk; the store; the
+//! form in which messages travel; and what decides in a client ([`Call`](raftkv::client::Call),
+//! [`Session`](raftkv::client::Session), [`Routes`](raftkv::client::Routes)). Replaced are threads,
+//! sockets, the clock and the files themselves: each step that a thread would take, the simulator
+//! takes itself, at a moment that it draws. `client.rs` does what a Clerk does.
 //!
 //! A run has two phases: faults under which nothing may go wrong, then an end to the faults, after
 //! which a quorum must go on (`phases.rs`). What must hold is in `check`. `docs/testing.md` says
@@ -16,14 +14,15 @@
 mod carrying;
 mod check;
 mod client;
+mod clock;
 mod disk;
 mod durable;
-mod executing;
 mod faults;
 mod history;
 pub mod lab;
 mod network;
 mod node;
+mod outside;
 mod phases;
 mod plan;
 mod queue;

@@ -1,30 +1,29 @@
-//! A running node. It carries as the threads of `node::threads` and the event loop's service do:
-//! what they do under one lock is one step here, and between two of their steps time passes, in
-//! which anything else may happen.
+//! A node of the simulator. It is put together from the same parts as a node of production, and each
+//! step calls the same function as the thread of that name: [`raftkv::node::steps`]. Between two
+//! steps time passes, in which anything else may happen.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use raftkv::kv::Kv;
+use raftkv::node::steps::{Courier, Hub, Intake, Parts, Replicator, Taker, Task, Ticker};
+use raftkv::node::{NodeError, steps};
+use raftkv::raft::{EntryId, Envelope, Index, NodeId, RoleName, Term};
+use raftkv::storage::SimDisk;
+use raftkv::wire::client::Ask;
+use raftkv::wire::codec;
 
 use super::check::Promised;
+use super::clock::{self, Board};
 use super::durable::Durable;
-use super::executing::Applying;
-use super::snapshots::{Errands, Placing, Taking};
+use super::outside::{Outside, State, Watched};
 use super::trace::trace;
 use super::world::{Event, TICK, World};
 use super::{Failure, Time};
-use raftkv::kv::Kv;
-use raftkv::machine::{Gate, StateMachine};
-use raftkv::node::{Executor, Replica, answer};
-use raftkv::raft::{Envelope, Index, NodeId, RoleName, Write};
-use raftkv::storage::{SimDisk, Snapshots, Storage};
-use raftkv::wire::client::{Answer, Ask};
-use raftkv::wire::codec;
 
 /// How many packets wait for a node that does not read them.
 const MAX_INBOX: usize = 2000;
-/// Ticks that are made up for after a pause; see `node::threads::ticker`.
-const MOST_TICKS: u64 = 5;
-/// The longest that a node lets a request take, in ticks.
-const MAX_REQUEST_TICKS: u64 = 3000;
 
 /// Who waits for a request's end. Copies that the network made have the attempt zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,18 +46,10 @@ pub(super) enum Packet {
 /// What a node does next, each as one of its threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    Tick,
+    /// The event loop puts in what has arrived.
     Rpc,
-    Replicate,
-    Written,
-    /// The log has been cut.
-    Cut,
-    Apply,
-    Applied,
-    /// The thread that writes a snapshot takes its next step.
-    Take,
-    /// The courier ends an errand.
-    Errand,
+    /// A task goes on.
+    Run(Task),
 }
 
 /// A node, running or not.
@@ -86,69 +77,72 @@ pub(super) struct Node {
 
 /// What is lost when the process ends.
 pub(super) struct Running {
-    pub replica: Replica<Waiter>,
-    pub storage: Storage,
-    pub files: Snapshots,
-    pub machine: Kv,
-    pub executor: Executor,
-    pub gate: Gate,
+    pub hub: Arc<Hub<Watched>>,
+    intake: Intake<Watched>,
+    pub replicator: Replicator,
+    pub courier: Courier,
+    pub taker: Taker<Watched>,
+    ticker: Ticker,
+    outside: Arc<Outside>,
+    board: Board,
     inbox: Vec<Packet>,
     /// Whether the event loop has been woken up.
     rpc_woken: bool,
-    /// Whether the replicator is between two writes or in one.
-    pub replicating: bool,
-    pub writing: Option<Write>,
-    /// Up to here the log on disk is not needed any more, and is being cut.
-    pub cut_to: Index,
-    pub cutting: Option<Index>,
-    pub taking: Option<Taking>,
-    pub errands: Errands,
-    pub placing: Option<Placing>,
-    pub applying: Option<Applying>,
-    pub apply_woken: bool,
-    next_tick: Time,
+    /// The tasks that have a step ahead of them.
+    awake: Vec<Task>,
+    /// Whether the apply thread has taken work and not executed it yet.
+    applying: bool,
     /// What would have happened during a pause.
     pub paused: Option<Vec<Step>>,
     /// The canonical log has been compared up to here.
-    pub checked: Index,
+    checked: Index,
+    /// What it was when it was last looked at.
+    seen: (RoleName, Term, Option<NodeId>),
 }
 
 impl Running {
-    /// Whether something is being done to the disk.
-    pub fn is_writing(&self) -> bool {
-        let log = self.writing.is_some() || self.cutting.is_some();
-        log || self.taking.is_some() || self.errands.busy
-    }
-
-    pub fn new(
-        replica: Replica<Waiter>,
-        storage: Storage,
-        machine: Kv,
-        executor: Executor,
-        now: Time,
-    ) -> Self {
+    pub fn new(parts: Parts<Watched>, outside: Arc<Outside>, board: Board) -> Self {
+        let Parts {
+            hub,
+            replicator,
+            courier,
+            taker,
+            ticker,
+        } = parts;
         Self {
-            checked: executor.last().index,
-            replica,
-            files: storage.snapshots(),
-            storage,
-            executor,
-            gate: machine.gate(),
-            machine,
+            checked: hub.executed().index,
+            seen: (RoleName::Follower, 0, None),
+            intake: Intake::new(hub.clone()),
+            hub,
+            replicator,
+            courier,
+            taker,
+            ticker,
+            outside,
+            board,
             inbox: Vec::new(),
             rpc_woken: false,
-            replicating: false,
-            writing: None,
-            cut_to: 0,
-            cutting: None,
-            taking: None,
-            errands: Errands::default(),
-            placing: None,
-            applying: None,
-            apply_woken: false,
-            next_tick: now + TICK,
+            awake: Vec::new(),
+            applying: false,
             paused: None,
         }
+    }
+
+    /// Whether something is being done to the disk.
+    pub fn is_writing(&self) -> bool {
+        let on_disk = [Task::Carry, Task::TakeSnapshot];
+        self.replicator.under_way().is_some()
+            || on_disk.iter().any(|task| self.awake.contains(task))
+    }
+
+    /// From now on a tick takes so much virtual time.
+    pub fn set_tick(&mut self, now: Time, tick: Time) {
+        self.board.set_tick(now, tick);
+    }
+
+    /// The state of its machine.
+    pub fn state(&self) -> Kv {
+        self.hub.with_machine(|machine| machine.kv.clone())
     }
 }
 
@@ -158,16 +152,22 @@ impl World {
         running.expect("only a node that runs is asked to do something")
     }
 
-    pub(super) fn later(&mut self, n: usize, delay: Time, step: Step) {
+    fn later(&mut self, n: usize, delay: Time, step: Step) {
         let life = self.nodes[n].life;
         let event = Event::Node(n, life, step);
         self.queue.add(self.now + delay, event);
     }
 
     /// A moment that a thread takes to get going.
-    pub(super) fn soon(&mut self, n: usize, step: Step) {
+    fn soon(&mut self, n: usize, step: Step) {
         let delay = 5 + self.random.below(100);
         self.later(n, delay, step);
+    }
+
+    /// Time that a step takes on the disk.
+    fn disk_time(&mut self, n: usize) -> Time {
+        let mean = self.plan.sync * if self.nodes[n].slow_disk { 50 } else { 1 };
+        20 + self.random.exponential(mean)
     }
 
     pub(super) fn step(&mut self, n: usize, life: u64, step: Step) -> Result<(), Failure> {
@@ -178,27 +178,36 @@ impl World {
             held.push(step);
             return Ok(());
         }
-        match step {
-            Step::Tick => self.tick(n),
-            Step::Rpc => self.rpc(n),
-            Step::Replicate => self.replicate(n),
-            Step::Written => self.written(n),
-            Step::Cut => self.log_cut(n),
-            Step::Apply => self.apply(n),
-            Step::Applied => self.applied(n),
-            Step::Take => self.take(n),
-            Step::Errand => self.run_errand(n),
+        clock::begin_step(self.now, self.random.number());
+        let result = match step {
+            Step::Rpc => {
+                self.rpc(n);
+                Ok(())
+            }
+            Step::Run(Task::Tick) => {
+                self.tick(n);
+                Ok(())
+            }
+            Step::Run(Task::Apply) => self.apply(n)?,
+            Step::Run(task) => self.use_disk(n, task)?,
+        };
+        if let Err(error) = result {
+            // As the thread does that carries out the task.
+            self.running(n).hub.stop(Some(error));
         }
+        self.settle(n)
     }
 
     /// Sets off the threads of a node that has just started.
-    pub(super) fn set_off(&mut self, n: usize) {
+    pub(super) fn set_off(&mut self, n: usize) -> Result<(), Failure> {
         if self.plan.clocks_differ && self.faults_go_on {
-            self.nodes[n].tick = self.random.between(TICK * 7 / 10, TICK * 14 / 10);
+            let (now, tick) = (self.now, self.random.between(TICK * 7 / 10, TICK * 14 / 10));
+            self.nodes[n].tick = tick;
+            self.running(n).set_tick(now, tick);
         }
         let first = self.random.below(TICK);
-        self.running(n).next_tick = self.now + first;
-        self.later(n, first, Step::Tick);
+        self.later(n, first, Step::Run(Task::Tick));
+        self.settle(n)
     }
 
     pub(super) fn wake(&mut self, n: usize) {
@@ -208,19 +217,17 @@ impl World {
         }
     }
 
-    fn tick(&mut self, n: usize) -> Result<(), Failure> {
-        let (now, tick) = (self.now, self.nodes[n].tick);
-        let running = self.running(n);
-        let passed = 1 + (now - running.next_tick) / tick;
-        running.next_tick += passed * tick;
-        let next = running.next_tick - now;
-        self.later(n, next, Step::Tick);
+    fn tick(&mut self, n: usize) {
+        let now = self.now;
         let absent = self.seems_absent(n);
-        self.input(n, |replica| {
-            (0..passed.min(MOST_TICKS)).for_each(|_| replica.tick());
-            absent.into_iter().for_each(|peer| replica.absent(peer));
-        })?;
-        self.send(n)
+        let running = self.running(n);
+        let next = running.ticker.step(&running.hub, running.board.at(now));
+        let wait = running.board.until(now, next);
+        if let Some(peer) = absent {
+            running.intake.absent(peer);
+            running.intake.flush();
+        }
+        self.later(n, wait, Step::Run(Task::Tick));
     }
 
     /// A peer at whose address, as a node finds, nobody listens.
@@ -254,159 +261,210 @@ impl World {
         }
     }
 
-    /// What the event loop has read goes in under one lock; see `node::service`.
-    fn rpc(&mut self, n: usize) -> Result<(), Failure> {
+    /// The event loop puts in all that has arrived.
+    fn rpc(&mut self, n: usize) {
         let running = self.running(n);
         running.rpc_woken = false;
-        let gate = running.gate.clone();
-        let packets = std::mem::take(&mut running.inbox);
-        let mut answers = Vec::new();
         let mut transfers = Vec::new();
-        self.input(n, |replica| {
-            for packet in packets {
-                match packet {
-                    Packet::Peer(bytes) => {
-                        let envelope = codec::decode::<Envelope>(&bytes);
-                        replica.step(envelope.expect("it was encoded by a node"));
-                    }
-                    Packet::Request { from, timeout, ask } => {
-                        let ticks = timeout.div_ceil(TICK).min(MAX_REQUEST_TICKS);
-                        match ask {
-                            Ask::Submit(command) => match gate(&command) {
-                                Ok(()) => drop(replica.submit(command, ticks, from)),
-                                Err(sentence) => answers.push((from, Answer::Invalid(sentence))),
-                            },
-                            Ask::Query(query) => replica.query(query, ticks, from),
-                            Ask::Transfer(to) => transfers.push(to),
-                            Ask::Snapshot => drop(replica.want_snapshot()),
-                            // What no simulated client asks for.
-                            Ask::Status => {}
-                        }
+        for packet in std::mem::take(&mut running.inbox) {
+            match packet {
+                Packet::Peer(bytes) => {
+                    let envelope = codec::decode::<Envelope>(&bytes);
+                    let envelope = envelope.expect("it was encoded by a node");
+                    running.intake.message(envelope);
+                }
+                Packet::Request { from, timeout, ask } => {
+                    let timeout = Duration::from_micros(timeout);
+                    let waiter = running.outside.to_answer(from);
+                    match ask {
+                        Ask::Submit(command) => running.intake.submit(command, timeout, waiter),
+                        Ask::Query(query) => running.intake.query(query, timeout, waiter),
+                        Ask::Transfer(to) => transfers.push(to),
+                        Ask::Snapshot => drop(steps::snapshot(&running.hub)),
+                        // What no simulated client asks for.
+                        Ask::Status => {}
                     }
                 }
             }
-            for to in transfers {
-                replica.transfer(to);
+        }
+        running.intake.flush();
+        for to in transfers {
+            steps::transfer(&running.hub, to);
+        }
+    }
+
+    /// The apply thread executes what it has taken, and takes what there is by then.
+    fn apply(&mut self, n: usize) -> Result<Result<(), NodeError>, Failure> {
+        let running = self.running(n);
+        if std::mem::take(&mut running.applying) {
+            let (before, installing) = (running.hub.executed(), running.hub.installing());
+            if let Err(error) = running.hub.finish_apply() {
+                return Ok(Err(error));
             }
-        })?;
-        for (waiter, answer) in answers {
-            self.carry_answer(n, waiter, Ok(answer));
-        }
-        self.send(n)
-    }
-
-    /// The replicator's round: send, then one write after the other; see `node::threads`.
-    fn replicate(&mut self, n: usize) -> Result<(), Failure> {
-        self.send(n)?;
-        let cut_to = std::mem::take(&mut self.running(n).cut_to);
-        if cut_to > 0 {
-            self.running(n).cutting = Some(cut_to);
-            let took = self.disk_time(n);
-            self.later(n, took, Step::Cut);
-            return Ok(());
-        }
-        self.write(n)
-    }
-
-    fn log_cut(&mut self, n: usize) -> Result<(), Failure> {
-        let up_to = self.running(n).cutting.take();
-        let up_to = up_to.expect("the log is being cut");
-        match self.cut(n, up_to)? {
-            true => self.write(n),
-            false => Ok(()),
-        }
-    }
-
-    fn write(&mut self, n: usize) -> Result<(), Failure> {
-        let write = self.input(n, |replica| replica.take_write())?;
-        match write {
-            Some(write) => {
-                let took = self.disk_time(n);
-                self.running(n).writing = Some(write);
-                self.later(n, took, Step::Written);
+            if let Some(meta) = installing {
+                self.installed(n, before, meta.last)?;
             }
-            // A nudge that came meanwhile is still there.
-            None if self.running(n).cut_to > 0 => self.soon(n, Step::Replicate),
-            None => self.running(n).replicating = false,
+        }
+        let running = self.running(n);
+        running.applying = running.hub.begin_apply();
+        if running.applying {
+            let installs = running.hub.installing().is_some();
+            let mut took = 5 + self.random.exponential(100);
+            if installs {
+                // To read a snapshot takes its time.
+                took += self.disk_time(n);
+            }
+            self.later(n, took, Step::Run(Task::Apply));
+        } else {
+            self.fall_asleep(n, Task::Apply);
+        }
+        Ok(Ok(()))
+    }
+
+    fn installed(&mut self, n: usize, before: EntryId, last: EntryId) -> Result<(), Failure> {
+        trace!(self, "node {} installs {last}", n + 1);
+        if last.index <= before.index {
+            let sentence = format!("node {} goes from {before} to {last}", n + 1);
+            return Err(Failure::new("no install goes back", sentence));
+        }
+        self.stats.installs += 1;
+        let states = self.running(n).hub.with_machine(Watched::take_states);
+        for state in states {
+            match state {
+                State::Restored(kv) => self.checks.snapshot(n, last, &kv)?,
+                State::After(index, kv) => self.checks.state(n, index, &kv)?,
+            }
         }
         Ok(())
     }
 
-    fn written(&mut self, n: usize) -> Result<(), Failure> {
-        let write = self.running(n).writing.take();
-        let write = write.expect("only a write that is under way is done");
-        let id = write.id;
-        if !self.store(n, write)? {
-            return Ok(());
+    /// A task goes on that works on the disk, which may fail.
+    fn use_disk(&mut self, n: usize, task: Task) -> Result<Result<(), NodeError>, Failure> {
+        let running = self.running(n);
+        let is_busy = match task {
+            Task::Replicate => running.replicator.under_way().is_some(),
+            Task::Carry => running.courier.is_busy(),
+            _ => running.taker.is_busy(),
+        };
+        if is_busy {
+            self.let_disk_fail(n);
         }
-        self.input(n, |replica| replica.durable(id))?;
-        self.send(n)?;
-        self.write(n)
+        let stepped = match task {
+            Task::Replicate => self.replicate(n)?,
+            Task::Carry => self.carry(n)?,
+            _ => Ok(self.take_snapshot(n)?),
+        };
+        self.nodes[n].disk.heal();
+        Ok(stepped.map(|goes_on| {
+            if goes_on {
+                let took = self.disk_time(n);
+                self.later(n, took, Step::Run(task));
+            } else {
+                self.fall_asleep(n, task);
+            }
+        }))
     }
 
-    /// Puts something into the replica and wakes whoever has to act on it; see `node::shared`.
+    fn fall_asleep(&mut self, n: usize, task: Task) {
+        self.running(n).awake.retain(|awake| *awake != task);
+    }
+
+    /// Puts something into the replica of a node, as a caller of the library does.
     pub(super) fn input<T>(
         &mut self,
         n: usize,
-        put: impl FnOnce(&mut Replica<Waiter>) -> T,
+        put: impl FnOnce(&Hub<Watched>, &Arc<Outside>) -> T,
     ) -> Result<T, Failure> {
-        let result = put(&mut self.running(n).replica);
-        self.consequences(n)?;
+        let running = self.running(n);
+        let result = put(&running.hub, &running.outside);
+        self.settle(n)?;
         Ok(result)
     }
 
-    pub(super) fn send(&mut self, n: usize) -> Result<(), Failure> {
-        let messages = self.running(n).replica.take_messages();
-        for envelope in messages {
+    /// Carries on what has come out of a node, and compares what it says with what the others said.
+    pub(super) fn settle(&mut self, n: usize) -> Result<(), Failure> {
+        // First, so that what it says next can be compared with what is known to be committed.
+        self.look(n)?;
+        let outside = self.running(n).outside.clone();
+        for envelope in outside.take_messages() {
             let node = &mut self.nodes[n];
             let running = node.running.as_ref().expect("it runs");
-            node.promised
-                .note(&envelope, running.replica.raft(), &self.checks);
+            let (promised, checks) = (&mut node.promised, &self.checks);
+            running
+                .hub
+                .with_raft(|raft| promised.note(&envelope, raft, checks));
             self.carry_message(n, envelope);
         }
-        self.consequences(n)
-    }
-
-    pub(super) fn consequences(&mut self, n: usize) -> Result<(), Failure> {
-        let replica = &mut self.running(n).replica;
-        let (ended, events) = (replica.take_ended(), replica.take_events());
-        let (has_write, has_work) = (replica.has_write(), replica.has_work());
-        let has_errands = replica.has_errands();
-        drop(replica.take_removed());
-        for event in events {
-            trace!(self, "node {}: {event}", n + 1);
-            if event.role == RoleName::Leader {
-                self.elected(n);
+        for state in self.running(n).hub.with_machine(Watched::take_states) {
+            if let State::After(index, kv) = state {
+                self.checks.state(n, index, &kv)?;
             }
         }
-        let running = self.nodes[n].running.as_mut().expect("it runs");
-        let before = running.checked;
-        self.checks.node(n, self.now, running)?;
-        let raft = running.replica.raft();
-        if running.checked > before && raft.role() == RoleName::Leader {
-            self.has_committed(n);
-        }
-        let running = self.running(n);
-        if has_write && !running.replicating {
-            running.replicating = true;
-            self.soon(n, Step::Replicate);
-        }
-        let running = self.running(n);
-        if has_errands && !running.errands.busy {
-            running.errands.busy = true;
-            self.soon(n, Step::Errand);
-        }
-        let running = self.running(n);
-        if has_work && !running.apply_woken && running.applying.is_none() {
-            running.apply_woken = true;
-            self.soon(n, Step::Apply);
-        }
-        let id = n as NodeId + 1;
-        for (waiter, end) in ended {
-            let answer = answer(end, id, |id| Some(address(id as usize - 1)));
+        for (waiter, outcome) in outside.take_answers() {
+            let answer = self.running(n).hub.answer(outcome);
             self.carry_answer(n, waiter, Ok(answer));
         }
+        for task in outside.take_woken() {
+            let running = self.running(n);
+            if task != Task::Tick && !running.awake.contains(&task) {
+                running.awake.push(task);
+                self.soon(n, Step::Run(task));
+            }
+        }
+        self.stopped(n)
+    }
+
+    /// Looks at a node's core after something has happened to it.
+    fn look(&mut self, n: usize) -> Result<(), Failure> {
+        let node = &mut self.nodes[n];
+        let (durable, now) = (&node.durable, self.now);
+        let running = node.running.as_mut().expect("it runs");
+        let (checks, checked) = (&mut self.checks, running.checked);
+        let (role, term, leader, commit) = running.hub.with_raft(|raft| {
+            checks.node((n, now), raft, checked, durable)?;
+            Ok((raft.role(), raft.term(), raft.leader(), raft.commit()))
+        })?;
+        running.checked = commit.max(checked);
+        let before = std::mem::replace(&mut running.seen, (role, term, leader));
+        if before != (role, term, leader) {
+            trace!(
+                self,
+                "node {}: {role} in term {term}, leader {leader:?}",
+                n + 1
+            );
+        }
+        if role == RoleName::Leader {
+            if (before.0, before.1) != (role, term) {
+                self.elected(n);
+            }
+            if commit > checked {
+                self.has_committed(n);
+            }
+        }
         Ok(())
+    }
+
+    /// If a node has stopped by itself, its process ends.
+    fn stopped(&mut self, n: usize) -> Result<(), Failure> {
+        if !self.running(n).hub.is_stopping() {
+            return Ok(());
+        }
+        match self.running(n).hub.failure() {
+            // Somebody has stopped it, and goes on with it.
+            None => Ok(()),
+            Some(NodeError::Storage(error)) => {
+                self.disk_failed(n, &error);
+                Ok(())
+            }
+            Some(NodeError::Fault(fault)) => {
+                let sentence = format!("node {}: {fault}", n + 1);
+                Err(Failure::new("no node finds a fault", sentence))
+            }
+            Some(error) => {
+                let sentence = format!("node {}: {error}", n + 1);
+                Err(Failure::new("a snapshot can be installed", sentence))
+            }
+        }
     }
 }
 

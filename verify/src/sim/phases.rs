@@ -37,8 +37,8 @@ impl World {
         self.closing = true;
         self.until(MOST_TIME_TO_SETTLE, "settle", Self::has_settled)?;
         let node = &self.nodes[self.core[0]];
-        let machine = &node.running.as_ref().expect("it has settled").machine;
-        check::history(&self.checks, &self.history, machine, &self.plan.limits)
+        let machine = node.running.as_ref().expect("it has settled").state();
+        check::history(&self.checks, &self.history, &machine, &self.plan.limits)
     }
 
     /// Whether a client goes on with another operation.
@@ -69,6 +69,10 @@ impl World {
         for n in 0..self.nodes.len() {
             self.disk_recovers(n);
             (self.nodes[n].fail_next, self.nodes[n].tick) = (None, TICK);
+            let now = self.now;
+            if let Some(running) = &mut self.nodes[n].running {
+                running.set_tick(now, TICK);
+            }
             if self.core.contains(&n) {
                 if self.nodes[n].running.is_some() {
                     self.wake(n);
@@ -114,8 +118,9 @@ impl World {
         let level = self.core.iter().all(|n| {
             let running = self.nodes[*n].running.as_ref();
             running.is_some_and(|running| {
-                let raft = running.replica.raft();
-                raft.applied_index() == last && raft.last().index == last
+                running
+                    .hub
+                    .with_raft(|raft| raft.applied_index() == last && raft.last().index == last)
             })
         });
         level && self.clients.iter().all(|client| client.is_idle())
@@ -131,8 +136,7 @@ impl World {
             };
             match &node.running {
                 None => format!("{} ({in_core}) is down", address(n)),
-                Some(running) => {
-                    let raft = running.replica.raft();
+                Some(running) => running.hub.with_raft(|raft| {
                     format!(
                         "{} ({in_core}) {} in term {}{}, log {}, commit {}, applied {}",
                         address(n),
@@ -147,7 +151,7 @@ impl World {
                         raft.commit(),
                         raft.applied_index()
                     )
-                }
+                }),
             }
         });
         let clients = self.clients.iter().enumerate();

@@ -50,8 +50,8 @@ pub fn snapshot_rpc(lab: &mut Lab) {
     lab.check_log_bytes(&[0, 1], MOST);
 
     // Now the third is needed, which has nothing of this and cannot get it as a log.
-    let (first, third) = (lab.raft(0), lab.raft(2));
-    let lacks = first.map(|raft| raft.first_index()) > third.map(|raft| raft.last().index + 1);
+    let first = lab.with_raft(0, |raft| raft.first_index());
+    let lacks = first > lab.with_raft(2, |raft| raft.last().index + 1);
     assert!(lacks, "the third server can get the log");
     lab.split(&[1]);
     lab.connect_client(with_third, &[0, 2]);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::sim::node::Running;
+use crate::sim::durable::Durable;
 use crate::sim::{Failure, Time};
 use raftkv::kv::Kv;
 use raftkv::machine::{At, StateMachine};
@@ -48,20 +48,22 @@ impl Checks {
         self.leaders.len() as u64
     }
 
-    /// Looks at a node after something has happened to it.
-    pub fn node(&mut self, n: usize, now: Time, running: &mut Running) -> Result<(), Failure> {
-        let raft = running.replica.raft();
-        if let Some(fault) = running.replica.fault() {
-            let sentence = format!("node {}: {fault}", n + 1);
-            return Err(Failure::new("no node finds a fault", sentence));
-        }
+    /// Looks at a node after something has happened to it. Its log up to `checked` was looked at
+    /// before; what it has let go of in memory since is still in `durable`.
+    pub fn node(
+        &mut self,
+        (n, now): (usize, Time),
+        raft: &Raft,
+        checked: Index,
+        durable: &Durable,
+    ) -> Result<(), Failure> {
         if raft.role() == RoleName::Leader {
             self.leader(n, raft)?;
         }
-        for index in running.checked + 1..=raft.commit() {
-            self.committed(n, now, index, raft)?;
+        for index in checked + 1..=raft.commit() {
+            let entry = raft.entry(index).or_else(|| durable.entry(index));
+            self.committed((n, now), index, entry, raft)?;
         }
-        running.checked = raft.commit();
         Ok(())
     }
 
@@ -98,12 +100,18 @@ impl Checks {
         Ok(())
     }
 
-    fn committed(&mut self, n: usize, at: Time, index: Index, raft: &Raft) -> Result<(), Failure> {
+    fn committed(
+        &mut self,
+        (n, at): (usize, Time),
+        index: Index,
+        entry: Option<&Entry>,
+        raft: &Raft,
+    ) -> Result<(), Failure> {
         if index < raft.first_index() && index <= self.last().index {
             // A snapshot has taken its place, which is compared when it is installed.
             return Ok(());
         }
-        let Some(entry) = raft.entry(index) else {
+        let Some(entry) = entry else {
             let sentence = format!("node {} has no entry {index}, which it committed", n + 1);
             return Err(Failure::new("one committed log", sentence));
         };

@@ -10,6 +10,7 @@ use crate::sim::check;
 use crate::sim::history::{Action, End};
 use raftkv::kv::{Op, Reply};
 use raftkv::machine::StateMachine;
+use raftkv::raft::Raft;
 
 /// No call may take longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -106,8 +107,8 @@ impl Lab {
         let settled = self.run_until(super::course::AGREEMENT, |lab| {
             let last = lab.world.checks.last().index;
             let all = 0..lab.servers();
-            let mut cores = all.map(|server| lab.raft(server));
-            cores.all(|raft| raft.is_some_and(|raft| raft.applied_index() == last))
+            let mut applied = all.map(|server| lab.with_raft(server, Raft::applied_index));
+            applied.all(|applied| applied == Some(last))
         });
         assert!(settled, "the servers do not come to the same state");
         for server in 1..self.servers() {
@@ -116,7 +117,7 @@ impl Lab {
         }
         let world = &self.world;
         let limits = &world.plan.limits;
-        let checked = check::history(&world.checks, &world.history, self.machine(0), limits);
+        let checked = check::history(&world.checks, &world.history, &self.machine(0), limits);
         if let Err(failure) = checked {
             panic!("{failure}");
         }

@@ -206,9 +206,11 @@ impl Lab {
             client: DESK,
             attempt,
         };
-        let submit =
-            |replica: &mut raftkv::node::Replica<Waiter>| replica.submit(command, TICKS, waiter);
-        let entry = match self.world.input(server, submit) {
+        let submitted = self.world.input(server, |hub, outside| {
+            let waiter = outside.to_answer(waiter);
+            hub.input(|replica| replica.submit(command, TICKS, waiter))
+        });
+        let entry = match submitted {
             Ok(entry) => entry?,
             Err(failure) => panic!("{failure}"),
         };
@@ -225,20 +227,20 @@ impl Lab {
 /// How far the servers are.
 impl Lab {
     /// The core of a server that is up.
-    pub fn raft(&self, server: usize) -> Option<&Raft> {
+    pub fn with_raft<T>(&self, server: usize, look: impl FnOnce(&Raft) -> T) -> Option<T> {
         let running = self.world.nodes[server].running.as_ref()?;
-        Some(running.replica.raft())
+        Some(running.hub.with_raft(look))
     }
 
     /// The term of a server that is up.
     pub fn term(&self, server: usize) -> Option<Term> {
-        self.raft(server).map(Raft::term)
+        self.with_raft(server, Raft::term)
     }
 
     /// The term that a server leads.
     pub fn leads(&self, server: usize) -> Option<Term> {
-        let raft = self.raft(server)?;
-        (raft.role() == RoleName::Leader).then(|| raft.term())
+        let (role, term) = self.with_raft(server, |raft| (raft.role(), raft.term()))?;
+        (role == RoleName::Leader).then_some(term)
     }
 
     /// How many servers have executed the entry of this id.
@@ -252,8 +254,9 @@ impl Lab {
     }
 
     fn executed_up_to(&self, index: Index) -> usize {
-        let cores = (0..self.servers()).filter_map(|server| self.raft(server));
-        cores.filter(|raft| raft.applied_index() >= index).count()
+        let applied = |server| self.with_raft(server, Raft::applied_index);
+        let all = (0..self.servers()).filter_map(applied);
+        all.filter(|applied| *applied >= index).count()
     }
 
     /// The place of the entry at this index among all commands that are committed; the first one
@@ -274,9 +277,11 @@ impl Lab {
 
     /// The place that an entry has among the commands of this server's log, committed or not.
     pub fn place_in_log(&self, server: usize, index: Index) -> u64 {
-        let raft = self.raft(server).expect("the server is up");
-        let entries = (raft.first_index()..=index).filter_map(|index| raft.entry(index));
-        entries.filter(|entry| is_command(entry)).count() as u64
+        let place = self.with_raft(server, |raft| {
+            let entries = (raft.first_index()..=index).filter_map(|index| raft.entry(index));
+            entries.filter(|entry| is_command(entry)).count() as u64
+        });
+        place.expect("the server is up")
     }
 
     /// What a server's state holds under a key.
@@ -310,9 +315,9 @@ impl Lab {
         assert_eq!(twice, None, "a command was executed twice");
     }
 
-    pub(super) fn machine(&self, server: usize) -> &Kv {
+    pub(super) fn machine(&self, server: usize) -> Kv {
         let running = self.world.nodes[server].running.as_ref();
-        &running.expect("the server is up").machine
+        running.expect("the server is up").state()
     }
 
     /// How many requests the servers sent each other, lost ones included.

@@ -6,7 +6,7 @@
 //! middle of it, at the entry that it has come to by then.
 
 use super::Lab;
-use raftkv::raft::{Entry, Index};
+use raftkv::raft::{Entry, Index, Raft};
 use raftkv::storage::Disk;
 
 /// When a server is asked for a snapshot.
@@ -30,7 +30,7 @@ impl Lab {
             return;
         };
         for server in 0..self.servers() {
-            let Some(applied) = self.raft(server).map(|raft| raft.applied_index()) else {
+            let Some(applied) = self.with_raft(server, Raft::applied_index) else {
                 continue;
             };
             if applied == self.looked[server] {
@@ -44,12 +44,14 @@ impl Lab {
                 self.looked[server] = applied;
                 continue;
             }
-            let want = |replica: &mut raftkv::node::Replica<_>| {
-                if !replica.snapshot_pending() {
-                    replica.want_snapshot();
-                }
-            };
-            if let Err(failure) = self.world.input(server, want) {
+            let wanted = self.world.input(server, |hub, _| {
+                hub.input(|replica| {
+                    if !replica.snapshot_pending() {
+                        replica.want_snapshot();
+                    }
+                });
+            });
+            if let Err(failure) = wanted {
                 panic!("{failure}");
             }
         }
@@ -57,24 +59,26 @@ impl Lab {
 
     /// The last entry of a server's newest snapshot; zero if it has none.
     pub fn snapshot_index(&self, server: usize) -> Index {
-        let newest = self.raft(server).and_then(|raft| raft.newest_snapshot());
-        newest.map_or(0, |newest| newest.meta.last.index)
+        let newest = self.with_raft(server, |raft| raft.newest_snapshot().cloned());
+        newest.flatten().map_or(0, |newest| newest.meta.last.index)
     }
 
     /// The size of a server's newest snapshot in its file, in bytes, without the blocks at either
     /// end, and what precedes a piece.
     pub fn snapshot_bytes(&self, server: usize) -> u64 {
         const FRAME: u64 = 2 * 4096 + 12;
-        let newest = self.raft(server).and_then(|raft| raft.newest_snapshot());
-        newest.map_or(0, |newest| newest.bytes - FRAME)
+        let newest = self.with_raft(server, |raft| raft.newest_snapshot().cloned());
+        newest.flatten().map_or(0, |newest| newest.bytes - FRAME)
     }
 
     /// The weight of the log that a server holds, in bytes.
     pub fn log_bytes(&self, server: usize) -> usize {
-        let raft = self.raft(server).expect("the server is up");
-        let entries = raft.first_index()..=raft.last().index;
-        let entries = entries.filter_map(|index| raft.entry(index));
-        entries.map(Entry::weight).sum()
+        let bytes = self.with_raft(server, |raft| {
+            let entries = raft.first_index()..=raft.last().index;
+            let entries = entries.filter_map(|index| raft.entry(index));
+            entries.map(Entry::weight).sum()
+        });
+        bytes.expect("the server is up")
     }
 
     /// The size of the files of a server's log, in bytes.

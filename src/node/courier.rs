@@ -1,0 +1,231 @@
+//! What takes the disk long and has nothing to do with the log's next write: sending and storing
+//! parts of snapshots, removing files that nobody needs, making the log's next segment ready.
+
+use std::collections::VecDeque;
+
+use super::NodeError;
+use super::hub::Hub;
+use super::replica::Replica;
+use super::sending::{Gone, Sending};
+use super::sync::Nudged;
+use crate::machine::StateMachine;
+use crate::raft::{EntryId, Part, PartRequest, StoredSnapshot};
+use crate::storage::{Incoming, Sealed, SnapshotInfo, Snapshots, StorageError, Unneeded};
+
+/// Runs one errand after the other, so that neither heartbeats nor the log wait for them.
+#[derive(Default)]
+pub struct Courier {
+    /// What the next step does.
+    under_way: Option<Errand>,
+    /// What the core has asked for together, and comes after that.
+    waiting: VecDeque<Errand>,
+    /// The snapshot that is being received, as far as it has come.
+    incoming: Option<(EntryId, Incoming)>,
+    sending: Sending,
+}
+
+/// One thing to do with files. Each is a step: between two of them anything else may happen to the
+/// node, a crash included.
+enum Errand {
+    /// Files of the log that nobody needs any more.
+    Remove(Unneeded),
+    /// Makes a little more of the log's next segment ready.
+    MakeSpare,
+    /// Reads a part of a snapshot and sends it.
+    Send(PartRequest),
+    /// Stores a part of a snapshot that the leader has sent.
+    Store(Part),
+    /// All parts have come: verifies the file and makes it durable.
+    Seal(EntryId, Incoming),
+    /// Gives the file its name, durably; then the state machine takes it over.
+    Place(EntryId, Sealed),
+}
+
+impl Courier {
+    /// Does what is under way, and chooses what comes next. Returns whether there is anything.
+    ///
+    /// # Errors
+    /// [`NodeError::Storage`] if files of the log cannot be removed: the node must stop, for the
+    /// disk has failed. No other errand stops a node when it fails.
+    pub fn step<S: StateMachine>(&mut self, hub: &Hub<S>) -> Result<bool, NodeError> {
+        let follow_up = match self.under_way.take() {
+            Some(errand) => self.run_errand(hub, errand)?,
+            None => None,
+        };
+        self.under_way = match follow_up {
+            Some(errand) => Some(errand),
+            None => self.next(hub),
+        };
+        Ok(self.under_way.is_some())
+    }
+
+    /// The snapshot that the next step puts in its place, if that is what it does.
+    pub fn placing(&self) -> Option<EntryId> {
+        match self.under_way {
+            Some(Errand::Place(last, _)) => Some(last),
+            _ => None,
+        }
+    }
+
+    /// Whether there is an errand under way.
+    pub fn is_busy(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// Whether the next step removes files of the log.
+    pub fn is_removing(&self) -> bool {
+        matches!(self.under_way, Some(Errand::Remove(_)))
+    }
+
+    /// Removing comes first: while the disk is full, it is what makes room for the rest.
+    fn next<S: StateMachine>(&mut self, hub: &Hub<S>) -> Option<Errand> {
+        if let Some(unneeded) = hub.files.next_unneeded() {
+            return Some(Errand::Remove(unneeded));
+        }
+        if self.waiting.is_empty() {
+            let errands = hub.exchange(Replica::take_errands);
+            let to_send = errands.to_send.into_iter().map(Errand::Send);
+            let to_store = errands.to_store.into_iter().map(Errand::Store);
+            self.waiting = to_send.chain(to_store).collect();
+        }
+        // Followers wait for parts; nobody waits for a segment before the present one is full.
+        let spare = hub.files.spares.are_wanted().then_some(Errand::MakeSpare);
+        self.waiting.pop_front().or(spare)
+    }
+
+    /// Returns what follows from the errand at once, if anything does.
+    fn run_errand<S: StateMachine>(
+        &mut self,
+        hub: &Hub<S>,
+        errand: Errand,
+    ) -> Result<Option<Errand>, NodeError> {
+        let files = &hub.files.snapshots;
+        let (last, stored) = match errand {
+            Errand::Remove(unneeded) => {
+                unneeded.remove().map_err(NodeError::Storage)?;
+                return Ok(None);
+            }
+            Errand::MakeSpare => {
+                if let Err(error) = hub.files.spares.make() {
+                    log::warn!("the log's next segment is not ready ahead of time: {error}");
+                }
+                return Ok(None);
+            }
+            Errand::Send(request) => {
+                self.send(hub, request);
+                return Ok(None);
+            }
+            Errand::Store(part) => match self.store(files, part) {
+                (last, Ok(Stored::Complete(incoming))) => {
+                    return Ok(Some(Errand::Seal(last, *incoming)));
+                }
+                other => other,
+            },
+            Errand::Seal(last, incoming) => match incoming.seal() {
+                Ok(sealed) => return Ok(Some(Errand::Place(last, sealed))),
+                Err(error) => (last, Err(error)),
+            },
+            Errand::Place(last, sealed) => (last, in_its_place(files, sealed.place())),
+        };
+        tell(hub, last, stored);
+        Ok(None)
+    }
+
+    fn send<S: StateMachine>(&mut self, hub: &Hub<S>, request: PartRequest) {
+        match self.sending.fetch(&hub.files.snapshots, request) {
+            Ok(envelope) => hub.transmit(envelope),
+            Err(Gone { to, last, error }) => {
+                log::warn!("cannot send a snapshot to node {to}: {error}");
+                hub.input(|replica| replica.snapshot_gone(to, last));
+            }
+        }
+    }
+
+    /// Writes a part to the file that it belongs to. After an error the transfer starts over.
+    pub(super) fn store(
+        &mut self,
+        files: &Snapshots,
+        part: Part,
+    ) -> (EntryId, Result<Stored, StorageError>) {
+        let last = part.meta.last;
+        let mut incoming = match self.incoming.take() {
+            Some((of, incoming)) if of == last => incoming,
+            _ => match files.receive(part.meta, part.bytes) {
+                Ok(incoming) => incoming,
+                Err(error) => return (last, in_its_place(files, Err(error))),
+            },
+        };
+        let stored = incoming.write(part.offset, &part.data).map(|received| {
+            if received < part.bytes {
+                self.incoming = Some((last, incoming));
+                return Stored::Partly(received);
+            }
+            Stored::Complete(Box::new(incoming))
+        });
+        (last, stored)
+    }
+
+    /// The thread: runs errands until the node stops.
+    pub(super) fn run<S: StateMachine>(
+        mut self,
+        hub: &Hub<S>,
+        nudged: &Nudged,
+    ) -> Result<(), NodeError> {
+        while !hub.is_stopping() {
+            if !self.step(hub)? {
+                nudged.wait();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What has come of a part of a snapshot.
+pub(super) enum Stored {
+    /// The file is there up to this offset.
+    Partly(u64),
+    /// All of it has arrived, and is neither verified nor in its place.
+    Complete(Box<Incoming>),
+    /// There is a snapshot to install.
+    Whole(SnapshotInfo),
+}
+
+/// A snapshot that is on disk already, because this node was not in a position to install it when
+/// it arrived, is as good as one that has just arrived: were it refused, the leader would send it
+/// again and again.
+pub(super) fn in_its_place(
+    files: &Snapshots,
+    result: Result<SnapshotInfo, StorageError>,
+) -> Result<Stored, StorageError> {
+    match (result, files.newest()) {
+        (Err(StorageError::Superseded { .. }), Some(newest)) => Ok(Stored::Whole(newest)),
+        (result, _) => result.map(Stored::Whole),
+    }
+}
+
+/// Tells the core what has come of a part of the snapshot up to `last`.
+fn tell<S: StateMachine>(hub: &Hub<S>, last: EntryId, stored: Result<Stored, StorageError>) {
+    match stored {
+        // What comes of a complete file is told once it is known.
+        Ok(Stored::Complete(_)) => {}
+        Ok(Stored::Partly(received)) => hub.exchange(|replica| replica.part_stored(last, received)),
+        Ok(Stored::Whole(info)) => {
+            let (index, bytes) = (info.meta.last.index, info.bytes);
+            log::info!("snapshot up to {index} received: {bytes} bytes");
+            hub.files.cut_log(hub);
+            hub.exchange(|replica| replica.install(stored_as(info)));
+        }
+        Err(error) => {
+            log::error!("cannot take in the leader's snapshot: {error}");
+            hub.exchange(|replica| replica.part_stored(last, 0));
+        }
+    }
+}
+
+/// A snapshot on disk as the core knows it.
+pub(super) fn stored_as(info: SnapshotInfo) -> StoredSnapshot {
+    StoredSnapshot {
+        meta: info.meta,
+        bytes: info.bytes,
+    }
+}

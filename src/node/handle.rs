@@ -1,0 +1,193 @@
+//! A running node, as the program sees it that has started it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::hub::Hub;
+use super::outcome::{Outcome, Pending, channel, receive};
+#[cfg(feature = "shuttle")]
+use super::replica::Replica;
+use super::signals::Sleepers;
+use super::stages::Acknowledged;
+use super::steps::Parts;
+use super::threads::Threads;
+use super::{NodeError, StartError, service, sync};
+use crate::machine::StateMachine;
+use crate::raft::{Envelope, Raft, RoleName};
+use crate::wire::client::{Answer, Ask, Status};
+
+/// A running node. Dropping it stops the node.
+pub struct Handle<S: StateMachine> {
+    pub(super) hub: Arc<Hub<S>>,
+    pub(super) threads: Threads,
+    pub(super) address: Option<SocketAddr>,
+}
+
+impl<S: StateMachine> Handle<S> {
+    /// Starts a thread for each task.
+    pub(super) fn start_threads(parts: Parts<S>, sleepers: Sleepers) -> Result<Self, StartError> {
+        let Parts {
+            hub,
+            replicator,
+            courier,
+            taker,
+            ticker,
+        } = parts;
+        // From here on a failure drops the handle, which ends the threads that exist already.
+        let mut handle = Self {
+            hub: hub.clone(),
+            threads: Threads::default(),
+            address: None,
+        };
+        let threads = &mut handle.threads;
+        let Sleepers {
+            apply,
+            replicate,
+            carry,
+            take_snapshot,
+            tick,
+        } = sleepers;
+        threads.start("apply", &hub, move |hub| hub.run_apply(&apply))?;
+        threads.start("replicator", &hub, move |hub| {
+            replicator.run(hub, &replicate)
+        })?;
+        threads.start("courier", &hub, move |hub| courier.run(hub, &carry))?;
+        threads.start("snapshot", &hub, move |hub| taker.run(hub, &take_snapshot))?;
+        threads.start("ticker", &hub, move |hub| ticker.run(hub, &tick))?;
+        Ok(handle)
+    }
+
+    /// Where the node listens; `None` if it was started on another transport.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Appends a command to the log and returns at once with where it stands. The command ends
+    /// within `timeout`, one way or another.
+    ///
+    /// # Errors
+    /// How it ended at once: refused, and never to be executed.
+    pub fn start(
+        &self,
+        command: impl Into<Bytes>,
+        timeout: Duration,
+    ) -> Result<Pending<S::Reply>, Outcome<S::Reply>> {
+        let command = command.into();
+        self.hub.admit(&command).map_err(Outcome::Invalid)?;
+        let (waiter, outcome) = channel();
+        let ticks = self.hub.deadline(timeout);
+        // The nudge goes to the replicator, which sends and writes at once.
+        let id = self
+            .hub
+            .input(|replica| replica.submit(command, ticks, waiter));
+        match id {
+            Some(id) => Ok(Pending { id, outcome }),
+            None => Err(receive(&outcome, Duration::ZERO)),
+        }
+    }
+
+    /// Answers a question linearizably.
+    pub fn query(&self, query: impl Into<Bytes>, timeout: Duration) -> Outcome<S::Reply> {
+        let (waiter, outcome) = channel();
+        let ticks = self.hub.deadline(timeout);
+        let query = query.into();
+        self.hub
+            .exchange(|replica| replica.query(query, ticks, waiter));
+        receive(&outcome, timeout)
+    }
+
+    /// Serves one request as the node would serve it on a connection, and waits for its end.
+    pub fn ask(&self, ask: &Ask, timeout: Duration) -> Answer {
+        let outcome = match ask {
+            Ask::Submit(command) => match self.start(command.clone(), timeout) {
+                Ok(pending) => pending.wait(timeout),
+                Err(outcome) => outcome,
+            },
+            Ask::Query(query) => self.query(query.clone(), timeout),
+            Ask::Status => return Answer::Status(Box::new(self.status())),
+            Ask::Transfer(to) => return service::transfer(&self.hub, *to),
+            Ask::Snapshot => return service::snapshot(&self.hub),
+        };
+        self.hub.answer(outcome)
+    }
+
+    /// Hands over messages that have arrived for this node by another way than its own sockets.
+    pub fn deliver(&self, messages: impl IntoIterator<Item = Envelope>) {
+        let messages = messages.into_iter();
+        let messages: Vec<Envelope> = messages.filter(|m| self.hub.takes(m)).collect();
+        let acknowledged = messages.iter().filter_map(Acknowledged::by);
+        let acknowledged: Vec<Acknowledged> = acknowledged.collect();
+        self.hub.stages.acknowledged(&acknowledged, sync::now());
+        let messages = messages.into_iter();
+        self.hub
+            .exchange(|replica| messages.for_each(|message| replica.step(message)));
+    }
+
+    /// Begins to take a snapshot, or will as soon as the one that is being taken is done. Returns
+    /// whether one is to come: there is none to take if nothing has happened since the last one.
+    pub fn take_snapshot(&self) -> bool {
+        self.hub.input(|replica| replica.want_snapshot())
+    }
+
+    /// Lets one tick pass, for a test whose clock stands still.
+    #[cfg(feature = "shuttle")]
+    pub fn tick(&self) {
+        self.hub.exchange(Replica::tick);
+    }
+
+    /// What the node knows of itself.
+    pub fn status(&self) -> Status {
+        self.hub.status()
+    }
+
+    /// Looks at the state machine, between two commands.
+    pub fn with_machine<T>(&self, look: impl FnOnce(&S) -> T) -> T {
+        self.hub.with_machine(look)
+    }
+
+    /// Waits until the node's core satisfies a condition that a change of role or of the applied
+    /// index can bring about. Returns whether it does before the time is up.
+    pub fn wait_until(&self, timeout: Duration, mut holds: impl FnMut(&Raft) -> bool) -> bool {
+        self.hub
+            .wait_until(timeout, |replica| holds(replica.raft()))
+    }
+
+    /// Hands leadership over, if this node leads and another can take it. Returns whether this
+    /// node does not lead any more when `timeout` has passed.
+    pub fn resign(&self, timeout: Duration) -> bool {
+        let successor = self.hub.exchange(|replica| replica.transfer(None));
+        // With nobody to hand over to there is nothing to wait for.
+        let timeout = successor.map_or(Duration::ZERO, |_| timeout);
+        self.wait_until(timeout, |raft| raft.role() != RoleName::Leader)
+    }
+
+    /// Stops the node and waits for its threads, unless it is one of them that calls. Requests
+    /// that are under way end as unknown, and so does at once whatever is asked from then on.
+    pub fn shutdown(&self) {
+        self.hub.stop(None);
+        self.join();
+    }
+
+    /// Waits until the node stops.
+    ///
+    /// # Errors
+    /// [`NodeError`] if it stopped for another reason than [`shutdown`](Self::shutdown).
+    pub fn wait(&self) -> Result<(), NodeError> {
+        self.hub.wait_for_end();
+        self.join();
+        self.hub.failure().map_or(Ok(()), Err)
+    }
+
+    fn join(&self) {
+        self.threads.join();
+    }
+}
+
+impl<S: StateMachine> Drop for Handle<S> {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}

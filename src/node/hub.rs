@@ -1,0 +1,414 @@
+//! What the tasks of a node share: one lock, and the signals by which they wake each other.
+//!
+//! Every task does the same two things with the hub: it puts something into the replica, and it acts
+//! on what has come of that. Both happen in [`Hub::input`] and its siblings. What comes of an input
+//! is collected under the same lock under which it was put in, so no consequence gets lost; it is
+//! acted upon after the lock is released, so nobody waits for a system call under it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::clock::Clock;
+use super::config::Config;
+use super::execution::{Execution, Machine};
+use super::files::Files;
+use super::outcome::{Outcome, Waiter, answer, encode};
+use super::replica::{End, Replica};
+use super::scheduling::Scheduling;
+use super::signals::{Task, Wake};
+use super::stages::Stages;
+use super::sync::{self, AtomicBool, Condvar, Mutex, MutexGuard};
+use super::taker::Copied;
+use super::{NodeError, Transport, admissible};
+use crate::kv;
+use crate::machine::StateMachine;
+use crate::net::Replies;
+use crate::raft::{Envelope, Event, Fault, Index, NodeId, Raft, Removed};
+use crate::storage::Snapshots;
+use crate::wire::client::Answer;
+use crate::wire::frame;
+
+/// The largest command, in bytes: what is left of a frame for it, with a share for what surrounds
+/// it.
+const MAX_COMMAND: usize = frame::MAX_PAYLOAD - (64 << 10);
+
+const _: () = assert!(
+    kv::MAX_MESSAGE <= MAX_COMMAND,
+    "the store's commands and replies fit a frame"
+);
+
+/// What surrounds a node: the network, the other threads, the clock.
+pub struct Surroundings {
+    /// Takes messages to the other nodes.
+    pub transport: Arc<dyn Transport>,
+    /// Wakes the tasks of the node.
+    pub wake: Wake,
+    /// Called when the node stops, after everybody who waits has been answered.
+    pub on_stop: Box<dyn Fn() + Send + Sync>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// What the tasks of a node share.
+///
+/// Lock order: `sending`, then the machine's lock in `execution`, then `replica`. The locks in
+/// `files`, `copied` and `end` are taken alone; those of `stages` last, but not under `replica`.
+/// Under `replica` no system call is made and no waiter is answered.
+pub struct Hub<S: StateMachine> {
+    pub(super) config: Config,
+    replica: Mutex<Replica<Waiter<S::Reply>>>,
+    /// Signalled when a role, a term or the applied index has changed.
+    changed: Condvar,
+    /// Signalled when the node stops. Who waits for that alone is not woken by each command.
+    ended: Condvar,
+    surroundings: Surroundings,
+    /// Held while messages are taken and sent, so that no thread overtakes another: a follower
+    /// would take entries that overtake others for a loss.
+    sending: Mutex<()>,
+    pub(super) execution: Execution<S>,
+    pub(super) files: Files,
+    /// A copy of the state that is to be written as a snapshot. At most one: the next one is not
+    /// made before this one is written.
+    copied: Mutex<Option<Copied<S>>>,
+    pub(super) stages: Stages,
+    /// How the busy threads come by a processor.
+    pub(super) scheduling: Scheduling,
+    pub(super) started: Instant,
+    stopping: AtomicBool,
+    end: Mutex<Option<NodeError>>,
+}
+
+/// What an input brought about that others have to act on.
+struct Consequences<R> {
+    /// First of all: a node whose core has found a fault does nothing more.
+    fault: Option<Fault>,
+    has_write: bool,
+    has_errands: bool,
+    has_work: bool,
+    events: Vec<Event>,
+    /// Requests that have ended without being executed here.
+    ended: Vec<(Waiter<R>, End)>,
+    /// Entries to be freed after the replica's lock was released. Last: nobody waits for this.
+    removed: Removed,
+}
+
+impl<R> Consequences<R> {
+    fn of(replica: &mut Replica<Waiter<R>>) -> Self {
+        Self {
+            fault: replica.fault(),
+            has_write: replica.has_write(),
+            has_errands: replica.has_errands(),
+            has_work: replica.has_work(),
+            events: replica.take_events(),
+            ended: replica.take_ended(),
+            removed: replica.take_removed(),
+        }
+    }
+}
+
+impl<S: StateMachine> Hub<S> {
+    pub(super) fn new(
+        config: Config,
+        replica: Replica<Waiter<S::Reply>>,
+        machine: Machine<S>,
+        files: Files,
+        surroundings: Surroundings,
+    ) -> Self {
+        let started = sync::now();
+        Self {
+            config,
+            replica: Mutex::new(replica),
+            changed: Condvar::new(),
+            ended: Condvar::new(),
+            sending: Mutex::new(()),
+            execution: Execution::new(machine),
+            files,
+            copied: Mutex::new(None),
+            stages: Stages::new(started),
+            scheduling: Scheduling::default(),
+            surroundings,
+            started,
+            stopping: AtomicBool::new(false),
+            end: Mutex::new(None),
+        }
+    }
+
+    /// The replica, to look at. Nobody else gets at it meanwhile.
+    pub(super) fn replica(&self) -> MutexGuard<'_, Replica<Waiter<S::Reply>>> {
+        self.replica.lock()
+    }
+
+    /// Looks at the consensus core.
+    pub fn with_raft<T>(&self, look: impl FnOnce(&Raft) -> T) -> T {
+        look(self.replica.lock().raft())
+    }
+
+    /// Puts something into the replica and wakes whoever has to act on it. Messages wait: they leave
+    /// with the replicator, which is woken if there is something to write.
+    pub fn input<T>(&self, put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T) -> T {
+        let at = sync::now();
+        let mut replica = self.replica.lock();
+        let result = put(&mut replica);
+        let consequences = self.consequences(&mut replica, at);
+        drop(replica);
+        self.act(consequences);
+        result
+    }
+
+    /// As [`input`](Self::input), and sends the messages that may leave now.
+    pub fn exchange<T>(&self, put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T) -> T {
+        let (result, consequences) = self.exchanged(sync::now(), put);
+        self.act(consequences);
+        result
+    }
+
+    /// As [`exchange`](Self::exchange); and what has become due to be executed is executed at once,
+    /// on the caller's thread, if `has_time` says that it has time for it: to wake another thread
+    /// would take longer. What is put in came at the moment `at`.
+    pub(super) fn exchange_and_execute<T>(
+        self: &Arc<Self>,
+        at: Instant,
+        put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T,
+        has_time: impl FnOnce(&T) -> bool,
+    ) -> T {
+        let (result, mut consequences) = self.exchanged(at, put);
+        let has_work = std::mem::take(&mut consequences.has_work);
+        self.act(consequences);
+        if has_work && !(has_time(&result) && self.execute_here()) {
+            self.wake(Task::Apply);
+        }
+        result
+    }
+
+    fn exchanged<T>(
+        &self,
+        at: Instant,
+        put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T,
+    ) -> (T, Consequences<S::Reply>) {
+        let sending = self.sending.lock();
+        let mut replica = self.replica.lock();
+        let result = put(&mut replica);
+        let messages = replica.take_messages();
+        let consequences = self.consequences(&mut replica, at);
+        drop(replica);
+        // Before the replicator is woken: the way of an entry over a follower's disk is longer than
+        // over this node's own.
+        if !messages.is_empty() {
+            self.stages.sending(&messages);
+            self.surroundings.transport.send(messages);
+        }
+        drop(sending);
+        (result, consequences)
+    }
+
+    /// What has come of an input that came at the moment `at`.
+    fn consequences(
+        &self,
+        replica: &mut Replica<Waiter<S::Reply>>,
+        at: Instant,
+    ) -> Consequences<S::Reply> {
+        let consequences = Consequences::of(replica);
+        if consequences.has_write {
+            self.stages.put_in(at);
+        }
+        consequences
+    }
+
+    fn act(&self, consequences: Consequences<S::Reply>) {
+        if let Some(fault) = consequences.fault {
+            self.stop(Some(NodeError::Fault(fault)));
+        }
+        if consequences.has_write {
+            self.wake(Task::Replicate);
+        }
+        if consequences.has_errands {
+            self.wake(Task::Carry);
+        }
+        if consequences.has_work {
+            self.wake(Task::Apply);
+        }
+        for event in &consequences.events {
+            log::info!("{event}");
+        }
+        if !consequences.events.is_empty() {
+            self.changed.notify_all();
+        }
+        self.end_all(consequences.ended);
+        drop(consequences.removed);
+    }
+
+    fn end_all(&self, ended: Vec<(Waiter<S::Reply>, End)>) {
+        let mut replies = Replies::new();
+        for (waiter, end) in ended {
+            match waiter {
+                Waiter::Remote(to) => to.queue(self.answer_to_end(end), &mut replies),
+                Waiter::Local(tell) => tell(Outcome::Ended(end)),
+            }
+        }
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.surroundings.clock
+    }
+
+    pub(super) fn wake(&self, task: Task) {
+        (self.surroundings.wake)(task);
+    }
+
+    /// Sends a message in whatever order: a part of a snapshot.
+    pub(super) fn transmit(&self, message: Envelope) {
+        self.surroundings.transport.send(vec![message]);
+    }
+
+    /// What a client is told of a request that ended so.
+    pub fn answer(&self, outcome: Outcome<S::Reply>) -> Answer {
+        match outcome {
+            Outcome::Reply(reply) => encode::<S>(&reply),
+            Outcome::Invalid(sentence) => Answer::Invalid(sentence),
+            Outcome::Ended(end) => self.answer_to_end(end),
+        }
+    }
+
+    pub(super) fn answer_to_end(&self, end: End) -> Answer {
+        answer(end, self.config.id, |id| self.address_of(id))
+    }
+
+    fn address_of(&self, id: NodeId) -> Option<String> {
+        self.config.members.get(&id).cloned()
+    }
+
+    /// Whether a command may enter the log: the log must never hold what does not decode, as all
+    /// replicas would fail on it, nor what no message can carry.
+    pub(super) fn admit(&self, command: &[u8]) -> Result<(), String> {
+        if command.len() > MAX_COMMAND {
+            return Err(format!(
+                "the command has {} bytes; the limit is {MAX_COMMAND}",
+                command.len()
+            ));
+        }
+        (self.execution.gate())(command)
+    }
+
+    /// Whether a peer's message may be handed to the core. If it holds a command that this node
+    /// could never execute, the node stops instead; see [`admissible`]. Called without the
+    /// replica's lock, for the gate reads every command.
+    pub(super) fn takes(&self, envelope: &Envelope) -> bool {
+        let Some(found) = admissible::in_message(self.execution.gate(), envelope) else {
+            return true;
+        };
+        // The core drops what comes from a leader of an earlier term, as it would if the command
+        // was sound: the sender may have been put right since. A term never goes back, so what is
+        // behind now is behind when the core gets it.
+        if envelope.term < self.with_raft(Raft::term) {
+            return true;
+        }
+        self.stop(Some(NodeError::Inadmissible(found)));
+        false
+    }
+
+    /// How many ticks a request may take that asks for this time.
+    pub(super) fn deadline(&self, timeout: Duration) -> u64 {
+        self.config.ticks(timeout.min(self.config.max_request_time))
+    }
+
+    /// The snapshots on the node's disk.
+    pub fn snapshots(&self) -> &Snapshots {
+        &self.files.snapshots
+    }
+
+    /// Up to where the replicator is to let go of the log; 0: nowhere.
+    pub fn cut_to(&self) -> Index {
+        self.files.cut_to()
+    }
+
+    /// Leaves a copy of the state to the taker of snapshots.
+    pub(super) fn write_snapshot(&self, copied: Copied<S>) {
+        *self.copied.lock() = Some(copied);
+        self.wake(Task::TakeSnapshot);
+    }
+
+    pub(super) fn next_copied(&self) -> Option<Copied<S>> {
+        self.copied.lock().take()
+    }
+
+    /// Whether the node stops, or has stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Ends all tasks. The first reason given is the one that [`failure`](Self::failure) tells.
+    pub fn stop(&self, reason: Option<NodeError>) {
+        if let Some(error) = reason {
+            let mut end = self.end.lock();
+            if !self.is_stopping() && end.is_none() {
+                log::error!("this node stops: {error}");
+                *end = Some(error);
+            }
+        }
+        // Under the lock, so that no thread is between looking at `stopping` and waiting.
+        let mut replica = self.replica.lock();
+        self.stopping.store(true, Ordering::SeqCst);
+        replica.abandon();
+        let ended = replica.take_ended();
+        drop(replica);
+        self.changed.notify_all();
+        self.ended.notify_all();
+        // While the event loop still runs: it sends what waits before it ends.
+        self.end_all(ended);
+        let tasks = [
+            Task::Apply,
+            Task::Replicate,
+            Task::Carry,
+            Task::TakeSnapshot,
+            Task::Tick,
+        ];
+        tasks.into_iter().for_each(|task| self.wake(task));
+        (self.surroundings.on_stop)();
+    }
+
+    /// Why the node stopped, if not because it was told to. Only once.
+    pub fn failure(&self) -> Option<NodeError> {
+        self.end.lock().take()
+    }
+
+    /// Something has been executed.
+    pub(super) fn has_moved(&self) {
+        self.changed.notify_all();
+    }
+
+    /// Waits until the condition holds, or the node stops, or the time is up. Returns whether it
+    /// holds.
+    pub(super) fn wait_until(
+        &self,
+        timeout: Duration,
+        mut holds: impl FnMut(&Replica<Waiter<S::Reply>>) -> bool,
+    ) -> bool {
+        // None: longer than any clock runs.
+        let deadline = sync::now().checked_add(timeout);
+        let mut replica = self.replica.lock();
+        loop {
+            if holds(&replica) {
+                return true;
+            }
+            if self.is_stopping() {
+                return false;
+            }
+            let Some(deadline) = deadline else {
+                self.changed.wait(&mut replica);
+                continue;
+            };
+            if self.changed.wait_until(&mut replica, deadline).timed_out() {
+                return holds(&replica);
+            }
+        }
+    }
+
+    /// Waits until the node has been told to stop, or stops by itself.
+    pub(super) fn wait_for_end(&self) {
+        let mut replica = self.replica.lock();
+        while !self.is_stopping() {
+            self.ended.wait(&mut replica);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! How one task of a node wakes another.
+
+use super::sync::{Nudged, Nudger, nudges};
+
+/// What a node does, divided by what each part waits for. In production a thread carries out each
+/// task; the simulator carries out all of them itself, a step at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Executes committed commands and answers reads: [`Hub::apply`](super::hub::Hub::apply).
+    Apply,
+    /// Writes the log: [`Replicator`](super::replicator::Replicator).
+    Replicate,
+    /// Sends, stores and removes files: [`Courier`](super::courier::Courier).
+    Carry,
+    /// Writes a snapshot of the state: [`Taker`](super::taker::Taker).
+    TakeSnapshot,
+    /// Counts time: [`Ticker`](super::ticker::Ticker). It wakes by itself; it is woken only when the
+    /// node stops.
+    Tick,
+}
+
+/// Wakes whoever carries out a task. It must neither block nor lose a wake-up: a task that is woken
+/// while it is carried out is carried out once more. It is called without any lock held.
+pub type Wake = Box<dyn Fn(Task) + Send + Sync>;
+
+/// The ends at which the threads of a node wait, one for each task.
+pub(super) struct Sleepers {
+    pub apply: Nudged,
+    pub replicate: Nudged,
+    pub carry: Nudged,
+    pub take_snapshot: Nudged,
+    pub tick: Nudged,
+}
+
+/// The signals between threads. Each is a channel for one token, which is all that a signal needs:
+/// it says "look again", and to be told so twice changes nothing.
+pub(super) fn between_threads() -> (Wake, Sleepers) {
+    let (apply_end, apply) = nudges();
+    let (replicate_end, replicate) = nudges();
+    let (carry_end, carry) = nudges();
+    let (snapshot_end, take_snapshot) = nudges();
+    let (tick_end, tick) = nudges();
+    let wake = move |task| {
+        let nudger: &Nudger = match task {
+            Task::Apply => &apply_end,
+            Task::Replicate => &replicate_end,
+            Task::Carry => &carry_end,
+            Task::TakeSnapshot => &snapshot_end,
+            Task::Tick => &tick_end,
+        };
+        nudger.nudge();
+    };
+    let sleepers = Sleepers {
+        apply,
+        replicate,
+        carry,
+        take_snapshot,
+        tick,
+    };
+    (Box::new(wake), sleepers)
+}

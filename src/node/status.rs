@@ -1,0 +1,59 @@
+//! What a node tells of itself.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::hub::Hub;
+use super::sync;
+use crate::machine::StateMachine;
+use crate::storage::SnapshotInfo;
+use crate::wire::client::Status;
+
+impl<S: StateMachine> Hub<S> {
+    /// What the node knows of itself.
+    pub(super) fn status(&self) -> Status {
+        let gauges = self.execution.gauges();
+        let stages = self.stages.lately();
+        let replica = self.replica();
+        let raft = replica.raft();
+        // Under the lock: what is not pending any more must be seen if it is there.
+        let newest = self.files.snapshots.newest();
+        let transfers = raft.transfers().into_iter();
+        let sending = transfers.map(|(to, received, snapshot)| (to, received, snapshot.bytes));
+        Status {
+            id: self.config.id,
+            cluster: self.config.cluster.clone(),
+            role: raft.role(),
+            term: raft.term(),
+            leader: raft.leader(),
+            members: self.config.members.clone().into_iter().collect(),
+            active: raft.active(),
+            commit: raft.commit(),
+            applied: raft.applied_index(),
+            last_index: raft.last().index,
+            first_index: raft.first_index(),
+            log_bytes: self.files.log_bytes(),
+            snapshot_index: newest.as_ref().map_or(0, |info| info.meta.last.index),
+            snapshot_bytes: newest.as_ref().map_or(0, |info| info.bytes),
+            snapshot_age_ms: newest.as_ref().map_or(0, age_ms),
+            sending: sending.collect(),
+            uptime_ms: u64::try_from((sync::now() - self.started).as_millis()).unwrap_or(u64::MAX),
+            gauges: gauges
+                .into_iter()
+                .map(|(name, value)| (name.to_string(), value))
+                .collect(),
+            snapshot_pending: replica.snapshot_pending(),
+            snapshot_written: match replica.snapshot_pending() {
+                true => self.files.snapshots.written(),
+                false => 0,
+            },
+            stages,
+        }
+    }
+}
+
+/// How long ago the snapshot was taken; 0 if the clock has been set back since.
+fn age_ms(info: &SnapshotInfo) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_ms = now.map_or(0, |now| now.as_millis() as u64);
+    now_ms.saturating_sub(info.created_ms)
+}

@@ -1,0 +1,134 @@
+//! Writing a snapshot of this node's own state.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use super::NodeError;
+use super::courier::stored_as;
+use super::hub::Hub;
+use super::sync::{self, Nudged};
+use super::unhurried::Unhurried;
+use crate::machine::StateMachine;
+use crate::raft::{EntryId, SnapshotMeta};
+use crate::storage::{Sealed, SnapshotInfo, SnapshotWriter, StorageError};
+
+/// A copy of the state, and what it stands for. The copy is made in O(1) between two commands.
+pub(super) struct Copied<S: StateMachine> {
+    pub meta: SnapshotMeta,
+    pub state: S::Snapshot,
+}
+
+/// Writes copies of the state to the disk, one at a time. Should that fail, the node goes on with
+/// the log as it is: nothing that was acknowledged depends on a snapshot.
+pub struct Taker<S: StateMachine> {
+    under_way: Option<Stage<S>>,
+}
+
+/// How far a snapshot is. Each is a step: between two of them anything else may happen to the node,
+/// a crash included.
+enum Stage<S: StateMachine> {
+    /// The state is copied, nothing is written.
+    Copied(Copied<S>),
+    /// The whole state is in the file, which is neither complete nor durable.
+    Written(EntryId, SnapshotWriter),
+    /// The file is complete and durable, under a name that the next start removes.
+    Sealed(EntryId, Sealed),
+}
+
+/// What a step has led to.
+enum Stepped<S: StateMachine> {
+    GoesOn(Stage<S>),
+    Done(SnapshotInfo),
+}
+
+impl<S: StateMachine> Taker<S> {
+    pub(super) fn new() -> Self {
+        Self { under_way: None }
+    }
+
+    /// Takes the next step with the snapshot that is under way, or takes on the next one. Returns
+    /// whether there is one to go on with.
+    pub fn step(&mut self, hub: &Hub<S>) -> bool {
+        if let Some(stage) = self.under_way.take() {
+            let index = stage.last().index;
+            match stage.advance(hub) {
+                Ok(Stepped::GoesOn(stage)) => self.under_way = Some(stage),
+                Ok(Stepped::Done(info)) => {
+                    log::info!("snapshot up to {index}: {} bytes", info.bytes);
+                    hub.files.cut_log(hub);
+                    hub.input(|replica| replica.snapshot_taken(stored_as(info)));
+                }
+                Err(error) => {
+                    if is_overtaken(&*error) {
+                        log::info!(
+                            "no snapshot up to {index}: a newer one has come from the leader"
+                        );
+                    } else {
+                        log::error!("no snapshot up to {index}: {error}. The log keeps growing");
+                    }
+                    hub.input(|replica| replica.snapshot_failed());
+                }
+            }
+        }
+        if self.under_way.is_none() {
+            self.under_way = hub.next_copied().map(Stage::Copied);
+        }
+        self.under_way.is_some()
+    }
+
+    /// Whether there is a snapshot to go on with.
+    pub fn is_busy(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// The snapshot that the next step puts in its place, if that is what it does.
+    pub fn placing(&self) -> Option<EntryId> {
+        match self.under_way {
+            Some(Stage::Sealed(last, _)) => Some(last),
+            _ => None,
+        }
+    }
+
+    /// The thread: writes snapshots until the node stops. It leaves the processor to the others,
+    /// for nobody waits for it.
+    pub(super) fn run(mut self, hub: &Arc<Hub<S>>, nudged: &Nudged) -> Result<(), NodeError> {
+        sync::yield_to_others();
+        while !hub.is_stopping() {
+            if !self.step(hub) {
+                nudged.wait();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S: StateMachine> Stage<S> {
+    fn last(&self) -> EntryId {
+        match self {
+            Self::Copied(copied) => copied.meta.last,
+            Self::Written(last, _) | Self::Sealed(last, _) => *last,
+        }
+    }
+
+    fn advance(self, hub: &Hub<S>) -> Result<Stepped<S>, Box<dyn Error + Send + Sync>> {
+        let stage = match self {
+            Self::Copied(copied) => {
+                let last = copied.meta.last;
+                let hurries = || hub.is_stopping() || hub.replica().snapshot_is_late();
+                let file = hub.files.snapshots.create(copied.meta)?;
+                let mut file = Unhurried::new(file, hub.clock(), hurries);
+                S::write_snapshot(&copied.state, &mut file)?;
+                Self::Written(last, file.into_inner())
+            }
+            Self::Written(last, file) => Self::Sealed(last, file.seal()?),
+            Self::Sealed(_, sealed) => return Ok(Stepped::Done(sealed.place()?)),
+        };
+        Ok(Stepped::GoesOn(stage))
+    }
+}
+
+/// Whether a snapshot failed only because there is a newer one by now.
+pub(super) fn is_overtaken(error: &(dyn Error + 'static)) -> bool {
+    let error = error.downcast_ref();
+    matches!(error, Some(StorageError::Superseded { .. }))
+}

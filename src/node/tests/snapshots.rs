@@ -1,0 +1,154 @@
+//! Snapshots on their way: sent, received, written.
+
+use std::error::Error;
+use std::io::Write;
+use std::sync::Arc;
+
+use super::disk::WatchedDisk;
+use crate::node::courier::{Courier, Stored, in_its_place};
+use crate::node::sending::Sending;
+use crate::node::taker::is_overtaken;
+use crate::raft::{EntryId, Envelope, Membership, Message, Part, PartRequest, SnapshotMeta};
+use crate::storage::{
+    Disk, Identity, Options, SimDisk, SnapshotInfo, Snapshots, Storage, StorageError,
+};
+
+fn files() -> Snapshots {
+    files_on(Arc::new(SimDisk::new(1)))
+}
+
+fn files_on(disk: Arc<dyn Disk>) -> Snapshots {
+    let identity = Identity {
+        cluster: "test".into(),
+        node: 1,
+        machine: "a machine".into(),
+    };
+    let opened = Storage::open(disk, &identity, Options::default());
+    opened.expect("a new folder opens").0.snapshots()
+}
+
+fn meta(index: u64) -> SnapshotMeta {
+    SnapshotMeta {
+        last: EntryId { term: 1, index },
+        time_ms: 0,
+        membership: Membership::of_voters([1, 2, 3]),
+    }
+}
+
+fn write(files: &Snapshots, index: u64) -> SnapshotInfo {
+    let mut file = files.create(meta(index)).unwrap();
+    file.write_all(b"a state").unwrap();
+    file.finish().unwrap()
+}
+
+fn part(of: &SnapshotInfo, offset: u64, data: bytes::Bytes) -> Part {
+    Part {
+        meta: of.meta.clone(),
+        bytes: of.bytes,
+        offset,
+        data,
+    }
+}
+
+/// Stores a part, and if it is the last one, puts the snapshot in its place.
+fn store(courier: &mut Courier, files: &Snapshots, part: Part) -> Result<Stored, StorageError> {
+    match courier.store(files, part).1? {
+        Stored::Complete(incoming) => in_its_place(files, incoming.seal()?.place()),
+        stored => Ok(stored),
+    }
+}
+
+#[test]
+fn a_snapshot_is_whole_once_its_last_part_has_come() {
+    let (sender, receiver) = (files(), files());
+    let info = write(&sender, 7);
+    let read = |offset, max| sender.read_chunk(info.meta.last, offset, max).unwrap();
+    let mut courier = Courier::default();
+    let first = part(&info, 0, read(0, 5000));
+    assert!(matches!(
+        store(&mut courier, &receiver, first),
+        Ok(Stored::Partly(5000))
+    ));
+    let rest = part(&info, 5000, read(5000, usize::MAX));
+    let stored = store(&mut courier, &receiver, rest);
+    assert!(matches!(stored, Ok(Stored::Whole(stored)) if stored.meta == info.meta));
+}
+
+#[test]
+fn a_snapshot_that_was_overtaken_by_a_newer_one_is_no_failure_to_worry_about() {
+    let files = files();
+    let mut slow = files.create(meta(5)).unwrap();
+    slow.write_all(b"a state").unwrap();
+    write(&files, 7);
+    let error: Box<dyn Error + Send + Sync> = slow.finish().unwrap_err().into();
+    assert!(is_overtaken(&*error), "{error}");
+    assert!(!is_overtaken(&std::io::Error::other("the disk is full")));
+}
+
+#[test]
+fn a_snapshot_that_is_there_already_is_not_asked_for_again() {
+    let files = files();
+    let info = write(&files, 7);
+    let mut courier = Courier::default();
+    for index in [7, 6] {
+        let mut again = part(&info, 0, "the start of it".into());
+        again.meta = meta(index);
+        let stored = store(&mut courier, &files, again);
+        assert!(matches!(stored, Ok(Stored::Whole(stored)) if stored.meta == info.meta));
+    }
+}
+
+fn request(of: &SnapshotInfo, offset: u64, length: u64) -> PartRequest {
+    let message = Message::Snapshot {
+        meta: of.meta.clone(),
+        bytes: of.bytes,
+        offset,
+        data: bytes::Bytes::new(),
+    };
+    let (from, to, term) = (1, 2, 1);
+    let envelope = Envelope {
+        from,
+        to,
+        term,
+        message,
+    };
+    PartRequest { envelope, length }
+}
+
+/// As when the first part is lost on its way, or several followers need the snapshot.
+#[test]
+fn the_first_part_asked_for_again_and_again_verifies_the_file_once() {
+    let disk = WatchedDisk::new();
+    let files = files_on(Arc::new(disk.clone()));
+    let info = write(&files, 7);
+    let mut sending = Sending::default();
+    sending.fetch(&files, request(&info, 0, 10)).unwrap();
+    let before = disk.bytes_read();
+    for _ in 0..100 {
+        sending.fetch(&files, request(&info, 0, 10)).unwrap();
+    }
+    assert_eq!(disk.bytes_read() - before, 100 * 10);
+}
+
+/// Only a follower that has all of a file can refuse it for what it holds.
+#[test]
+fn a_file_that_went_bad_after_it_was_verified_is_noticed_once_it_was_sent_and_refused() {
+    let disk = SimDisk::new(1);
+    let files = files_on(Arc::new(disk.clone()));
+    let info = write(&files, 7);
+    let mut sending = Sending::default();
+    sending.fetch(&files, request(&info, 0, 10)).unwrap();
+    let mut names = disk.list().unwrap();
+    names.retain(|name| name.starts_with("snapshot-"));
+    disk.flip_bit(&names[0], info.bytes as usize / 2, 3);
+    sending.fetch(&files, request(&info, 0, 10)).unwrap();
+    sending
+        .fetch(&files, request(&info, 10, info.bytes - 10))
+        .unwrap();
+    let gone = sending.fetch(&files, request(&info, 0, 10)).unwrap_err();
+    assert!(
+        matches!(gone.error, StorageError::Damaged { .. }),
+        "{gone:?}"
+    );
+    assert!(files.newest().is_none(), "it is set aside");
+}

@@ -1,0 +1,66 @@
+//! Counting time: turns the clock into ticks for the core.
+
+use std::time::{Duration, Instant};
+
+use super::NodeError;
+use super::config::Timing;
+use super::hub::Hub;
+use super::sync::{self, Nudged};
+use crate::machine::StateMachine;
+
+/// Counts ticks.
+pub struct Ticker {
+    tick: Duration,
+    /// The most ticks that are made up for at once.
+    most: u64,
+    /// When the next tick is due.
+    next: Instant,
+}
+
+impl Ticker {
+    /// A ticker whose first tick is due one tick after `now`.
+    pub fn new(timing: &Timing, now: Instant) -> Self {
+        let tick = timing.tick.max(Duration::from_nanos(1));
+        let per_heartbeat = timing.heartbeat.as_nanos() / tick.as_nanos();
+        Self {
+            tick,
+            most: u64::try_from(per_heartbeat).unwrap_or(u64::MAX).max(1),
+            next: now + tick,
+        }
+    }
+
+    /// Hands in the ticks that have become due by `now`. Returns when to come again.
+    ///
+    /// After a pause of the whole process (SIGSTOP, a suspended machine) most of the time that has
+    /// passed is ignored, all but one heartbeat's worth: the messages that came meanwhile are still
+    /// to be read, and must not find a candidate.
+    pub fn step<S: StateMachine>(&mut self, hub: &Hub<S>, now: Instant) -> Instant {
+        if now < self.next {
+            return self.next;
+        }
+        let late = now.saturating_duration_since(self.next);
+        let passed =
+            1 + u64::try_from(late.as_nanos() / self.tick.as_nanos()).unwrap_or(u64::MAX - 1);
+        let passed_ticks = u32::try_from(passed).unwrap_or(u32::MAX);
+        self.next += self.tick.saturating_mul(passed_ticks);
+        let ticks = passed.min(self.most);
+        hub.exchange(|replica| (0..ticks).for_each(|_| replica.tick()));
+        self.next
+    }
+
+    /// The thread: ticks until the node stops, which [`Task::Tick`](super::signals::Task::Tick) tells it.
+    pub(super) fn run<S: StateMachine>(
+        mut self,
+        hub: &Hub<S>,
+        nudged: &Nudged,
+    ) -> Result<(), NodeError> {
+        while !hub.is_stopping() {
+            let next = self.step(hub, sync::now());
+            let wait = next.saturating_duration_since(sync::now());
+            if !wait.is_zero() {
+                nudged.wait_for(wait);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! What surrounds a simulated node: it gathers what the node sends, answers and signals, until the
+//! world carries it on; and the state machine, which notes what it has been through.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use raftkv::kv::{self, Kv, Reply};
+use raftkv::machine::{At, Gate, StateMachine};
+use raftkv::node::steps::{Task, Waiter as ToAnswer};
+use raftkv::node::{Outcome, Transport};
+use raftkv::raft::{Envelope, Index};
+
+use super::node::Waiter;
+
+/// What has come out of a node since the world looked last.
+#[derive(Default)]
+pub(super) struct Outside {
+    messages: Mutex<Vec<Envelope>>,
+    answers: Mutex<Vec<(Waiter, Outcome<Reply>)>>,
+    woken: Mutex<Vec<Task>>,
+}
+
+impl Transport for Outside {
+    fn send(&self, messages: Vec<Envelope>) {
+        self.messages.lock().extend(messages);
+    }
+}
+
+impl Outside {
+    /// A task is to be carried out.
+    pub fn wake(&self, task: Task) {
+        self.woken.lock().push(task);
+    }
+
+    /// What a node answers to, so that its answer comes here.
+    pub fn to_answer(self: &Arc<Self>, from: Waiter) -> ToAnswer<Reply> {
+        let outside = self.clone();
+        ToAnswer::Local(Box::new(move |outcome| {
+            outside.answers.lock().push((from, outcome));
+        }))
+    }
+
+    pub fn take_messages(&self) -> Vec<Envelope> {
+        std::mem::take(&mut self.messages.lock())
+    }
+
+    pub fn take_answers(&self) -> Vec<(Waiter, Outcome<Reply>)> {
+        std::mem::take(&mut self.answers.lock())
+    }
+
+    pub fn take_woken(&self) -> Vec<Task> {
+        std::mem::take(&mut self.woken.lock())
+    }
+}
+
+/// A state that a machine has been in. A copy of the store is made in O(1).
+pub(super) enum State {
+    /// After the entry at this index.
+    After(Index, Kv),
+    /// As a snapshot gave it.
+    Restored(Kv),
+}
+
+/// The store, which notes the states that are to be compared.
+pub(super) struct Watched {
+    pub kv: Kv,
+    states: Arc<Mutex<Vec<State>>>,
+    /// The states at every so manieth index are noted.
+    every: u64,
+}
+
+impl Watched {
+    pub fn new(kv: Kv, every: u64) -> Self {
+        let states = Arc::default();
+        Self { kv, states, every }
+    }
+
+    /// The states since the last call.
+    pub fn take_states(&self) -> Vec<State> {
+        std::mem::take(&mut self.states.lock())
+    }
+}
+
+impl StateMachine for Watched {
+    type Reply = Reply;
+    type Snapshot = kv::Snapshot;
+
+    const QUICK: bool = Kv::QUICK;
+
+    fn identity(&self) -> String {
+        self.kv.identity()
+    }
+
+    fn gate(&self) -> Gate {
+        self.kv.gate()
+    }
+
+    fn apply(&mut self, at: At, command: &Bytes) -> Reply {
+        let reply = self.kv.apply(at, command);
+        if at.index.is_multiple_of(self.every) {
+            let state = State::After(at.index, self.kv.clone());
+            self.states.lock().push(state);
+        }
+        reply
+    }
+
+    fn query(&self, query: &Bytes) -> Reply {
+        self.kv.query(query)
+    }
+
+    fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
+        Kv::encode_reply(reply, out);
+    }
+
+    fn snapshot(&self) -> kv::Snapshot {
+        self.kv.snapshot()
+    }
+
+    fn write_snapshot(snapshot: &kv::Snapshot, out: &mut dyn io::Write) -> io::Result<()> {
+        Kv::write_snapshot(snapshot, out)
+    }
+
+    fn restore(&self, input: &mut dyn io::Read) -> io::Result<Self> {
+        let kv = self.kv.restore(input)?;
+        self.states.lock().push(State::Restored(kv.clone()));
+        let (states, every) = (self.states.clone(), self.every);
+        Ok(Self { kv, states, every })
+    }
+
+    fn digest(&self) -> u64 {
+        self.kv.digest()
+    }
+
+    fn gauges(&self) -> Vec<(&'static str, u64)> {
+        self.kv.gauges()
+    }
+}
