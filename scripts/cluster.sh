@@ -306,7 +306,8 @@ command_wipe() {
     ! any_runs || die "nodes of $DATA still run; stop them first"
     local id
     for ((id = 1; id <= COUNT; id++)); do
-        rm -rf -- "$DATA/node-$id" "$DATA/node-$id.log" "$DATA/node-$id.pid"
+        rm -rf -- "$DATA/node-$id" "$DATA/node-$id.log" "$DATA/node-$id.pid" \
+            "$DATA/node-$id.unsynced"
     done
     rm -f -- "$DATA/cluster" "$DATA/lock" "$DATA/run.lock"
     rmdir -- "$DATA" 2>/dev/null || note "$DATA holds other files and stays"

@@ -50,14 +50,14 @@ wait_until() { # SECONDS COMMAND...
 
 # Builds kvcli and a node's program in release mode.
 build_programs() { # NODE
-    local packages=()
-    if [[ $1 != kvnode ]]; then packages=(--workspace); fi
-    (cd "$ROOT" && cargo build --quiet --release "${packages[@]}" --bin kvcli --bin "$1" >&2) ||
+    local programs=(--bin kvcli --bin "$1")
+    if [[ $1 != kvnode ]]; then programs+=(--workspace); fi
+    (cd "$ROOT" && cargo build --quiet --release "${programs[@]}" >&2) ||
         die "the build failed; the compiler's messages are above"
 }
 
-# Sets KVNODE and KVCLI: from RAFTKV_BIN_DIR, else built from the source in release mode. For
-# RAFTKV_NODE see the scripts that set it.
+# Sets KVNODE and KVCLI: from RAFTKV_BIN_DIR, else built from the source in release mode.
+# RAFTKV_NODE names the node's program, if it is not kvnode.
 find_binaries() {
     local folder=${RAFTKV_BIN_DIR:-} node=${RAFTKV_NODE:-kvnode}
     if [[ -z $folder ]]; then

@@ -6,6 +6,8 @@
 #
 # usage: scripts/test.sh [ARGUMENTS OF cargo test...]
 #
+# Needs strace, for the tests that watch the system calls of a node.
+#
 # Ends with a summary, and with exit code 1 if anything failed; what is left to run is run all the
 # same. With arguments, only the tests of cargo that they choose are run.
 #

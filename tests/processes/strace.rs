@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The calls that change files and names, make them durable, and carry bytes over sockets.
-const CALLS: &str = "openat,open,creat,rename,renameat,renameat2,unlink,unlinkat,\
+const CALLS: &str = "openat,open,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,\
     write,pwrite64,writev,pwritev,pwritev2,fsync,fdatasync,\
     sendto,sendmsg,recvfrom,recvmsg,read,readv";
 

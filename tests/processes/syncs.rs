@@ -27,7 +27,10 @@ fn traces(cluster: &Cluster, texts: &[String]) -> Vec<Trace> {
 /// The rules, each with the first place where it was broken, and how often it was.
 fn report(broken: &[Broken]) -> String {
     let runs = broken.chunk_by(|a, b| a.0 == b.0);
-    let lines = runs.map(|run| format!("{:?} {} times: {}", run[0].0, run.len(), run[0].1));
+    let lines = runs.map(|run| {
+        let (rule, first) = &run[0];
+        format!("{rule} ({rule:?}, {} times, first: {first})", run.len())
+    });
     lines.collect::<Vec<_>>().join("\n")
 }
 
