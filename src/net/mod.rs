@@ -65,8 +65,10 @@ pub use shared::Stopper;
 /// received.
 pub trait Service: Send {
     /// Somebody opens a connection. The version is this node's own already; the cluster, the ids
-    /// and the machine's identity are for the service to judge.
-    fn hello(&mut self, hello: &Hello, from: SocketAddr) -> Welcome;
+    /// and the machine's identity are for the service to judge. `None` if that has to wait for
+    /// something: the service is asked again each time that the loop is [woken](Net::waker). Whoever
+    /// calls waits no longer than [`Limits::handshake`].
+    fn hello(&mut self, hello: &Hello, from: SocketAddr) -> Option<Welcome>;
 
     /// A peer has welcomed this node, on the connection that this node opened.
     fn welcomed(&mut self, peer: NodeId);
@@ -215,6 +217,13 @@ impl Net {
     /// What ends the loop.
     pub fn stopper(&self) -> Stopper {
         self.event_loop.stopper()
+    }
+
+    /// What wakes the loop, from any thread, so that it asks the service again about the callers that
+    /// wait.
+    pub fn waker(&self) -> impl Fn() + Send + Sync + 'static {
+        let shared = self.event_loop.stopper().shared;
+        move || shared.wake()
     }
 
     /// Carries until stopped: then sends what waits, for a moment, and closes everything.

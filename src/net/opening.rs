@@ -17,6 +17,8 @@ const SHOWN: usize = 32;
 #[derive(Default)]
 pub(super) struct Opening {
     magic_seen: bool,
+    /// What the caller has said, while the service cannot tell yet whether it is welcome.
+    hello: Option<Hello>,
 }
 
 impl Protocol for Opening {
@@ -34,13 +36,25 @@ impl Protocol for Opening {
             input.consume(MAGIC.len());
             self.magic_seen = true;
         }
-        let Some((payload, len)) = frame::split(input.bytes(), MAX_HELLO)? else {
-            return Ok(Next::Read);
+        let hello = match self.hello.take() {
+            Some(hello) => Ok(hello),
+            None => {
+                let Some((payload, len)) = frame::split(input.bytes(), MAX_HELLO)? else {
+                    return Ok(Next::Read);
+                };
+                let hello = Hello::decode(payload);
+                input.consume(len);
+                hello
+            }
         };
-        let hello = Hello::decode(payload);
-        input.consume(len);
         match hello {
-            Ok(hello) => Ok(Next::Become(judge(&hello, turn))),
+            Ok(hello) => match judge(&hello, turn) {
+                Some(protocol) => Ok(Next::Become(protocol)),
+                None => {
+                    self.hello = Some(hello);
+                    Ok(Next::Hold)
+                }
+            },
             Err(error @ HelloError::Version { .. }) => {
                 Ok(Next::Become(refuse("a caller", error.to_string(), turn)))
             }
@@ -53,7 +67,8 @@ impl Protocol for Opening {
     }
 }
 
-fn judge(hello: &Hello, turn: &mut Turn<'_>) -> Box<dyn Protocol> {
+/// What becomes of the connection; `None` if the service cannot tell yet.
+fn judge(hello: &Hello, turn: &mut Turn<'_>) -> Option<Box<dyn Protocol>> {
     let who = match &hello.caller {
         Caller::Client => "a client".to_string(),
         Caller::Peer { from, .. } => format!("node {from}"),
@@ -61,9 +76,9 @@ fn judge(hello: &Hello, turn: &mut Turn<'_>) -> Box<dyn Protocol> {
     if hello.caller == Caller::Client && !turn.room_for_client {
         let limit = turn.local.limits.max_clients;
         let why = format!("{limit} clients are connected already, which is this node's limit");
-        return refuse(&who, why, turn);
+        return Some(refuse(&who, why, turn));
     }
-    match turn.service.hello(hello, turn.address) {
+    let protocol: Box<dyn Protocol> = match turn.service.hello(hello, turn.address)? {
         Welcome::Refused(why) => refuse(&who, why, turn),
         welcome @ Welcome::Accepted { .. } => {
             turn.outlet.send([&welcome]);
@@ -72,7 +87,8 @@ fn judge(hello: &Hello, turn: &mut Turn<'_>) -> Box<dyn Protocol> {
                 Caller::Peer { from, .. } => Box::new(PeerSide::new(from)),
             }
         }
-    }
+    };
+    Some(protocol)
 }
 
 fn refuse(who: &str, why: String, turn: &mut Turn<'_>) -> Box<dyn Protocol> {

@@ -91,7 +91,7 @@ pub(super) enum Close {
     Io(#[from] io::Error),
     #[error("it does not speak this protocol: its first bytes are \"{0}\"")]
     Magic(String),
-    #[error("it did not say who it is within {0:?}")]
+    #[error("it was not known within {0:?} who it is")]
     HandshakeTimeout(Duration),
     #[error("no connection was established within {0:?}")]
     ConnectTimeout(Duration),

@@ -12,6 +12,7 @@
 //! | `apply` | [`Hub::finish_apply`](steps::Hub::finish_apply) | executes what is committed, answers |
 //! | `courier` | [`Courier::step`](steps::Courier::step) | sends and stores parts of snapshots, removes files |
 //! | `snapshot` | [`Taker::step`](steps::Taker::step) | writes snapshots |
+//! | `peers` | | writes down whom the node has met; ends when it has met everybody |
 //!
 //! They share a [`Hub`](steps::Hub): the core and those who wait for it behind one lock, and the
 //! signals by which the threads wake each other. Everything that decides is in [`Replica`] and below;
@@ -29,6 +30,7 @@ mod hub;
 mod intake;
 mod members;
 mod outcome;
+mod register;
 mod replica;
 mod replicator;
 mod scheduling;
@@ -72,6 +74,7 @@ pub use work::{Share, Takes, Work};
 
 use clock::Clock;
 use hub::Surroundings;
+use register::Register;
 use service::NodeService;
 use signals::between_threads;
 use steps::assemble;
@@ -181,10 +184,20 @@ impl Node {
     ) -> Result<Handle<S>, StartError> {
         // Before anything is touched.
         config.raft(0)?;
-        let listen = listen_address(&config)?;
+        listen_address(&config)?;
         let disk = open_disk(&config.data)?;
+        Self::serve(config, machine, &disk)
+    }
+
+    /// Starts a node on a disk of the caller's that talks over TCP.
+    fn serve<S: StateMachine>(
+        config: Config,
+        machine: S,
+        disk: &Arc<dyn Disk>,
+    ) -> Result<Handle<S>, StartError> {
+        let listen = listen_address(&config)?;
         let identity = machine.identity();
-        let mut opened = open(&config, &disk, &identity)?;
+        let mut opened = open(&config, disk, &identity)?;
         let known = opened.storage.peers()?;
         // Where there is nobody to ask, there is nobody to deceive either.
         let needed = welcomes_needed(config.members.len());
@@ -204,11 +217,20 @@ impl Node {
             peers: config.members.clone().into_iter().collect(),
             limits: net::Limits::default(),
         })?;
-        let stopper = net.stopper();
-        let on_stop = Box::new(move || stopper.stop());
+        let others = config.members.keys().copied().filter(|id| *id != config.id);
+        let (register, nudged) = Register::new(&known, others.collect());
+        let (stopper, writer) = (net.stopper(), register.clone());
+        let on_stop = Box::new(move || {
+            stopper.stop();
+            writer.stop();
+        });
         let mut handle = launch(config, machine, opened, Arc::new(net.peers()), on_stop)?;
         handle.address = Some(net.local_addr());
-        let service = NodeService::new(handle.hub.clone(), identity, known);
+        let (written, wake) = (register.clone(), net.waker());
+        handle.threads.start("peers", &handle.hub, move |hub| {
+            register::write(hub, &written, &nudged, known, wake)
+        })?;
+        let service = NodeService::new(handle.hub.clone(), identity, register);
         handle.threads.start("rpc", &handle.hub, move |_| {
             net.run(service).map_err(NodeError::Net)
         })?;

@@ -1,6 +1,5 @@
 //! What the event loop calls: requests of clients and messages of peers become inputs.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +7,11 @@ use std::time::Duration;
 use super::hub::Hub;
 use super::intake::Intake;
 use super::outcome::Waiter;
-use super::replica::Replica;
+use super::register::{Acquainted, Register};
 use super::scheduling::Worker;
-
-use super::NodeError;
 use crate::machine::StateMachine;
 use crate::net::{ReplyTo, Service};
 use crate::raft::{Envelope, NodeId};
-use crate::storage::{Acquaintance, Peers, welcomes_needed};
 use crate::wire::client::{Answer, Ask, Request};
 use crate::wire::handshake::{Caller, Hello, Welcome};
 
@@ -23,9 +19,8 @@ use crate::wire::handshake::{Caller, Hello, Welcome};
 pub(super) struct NodeService<S: StateMachine> {
     hub: Arc<Hub<S>>,
     machine: String,
-    peers: Peers,
-    /// Who has welcomed this node since it started.
-    welcomed_by: BTreeSet<NodeId>,
+    /// Whom this node knows. A thread of its own writes it down.
+    register: Arc<Register>,
     /// What one wake-up of the loop has brought in.
     intake: Intake<S>,
     /// The event loop's thread.
@@ -33,10 +28,9 @@ pub(super) struct NodeService<S: StateMachine> {
 }
 
 impl<S: StateMachine> NodeService<S> {
-    pub fn new(hub: Arc<Hub<S>>, machine: String, peers: Peers) -> Self {
+    pub fn new(hub: Arc<Hub<S>>, machine: String, register: Arc<Register>) -> Self {
         Self {
-            peers,
-            welcomed_by: BTreeSet::new(),
+            register,
             intake: Intake::new(hub.clone()),
             hub,
             machine,
@@ -44,8 +38,8 @@ impl<S: StateMachine> NodeService<S> {
         }
     }
 
-    /// Why this node does not talk to a caller, if it does not.
-    fn objection(&mut self, hello: &Hello) -> Option<String> {
+    /// Why this node does not talk to a caller, if it does not, whatever the caller's data folder.
+    fn objection(&self, hello: &Hello) -> Option<String> {
         let config = &self.hub.config;
         let (id, cluster) = (config.id, &config.cluster);
         let any_cluster = hello.cluster.is_empty() && hello.caller == Caller::Client;
@@ -57,10 +51,7 @@ impl<S: StateMachine> NodeService<S> {
             ));
         }
         let Caller::Peer {
-            from,
-            to,
-            machine,
-            folder,
+            from, to, machine, ..
         } = &hello.caller
         else {
             return None;
@@ -84,56 +75,37 @@ impl<S: StateMachine> NodeService<S> {
                 self.machine
             ));
         }
-        self.meet(*from, *folder)
-    }
-
-    /// Objects to a node whose folder is another one than it was first met with.
-    fn meet(&mut self, peer: NodeId, folder: u128) -> Option<String> {
-        let id = self.hub.config.id;
-        match self.peers.meet(peer, folder) {
-            Ok(Acquaintance::Known) => None,
-            Ok(Acquaintance::OtherFolder) => Some(format!(
-                "node {id} knows node {peer} with another data folder. A node that lost its folder \
-                 has forgotten its votes and what it acknowledged, and must not take part again: \
-                 bring its old folder back, or make a new cluster of a backup (kvnode backup, \
-                 kvnode restore)"
-            )),
-            Err(error) => {
-                let sentence = format!("node {id} cannot write down who node {peer} is: {error}");
-                self.hub.stop(Some(NodeError::Storage(error)));
-                Some(sentence)
-            }
-        }
+        None
     }
 }
 
 impl<S: StateMachine> Service for NodeService<S> {
-    fn hello(&mut self, hello: &Hello, _: SocketAddr) -> Welcome {
-        match self.objection(hello) {
-            Some(sentence) => Welcome::Refused(sentence),
-            None => Welcome::Accepted {
-                cluster: self.hub.config.cluster.clone(),
-                id: self.hub.config.id,
-            },
+    fn hello(&mut self, hello: &Hello, _: SocketAddr) -> Option<Welcome> {
+        if let Some(sentence) = self.objection(hello) {
+            return Some(Welcome::Refused(sentence));
+        }
+        let id = self.hub.config.id;
+        let welcome = Welcome::Accepted {
+            cluster: self.hub.config.cluster.clone(),
+            id,
+        };
+        let Caller::Peer { from, folder, .. } = hello.caller else {
+            return Some(welcome);
+        };
+        match self.register.meet(from, folder) {
+            Acquainted::Known => Some(welcome),
+            Acquainted::NotYet => None,
+            Acquainted::OtherFolder => Some(Welcome::Refused(format!(
+                "node {id} knows node {from} with another data folder. A node that lost its folder \
+                 has forgotten its votes and what it acknowledged, and must not take part again: \
+                 bring its old folder back, or make a new cluster of a backup (kvnode backup, \
+                 kvnode restore)"
+            ))),
         }
     }
 
     fn welcomed(&mut self, peer: NodeId) {
-        self.welcomed_by.insert(peer);
-        let needed = welcomes_needed(self.hub.config.members.len());
-        if self.peers.admitted() || self.welcomed_by.len() < needed {
-            return;
-        }
-        match self.peers.admit() {
-            Ok(()) => {
-                log::info!(
-                    "{needed} others know this node with this data folder: it may vote and \
-                     acknowledge"
-                );
-                self.hub.input(Replica::admit);
-            }
-            Err(error) => self.hub.stop(Some(NodeError::Storage(error))),
-        }
+        self.register.welcomed_by(peer);
     }
 
     fn absent(&mut self, peer: NodeId) {

@@ -2,6 +2,7 @@
 
 mod always_writing;
 pub(super) mod disk;
+mod handshakes;
 mod snapshots;
 
 use std::io;

@@ -122,6 +122,11 @@ impl Peers {
         self.book.admitted
     }
 
+    /// The folders of the nodes that this node has met.
+    pub fn known(&self) -> &BTreeMap<NodeId, u128> {
+        &self.book.folders
+    }
+
     /// Enough others have welcomed this node: remembers it.
     ///
     /// # Errors

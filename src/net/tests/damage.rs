@@ -25,11 +25,11 @@ impl Service for Collector {
 
     fn absent(&mut self, _: NodeId) {}
 
-    fn hello(&mut self, _: &Hello, _: SocketAddr) -> Welcome {
-        Welcome::Accepted {
+    fn hello(&mut self, _: &Hello, _: SocketAddr) -> Option<Welcome> {
+        Some(Welcome::Accepted {
             cluster: "test".into(),
             id: 1,
-        }
+        })
     }
 
     fn peer(&mut self, envelope: Envelope) {

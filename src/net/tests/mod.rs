@@ -47,14 +47,14 @@ impl Service for Recorder {
 
     fn absent(&mut self, _: NodeId) {}
 
-    fn hello(&mut self, hello: &Hello, _: SocketAddr) -> Welcome {
+    fn hello(&mut self, hello: &Hello, _: SocketAddr) -> Option<Welcome> {
         if hello.cluster != "test" || self.refusing.load(Ordering::SeqCst) {
-            return Welcome::Refused("another cluster".into());
+            return Some(Welcome::Refused("another cluster".into()));
         }
-        Welcome::Accepted {
+        Some(Welcome::Accepted {
             cluster: "test".into(),
             id: self.id,
-        }
+        })
     }
 
     fn peer(&mut self, envelope: Envelope) {

@@ -49,9 +49,10 @@ impl WatchedDisk {
         self.watch.read.load(Ordering::SeqCst)
     }
 
-    /// From now on writes to files hang whose names begin like this.
-    pub fn hang(&self, prefix: &str) {
+    /// Writes to files whose names begin like this hang, until what is returned is dropped.
+    pub fn hang(&self, prefix: &str) -> Hang {
         self.watch.hanging.lock().prefix = Some(prefix.to_string());
+        Hang(self.watch.clone())
     }
 
     /// Waits until a write hangs.
@@ -62,18 +63,23 @@ impl WatchedDisk {
         }
     }
 
-    /// Lets the writes go on that hang.
-    pub fn release(&self) {
-        self.watch.hanging.lock().prefix = None;
-        self.watch.changed.notify_all();
-    }
-
     fn watched(&self, name: &str, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
         Box::new(WatchedFile {
             file,
             name: name.to_string(),
             watch: self.watch.clone(),
         })
+    }
+}
+
+/// While it is there, writes hang.
+#[must_use]
+pub(in crate::node) struct Hang(Arc<Watch>);
+
+impl Drop for Hang {
+    fn drop(&mut self) {
+        self.0.hanging.lock().prefix = None;
+        self.0.changed.notify_all();
     }
 }
 

@@ -137,12 +137,12 @@ fn a_node_that_is_admitted_catches_up_at_once_and_counts() {
 }
 
 /// A core that is not admitted, and one message for it after the other.
-struct New {
+struct Newcomer {
     raft: Raft,
     writes: Vec<WriteId>,
 }
 
-impl New {
+impl Newcomer {
     fn new() -> Self {
         let config = Config {
             admitted: false,
@@ -213,7 +213,7 @@ fn snapshot(term: Term) -> StoredSnapshot {
 
 #[test]
 fn a_node_that_is_not_admitted_takes_in_all_and_says_only_that_a_term_has_passed() {
-    let mut new = New::new();
+    let mut new = Newcomer::new();
     let last = EntryId { term: 3, index: 9 };
     let vote = |transfer| Message::Vote { last, transfer };
     let pre_vote = Message::PreVote { next_term: 9, last };
@@ -259,7 +259,7 @@ fn a_node_that_is_not_admitted_takes_in_all_and_says_only_that_a_term_has_passed
 /// holds then, and not before it does.
 #[test]
 fn an_acknowledgement_waits_for_the_disk_across_the_admission() {
-    let mut new = New::new();
+    let mut new = Newcomer::new();
     new.hears(4, append(4));
     new.hears(4, heartbeat());
     new.raft.admit();

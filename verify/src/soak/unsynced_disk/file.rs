@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::storage::DiskFile;
+use raftkv::storage::DiskFile;
 
 /// What reaches a file as a whole or not at all, in bytes.
 pub(super) const SECTOR: u64 = 512;

@@ -1,0 +1,169 @@
+//! Whom the event loop has met, and what of that is still to be written down.
+//!
+//! A folder's number must be on disk before its node is welcomed, and an admission before it takes
+//! effect; see [`Peers`]. The event loop must not wait for the disk. So it only looks at what is
+//! known here and asks for what is missing, and a thread of its own writes. That thread ends when
+//! nothing is left to be written, ever: in a cluster whose nodes all know each other it has nothing
+//! to do.
+//!
+//! What waits is bounded: one folder for each other member, and one admission.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::NodeError;
+use super::hub::Hub;
+use super::replica::Replica;
+use super::sync::{Mutex, Nudged, Nudger, nudges};
+use crate::machine::StateMachine;
+use crate::raft::NodeId;
+use crate::storage::{Peers, welcomes_needed};
+
+/// What the event loop and the thread that writes share.
+pub(super) struct Register {
+    state: Mutex<State>,
+    /// Wakes the thread that writes.
+    nudger: Nudger,
+    /// The other members of the cluster, and how many of them have to know this node's folder.
+    others: BTreeSet<NodeId>,
+    needed: usize,
+}
+
+struct State {
+    /// The folders that are on disk.
+    known: BTreeMap<NodeId, u128>,
+    /// Those that are to be written down, one for each node that is not known.
+    wanted: BTreeMap<NodeId, u128>,
+    /// Who has welcomed this node since it started.
+    welcomed_by: BTreeSet<NodeId>,
+    admitted: bool,
+}
+
+/// What is known of a node that comes with a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Acquainted {
+    /// This folder of the node is on disk.
+    Known,
+    /// Another folder of the node is.
+    OtherFolder,
+    /// No folder of the node is yet. The loop is woken when one is.
+    NotYet,
+}
+
+/// What is to be written down next.
+enum Entry {
+    Folder(NodeId, u128),
+    Admission,
+}
+
+impl Register {
+    /// A register with what is on disk, and what wakes the thread that [writes](write).
+    pub fn new(peers: &Peers, others: BTreeSet<NodeId>) -> (Arc<Self>, Nudged) {
+        let (nudger, nudged) = nudges();
+        let needed = welcomes_needed(others.len() + 1);
+        let state = State {
+            known: peers.known().clone(),
+            wanted: BTreeMap::new(),
+            welcomed_by: BTreeSet::new(),
+            // Where there is nobody to ask, there is nobody to deceive either.
+            admitted: peers.admitted() || needed == 0,
+        };
+        let register = Self {
+            state: Mutex::new(state),
+            nudger,
+            needed,
+            others,
+        };
+        (Arc::new(register), nudged)
+    }
+
+    /// Looks up a node that comes with this folder. If none of its folders is known, this one is
+    /// written down, unless another one of the same node is being written already: then that one
+    /// is its first.
+    pub fn meet(&self, peer: NodeId, folder: u128) -> Acquainted {
+        let mut state = self.state.lock();
+        match state.known.get(&peer) {
+            Some(known) if *known == folder => Acquainted::Known,
+            Some(_) => Acquainted::OtherFolder,
+            None => {
+                state.wanted.entry(peer).or_insert(folder);
+                self.nudger.nudge();
+                Acquainted::NotYet
+            }
+        }
+    }
+
+    /// Another node has welcomed this one, so it has written this node's folder down.
+    pub fn welcomed_by(&self, peer: NodeId) {
+        let mut state = self.state.lock();
+        if !state.admitted {
+            state.welcomed_by.insert(peer);
+            self.nudger.nudge();
+        }
+    }
+
+    /// Makes the thread look whether the node stops.
+    pub fn stop(&self) {
+        self.nudger.nudge();
+    }
+
+    fn next(&self) -> Option<Entry> {
+        let state = self.state.lock();
+        if let Some((peer, folder)) = state.wanted.first_key_value() {
+            return Some(Entry::Folder(*peer, *folder));
+        }
+        let is_due = !state.admitted && state.welcomed_by.len() >= self.needed;
+        is_due.then_some(Entry::Admission)
+    }
+
+    fn is_complete(&self) -> bool {
+        let state = self.state.lock();
+        state.admitted && self.others.iter().all(|id| state.known.contains_key(id))
+    }
+
+    fn written(&self, entry: &Entry) {
+        let mut state = self.state.lock();
+        match entry {
+            Entry::Folder(peer, folder) => {
+                state.wanted.remove(peer);
+                state.known.insert(*peer, *folder);
+            }
+            Entry::Admission => state.admitted = true,
+        }
+    }
+}
+
+/// Writes down what the event loop asks for, until nothing can be missing any more or the node
+/// stops. `wake` makes the event loop look again.
+pub(super) fn write<S: StateMachine>(
+    hub: &Hub<S>,
+    register: &Register,
+    nudged: &Nudged,
+    mut peers: Peers,
+    wake: impl Fn(),
+) -> Result<(), NodeError> {
+    while !register.is_complete() && !hub.is_stopping() {
+        let Some(entry) = register.next() else {
+            nudged.wait();
+            continue;
+        };
+        let written = match entry {
+            Entry::Folder(peer, folder) => peers.meet(peer, folder).map(drop),
+            Entry::Admission => peers.admit(),
+        };
+        written.map_err(NodeError::Storage)?;
+        register.written(&entry);
+        match entry {
+            Entry::Folder(..) => wake(),
+            Entry::Admission => {
+                let needed = register.needed;
+                log::info!(
+                    "{needed} others know this node with this data folder: it may vote and \
+                     acknowledge"
+                );
+                hub.input(Replica::admit);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! A node whose disk hangs while it writes down whom it has met.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::disk::WatchedDisk;
+use super::*;
+use crate::wire::client::{Ask, Request, Response};
+use crate::wire::handshake::{Caller, Hello, MAGIC, MAX_HELLO, VERSION, Welcome};
+use crate::wire::{codec, frame};
+
+/// A connection that speaks the protocol by hand.
+struct Raw(TcpStream);
+
+impl Raw {
+    fn open(node: &Handle<Machine>, caller: Caller) -> Self {
+        let socket = TcpStream::connect(node.address().unwrap()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut raw = Self(socket);
+        raw.0.write_all(&MAGIC).unwrap();
+        raw.send(&Hello {
+            version: VERSION,
+            cluster: "raftkv".to_string(),
+            caller,
+        });
+        raw
+    }
+
+    fn send(&mut self, value: &impl Serialize) {
+        let mut bytes = Vec::new();
+        frame::put(value, &mut bytes);
+        self.0.write_all(&bytes).unwrap();
+    }
+
+    fn receive<T: DeserializeOwned>(&mut self) -> T {
+        let mut bytes = Vec::new();
+        loop {
+            if let Some((payload, _)) = frame::split(&bytes, MAX_HELLO).unwrap() {
+                return codec::decode(payload).unwrap();
+            }
+            let mut byte = [0];
+            self.0.read_exact(&mut byte).unwrap();
+            bytes.push(byte[0]);
+        }
+    }
+
+    /// Whether nothing has come.
+    fn has_nothing(&mut self) -> bool {
+        self.0.set_nonblocking(true).unwrap();
+        let read = self.0.read(&mut [0]);
+        self.0.set_nonblocking(false).unwrap();
+        read.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+}
+
+/// Node 1 of three; nobody listens at the addresses of the others.
+fn node(disk: &WatchedDisk) -> Handle<Machine> {
+    let members = [(1, 1), (2, 2), (3, 3)].map(|(id, port)| (id, format!("127.0.0.1:{port}")));
+    let mut config = Config::new(1, members, "in memory");
+    config.listen = Some("127.0.0.1:0".to_string());
+    let machine = Machine(Box::new(|| {}), || {});
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    Node::serve(config, machine, &disk).unwrap()
+}
+
+fn peer(from: u64, folder: u128) -> Caller {
+    Caller::Peer {
+        from,
+        to: 1,
+        machine: "a test's machine".to_string(),
+        folder,
+    }
+}
+
+/// A status must not wait for the disk, and a peer is welcomed only once it is written down.
+#[test]
+fn a_peer_is_welcomed_once_it_is_written_down_and_nobody_else_waits_for_that() {
+    let disk = WatchedDisk::new();
+    let node = node(&disk);
+    let hang = disk.hang("peers");
+    let mut second = Raw::open(&node, peer(2, 7));
+    disk.wait_for_hanging_write();
+    let mut third = Raw::open(&node, peer(3, 8));
+    let mut client = Raw::open(&node, Caller::Client);
+    assert!(matches!(client.receive(), Welcome::Accepted { id: 1, .. }));
+    client.send(&Request {
+        id: 5,
+        timeout_ms: 1000,
+        ask: Ask::Status,
+    });
+    let response: Response = client.receive();
+    assert_eq!(response.id, 5);
+    assert!(second.has_nothing() && third.has_nothing());
+    let mut again = Raw::open(&node, peer(2, 9));
+    drop(hang);
+    for peer in [&mut second, &mut third] {
+        assert!(matches!(peer.receive(), Welcome::Accepted { id: 1, .. }));
+    }
+    let Welcome::Refused(why) = again.receive() else {
+        panic!("node 2 is known with another folder");
+    };
+    assert!(why.contains("another data folder"), "{why}");
+}
+
+/// The node remembers what it has written: nothing has to be written for a peer that it knows.
+#[test]
+fn a_peer_that_is_known_is_welcomed_while_the_disk_hangs() {
+    let disk = WatchedDisk::new();
+    let first = node(&disk);
+    let welcome: Welcome = Raw::open(&first, peer(2, 7)).receive();
+    assert!(matches!(welcome, Welcome::Accepted { id: 1, .. }));
+    first.shutdown();
+    let next = node(&disk);
+    let hang = disk.hang("peers");
+    let welcome: Welcome = Raw::open(&next, peer(2, 7)).receive();
+    assert!(matches!(welcome, Welcome::Accepted { id: 1, .. }));
+    let welcome: Welcome = Raw::open(&next, peer(2, 8)).receive();
+    assert!(matches!(welcome, Welcome::Refused(_)));
+    drop(hang);
+}
