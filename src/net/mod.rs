@@ -66,8 +66,8 @@ pub use shared::Stopper;
 pub trait Service: Send {
     /// Somebody opens a connection. The version is this node's own already; the cluster, the ids
     /// and the machine's identity are for the service to judge. `None` if that has to wait for
-    /// something: the service is asked again each time that the loop is [woken](Net::waker). Whoever
-    /// calls waits no longer than [`Limits::handshake`].
+    /// something: the service is asked again each time that the loop is [woken](Net::waker).
+    /// Whoever calls waits no longer than [`Limits::handshake`].
     fn hello(&mut self, hello: &Hello, from: SocketAddr) -> Option<Welcome>;
 
     /// A peer has welcomed this node, on the connection that this node opened.
@@ -219,8 +219,8 @@ impl Net {
         self.event_loop.stopper()
     }
 
-    /// What wakes the loop, from any thread, so that it asks the service again about the callers that
-    /// wait.
+    /// What wakes the loop, from any thread, so that it asks the service again about the callers
+    /// that wait.
     pub fn waker(&self) -> impl Fn() + Send + Sync + 'static {
         let shared = self.event_loop.stopper().shared;
         move || shared.wake()

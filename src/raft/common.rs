@@ -147,12 +147,12 @@ impl Common {
 
     /// Every message of this node passes here, but for the parts of snapshots that a leader sends.
     ///
-    /// A node that is not [admitted](Config::admitted) sends nothing that a majority could count: no
-    /// vote, no acknowledgement, no confirmation, and no other answer either, for the leader takes
-    /// each for a sign of life and stays in office. It is silent from here on, and not later, so
-    /// that no answer waits in the outbox across the admission. All questions are repeated, so what
-    /// is not answered now is asked again. The one message that it does send counts nowhere: it only
-    /// tells who is in a lower term, and does no harm whatever the node has forgotten.
+    /// A node that is not [admitted](Config::admitted) sends nothing that a majority could count:
+    /// no vote, no acknowledgement, no confirmation, and no other answer either, for the leader
+    /// takes each for a sign of life and stays in office. It is silent from here on, and not later,
+    /// so that no answer waits in the outbox across the admission. All questions are repeated, so
+    /// what is not answered now is asked again. The one message that it does send counts nowhere:
+    /// it only tells who is in a lower term, and does no harm whatever the node has forgotten.
     fn send_after(&mut self, write: WriteId, to: NodeId, message: Message) {
         if !self.config.admitted && message != Message::Outdated {
             return;

@@ -179,8 +179,8 @@ impl Leader {
     }
 
     pub fn step(mut self, common: &mut Common, from: NodeId, message: Message) -> Role {
-        // Only an answer to this leader shows that the follower hears it. Others of the same term may
-        // be late, from before it led, and one may come from a node that is not admitted.
+        // Only an answer to this leader shows that the follower hears it. Others of the same term
+        // may be late, from before it led, and one may come from a node that is not admitted.
         let answers = matches!(
             message,
             Message::Accepted { .. }

@@ -36,9 +36,9 @@ pub(super) struct Progress {
     /// The next entry to send.
     next: Index,
     flow: Flow,
-    /// Whether it has answered since the last quorum check (thesis 6.2). A new leader gives everybody
-    /// the time until its first check. One that has not answered is sent no part of a snapshot:
-    /// each costs a read of the disk. Heartbeats ask it whether it is back.
+    /// Whether it has answered since the last quorum check (thesis 6.2). A new leader gives
+    /// everybody the time until its first check. One that has not answered is sent no part of a
+    /// snapshot: each costs a read of the disk. Heartbeats ask it whether it is back.
     pub active: bool,
     /// The highest round of read confirmations that it has answered.
     pub round: u64,
@@ -192,8 +192,8 @@ impl Progress {
         }
     }
 
-    /// The next part of the snapshot to send, if one is on its way and may be sent now: no more than
-    /// the window holds, and none while the follower does not answer.
+    /// The next part of the snapshot to send, if one is on its way and may be sent now: no more
+    /// than the window holds, and none while the follower does not answer.
     pub fn next_part(
         &mut self,
         part_bytes: u64,

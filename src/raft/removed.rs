@@ -14,7 +14,8 @@ use super::types::Entry;
 pub struct Removed(Vec<VecDeque<Entry>>);
 
 impl Removed {
-    /// Adds entries in one piece: to move them one by one would take nearly as long as to free them.
+    /// Adds entries in one piece: to move them one by one would take nearly as long as to free
+    /// them.
     pub(super) fn add(&mut self, entries: VecDeque<Entry>) {
         if !entries.is_empty() {
             self.0.push(entries);

@@ -8,11 +8,11 @@
 //! 1. Each node writes down, durably, the number of every other node's folder when it first hears
 //!    from that node, before it welcomes it. From then on it refuses the same node with another
 //!    folder. The nodes that wrote a folder down are the folder's witnesses.
-//! 2. A folder is admitted once it has [`welcomes_needed`] witnesses. Its node remembers that in its
-//!    own file before it acts on it. Before that the node says nothing that a majority could count:
-//!    it neither votes nor stands for election, acknowledges no entry and no snapshot, confirms no
-//!    read, and keeps no leader in office. [`Raft`](crate::raft::Raft) keeps this rule where
-//!    messages leave ([`Config::admitted`](crate::raft::Config::admitted)).
+//! 2. A folder is admitted once it has [`welcomes_needed`] witnesses. Its node remembers that in
+//!    its own file before it acts on it. Before that the node says nothing that a majority could
+//!    count: it neither votes nor stands for election, acknowledges no entry and no snapshot,
+//!    confirms no read, and keeps no leader in office. [`Raft`](crate::raft::Raft) keeps this rule
+//!    where messages leave ([`Config::admitted`](crate::raft::Config::admitted)).
 //!
 //! ## Why no acknowledged entry is lost
 //!
@@ -31,17 +31,17 @@
 //!   that elects a leader have a node in common, with the same folder in both, which holds the
 //!   entry and refuses a candidate without it (paper 5.4.3).
 //!
-//! | nodes | may fail (`f`) | majority | witnesses needed (`w`), of the others | in common at least |
+//! | nodes | may fail (`f`) | majority | witnesses needed (`w`) | in common at least |
 //! | --- | --- | --- | --- | --- |
 //! | 3 | 1 | 2 | 2 of 2 | 2 |
 //! | 4 | 1 | 3 | 2 of 3 | 1 |
 //! | 5 | 2 | 3 | 3 of 4 | 2 |
 //! | 7 | 3 | 4 | 5 of 6 | 4 |
 //!
-//! An example with five nodes L, X, Y, Z and C, where C is new and has met only L. An entry is on L,
-//! X and C. C does not acknowledge it, for C has one witness and needs three: so the entry is not
-//! committed. Did C acknowledge it, and lose its folder, and L fail, then X, Y and Z would admit C's
-//! next folder, and Y, Z and C could elect a leader without the entry.
+//! An example with five nodes L, X, Y, Z and C, where C is new and has met only L. An entry is on
+//! L, X and C. C does not acknowledge it, for C has one witness and needs three: so the entry is
+//! not committed. Did C acknowledge it, and lose its folder, and L fail, then X, Y and Z would
+//! admit C's next folder, and Y, Z and C could elect a leader without the entry.
 //!
 //! The nodes of a new cluster admit each other as soon as enough of them have met, and no flag has
 //! to tell a first start from a later one. The price is paid at that first start only: `w` others
@@ -182,9 +182,9 @@ fn read(folder: &Folder, owner: &Owner) -> Result<Book, StorageError> {
     }
 }
 
-/// How many others must have welcomed a node's folder, in a cluster of `size` nodes, before anything
-/// that the node says counts: so many that two such sets of others have as many nodes in common as
-/// the cluster may lose. See the top of this file for the reason.
+/// How many others must have welcomed a node's folder, in a cluster of `size` nodes, before
+/// anything that the node says counts: so many that two such sets of others have as many nodes in
+/// common as the cluster may lose. See the top of this file for the reason.
 pub fn welcomes_needed(size: usize) -> usize {
     let others = size.saturating_sub(1);
     let may_fail = others / 2;
@@ -251,8 +251,9 @@ mod tests {
         assert!(matches!(open(&disk), Err(StorageError::Damaged { .. })));
     }
 
-    /// Two sets of witnesses have as many nodes in common as the cluster may lose, and at least one:
-    /// of those the node itself is one, so a witness is left that never lost its own folder.
+    /// Two sets of witnesses have as many nodes in common as the cluster may lose, and at least
+    /// one. The node itself is one of those that lost a folder, so a node in common never lost its
+    /// own.
     #[test]
     fn no_two_folders_of_one_node_can_both_be_admitted() {
         for size in 2..20_usize {

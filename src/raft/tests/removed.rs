@@ -78,7 +78,8 @@ fn snapshot(index: Index) -> StoredSnapshot {
     StoredSnapshot { meta, bytes: 10 }
 }
 
-/// The follower has handed out these entries and freed none. They are freed with what it handed out.
+/// The follower has handed out these entries and freed none. They are freed with what it handed
+/// out.
 fn assert_handed_out(raft: &mut Raft, indexes: &[Index]) {
     assert_eq!(FREED.get(), 0, "freed by the core");
     let removed = raft.take_removed();
