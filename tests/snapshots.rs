@@ -1,11 +1,13 @@
 //! Snapshots in whole clusters within this process: the log stays bounded, and who fell behind it
 //! comes back.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use raftkv::client::{Clerk, Options};
 use raftkv::kv::{Command, Kv, Limits, Op, Reply};
 use raftkv::machine::StateMachine;
@@ -465,6 +467,15 @@ fn crashes_of_all_nodes_while_snapshots_are_taken_lose_nothing_and_repeat_nothin
 #[test]
 fn snapshots_back_to_back_race_with_installs_and_the_last_one_wins() {
     let cluster = cluster(3);
+    // To whom a snapshot was sent, and up to where it goes.
+    let sent = Arc::new(Mutex::new(BTreeSet::new()));
+    let noted = sent.clone();
+    cluster.network().set_filter(move |envelope| {
+        if let Message::Snapshot { meta, .. } = &envelope.message {
+            noted.lock().insert((envelope.to, meta.last.index));
+        }
+        true
+    });
     under_load(&cluster, |random| {
         for _ in 0..20 {
             let victim = random.next_u64() % 3 + 1;
@@ -476,4 +487,7 @@ fn snapshots_back_to_back_race_with_installs_and_the_last_one_wins() {
         }
         cluster.heal();
     });
+    // Else nothing has raced.
+    let sent = sent.lock().len();
+    assert!(sent >= 15, "{sent} snapshots were sent");
 }

@@ -141,6 +141,11 @@ impl Session {
             .place(seq)
             .expect_err("an operation that has its reply must not be executed again");
         self.kept += Kept::of(&reply);
+        if self.replies.is_empty() {
+            // Most clients wait for one answer at a time. The list would begin with room for four,
+            // and there may be a hundred thousand sessions.
+            self.replies.reserve_exact(1);
+        }
         self.replies.insert(place, (seq, reply));
     }
 

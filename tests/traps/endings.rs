@@ -160,14 +160,17 @@ fn a_clerk_with_a_write_under_way_says_unknown_when_the_quorum_goes() {
         let writes: Vec<_> = (0..8)
             .map(|_| scope.spawn(|| within(second, || clerk.append("key", "more"))))
             .collect();
-        for write in writes {
-            let error = write.join().unwrap().unwrap_err();
+        let errors = writes.into_iter();
+        let errors: Vec<_> = errors
+            .map(|write| write.join().unwrap().unwrap_err())
+            .collect();
+        for error in &errors {
             // Those that came when the leader had stepped down never left the client.
-            assert!(
-                matches!(error.kind(), Kind::Unknown | Kind::Unavailable),
-                "{error}"
-            );
+            let kind = error.kind();
+            assert!(matches!(kind, Kind::Unknown | Kind::Unavailable), "{error}");
         }
+        let unknown = errors.iter().filter(|error| error.kind() == Kind::Unknown);
+        assert!(unknown.count() > 0, "no write was under way: {errors:?}");
     });
     // Each of them took effect once or never, and none half.
     cluster.heal();
@@ -176,4 +179,32 @@ fn a_clerk_with_a_write_under_way_says_unknown_when_the_quorum_goes() {
     let times = more.len() / 4;
     assert!(times <= 8);
     assert_eq!(more, b"more".repeat(times));
+}
+
+/// The leader stays, and its followers hold the write, but for a while nobody hears that they do.
+#[test]
+fn a_write_that_is_committed_after_its_time_was_up_was_unknown_and_takes_effect_once() {
+    let cluster = Cluster::of_stores(3);
+    let second = Duration::from_secs(1);
+    let clerk = cluster.clerk_with(Options {
+        deadline: second,
+        ..Options::default()
+    });
+    clerk.put("key", "value").unwrap();
+    cluster.wait_for_agreement();
+    let leader = cluster.wait_for_leader();
+    hold_back_commits(&cluster);
+    let error = within(second, || clerk.append("key", "more")).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unknown, "{error}");
+    assert_eq!(cluster.wait_for_leader(), leader);
+
+    cluster.network().clear_filter();
+    let other = cluster.clerk();
+    let read = || other.get("key").unwrap().unwrap();
+    cluster.wait_for("the write to take effect", |_| {
+        (read() != "value").then_some(())
+    });
+    // Each attempt is an entry of its own, and they are all committed before this one.
+    other.put("other", "value").unwrap();
+    assert_eq!(read(), "valuemore");
 }

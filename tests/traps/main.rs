@@ -2,6 +2,7 @@
 //! if this one falls into it, too.
 
 mod deadlock;
+mod disks;
 mod endings;
 mod exactly_once;
 mod execution;

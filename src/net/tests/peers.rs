@@ -142,18 +142,29 @@ fn a_peer_that_does_not_read_is_bounded_and_dialled_anew_and_delays_no_other() {
     deaf.set_nonblocking(true).unwrap();
     let deadline = Instant::now() + PATIENCE;
     let messages = vec![large(2, MESSAGE); 16];
-    let mut fullest = 0;
+    let (mut fullest, mut times) = (0, Vec::new());
     // As long as there is no second connection.
     while deaf.accept().is_err() {
         first.peers.send(&messages);
         fullest = fullest.max(first.peers.outlets[&2].queued());
         let sent = Instant::now();
         deliver(&first, &third, 3);
-        let took = sent.elapsed();
-        assert!(took < Duration::from_secs(2), "{took:?} behind a deaf peer");
+        times.push(sent.elapsed());
         assert!(Instant::now() < deadline, "the deaf peer is never given up");
     }
     assert!(fullest >= BOUND, "the test does not reach the bound");
+    // A busy machine may delay some of them, but what waits for a deaf peer delays all. It is given
+    // up after a second, and a heartbeat is due after 50 ms.
+    times.sort_unstable();
+    let (usual, longest) = (times[times.len() / 2], times[times.len() - 1]);
+    assert!(
+        usual < Duration::from_millis(50),
+        "{usual:?} behind a deaf peer"
+    );
+    assert!(
+        longest < Duration::from_secs(1),
+        "{longest:?} behind a deaf peer"
+    );
     assert!(fullest <= BOUND + MESSAGE + 64, "{fullest} bytes wait");
 }
 

@@ -12,4 +12,5 @@ mod repair;
 mod replication;
 mod snapshots;
 mod swarm;
+mod together;
 mod transfers;

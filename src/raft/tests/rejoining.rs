@@ -6,6 +6,17 @@ use crate::raft::{HardState, NodeId, RoleName};
 /// Two elections' worth of ticks.
 const LONG: u32 = 200;
 
+/// Ticks until the condition holds, within two elections' worth of ticks.
+fn soon(cluster: &mut Cluster, what: &str, holds: impl Fn(&mut Cluster) -> bool) {
+    for _ in 0..LONG {
+        if holds(cluster) {
+            return;
+        }
+        cluster.tick();
+    }
+    panic!("not soon: {what}");
+}
+
 fn pass(cluster: &mut Cluster, ticks: u32) {
     (0..ticks).for_each(|_| cluster.tick());
 }
@@ -94,7 +105,7 @@ fn a_leader_that_can_send_but_not_hear_gives_way() {
     for other in (1..=3).filter(|id| *id != deaf) {
         cluster.cut.insert((other, deaf));
     }
-    cluster.until("another leads", |cluster| {
+    soon(&mut cluster, "another leads", |cluster| {
         cluster.leader().is_some_and(|id| id != deaf)
     });
     let new = cluster.elect();
@@ -111,7 +122,7 @@ fn a_leader_that_can_hear_but_not_send_gives_way() {
     for other in (1..=3).filter(|id| *id != mute) {
         cluster.cut.insert((mute, other));
     }
-    cluster.until("another leads", |cluster| {
+    soon(&mut cluster, "another leads", |cluster| {
         cluster.leader().is_some_and(|id| id != mute)
     });
     cluster.elect();

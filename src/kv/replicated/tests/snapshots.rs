@@ -398,3 +398,38 @@ fn an_input_that_fails_is_told_as_it_failed() {
         .unwrap();
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
 }
+
+/// Of a repeat that comes too late every replica says the same: one that has executed the whole log,
+/// and ones that began from a snapshot of any moment before.
+#[test]
+fn a_repeat_after_the_end_of_its_session_is_refused_on_all_replicas_alike() {
+    let ttl_ms = limits().session_ttl_ms;
+    let mut original = Replica::new(limits());
+    let mut copies: Vec<Replica> = Vec::new();
+    let session = original.open();
+    let first = numbered(session, 1, 1, append("a"));
+    assert_eq!(original.apply(&first), Reply::Appended(1));
+    let copy = |original: &Replica| Replica {
+        kv: restored(limits(), &written(&original.kv)).expect("it was written by a store"),
+        at: original.at,
+    };
+    let gone = Reply::NoSession(session);
+    // Still there; then over; then once more.
+    for (passed_ms, expected) in [
+        (ttl_ms, Reply::Appended(1)),
+        (ttl_ms + 1, gone.clone()),
+        (0, gone),
+    ] {
+        copies.push(copy(&original));
+        let time_ms = original.at.time_ms + passed_ms;
+        for replica in copies.iter_mut().chain([&mut original]) {
+            replica.at.time_ms = time_ms;
+            assert_eq!(replica.apply(&first), expected);
+        }
+        copies.push(copy(&original));
+        for replica in &copies {
+            assert_eq!(replica.kv.digest(), original.kv.digest());
+            assert_eq!(replica.read("k"), Some("a".into()));
+        }
+    }
+}
