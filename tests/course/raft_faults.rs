@@ -1,11 +1,12 @@
 //! The course's Raft tests, part C: crashes and losses at random.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raftkv::raft::NodeId;
+use raftkv::raft::{EntryId, NodeId, Term};
 use raftkv::testkit::Link;
 
 use super::lab::{T, UNRELIABLE};
@@ -13,12 +14,40 @@ use super::raft_commands::RaftLab;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Submits a command to every server that is up, and returns the last that took it.
-fn submit_to_all(lab: &RaftLab) -> Option<NodeId> {
-    let takers = lab.ids().into_iter();
-    takers
-        .filter(|id| lab.submit(*id, lab.fresh()).is_some())
-        .last()
+/// A command that a leader has taken.
+struct Taken {
+    by: NodeId,
+    command: Bytes,
+    entry: EntryId,
+}
+
+/// Submits a command to every server that is up, and returns what the last of them made of it that
+/// took it.
+fn submit_to_all(lab: &RaftLab) -> Option<Taken> {
+    let take = |by| {
+        let command = lab.fresh();
+        let entry = lab.submit(by, command.clone())?;
+        Some(Taken { by, command, entry })
+    };
+    lab.ids().into_iter().filter_map(take).last()
+}
+
+/// Asserts that leaders of several terms took commands, and that some of these were executed, by all
+/// servers or by none. Without them the rounds would show nothing.
+fn assert_progress(lab: &RaftLab, taken: &[Taken]) {
+    let terms: BTreeSet<Term> = taken.iter().map(|taken| taken.entry.term).collect();
+    let servers = |taken: &Taken| lab.executed_at(taken.entry.index, &taken.command);
+    let executed = taken.iter().map(servers).filter(|servers| *servers > 0);
+    let executed: Vec<usize> = executed.collect();
+    eprintln!(
+        "FIG8T {} taken, {} terms, {} executed",
+        taken.len(),
+        terms.len(),
+        executed.len()
+    );
+    assert!(terms.len() >= 3, "commands were taken in {terms:?} only");
+    assert!(!executed.is_empty(), "nothing was executed");
+    assert!(executed.iter().all(|servers| *servers == lab.ids().len()));
 }
 
 /// Lets up to half an election timeout pass now and then, else next to no time.
@@ -36,11 +65,13 @@ fn let_some_time_pass(lab: &RaftLab) {
 fn figure_8() {
     let lab = RaftLab::new(5);
     lab.agree(1);
+    let mut all = Vec::new();
     for _ in 0..200 {
-        let leader = submit_to_all(&lab);
+        let taken = submit_to_all(&lab);
         let_some_time_pass(&lab);
-        if let Some(leader) = leader {
-            lab.crash(leader);
+        if let Some(taken) = taken {
+            lab.crash(taken.by);
+            all.push(taken);
         }
         let up = lab.ids().into_iter().filter(|id| lab.cluster.is_up(*id));
         if up.count() < 3 {
@@ -53,6 +84,7 @@ fn figure_8() {
     let down = lab.ids().into_iter().filter(|id| !lab.cluster.is_up(*id));
     down.for_each(|id| lab.start(id));
     lab.agree(5);
+    assert_progress(&lab, &all);
 }
 
 /// 20 rounds; the course has 49.
@@ -78,6 +110,7 @@ fn figure_8_unreliable() {
     let lab = RaftLab::new(5);
     lab.set_links(UNRELIABLE);
     lab.agree(1);
+    let mut all = Vec::new();
     for round in 0..200 {
         if round == 40 {
             lab.set_links(Link {
@@ -86,10 +119,13 @@ fn figure_8_unreliable() {
                 ..UNRELIABLE
             });
         }
-        let leader = submit_to_all(&lab);
+        let taken = submit_to_all(&lab);
         let_some_time_pass(&lab);
-        if let Some(leader) = leader.filter(|_| lab.chance(50)) {
-            lab.disconnect(leader);
+        if let Some(taken) = taken {
+            if lab.chance(50) {
+                lab.disconnect(taken.by);
+            }
+            all.push(taken);
         }
         if lab.connected().len() < 3 {
             lab.connect(lab.random_id());
@@ -97,6 +133,7 @@ fn figure_8_unreliable() {
     }
     lab.connect_all();
     lab.agree(5);
+    assert_progress(&lab, &all);
 }
 
 #[test]

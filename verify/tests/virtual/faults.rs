@@ -48,12 +48,17 @@ fn start_all(lab: &mut Lab) {
     lab.connect_all();
 }
 
+/// That entries of earlier terms do not count, this finds too seldom to be relied upon: the variant
+/// in which they do passes forty seeds. The simulator draws runs of this kind with limits so small
+/// that an entry of an earlier term travels alone, and notices within ten.
 pub fn figure_8(lab: &mut Lab) {
     lab.agree(1);
+    let mut commands = Vec::new();
     for _ in 0..1000 {
         let taken = submit_to_all(lab);
         let_some_time_pass(lab);
-        if let Some((leader, _)) = taken {
+        if let Some((leader, submitted)) = taken {
+            commands.push(submitted.entry);
             lab.crash(leader);
         }
         if lab.connected().len() < 3 {
@@ -65,6 +70,13 @@ pub fn figure_8(lab: &mut Lab) {
     }
     start_all(lab);
     lab.agree(5);
+    let executed = commands.iter();
+    let executed = executed.filter(|entry| lab.executed_entry(**entry) == 5);
+    let (executed, taken) = (executed.count(), commands.len());
+    assert!(
+        executed >= 20,
+        "of {taken} commands that leaders took in 1000 rounds {executed} were executed"
+    );
 }
 
 pub fn unreliable_agree(lab: &mut Lab) {

@@ -16,6 +16,7 @@ course_tests! {
     one_partition: 5 servers, 3 clients;
     many_partitions_one_client: 5 servers, 1 clients;
     many_partitions_many_clients: 5 servers, 5 clients;
+    long_delays: 5 servers, 5 clients;
     persist_one_client: 5 servers, 1 clients;
     persist_concurrent: 5 servers, 5 clients;
     persist_concurrent_unreliable: 5 servers, 5 clients;
@@ -60,6 +61,43 @@ pub fn many_partitions_one_client(lab: &mut Lab) {
 
 pub fn many_partitions_many_clients(lab: &mut Lab) {
     many_partitions_one_client(lab);
+}
+
+/// The course's Raft tests have long delays: who calls a server that is cut off or down hears of that
+/// after up to seven seconds, and must not keep others waiting, nor give up its own work until then.
+/// Calls between our nodes are messages, for which nobody waits, so here it is clients that call.
+pub fn long_delays(lab: &mut Lab) {
+    lab.set_long_delays(true);
+    for client in 0..5 {
+        lab.append(client, &client.to_string(), "<0>");
+    }
+    let mut longest = 0;
+    for round in 1..=10 {
+        // Every client knows this leader, and some ask the others first when it is gone.
+        let leader = lab.check_one_leader();
+        let down = [leader, lab.behind(leader, round % 4 + 1)];
+        down.iter().for_each(|server| lab.crash(*server));
+        let begun = lab.now();
+        let part = format!("<{round}>");
+        let begin =
+            |client: usize, lab: &mut Lab| lab.begin(client, append(&client.to_string(), &part));
+        let calls: Vec<_> = (0..5).map(|client| begin(client, lab)).collect();
+        for call in calls {
+            lab.await_reply(call);
+        }
+        longest = longest.max(lab.now() - begun);
+        down.iter().for_each(|server| lab.start(*server));
+    }
+    for client in 0..5 {
+        let expected: String = (0..=10).map(|round| format!("<{round}>")).collect();
+        assert_eq!(lab.get(client, &client.to_string()), expected);
+    }
+    let longest = Duration::from_micros(longest);
+    assert!(
+        longest < Duration::from_secs(5),
+        "{longest:?} with two servers down"
+    );
+    lab.check_history();
 }
 
 pub fn persist_one_client(lab: &mut Lab) {

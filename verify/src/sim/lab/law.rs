@@ -9,7 +9,7 @@
 //! it shows that senders do not wait for each other. Messages between our nodes are no calls:
 //! nobody waits for their failure, and what is sent to a node that is cut off is lost in silence.
 //! Clients do call, and hear of a loss at once, and of a server that is cut off or down within
-//! 100 ms, as in the course.
+//! 100 ms, as in the course; with long delays, within 7 s.
 
 use std::collections::BTreeMap;
 
@@ -34,12 +34,16 @@ const LEAST_LATENESS: Time = 200 * MS;
 const MOST_LATENESS: Time = 2000 * MS;
 /// After how long, at the most, a client hears that a server is out of its reach.
 const MOST_PATIENCE: Time = 100 * MS;
+/// The same with long delays.
+const MOST_LONG_DELAY: Time = 7000 * MS;
 
 /// What happens to packets.
 #[derive(Debug)]
 pub(in crate::sim) struct Law {
     pub unreliable: bool,
     pub long_reordering: bool,
+    /// Clients hear late of a server that is cut off or down.
+    pub long_delays: bool,
     /// The last arrival over each link, for the reliable network keeps the order.
     last: BTreeMap<(Place, Place), Time>,
 }
@@ -49,6 +53,7 @@ impl Law {
         Self {
             unreliable: false,
             long_reordering: false,
+            long_delays: false,
             last: BTreeMap::new(),
         }
     }
@@ -104,13 +109,17 @@ impl World {
     /// A client's request to a server, or the answer, is lost: under the law of the course it
     /// hears of that.
     pub(in crate::sim) fn lost(&mut self, to: Waiter, server: usize) {
-        if self.network.law.is_none() {
+        let Some(law) = &self.network.law else {
             return;
-        }
+        };
+        let most_patience = match law.long_delays {
+            true => MOST_LONG_DELAY,
+            false => MOST_PATIENCE,
+        };
         let place = self.nodes.len() + to.client;
         let is_cut = self.network.is_cut(place, server, self.now);
         let reached = !is_cut && self.nodes[server].running.is_some();
-        let most = if reached { MOST_DELAY } else { MOST_PATIENCE };
+        let most = if reached { MOST_DELAY } else { most_patience };
         let after = self.random.below(most);
         let lost = Err(CallError::Lost("no answer".into()));
         self.queue.add(self.now + after, Event::Answer(to, lost));

@@ -185,6 +185,12 @@ impl Lab {
         self.law().long_reordering = long_reordering;
     }
 
+    /// Whether a client that asks a server which is cut off or down hears of that after up to seven
+    /// seconds, instead of a tenth of one.
+    pub fn set_long_delays(&mut self, long_delays: bool) {
+        self.law().long_delays = long_delays;
+    }
+
     fn law(&mut self) -> &mut Law {
         let law = self.world.network.law.as_mut();
         law.expect("the network of a script has a law")
