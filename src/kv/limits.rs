@@ -151,8 +151,8 @@ impl Limits {
         ]
     }
 
-    /// The limits with one of them, by its name, set to another value. `None` if there is no limit of
-    /// this name, or the value is none for it.
+    /// The limits with one of them, by its name, set to another value. `None` if there is no limit
+    /// of this name, or the value is none for it.
     pub(super) fn with(mut self, name: &str, value: u64) -> Option<Self> {
         let size = usize::try_from(value).ok()?;
         match name {

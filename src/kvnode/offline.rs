@@ -230,20 +230,7 @@ fn describe(inspection: &Inspection, out: &mut String) -> fmt::Result {
     for name in &inspection.unused {
         writeln!(out, "unused     {name}")?;
     }
-    match inspection.start {
-        _ if !inspection.inadmissible.is_empty() => {
-            writeln!(out, "start      the node would not start")?;
-        }
-        Some((base, last)) if base.index > 0 => {
-            let (base, last) = (base.index, last.index);
-            writeln!(
-                out,
-                "start      from the snapshot up to {base}, the log up to {last}"
-            )?;
-        }
-        Some((_, last)) => writeln!(out, "start      from the log up to {}", last.index)?,
-        None => writeln!(out, "start      the node would not start")?,
-    }
+    describe_start(inspection, out)?;
     for command in inspection.inadmissible.iter().take(MOST_COMMANDS) {
         describe_command(command, out)?;
     }
@@ -261,5 +248,21 @@ fn describe(inspection: &Inspection, out: &mut String) -> fmt::Result {
         ),
         (1, _) => writeln!(out, "damaged: see above"),
         (count, _) => writeln!(out, "damaged in {count} places: see above"),
+    }
+}
+
+/// With what the node would start, if it would.
+fn describe_start(inspection: &Inspection, out: &mut String) -> fmt::Result {
+    let start = inspection.start;
+    match start.filter(|_| inspection.inadmissible.is_empty()) {
+        Some((base, last)) if base.index > 0 => {
+            let (base, last) = (base.index, last.index);
+            writeln!(
+                out,
+                "start      from the snapshot up to {base}, the log up to {last}"
+            )
+        }
+        Some((_, last)) => writeln!(out, "start      from the log up to {}", last.index),
+        None => writeln!(out, "start      the node would not start"),
     }
 }

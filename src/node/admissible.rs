@@ -10,9 +10,9 @@
 //!   ([`in_message`]);
 //! - what the log on disk holds is looked at before the node starts ([`in_log`]).
 //!
-//! A node that finds such a command stops, with the index and the advice, and has changed nothing on
-//! its disk. What reaches [`apply`](crate::machine::StateMachine::apply) has passed the gate of this
-//! very process: there a command that does not decode is a bug of our own, and panics.
+//! A node that finds such a command stops, with the index and the advice, and has changed nothing
+//! on its disk. What reaches [`apply`](crate::machine::StateMachine::apply) has passed the gate of
+//! this very process: there a command that does not decode is a bug of our own, and panics.
 //!
 //! The cost: a follower reads each command once more than it would have to. The gate reads it in
 //! place, without a copy, in a fraction of a microsecond, and without any lock.
@@ -44,10 +44,10 @@ pub struct InadmissibleFromLeader {
 /// The log on disk holds a command that this node's state machine cannot execute.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the log in {} holds a command that this node cannot execute, at index {} of term {}: {reason}. \
-     Nothing was changed. `kvnode inspect {}` shows the entry. Run the version that wrote it, on \
-     all nodes; if there is none, make a new cluster of a backup (kvnode backup, kvnode restore), \
-     which lacks what came after its snapshot",
+    "the log in {} holds a command that this node cannot execute, at index {} of term {}: \
+     {reason}. Nothing was changed. `kvnode inspect {}` shows the entry. Run the version that \
+     wrote it, on all nodes; if there is none, make a new cluster of a backup (kvnode backup, \
+     kvnode restore), which lacks what came after its snapshot",
     folder.display(), id.index, id.term, folder.display()
 )]
 pub struct InadmissibleInLog {

@@ -1,5 +1,6 @@
-//! Commands that no version of the store knows, from a leader and in a data folder: the node stops and
-//! says which entry it is, whose, and what to do; it does not panic, and its log stays as it was.
+//! Commands that no version of the store knows, from a leader and in a data folder: the node stops
+//! and says which entry it is, whose, and what to do; it does not panic, and its log stays as it
+//! was.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -155,10 +155,10 @@ impl Link {
         Ok(())
     }
 
-    /// Reads all that is there, and tells the answers in it. `is_ended`: the server is known to send
-    /// nothing more, so that the end of the stream follows what is there. The kernel tells of that
-    /// end once only. It must be read now: nobody would come back for it, and the requests that wait
-    /// would wait until their time is up, and so would those that were sent here afterwards.
+    /// Reads all that is there, and tells the answers in it. `is_ended`: the server is known to
+    /// send nothing more, so that the end of the stream follows what is there. The kernel tells of
+    /// that end once only. It must be read now: nobody would come back for it, and the requests
+    /// that wait would wait until their time is up, as would those that are sent here afterwards.
     pub(super) fn read(
         &mut self,
         is_ended: bool,
@@ -173,8 +173,8 @@ impl Link {
                 Ok(count) => {
                     self.heard = clock.elapsed();
                     self.take(&scratch[..count], cluster, told)?;
-                    // Less than there was room for: that was all, for now. What comes later, an end
-                    // included, is told of anew.
+                    // Less than there was room for: that was all. Of what comes later, an end
+                    // included, the kernel tells anew.
                     if count < scratch.len() && !is_ended {
                         return Ok(());
                     }

@@ -177,8 +177,8 @@ fn a_connection_that_breaks_loses_what_was_sent_and_the_next_request_opens_anoth
     assert_eq!(server.connections(), 2);
 }
 
-/// The kernel tells of the data and of the end in one event, and of neither again. Who reads the data
-/// only would wait for the second answer until its time is up.
+/// The kernel tells of the data and of the end in one event, and of neither again. Who reads the
+/// data only would wait for the second answer until its time is up.
 #[test]
 fn an_end_that_comes_together_with_an_answer_is_noticed_at_once() {
     let (heard_both, both) = mpsc::sync_channel(1);

@@ -256,8 +256,8 @@ fn seal_records(mut rest: &mut [u8], mark: &[u8]) {
     }
 }
 
-/// To seal what is good changes nothing, but mends every checksum, mark and salt that was spoilt: so
-/// [`seal`] knows the present format.
+/// To seal what is good changes nothing, but mends every checksum, mark and salt that was spoilt:
+/// so [`seal`] knows the present format.
 #[test]
 fn a_sealed_folder_is_the_good_one() {
     let mut records = 0;

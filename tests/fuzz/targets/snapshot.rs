@@ -5,6 +5,8 @@
 //! snapshot only if it has got every byte of what was announced; a state that is accepted is
 //! written again as the same bytes, and has the same digest.
 
+mod seeds;
+
 use std::io::{Read, Write};
 use std::sync::{Arc, LazyLock};
 
@@ -22,6 +24,7 @@ use raftkv::wire::codec;
 use super::bits::Bits;
 use super::depth::reached;
 use super::wire::encoded;
+pub use seeds::seeds;
 
 const BLOCK: usize = 4096;
 const PIECE_HEADER: usize = 12;
@@ -209,21 +212,7 @@ pub fn files(data: &[u8]) {
     };
     let (disk, storage) = folder();
     let accepted = receive(&storage.snapshots(), &announced, bytes, &file, &mut input);
-    match kind {
-        Kind::Damaged => {
-            assert!(!accepted, "damage was accepted");
-            reached("a damaged file is refused");
-        }
-        Kind::Forged if accepted => reached("a forged file is accepted"),
-        Kind::Forged => {}
-        Kind::State | Kind::Intact => {
-            let all_announced = bytes == file.len() as u64;
-            assert_eq!(
-                accepted, all_announced,
-                "a good file is accepted, and no other"
-            );
-        }
-    }
+    check_accepted(&kind, accepted, bytes == file.len() as u64);
     if accepted {
         let restored = restore(&storage.snapshots(), &announced);
         match kind {
@@ -237,6 +226,22 @@ pub fn files(data: &[u8]) {
     }
     drop(storage);
     restart(&disk, accepted.then_some(&announced));
+}
+
+/// Whether the right files are accepted. `all_announced`: the receiver was told the true length.
+fn check_accepted(kind: &Kind, accepted: bool, all_announced: bool) {
+    match kind {
+        Kind::Damaged => {
+            assert!(!accepted, "damage was accepted");
+            reached("a damaged file is refused");
+        }
+        Kind::Forged if accepted => reached("a forged file is accepted"),
+        Kind::Forged => {}
+        Kind::State | Kind::Intact => assert_eq!(
+            accepted, all_announced,
+            "a good file is accepted, and no other"
+        ),
+    }
 }
 
 /// Sends parts of the file, in the order that the input draws and then in their own, until the
@@ -479,33 +484,4 @@ fn number(bytes: &[u8], at: usize) -> u32 {
 fn seal_block(block: &mut [u8]) {
     let checksum = crc32c::crc32c(&block[..BLOCK - 4]);
     block[BLOCK - 4..].copy_from_slice(&checksum.to_le_bytes());
-}
-
-/// Every kind with one change of each kind, and parts in several orders.
-pub fn seeds() -> Vec<Vec<u8>> {
-    let parts: [&[u8]; 4] = [
-        &[0, 0],
-        &[0, 3, 0, 255, 200, 5, 60, 0, 10],
-        &[0, 4, 0, 70, 0, 70, 255, 0, 100],
-        &[255, 1, 2, 0, 100, 0, 100],
-    ];
-    let edits: [&[u8]; 8] = [
-        &[0],
-        &[1, 20, 0],
-        &[1, 80, 1, 3, 1, 2, 3],
-        &[1, 64, 2, 12],
-        &[1, 28, 3, 245],
-        &[1, 64, 4, 3],
-        &[1, 64, 5, 40, 190, 90],
-        &[1, 200, 100, 100, 6, 2, 9, 9],
-    ];
-    let mut seeds = Vec::new();
-    for (shape, parts) in (0..8).zip(parts.iter().cycle()) {
-        match shape >> 1 {
-            0 | 1 => seeds.extend(edits.map(|edit| [&[shape], edit, parts].concat())),
-            2 => seeds.push([&[shape, 70, 8], *parts].concat()),
-            _ => seeds.push([&[shape], *parts].concat()),
-        }
-    }
-    seeds
 }

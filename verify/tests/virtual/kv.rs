@@ -63,9 +63,10 @@ pub fn many_partitions_many_clients(lab: &mut Lab) {
     many_partitions_one_client(lab);
 }
 
-/// The course's Raft tests have long delays: who calls a server that is cut off or down hears of that
-/// after up to seven seconds, and must not keep others waiting, nor give up its own work until then.
-/// Calls between our nodes are messages, for which nobody waits, so here it is clients that call.
+/// The course's Raft tests have long delays: who calls a server that is cut off or down hears of
+/// that after up to seven seconds, and must not keep others waiting, nor give up its own work until
+/// then. Calls between our nodes are messages, for which nobody waits, so here it is clients that
+/// call.
 pub fn long_delays(lab: &mut Lab) {
     lab.set_long_delays(true);
     for client in 0..5 {

@@ -399,8 +399,8 @@ fn an_input_that_fails_is_told_as_it_failed() {
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
 }
 
-/// Of a repeat that comes too late every replica says the same: one that has executed the whole log,
-/// and ones that began from a snapshot of any moment before.
+/// Of a repeat that comes too late every replica says the same: one that has executed the whole
+/// log, and ones that began from a snapshot of any moment before.
 #[test]
 fn a_repeat_after_the_end_of_its_session_is_refused_on_all_replicas_alike() {
     let ttl_ms = limits().session_ttl_ms;
