@@ -46,6 +46,22 @@ pub trait StateMachine: Send + 'static {
     /// once the state is known to be current. The bytes come from a client unchecked.
     fn query(&self, query: &Bytes) -> Self::Reply;
 
+    /// As [`query`](Self::query); but `None` if the answer would [weigh](Self::weight) more than
+    /// `room`, which is to be found out without gathering much more than that. So a question with a
+    /// large answer keeps nobody waiting who is short of time. As it is here: for a machine whose
+    /// answers are all small.
+    fn query_within(&self, query: &Bytes, room: usize) -> Option<Self::Reply> {
+        let _ = room;
+        Some(self.query(query))
+    }
+
+    /// About how much work it is to gather a reply, to write it and to send it, in bytes. The node
+    /// bounds by this what it answers at a time.
+    fn weight(reply: &Self::Reply) -> usize {
+        let _ = reply;
+        0
+    }
+
     /// Writes a reply in the form that travels to the client.
     fn encode_reply(reply: &Self::Reply, out: &mut Vec<u8>);
 

@@ -14,6 +14,9 @@ use super::store::Store;
 use crate::machine::{At, Gate, StateMachine};
 use crate::wire::codec;
 
+/// What a reply weighs besides the bytes in it: many small ones are work, too.
+const REPLY_OVERHEAD: usize = 64;
+
 /// The key/value store that the cluster replicates. A clone is made in O(1).
 ///
 /// ```
@@ -145,14 +148,38 @@ impl StateMachine for Kv {
     }
 
     fn query(&self, query: &Bytes) -> Reply {
+        let answer = self.query_within(query, usize::MAX);
+        answer.expect("no answer weighs more than all memory")
+    }
+
+    fn query_within(&self, query: &Bytes, room: usize) -> Option<Reply> {
+        let room = room.saturating_sub(REPLY_OVERHEAD);
         match Query::decode(query) {
             Ok(Query::Get { key }) => match self.limits.check_key(&key) {
-                Ok(()) => Reply::Value(self.store.get(&key)),
-                Err(reason) => Reply::Refused(reason),
+                Ok(()) => {
+                    let value = self.store.get_within(&key, room);
+                    value.map(Reply::Value)
+                }
+                Err(reason) => Some(Reply::Refused(reason)),
             },
-            Ok(Query::Scan(scan)) => Reply::Page(self.store.scan(&scan, &self.limits)),
-            Err(error) => Reply::Refused(format!("this is not a query of the store: {error}")),
+            Ok(Query::Scan(scan)) => {
+                let page = self.store.scan_within(&scan, &self.limits, room);
+                page.map(Reply::Page)
+            }
+            Err(error) => {
+                let reason = format!("this is not a query of the store: {error}");
+                Some(Reply::Refused(reason))
+            }
         }
+    }
+
+    fn weight(reply: &Reply) -> usize {
+        REPLY_OVERHEAD
+            + match reply {
+                Reply::Value(Some(value)) | Reply::Swapped(Err(Some(value))) => value.len(),
+                Reply::Page(page) => page.weight(),
+                _ => 0,
+            }
     }
 
     fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {

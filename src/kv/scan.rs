@@ -37,6 +37,20 @@ pub struct Item {
     pub value: Bytes,
 }
 
+impl Item {
+    /// What an item costs besides the bytes in it, in bytes that are copied in the same time: it is
+    /// found in the map, takes memory of its own, is written and is freed again.
+    pub(super) const OVERHEAD: usize = 64;
+}
+
+impl Page {
+    /// About how much work it is to gather and to send the page, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        let of_item = |item: &Item| Item::OVERHEAD + item.key.len() + item.value.len();
+        self.items.iter().map(of_item).sum()
+    }
+}
+
 impl Scan {
     /// All keys.
     pub fn all() -> Self {

@@ -54,6 +54,15 @@ impl Store {
         self.map.get(key).map(Value::to_bytes)
     }
 
+    /// The value of a key, with `None` for one that is missing; no answer at all if the value is
+    /// longer than `room`.
+    pub fn get_within(&self, key: &[u8], room: usize) -> Option<Option<Bytes>> {
+        match self.map.get(key) {
+            Some(value) if value.len() > room => None,
+            value => Some(value.map(Value::to_bytes)),
+        }
+    }
+
     fn put(&mut self, source: &Bytes, key: &[u8], part: &[u8]) {
         let value = Value::new(source, part);
         self.bytes += value.len() as u64;
@@ -115,13 +124,16 @@ impl Store {
     }
 
     /// Reads one page. It holds at least one item if the range has any: a page that was empty
-    /// because its first item is too large would never let the client get past that item.
-    pub fn scan(&self, scan: &Scan, limits: &Limits) -> Page {
+    /// because its first item is too large would never let the client get past that item. `None`
+    /// as soon as the page would weigh more than `max_weight`.
+    pub fn scan_within(&self, scan: &Scan, limits: &Limits, max_weight: usize) -> Option<Page> {
         let mut page = Page::default();
         // A range that ends before it starts is empty; the map would not take it.
         if scan.end.as_ref().is_some_and(|end| *end <= scan.start) {
-            return page;
+            return Some(page);
         }
+        let mut weight = 0;
+        let mut items = Gathered::default();
         let max_items = at_most(scan.limit, limits.max_scan_items);
         let mut room = at_most(scan.limit_bytes, limits.max_scan_bytes);
         let start = Bound::Included(&scan.start[..]);
@@ -131,21 +143,20 @@ impl Store {
             .map_or(Bound::Unbounded, Bound::Excluded);
         for (key, value) in self.map.range::<_, [u8]>((start, end)) {
             let value_len = if scan.keys_only { 0 } else { value.len() };
-            let fits = page.items.len() < max_items && key.len() + value_len <= room;
-            if !fits && !page.items.is_empty() {
+            let fits = items.parts.len() < max_items && key.len() + value_len <= room;
+            if !fits && !items.parts.is_empty() {
                 page.next = Some(Bytes::copy_from_slice(key));
                 break;
             }
             room = room.saturating_sub(key.len() + value_len);
-            page.items.push(Item {
-                key: Bytes::copy_from_slice(key),
-                value: match scan.keys_only {
-                    true => Bytes::new(),
-                    false => value.to_bytes(),
-                },
-            });
+            weight += Item::OVERHEAD + key.len() + value_len;
+            if weight > max_weight {
+                return None;
+            }
+            items.push(key, (!scan.keys_only).then_some(value));
         }
-        page
+        page.items = items.finish();
+        Some(page)
     }
 
     /// All keys and their values, in ascending order.
@@ -178,6 +189,53 @@ impl Store {
             digest.bytes(key);
             value.digest(digest);
         }
+    }
+}
+
+/// The items of a page, whose keys and small values lie one after the other in one piece of memory:
+/// to allocate and to free twenty thousand pieces would take longer than all the rest.
+#[derive(Default)]
+struct Gathered {
+    bytes: Vec<u8>,
+    /// For each item, how many of the bytes are its key, and its value.
+    parts: Vec<(usize, ValuePart)>,
+}
+
+enum ValuePart {
+    /// The next so many of the bytes.
+    Copied(usize),
+    /// A large value is shared, not copied.
+    Shared(Bytes),
+}
+
+impl Gathered {
+    fn push(&mut self, key: &[u8], value: Option<&Value>) {
+        self.bytes.extend_from_slice(key);
+        let before = self.bytes.len();
+        let value = match value.map(|value| (value, value.shared())) {
+            None => ValuePart::Copied(0),
+            Some((_, Some(shared))) => ValuePart::Shared(shared.clone()),
+            Some((value, None)) => {
+                value
+                    .pieces()
+                    .for_each(|piece| self.bytes.extend_from_slice(piece));
+                ValuePart::Copied(self.bytes.len() - before)
+            }
+        };
+        self.parts.push((key.len(), value));
+    }
+
+    fn finish(self) -> Vec<Item> {
+        let mut bytes = Bytes::from(self.bytes);
+        let parts = self.parts.into_iter();
+        let items = parts.map(|(key, value)| Item {
+            key: bytes.split_to(key),
+            value: match value {
+                ValuePart::Copied(len) => bytes.split_to(len),
+                ValuePart::Shared(value) => value,
+            },
+        });
+        items.collect()
     }
 }
 

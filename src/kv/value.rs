@@ -94,15 +94,24 @@ impl Value {
 
     /// The value in one piece: shared if it is a large one that did not grow, else copied.
     pub fn to_bytes(&self) -> Bytes {
-        if let Self::Large(large) = self
-            && let Large::Whole(bytes) = &**large
-        {
+        if let Some(bytes) = self.shared() {
             return bytes.clone();
         }
         let mut bytes = Vec::with_capacity(self.len());
         self.pieces()
             .for_each(|piece| bytes.extend_from_slice(piece));
         bytes.into()
+    }
+
+    /// The value, if it is there in one piece that can be shared.
+    pub fn shared(&self) -> Option<&Bytes> {
+        match self {
+            Self::Small(_) => None,
+            Self::Large(large) => match &**large {
+                Large::Whole(bytes) => Some(bytes),
+                Large::Rope(_) => None,
+            },
+        }
     }
 
     /// Whether the value is equal to `bytes`.

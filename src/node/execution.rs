@@ -19,22 +19,11 @@ use super::hub::Hub;
 use super::outcome::{Waiter, reply};
 use super::sync::{self, Mutex, Nudged};
 use super::taker::Copied;
-use super::work::{Share, Takes, Work};
+use super::work::{ReadyReads, Share, Work};
 use crate::machine::{Gate, StateMachine};
 use crate::net::Replies;
 use crate::raft::{EntryId, SnapshotMeta};
 
-/// What the apply thread takes on at a time: enough to spread the cost of a lock, little enough not
-/// to keep the first one waiting for the last one's reply.
-const SHARE: Share = Share {
-    log_bytes: 1 << 20,
-    takes: Takes::All,
-};
-/// The same for a thread that has other things to do.
-const SHARE_HERE: Share = Share {
-    log_bytes: 128 << 10,
-    takes: Takes::Short,
-};
 /// A machine that took this long for its last work is left to the apply thread.
 const PATIENCE: Duration = Duration::from_millis(2);
 
@@ -72,7 +61,7 @@ pub(super) struct Machine<S: StateMachine> {
     state: S,
     executor: Executor,
     /// What was taken from the replica and is not executed yet.
-    taken: Option<Work<Waiter<S::Reply>>>,
+    taken: Option<(Work<Waiter<S::Reply>>, Share)>,
     replies: Replies,
     /// Whether its last work took longer than [`PATIENCE`].
     slow: bool,
@@ -102,13 +91,13 @@ impl<S: StateMachine> Machine<S> {
             // one's place and have its file removed.
             hub.files.snapshots.pin(meta.last);
         }
-        self.taken = Some(work);
+        self.taken = Some((work, share));
         true
     }
 
     /// Does what was taken.
     fn finish(&mut self, hub: &Hub<S>) -> Result<(), NodeError> {
-        let Some(work) = self.taken.take() else {
+        let Some((work, share)) = self.taken.take() else {
             return Ok(());
         };
         let now = hub.clock().now;
@@ -120,7 +109,7 @@ impl<S: StateMachine> Machine<S> {
             self.executor.install(&mut self.state, files, meta)?;
             files.unpin();
         }
-        self.execute(work);
+        let unanswered = self.execute(work, &share);
         let executed = sync::now();
         let replied = (!self.replies.is_empty()).then(|| {
             self.replies.flush();
@@ -132,7 +121,10 @@ impl<S: StateMachine> Machine<S> {
         *hub.execution.gauges.lock() = self.state.gauges();
         let moved = self.executor.has_moved();
         let executor = &mut self.executor;
-        let snapshot = hub.input(|replica| executor.report(replica));
+        let snapshot = hub.input(|replica| {
+            replica.give_back(unanswered);
+            executor.report(replica)
+        });
         if moved {
             hub.has_moved();
         }
@@ -144,7 +136,12 @@ impl<S: StateMachine> Machine<S> {
         Ok(())
     }
 
-    fn execute(&mut self, work: Work<Waiter<S::Reply>>) {
+    /// Returns the reads that were too much for this share.
+    fn execute(
+        &mut self,
+        work: Work<Waiter<S::Reply>>,
+        share: &Share,
+    ) -> ReadyReads<Waiter<S::Reply>> {
         for (entry, waiter) in work.entries {
             if let Some(result) = self.executor.execute(&mut self.state, &entry)
                 && let Some(waiter) = waiter
@@ -152,10 +149,16 @@ impl<S: StateMachine> Machine<S> {
                 reply::<S>(waiter, result, &mut self.replies);
             }
         }
-        for (query, waiter) in work.reads {
-            let result = self.state.query(&query);
-            reply::<S>(waiter, result, &mut self.replies);
+        let mut reads = work.reads;
+        if !reads.large.is_empty() {
+            // A client that has written does not wait for what others read.
+            self.replies.flush();
         }
+        let replies = &mut self.replies;
+        reads.answer(&self.state, share, |waiter, answer| {
+            reply::<S>(waiter, answer, replies);
+        });
+        reads
     }
 }
 
@@ -166,7 +169,7 @@ impl<S: StateMachine> Hub<S> {
     /// Production does both under one lock, in [`apply`](Self::apply). For the simulator they are
     /// two steps: between them anything may happen that another thread could do meanwhile.
     pub fn begin_apply(&self) -> bool {
-        self.execution.machine.lock().begin(self, SHARE)
+        self.execution.machine.lock().begin(self, self.shares().own)
     }
 
     /// Executes what was taken and answers those who wait.
@@ -180,7 +183,7 @@ impl<S: StateMachine> Hub<S> {
     /// The snapshot whose state [`finish_apply`](Self::finish_apply) takes over, if it does.
     pub fn installing(&self) -> Option<SnapshotMeta> {
         let machine = self.execution.machine.lock();
-        machine.taken.as_ref()?.install.clone()
+        machine.taken.as_ref()?.0.install.clone()
     }
 
     /// The last entry that the machine has executed.
@@ -196,7 +199,7 @@ impl<S: StateMachine> Hub<S> {
     /// Executes one share of what is committed. Returns whether there was any.
     fn apply(&self) -> Result<bool, NodeError> {
         let mut machine = self.execution.machine.lock();
-        let has_begun = machine.begin(self, SHARE);
+        let has_begun = machine.begin(self, self.shares().own);
         if has_begun {
             machine.finish(self)?;
         }
@@ -229,7 +232,7 @@ impl<S: StateMachine> Hub<S> {
         if machine.slow || machine.taken.is_some() || self.is_stopping() {
             return false;
         }
-        if !machine.begin(self, SHARE_HERE) {
+        if !machine.begin(self, self.shares().here) {
             return true;
         }
         match machine.finish(self) {

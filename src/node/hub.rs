@@ -20,6 +20,7 @@ use super::signals::{Task, Wake};
 use super::stages::Stages;
 use super::sync::{self, AtomicBool, Condvar, Mutex, MutexGuard};
 use super::taker::Copied;
+use super::work::Shares;
 use super::{NodeError, Transport, admissible};
 use crate::kv;
 use crate::machine::StateMachine;
@@ -48,6 +49,9 @@ pub struct Surroundings {
     pub on_stop: Box<dyn Fn() + Send + Sync>,
     /// The time.
     pub clock: Clock,
+    /// How much a thread executes at a time. Less than the [default](Shares::default) only where a
+    /// test wants batches to end in the middle.
+    pub shares: Shares,
 }
 
 /// What the tasks of a node share.
@@ -246,6 +250,10 @@ impl<S: StateMachine> Hub<S> {
                 Waiter::Local(tell) => tell(Outcome::Ended(end)),
             }
         }
+    }
+
+    pub(super) fn shares(&self) -> &Shares {
+        &self.surroundings.shares
     }
 
     pub(super) fn clock(&self) -> Clock {

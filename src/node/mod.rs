@@ -70,7 +70,8 @@ pub use outcome::{Outcome, Pending};
 pub use replica::{End, Replica};
 #[cfg(feature = "shuttle")]
 pub use sync::explored::{Sabotage, sabotage};
-pub use work::{Share, Takes, Work};
+pub use waiters::Read;
+pub use work::{ReadyReads, Share, Shares, Takes, Work};
 
 use clock::Clock;
 use hub::Surroundings;
@@ -318,6 +319,7 @@ fn launch<S: StateMachine>(
         wake,
         on_stop,
         clock: Clock::default(),
+        shares: Shares::default(),
     };
     let opened = (storage, recovered);
     let parts = assemble(config, core, machine, opened, surroundings, sync::now())?;

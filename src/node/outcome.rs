@@ -81,7 +81,8 @@ pub(super) fn reply<S: StateMachine>(
 }
 
 pub(super) fn encode<S: StateMachine>(reply: &S::Reply) -> Answer {
-    let mut bytes = Vec::new();
+    // A page of a scan has megabytes: a buffer that grew to it would copy them several times.
+    let mut bytes = Vec::with_capacity(S::weight(reply));
     S::encode_reply(reply, &mut bytes);
     Answer::Reply(bytes.into())
 }

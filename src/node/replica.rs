@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::snapshot_due::SnapshotDue;
 use super::waiters::{Reads, Writes};
-use super::work::{Share, Takes, Work};
+use super::work::{ReadyReads, Share, Takes, Work};
 use crate::raft::{
     Entry, EntryId, Envelope, Event, Fault, Index, NodeId, Part, PartRequest, ProposeError, Raft,
     ReadError, Removed, RoleName, SnapshotMeta, StoredSnapshot, Term, Write, WriteId,
@@ -345,7 +345,19 @@ impl<W> Replica<W> {
         Work {
             install,
             entries: entries.collect(),
-            reads: self.reads.take_ready(self.applying),
+            reads: self.reads.take_ready(self.applying, share),
+        }
+    }
+
+    /// Reads that were handed out as [work](Self::take_work) and not answered wait on.
+    pub fn give_back(&mut self, reads: ReadyReads<W>) {
+        match self.stopped {
+            false => self.reads.give_back(reads),
+            true => {
+                let unknown = End::Unknown(Doubt::ShuttingDown);
+                let ends = reads.into_waiters().map(|waiter| (waiter, unknown));
+                self.ended.extend(ends);
+            }
         }
     }
 

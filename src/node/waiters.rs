@@ -3,11 +3,15 @@
 //! A write waits for an index *and* a term: if another leader's entry takes the index, the write
 //! has not happened there, and the other entry's reply is none of its business.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::work::{ReadyReads, Share, Takes};
 use crate::raft::{EntryId, Index, ReadId, Term};
+
+/// How many reads are handed out at a time, for whatever they weigh each must be looked at.
+const READS_AT_ONCE: usize = 1024;
 
 /// Writes that wait for their entry to be applied.
 #[derive(Debug)]
@@ -99,14 +103,22 @@ pub(super) struct Reads<W> {
     unconfirmed: BTreeMap<ReadId, Read<W>>,
     /// By the index that must be applied first; reads of the same index in order of arrival.
     confirmed: BTreeMap<(Index, ReadId), Read<W>>,
+    /// Reads that could be answered and whose answers proved to be large, the oldest first.
+    large: VecDeque<Read<W>>,
     earliest: u64,
 }
 
+/// One read.
 #[derive(Debug)]
-struct Read<W> {
-    query: Bytes,
+pub struct Read<W> {
+    id: ReadId,
+    /// What must be applied before it is answered; 0 until that is known.
+    index: Index,
     deadline: u64,
-    waiter: W,
+    /// The question.
+    pub query: Bytes,
+    /// Who asks.
+    pub waiter: W,
 }
 
 impl<W> Reads<W> {
@@ -115,12 +127,13 @@ impl<W> Reads<W> {
             next_id: 1,
             unconfirmed: BTreeMap::new(),
             confirmed: BTreeMap::new(),
+            large: VecDeque::new(),
             earliest: u64::MAX,
         }
     }
 
     pub fn len(&self) -> usize {
-        self.unconfirmed.len() + self.confirmed.len()
+        self.unconfirmed.len() + self.confirmed.len() + self.large.len()
     }
 
     /// An id that was never used before: a confirmation of an earlier attempt cannot count for a
@@ -133,8 +146,10 @@ impl<W> Reads<W> {
     pub fn add(&mut self, id: ReadId, query: Bytes, deadline: u64, waiter: W) {
         self.earliest = self.earliest.min(deadline);
         let read = Read {
-            query,
+            id,
+            index: 0,
             deadline,
+            query,
             waiter,
         };
         self.unconfirmed.insert(id, read);
@@ -144,6 +159,7 @@ impl<W> Reads<W> {
     pub fn confirm(&mut self, id: ReadId, index: Index) {
         // It may have timed out in the meantime.
         if let Some(read) = self.unconfirmed.remove(&id) {
+            let read = Read { index, ..read };
             self.confirmed.insert((index, id), read);
         }
     }
@@ -155,15 +171,43 @@ impl<W> Reads<W> {
     /// Whether a read may be answered as soon as `index` is applied.
     pub fn has_ready(&self, index: Index) -> bool {
         let first = self.confirmed.first_key_value();
-        first.is_some_and(|((needed, _), _)| *needed <= index)
+        !self.large.is_empty() || first.is_some_and(|((needed, _), _)| *needed <= index)
     }
 
-    /// The reads that may be answered once `index` is applied.
-    pub fn take_ready(&mut self, index: Index) -> Vec<(Bytes, W)> {
-        let later = self.confirmed.split_off(&(index + 1, 0));
-        let ready = std::mem::replace(&mut self.confirmed, later);
-        let reads = ready.into_values();
-        reads.map(|read| (read.query, read.waiter)).collect()
+    /// Reads that may be answered once `index` is applied, as many as belong to the share at the
+    /// most. Those that are left unanswered must be [given back](Self::give_back).
+    pub fn take_ready(&mut self, index: Index, share: Share) -> ReadyReads<W> {
+        let mut ready = ReadyReads::default();
+        while ready.untried.len() < READS_AT_ONCE
+            && let Some(first) = self.confirmed.first_entry()
+            && first.key().0 <= index
+        {
+            ready.untried.push_back(first.remove());
+        }
+        if share.takes == Takes::All {
+            // More of them than this weigh more than the share.
+            let most = share.reply_bytes / share.large_from.max(1);
+            let most = most.saturating_add(1).min(self.large.len());
+            ready.large = self.large.drain(..most).collect();
+        }
+        ready
+    }
+
+    /// Takes back reads that were handed out and not answered. They wait on, each until its
+    /// deadline, in front of those that came after them.
+    pub fn give_back(&mut self, left: ReadyReads<W>) {
+        for read in left.untried {
+            self.earliest = self.earliest.min(read.deadline);
+            self.confirmed.insert((read.index, read.id), read);
+        }
+        for read in left.large.into_iter().rev() {
+            self.earliest = self.earliest.min(read.deadline);
+            self.large.push_front(read);
+        }
+        for read in left.found_large {
+            self.earliest = self.earliest.min(read.deadline);
+            self.large.push_back(read);
+        }
     }
 
     /// Those whose deadline has passed at tick `now`.
@@ -179,7 +223,13 @@ impl<W> Reads<W> {
             .confirmed
             .extract_if(.., |_, read| read.deadline <= now);
         expired.extend(late.map(|(_, read)| read.waiter));
+        let large = std::mem::take(&mut self.large).into_iter();
+        let (late, left) = large.partition(|read| read.deadline <= now);
+        self.large = left;
+        let late: VecDeque<Read<W>> = late;
+        expired.extend(late.into_iter().map(|read| read.waiter));
         let left = self.unconfirmed.values().chain(self.confirmed.values());
+        let left = left.chain(&self.large);
         self.earliest = left.map(|read| read.deadline).min().unwrap_or(u64::MAX);
         expired
     }
@@ -187,7 +237,9 @@ impl<W> Reads<W> {
     pub fn take_all(&mut self) -> impl Iterator<Item = W> + use<W> {
         let unconfirmed = std::mem::take(&mut self.unconfirmed).into_values();
         let confirmed = std::mem::take(&mut self.confirmed).into_values();
-        unconfirmed.chain(confirmed).map(|read| read.waiter)
+        let large = std::mem::take(&mut self.large).into_iter();
+        let all = unconfirmed.chain(confirmed).chain(large);
+        all.map(|read| read.waiter)
     }
 }
 
@@ -234,8 +286,13 @@ mod tests {
         reads.add(b, Bytes::from("b"), 100, "b");
         reads.confirm(a, 7);
         assert!(!reads.has_ready(6) && reads.has_ready(7));
-        assert!(reads.take_ready(6).is_empty());
-        assert_eq!(reads.take_ready(7), [(Bytes::from("a"), "a")]);
+        assert!(reads.take_ready(6, Share::EVERYTHING).is_empty());
+        let ready = reads.take_ready(7, Share::EVERYTHING).untried;
+        let ready: Vec<_> = ready
+            .iter()
+            .map(|read| (&read.query[..], read.waiter))
+            .collect();
+        assert_eq!(ready, [(&b"a"[..], "a")]);
         assert_eq!(reads.fail(b), Some("b"));
     }
 

@@ -16,6 +16,7 @@ mod load;
 mod network;
 mod process;
 mod raw;
+mod scans;
 mod settings;
 mod signals;
 mod snapshots;

@@ -269,6 +269,37 @@ fn sessions_that_have_expired_make_room_before_any_that_lives() {
 }
 
 #[test]
+fn a_question_is_answered_within_as_much_room_as_its_answer_weighs_and_not_within_less() {
+    let mut replica = Replica::new(Limits::default());
+    let session = replica.open();
+    for (seq, len) in (1..).zip([0, 1, 100, 5000, 100_000]) {
+        let key = Bytes::from(format!("key-{seq}"));
+        let value = vec![b'x'; len].into();
+        replica.apply(&numbered(session, seq, seq, Op::Put { key, value }));
+    }
+    let get = |key: &'static str| Query::Get { key: key.into() };
+    for query in [
+        get("none"),
+        get("key-1"),
+        get("key-3"),
+        get("key-5"),
+        Query::Scan(Scan::all()),
+        Query::Scan(Scan::all().with_limit(3)),
+        Query::Scan(Scan::all().keys_only()),
+        Query::Scan(Scan::range("b", Some("a".into()))),
+    ] {
+        let bytes = query.to_bytes();
+        let answer = replica.kv.query(&bytes);
+        let weight = Kv::weight(&answer);
+        let within = |room| replica.kv.query_within(&bytes, room);
+        assert_eq!(within(weight), Some(answer), "{query:?}");
+        if weight > REPLY_OVERHEAD {
+            assert_eq!(within(weight - 1), None, "{query:?}");
+        }
+    }
+}
+
+#[test]
 fn a_session_that_is_kept_alive_does_not_expire() {
     let mut replica = Replica::new(Limits::default());
     let session = replica.open();

@@ -17,12 +17,28 @@ use super::world::{Event, TICK, World};
 use raftkv::kv::Kv;
 use raftkv::machine::StateMachine;
 use raftkv::node::steps::{self, Clock, Surroundings};
-use raftkv::node::{self, NodeError};
+use raftkv::node::{self, NodeError, Share, Shares, Takes};
 use raftkv::raft::{self, NodeId, Write};
 use raftkv::storage::{self, Disk, Identity, Recovered, SimDisk, Storage, StorageError};
 
 /// No write takes more operations than this.
 const MAX_OPERATIONS: u64 = 14;
+/// How much a node executes at a time: less than in production, so that it happens that a batch ends
+/// in the middle, and that answers are large.
+const SHARES: Shares = Shares {
+    own: Share {
+        log_bytes: 1 << 10,
+        reply_bytes: 1 << 10,
+        large_from: 100,
+        takes: Takes::All,
+    },
+    here: Share {
+        log_bytes: 512,
+        reply_bytes: 512,
+        large_from: 100,
+        takes: Takes::Short,
+    },
+};
 /// The name of the simulated cluster.
 const CLUSTER: &str = "simulated";
 
@@ -134,6 +150,7 @@ impl World {
                 now: clock::now,
                 rest: clock::rest,
             },
+            shares: SHARES,
         };
         let board = Board::new(self.now, TICK);
         let config = self.node_config(n);

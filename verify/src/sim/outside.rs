@@ -110,6 +110,14 @@ impl StateMachine for Watched {
         self.kv.query(query)
     }
 
+    fn query_within(&self, query: &Bytes, room: usize) -> Option<Reply> {
+        self.kv.query_within(query, room)
+    }
+
+    fn weight(reply: &Reply) -> usize {
+        Kv::weight(reply)
+    }
+
     fn encode_reply(reply: &Reply, out: &mut Vec<u8>) {
         Kv::encode_reply(reply, out);
     }
