@@ -8,8 +8,8 @@
 //!
 //! A session has ended as soon as its time is over, but it is *cleared away* later: with each
 //! command a few of them, for thousands at once would hold up the thread that executes, which also
-//! answers heartbeats. Until then a session whose time is over is as good as gone. Nothing finds it,
-//! no snapshot and no digest has it, and as it is older than every other one, the limits on all
+//! answers heartbeats. Until then a session whose time is over is as good as gone. Nothing finds
+//! it, no snapshot and no digest has it, and as it is older than every other one, the limits on all
 //! sessions together hit it before any that lives. So nobody can tell when it is cleared away, and
 //! replicas may differ in that: one that starts from a snapshot has nothing to clear away.
 

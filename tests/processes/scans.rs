@@ -1,7 +1,6 @@
 //! Reads with large answers, many at once.
 
 use std::thread;
-use std::time::Duration;
 
 use raftkv::client::Clerk;
 use raftkv::kv::Scan;
