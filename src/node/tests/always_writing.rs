@@ -150,7 +150,7 @@ fn take_snapshot(node: &Handle<Machine>) {
 fn go_on(node: &Handle<Machine>, written: usize) {
     // The next one, put in before this one is done.
     drop(start(node, vec![0; COMMAND].into()));
-    if written % WRITES_PER_SNAPSHOT == 0 {
+    if written.is_multiple_of(WRITES_PER_SNAPSHOT) {
         take_snapshot(node);
     }
 }
