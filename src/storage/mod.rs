@@ -101,6 +101,9 @@ pub struct Options {
     /// How many bytes of the state a piece of a new snapshot stands for: 1 to 65536. A piece is
     /// what is checked and compressed as a whole.
     pub snapshot_piece_bytes: usize,
+    /// The file of a snapshot is synced each time so many bytes more of it have been written. Were
+    /// all of it left to one sync at the end, the log's syncs would have to wait behind that one.
+    pub snapshot_sync_bytes: u64,
 }
 
 impl Default for Options {
@@ -116,6 +119,7 @@ impl Options {
             segment_bytes,
             allocate_bytes,
             snapshot_piece_bytes: snapshot::PIECE,
+            snapshot_sync_bytes: 512 << 10,
         }
     }
 }
@@ -186,7 +190,7 @@ impl Storage {
         };
         folder.remove_unfinished()?;
         let vote = found.settle()?;
-        let piece = options.snapshot_piece_bytes;
+        let writing = snapshot::Writing::from(&options);
         let mut log = Log::settle(&folder, options, replay, last)?;
         let kept = snapshots.settle(&folder)?;
         folder.sync()?;
@@ -197,7 +201,7 @@ impl Storage {
             owner,
             vote,
             log,
-            snapshots: Snapshots::new(&folder, snapshot_owner, kept, piece),
+            snapshots: Snapshots::new(&folder, snapshot_owner, kept, writing),
             folder,
             stopped: None,
         };

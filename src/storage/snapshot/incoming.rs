@@ -33,7 +33,7 @@ impl Incoming {
     ) -> Result<Self, StorageError> {
         let number = snapshots.next_number();
         let name = snapshots.temp_name("incoming");
-        let temp = Temp::create(&snapshots.shared.folder, name.clone())?;
+        let temp = Temp::create(snapshots, name.clone())?;
         let before = snapshots.shared.receiving.lock().replace((number, name));
         if let Some((_, before)) = before {
             // Its owner may have removed it already; if it is still there and stays, the next

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 
 use crate::raft::{EntryId, Index, SnapshotMeta};
 
+use super::Options;
 use super::block::BLOCK;
 use super::error::StorageError;
 use super::folder::{File, Folder, unfinished};
@@ -45,6 +46,24 @@ pub struct SnapshotInfo {
     pub created_ms: u64,
 }
 
+/// How the files of snapshots are written.
+#[derive(Clone, Copy)]
+pub(super) struct Writing {
+    /// How many bytes of the state a piece of a new one stands for, [`PIECE`] at the most.
+    piece: usize,
+    /// After how many bytes more a file is synced while it is being written or received.
+    sync: u64,
+}
+
+impl From<&Options> for Writing {
+    fn from(options: &Options) -> Self {
+        Self {
+            piece: options.snapshot_piece_bytes,
+            sync: options.snapshot_sync_bytes,
+        }
+    }
+}
+
 /// The snapshots of a data folder. Clones are the same; each may be used by another thread, beside
 /// the one that writes the log. What fails here does not stop the log.
 #[derive(Clone)]
@@ -55,8 +74,7 @@ pub struct Snapshots {
 struct Shared {
     folder: Folder,
     owner: Owner,
-    /// How many bytes of the state a piece stands for.
-    piece: usize,
+    writing: Writing,
     /// Those in their place, oldest first. Held for moments only.
     kept: Mutex<Vec<SnapshotInfo>>,
     /// The one whose state is being taken over: it stays, however many newer ones there are.
@@ -72,20 +90,20 @@ struct Shared {
 }
 
 impl Snapshots {
-    /// `kept` are the valid ones, oldest first. A new one is written in pieces that stand for
-    /// `piece` bytes of the state each, [`PIECE`] at the most.
+    /// `kept` are the valid ones, oldest first.
     pub(super) fn new(
         folder: &Folder,
         owner: Owner,
         kept: Vec<SnapshotInfo>,
-        piece: usize,
+        writing: Writing,
     ) -> Self {
+        let piece = writing.piece;
         assert!((1..=PIECE).contains(&piece), "nobody reads such pieces");
         Self {
             shared: Arc::new(Shared {
                 folder: folder.clone(),
                 owner,
-                piece,
+                writing,
                 kept: Mutex::new(kept),
                 pinned: Mutex::new(None),
                 placing: Mutex::new(()),

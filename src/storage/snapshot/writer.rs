@@ -12,10 +12,6 @@ use super::format::{Compression, Footer, Header, PIECE_HEADER, compress};
 use super::sealed::Sealed;
 use super::{SnapshotInfo, Snapshots};
 
-/// The file is synced each time so many bytes more have been written. Were all of it left to one
-/// sync at the end, the log's syncs would have to wait behind it.
-const SYNC_BYTES: u64 = 512 << 10;
-
 /// Takes the state of a new snapshot through [`io::Write`]. The snapshot is there once
 /// [`finish`](Self::finish) has returned; dropped before, nothing of it remains.
 pub struct SnapshotWriter {
@@ -39,8 +35,9 @@ pub(super) struct Temp {
     folder: Folder,
     name: String,
     pub(super) file: File,
-    /// How many bytes are synced.
+    /// How many bytes are synced, and after how many more they are synced again.
     synced: u64,
+    sync: u64,
     kept: bool,
 }
 
@@ -54,7 +51,7 @@ impl SnapshotWriter {
             salt: shared.folder.unique_id(),
             compression: Compression::Lz4,
         };
-        let temp = Temp::create(&shared.folder, snapshots.temp_name("snapshot"))?;
+        let temp = Temp::create(snapshots, snapshots.temp_name("snapshot"))?;
         temp.file.write(&header.seal(), 0)?;
         shared.written.store(BLOCK as u64, Ordering::Relaxed);
         Ok(Self {
@@ -62,7 +59,7 @@ impl SnapshotWriter {
             footer: Footer::of(&header),
             temp,
             header,
-            piece: Vec::with_capacity(shared.piece),
+            piece: Vec::with_capacity(shared.writing.piece),
             compressed: Vec::new(),
             record: Vec::new(),
             at: BLOCK as u64,
@@ -127,7 +124,7 @@ impl SnapshotWriter {
 
 impl io::Write for SnapshotWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let full = self.snapshots.shared.piece;
+        let full = self.snapshots.shared.writing.piece;
         if self.piece.len() == full {
             self.end_piece().map_err(io::Error::other)?;
         }
@@ -143,12 +140,14 @@ impl io::Write for SnapshotWriter {
 }
 
 impl Temp {
-    pub(super) fn create(folder: &Folder, name: String) -> Result<Self, StorageError> {
+    pub(super) fn create(snapshots: &Snapshots, name: String) -> Result<Self, StorageError> {
+        let folder = &snapshots.shared.folder;
         Ok(Self {
             file: folder.create_unfinished(&name)?,
             folder: folder.clone(),
             name,
             synced: 0,
+            sync: snapshots.shared.writing.sync,
             kept: false,
         })
     }
@@ -157,7 +156,7 @@ impl Temp {
     pub(super) fn write(&mut self, bytes: &[u8], at: u64) -> Result<(), StorageError> {
         self.file.write(bytes, at)?;
         let end = at + bytes.len() as u64;
-        if end - self.synced >= SYNC_BYTES {
+        if end - self.synced >= self.sync {
             self.file.sync()?;
             self.synced = end;
         }

@@ -92,6 +92,7 @@ struct Total {
     snapshots: u64,
     installs: u64,
     cuts: u64,
+    led_after_us: u64,
 }
 
 impl Total {
@@ -107,6 +108,7 @@ impl Total {
         self.snapshots += stats.snapshots;
         self.installs += stats.installs;
         self.cuts += stats.cuts;
+        self.led_after_us = self.led_after_us.max(stats.led_after_us);
     }
 }
 
@@ -148,7 +150,7 @@ fn summary(total: &Total, seconds: f64) -> bool {
     println!(
         "{} of {} seeds held, {:.1} seeds/s; {:.2} virtual hours in {seconds:.1} s; {} operations, \
          {} with a reply; {} elections; {} crashes; {} failed disks; \
-         {} snapshots, {} sent and installed; {} logs cut",
+         {} snapshots, {} sent and installed; {} logs cut; after the faults a leader within {} ms",
         total.runs - total.failures.len() as u64,
         total.runs,
         total.runs as f64 / seconds,
@@ -160,7 +162,8 @@ fn summary(total: &Total, seconds: f64) -> bool {
         total.disk_failures,
         total.snapshots,
         total.installs,
-        total.cuts
+        total.cuts,
+        total.led_after_us / 1000
     );
     total.failures.is_empty()
 }

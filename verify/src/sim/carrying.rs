@@ -1,5 +1,8 @@
 //! What nodes put on the network, and what comes of it at the other end.
 
+use bytes::Bytes;
+
+use super::Time;
 use super::lab;
 use super::network::{Kind, Place};
 use super::node::{Packet, Waiter};
@@ -9,6 +12,10 @@ use raftkv::client::CallError;
 use raftkv::raft::Envelope;
 use raftkv::wire::client::Answer;
 use raftkv::wire::codec;
+use raftkv::wire::frame::{self, MAX_PAYLOAD};
+
+/// How long it takes on average until a connection that was closed is there again.
+const REDIAL: Time = 20_000;
 
 impl World {
     pub(super) fn carry_message(&mut self, n: usize, envelope: Envelope) {
@@ -27,9 +34,31 @@ impl World {
         let arrivals = self.network.arrivals(way, self.now, &mut self.random);
         self.desk.traffic.note(way, bytes.len(), arrivals.len());
         for at in arrivals {
-            let packet = Packet::Peer(bytes.clone());
-            self.queue.add(at, Event::Packet(to, packet));
+            if let Some(bytes) = self.after_transit(n, to, &bytes) {
+                self.queue.add(at, Event::Packet(to, Packet::Peer(bytes)));
+            }
         }
+    }
+
+    /// A message as it arrives. If a bit of its frame flipped on the way, the receiver notices by
+    /// the frame's checksums and closes the connection: this message is lost, and so is what is
+    /// sent before the sender has dialled anew.
+    fn after_transit(&mut self, from: Place, to: Place, bytes: &Bytes) -> Option<Bytes> {
+        if !self.network.corrupts(from, to, &mut self.random) {
+            return Some(bytes.clone());
+        }
+        self.stats.corrupted += 1;
+        let mut frame = Vec::new();
+        frame::put_with(&mut frame, |out| out.extend_from_slice(bytes));
+        let bit = self.random.below(frame.len() as u64 * 8) as usize;
+        frame[bit / 8] ^= 1 << (bit % 8);
+        trace!(self, "bit {bit} of it flips on the way");
+        if let Ok(Some((payload, _))) = frame::split(&frame, MAX_PAYLOAD) {
+            return Some(Bytes::copy_from_slice(payload));
+        }
+        let again = self.now + self.random.exponential(REDIAL);
+        self.network.cut(from, to, again);
+        None
     }
 
     pub(super) fn carry_answer(&mut self, n: usize, to: Waiter, result: Result<Answer, CallError>) {

@@ -53,7 +53,7 @@ impl Node {
             tick: TICK,
             was_up: false,
             has_one_vote: false,
-            slow_disk: false,
+            slowness: 1,
             fail_next: None,
             durable: Durable::new(),
             promised: Promised::default(),
@@ -84,6 +84,7 @@ impl World {
             segment_bytes: self.plan.segment_bytes,
             allocate_bytes: 4 << 10,
             snapshot_piece_bytes: self.plan.snapshots.piece_bytes,
+            snapshot_sync_bytes: self.plan.snapshots.sync_bytes,
         };
         let opened = Storage::open(Arc::new(disk.clone()), &identity, options);
         disk.heal();

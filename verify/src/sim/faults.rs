@@ -12,6 +12,9 @@ use raftkv::storage::{Disk, Inspection, inspect};
 
 /// The most operations into a write at which it fails.
 const MAX_OPERATIONS: u64 = 8;
+/// How many times longer than usual a slow disk takes, and one that stays slow to the end.
+const SLOW: Time = 50;
+const LAME: Time = 10;
 /// For how long a leader that is to fail is heard by few.
 const CUT_OFF: Time = 300_000;
 /// The size of a block of the folder, in bytes; the log's records begin behind the first.
@@ -55,7 +58,7 @@ impl World {
             Fault::Blackout => (0..self.nodes.len()).for_each(|n| self.crash(n, true)),
             Fault::Pause => self.pause(n, until),
             Fault::SlowDisk => {
-                self.nodes[n].slow_disk = true;
+                self.nodes[n].slowness = SLOW;
                 self.queue.add(until, Event::DiskRecovers(n));
             }
             Fault::FailDisk => {
@@ -210,7 +213,10 @@ impl World {
     }
 
     pub(super) fn disk_recovers(&mut self, n: usize) {
-        self.nodes[n].slow_disk = false;
+        self.nodes[n].slowness = match self.lame == Some(n) {
+            true => LAME,
+            false => 1,
+        };
         self.nodes[n].disk.set_capacity(None);
     }
 
@@ -274,16 +280,20 @@ impl World {
         self.nodes[n].durable.damage(last);
     }
 
-    /// Flips a bit somewhere in the records of the last segment.
+    /// Flips a bit somewhere in the head or in the records of one of the segments: the last one or
+    /// an older one.
     fn rot_log(&mut self, n: usize) {
         let disk = Arc::new(self.nodes[n].disk.clone());
         let Ok(Inspection { segments, .. }) = inspect(disk) else {
             return;
         };
-        if let Some(last) = segments.last()
-            && last.record_bytes > 0
-        {
-            self.flip(n, &last.name, BLOCK..BLOCK + last.record_bytes as usize);
+        if !segments.is_empty() {
+            let segment = self.random.pick(&segments);
+            let end = BLOCK + segment.record_bytes as usize;
+            // Of a short segment, the head is by far the larger part.
+            let in_head = end == BLOCK || self.random.chance(0.2);
+            let bytes = if in_head { 0..BLOCK } else { BLOCK..end };
+            self.flip(n, &segment.name, bytes);
             self.nodes[n].damaged = true;
         }
     }

@@ -19,10 +19,15 @@ pub(super) enum Kind {
     Reply,
 }
 
+/// What share of its packets a link loses that stays lossy when the other faults end.
+const LOSSY: f64 = 0.2;
+
 /// How bad the links of a run are.
 #[derive(Clone, Debug)]
 pub(super) struct Quality {
     pub loss: f64,
+    /// How often a bit of a packet between two nodes flips on the way.
+    pub corruption: f64,
     pub duplicate: f64,
     pub least_delay: Time,
     pub mean_delay: Time,
@@ -97,6 +102,7 @@ impl Network {
         for link in &mut self.links {
             link.quality = Quality {
                 loss: 0.0,
+                corruption: 0.0,
                 duplicate: 0.0,
                 least_delay: 200,
                 mean_delay: 300,
@@ -104,6 +110,26 @@ impl Network {
             };
             (link.cut_until, link.clogged_until, link.last_arrival) = (0, 0, 0);
         }
+    }
+
+    /// Lets a link lose packets for good.
+    pub fn make_lossy(&mut self, from: Place, to: Place) {
+        self.link(from, to).quality.loss = LOSSY;
+    }
+
+    /// The links that lose packets.
+    pub fn lossy(&self) -> Vec<(Place, Place)> {
+        let links = self.links.iter().enumerate();
+        let lossy = links.filter(|(_, link)| link.quality.loss > 0.0);
+        lossy
+            .map(|(at, _)| (at / self.places, at % self.places))
+            .collect()
+    }
+
+    /// Whether a bit of a packet that is sent now flips on the way.
+    pub fn corrupts(&mut self, from: Place, to: Place, random: &mut Random) -> bool {
+        let corruption = self.link(from, to).quality.corruption;
+        corruption > 0.0 && random.chance(corruption)
     }
 
     /// Cuts a place off from everybody, for good.

@@ -5,9 +5,13 @@ use super::node::address;
 use super::trace::trace;
 use super::world::{Event, TICK, World};
 use super::{Failure, Time, check};
-use raftkv::raft::RoleName;
+use raftkv::raft::{Raft, RoleName};
 
-/// From the end of the faults on, a quorum may take so long until every client has had
+/// From the end of most faults on, a quorum may take so long until one of it leads. That is several
+/// rounds of voting, with a slow disk and a link that loses packets; the first round of elections
+/// that were twenty times slower would begin later than that, 5 s after the last leader was heard.
+const MOST_TIME_TO_LEAD: Time = 4_000_000;
+/// From then on, so long until every client has had
 /// [`PROOFS`] replies to operations that it began since.
 const MOST_TIME_TO_PROGRESS: Time = 30_000_000;
 /// From then on, so long until all requests have ended and all nodes are level.
@@ -33,6 +37,8 @@ impl World {
             self.next()?;
         }
         self.heal();
+        self.until(MOST_TIME_TO_LEAD, "leader", Self::is_led)?;
+        self.stats.led_after_us = self.now - self.healed_at;
         self.until(MOST_TIME_TO_PROGRESS, "progress", Self::has_progressed)?;
         self.closing = true;
         self.until(MOST_TIME_TO_SETTLE, "settle", Self::has_settled)?;
@@ -50,8 +56,9 @@ impl World {
         room || (!self.faults_go_on && self.clients[c].done < PROOFS)
     }
 
-    /// Ends all faults, for a quorum that is drawn among the nodes that are not damaged. The others
-    /// stay down, or cut off from everybody, for good; or are well too.
+    /// Ends the faults but for those of [`leave_some`](Self::leave_some), for a quorum that is
+    /// drawn among the nodes that are not damaged. The others stay down, or cut off from everybody,
+    /// for good.
     fn heal(&mut self) {
         self.faults_go_on = false;
         self.healed_at = self.now;
@@ -66,6 +73,7 @@ impl World {
             self,
             "faults end; nodes that must go on, from 0: {:?}", self.core
         );
+        self.leave_some();
         for n in 0..self.nodes.len() {
             self.disk_recovers(n);
             (self.nodes[n].fail_next, self.nodes[n].tick) = (None, TICK);
@@ -88,6 +96,39 @@ impl World {
         for c in 0..self.clients.len() {
             (0..self.plan.concurrency).for_each(|_| self.think(c));
         }
+    }
+
+    /// Leaves one disk slow, or one link lossy, or both, in about half of the runs: what a cluster
+    /// has to live with for good.
+    fn leave_some(&mut self) {
+        if !self.plan.lasting {
+            return;
+        }
+        if self.random.chance(0.5) {
+            self.lame = Some(*self.random.pick(&self.core));
+        }
+        let mut link = self.core.clone();
+        self.random.shuffle(&mut link);
+        if let [from, to, ..] = link[..]
+            && self.random.chance(0.5)
+        {
+            self.network.make_lossy(from, to);
+        }
+        trace!(
+            self,
+            "the disk of {:?} stays slow; links that lose packets, if any: {:?}",
+            self.lame,
+            self.network.lossy()
+        );
+    }
+
+    /// Whether a node of the quorum leads in the highest term that any of them is in. How long its
+    /// first commit takes depends on how far the others lag, so that has the time for progress.
+    fn is_led(&self) -> bool {
+        let running = self.core.iter().map(|n| self.nodes[*n].running.as_ref());
+        let state = |raft: &Raft| (raft.term(), raft.role() == RoleName::Leader);
+        let states = running.flatten().map(|running| running.hub.with_raft(state));
+        states.max().is_some_and(|(_, leads)| leads)
     }
 
     fn until(

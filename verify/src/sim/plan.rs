@@ -86,6 +86,8 @@ pub(super) struct Plan {
     /// Keys that are only appended to, and keys that see everything.
     pub append_keys: u64,
     pub mixed_keys: u64,
+    /// How long values are at the most, but for what makes them different.
+    pub value_bytes: u64,
     /// How long faults go on.
     pub chaos: Time,
     /// How many operations the clients begin in that time at the most.
@@ -98,6 +100,8 @@ pub(super) struct Plan {
     /// The faults of this run with the mean time between two of a kind.
     pub faults: Vec<(Fault, Time)>,
     pub mean_outage: Time,
+    /// Whether a slow disk or a lossy link stays when the other faults end.
+    pub lasting: bool,
     /// How likely a node that has just been elected loses its power, or is cut off, before long.
     pub doom: f64,
     /// Whether leaders fail as they do in figure 8 of the paper.
@@ -130,6 +134,8 @@ pub(super) struct Snapshots {
     pub keeps_held: bool,
     /// How much of a state is written at a time.
     pub piece_bytes: usize,
+    /// How much of a file is written between two syncs.
+    pub sync_bytes: u64,
     pub part_bytes: u64,
     pub window_bytes: u64,
 }
@@ -149,6 +155,8 @@ impl Plan {
             clocks_differ: random.chance(0.4),
             append_keys: random.between(1, 3),
             mixed_keys: random.between(1, 4),
+            // Of long values, the state becomes larger than the largest pieces.
+            value_bytes: *random.pick(&[20, 20, 20, 20, 20, 600]),
             chaos,
             max_operations,
             think: think / *random.pick(&[1, 4, 16]),
@@ -157,6 +165,7 @@ impl Plan {
             segment_bytes: *random.pick(&[5 << 10, 8 << 10, 32 << 10, 1 << 20]),
             snapshots: snapshots(random),
             faults: faults(random),
+            lasting: random.chance(0.6),
             doom: *random.pick(&[0.0, 0.0, 0.3, 0.8]),
             figure_eight: false,
             compare_every: *random.pick(&[1, 4, 4, 16]),
@@ -175,6 +184,9 @@ impl Plan {
         if random.chance(0.1) {
             plan.play_figure_eight();
         }
+        if plan.lasting {
+            plan.send_in_batches();
+        }
         plan
     }
 
@@ -187,11 +199,13 @@ impl Plan {
             clocks_differ: false,
             append_keys: 1,
             mixed_keys: 1,
+            value_bytes: 20,
             chaos: 0,
             max_operations: 0,
             think: 0,
             network: Quality {
                 loss: 0.0,
+                corruption: 0.0,
                 duplicate: 0.0,
                 least_delay: 0,
                 mean_delay: 0,
@@ -204,11 +218,13 @@ impl Plan {
                 trailing_bytes: 0,
                 keeps_held: true,
                 piece_bytes: 4 << 10,
+                sync_bytes: 512 << 10,
                 part_bytes: 4 << 10,
                 window_bytes: 16 << 10,
             },
             faults: Vec::new(),
             mean_outage: 0,
+            lasting: false,
             doom: 0.0,
             figure_eight: false,
             compare_every: 4,
@@ -229,6 +245,7 @@ impl Plan {
     /// is elected (paper figure 8): what swarms of independent draws seldom come to.
     fn play_figure_eight(&mut self) {
         self.figure_eight = true;
+        self.lasting = false;
         self.nodes = 5;
         self.doom = 1.0;
         self.mean_outage = 200 * MS;
@@ -239,12 +256,22 @@ impl Plan {
         self.chaos = 25 * SECOND;
         self.network = Quality {
             loss: 0.0,
+            corruption: 0.0,
             duplicate: 0.0,
             least_delay: 500,
             mean_delay: 2 * MS,
             reorder: false,
         };
         self.faults.clear();
+    }
+
+    /// A log that travels entry by entry, or a snapshot in tiny parts, takes minutes over a slow disk
+    /// or a lossy link. That would say nothing about how soon a cluster works again.
+    fn send_in_batches(&mut self) {
+        self.max_append_bytes = 1 << 20;
+        self.max_inflight_messages = self.max_inflight_messages.max(4);
+        self.snapshots.part_bytes = 256 << 10;
+        self.snapshots.window_bytes = 1 << 20;
     }
 
     pub fn quorum(&self) -> usize {
@@ -255,6 +282,7 @@ impl Plan {
 fn network(random: &mut Random) -> Quality {
     Quality {
         loss: *random.pick(&[0.0, 0.01, 0.1, 0.25]),
+        corruption: *random.pick(&[0.0, 0.0, 0.001, 0.02]),
         duplicate: *random.pick(&[0.0, 0.02, 0.2]),
         least_delay: *random.pick(&[50, 500, 5 * MS]),
         mean_delay: *random.pick(&[100, MS, 10 * MS, 50 * MS]),
@@ -269,6 +297,7 @@ fn snapshots(random: &mut Random) -> Snapshots {
         trailing_bytes: *random.pick(&[0, 0, 500, 8 << 20]),
         keeps_held: random.chance(0.3),
         piece_bytes: *random.pick(&[300, 4 << 10, 64 << 10]),
+        sync_bytes: *random.pick(&[1, 5 << 10, 512 << 10]),
         part_bytes,
         window_bytes: part_bytes * *random.pick(&[1, 2, 16]),
     }

@@ -12,7 +12,7 @@ impl World {
     /// The next thing that a client does.
     pub(super) fn draw_action(&mut self, c: usize) -> Action {
         let number = self.history.len();
-        let filler = "x".repeat(self.random.below(20) as usize);
+        let filler = "x".repeat(self.random.below(self.plan.value_bytes) as usize);
         let value = Bytes::from(format!("<{number}{filler}>"));
         let append_key = self.random.below(self.plan.append_keys);
         let append_key = Bytes::from([APPEND_KEYS, append_key.to_string().as_bytes()].concat());

@@ -77,6 +77,10 @@ pub struct Stats {
     pub cuts: u64,
     /// Nodes that started from an older snapshot, because bits of the newest had flipped.
     pub went_back: u64,
+    /// Messages between nodes in which a bit flipped on the way.
+    pub corrupted: u64,
+    /// How long after the end of the faults the nodes had a leader.
+    pub led_after_us: Time,
     /// Faults of all kinds.
     pub faults: u64,
 }
@@ -103,6 +107,8 @@ pub(super) struct World {
     pub healed_at: Time,
     /// The nodes that must make progress in the end.
     pub core: Vec<usize>,
+    /// The one among them whose disk stays slow when the other faults end.
+    pub lame: Option<usize>,
     /// What a script asked of nodes directly.
     pub desk: Desk,
 }
@@ -140,6 +146,7 @@ impl World {
             closing: false,
             healed_at: Time::MAX,
             core: Vec::new(),
+            lame: None,
             desk: Desk::default(),
         }
     }
