@@ -31,8 +31,8 @@
 //!    before the part of the log that it covers is removed or the log starts anew behind it; a
 //!    crash in between is made up for: see `recovery.rs`. The log reaches back to the newest
 //!    snapshot but one, so that a damaged newest one is no loss, unless the leader had sent it: of
-//!    what precedes a received snapshot, the log has nothing that could continue an older one. Until
-//!    the node has taken the next one itself, it does not start without the received one.
+//!    what precedes a received snapshot, the log has nothing that could continue an older one.
+//!    Until the node has taken the next one itself, it does not start without the received one.
 //! 6. **A folder belongs to one node**, and each file in it says to which.
 //!
 //! What it cannot notice: that the disk lost synced records from the end of the log and left what

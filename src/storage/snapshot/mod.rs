@@ -3,8 +3,8 @@
 //! A snapshot is in its place as a whole or not at all: it is written under another name, synced,
 //! verified if it came from elsewhere, renamed, and then the folder is synced. The newest two are
 //! kept, so that there is one to go back to if the newest is found damaged; for that, the log must
-//! reach back to the older one: see [`Snapshots::log_needed_behind`]. It does not if the newest came
-//! from the leader and the log started anew behind it: see `recovery.rs`.
+//! reach back to the older one: see [`Snapshots::log_needed_behind`]. It does not if the newest
+//! came from the leader and the log started anew behind it: see `recovery.rs`.
 
 mod format;
 mod incoming;

@@ -140,8 +140,7 @@ fn a_log_that_was_never_cut_does_without_any_snapshot() {
 /// be there or not. The start behind the snapshot is the same in both cases, but the log reaches
 /// back to its own start only in the first: there alone it can stand in for the snapshot.
 #[test]
-fn a_snapshot_that_overtook_the_log_can_be_replaced_only_if_the_record_behind_it_outlived_the_crash()
- {
+fn a_snapshot_that_overtook_the_log_can_be_replaced_only_if_the_record_is_there() {
     for (outcome, record_is_there) in [(Outcome::Kept, true), (Outcome::Lost, false)] {
         let disk = SimDisk::new(41);
         let (mut storage, _) = open(&disk);

@@ -265,8 +265,8 @@ impl Plan {
         self.faults.clear();
     }
 
-    /// A log that travels entry by entry, or a snapshot in tiny parts, takes minutes over a slow disk
-    /// or a lossy link. That would say nothing about how soon a cluster works again.
+    /// A log that travels entry by entry, or a snapshot in tiny parts, takes minutes over a slow
+    /// disk or a lossy link. That would say nothing about how soon a cluster works again.
     fn send_in_batches(&mut self) {
         self.max_append_bytes = 1 << 20;
         self.max_inflight_messages = self.max_inflight_messages.max(4);
