@@ -130,7 +130,8 @@ fn a_vote_that_was_given_is_remembered_and_one_that_was_not_may_be() {
         |disk| {
             let found = recovered(disk);
             assert!(old.may_become(&next).contains(&found), "{found:?}");
-            assert_eq!(recovered(&disk.crash_with(Outcome::Lost)), found);
+            let again = recovered(&disk.crash_with(Outcome::Lost));
+            assert_eq!(again, found, "a vote that the node went on with is lost");
         },
     );
 }
