@@ -125,13 +125,13 @@ fn a_request_ends_within_the_longest_time_that_the_node_allows_whatever_it_asks_
     let executing = start(&node, "takes long");
     begun.recv_timeout(PATIENCE).expect("it is executed");
     let greedy = node.start("asks for an hour", Duration::from_secs(3600));
-    let greedy = greedy.ok().expect("it is accepted");
+    let greedy = greedy.expect("it is accepted");
     let ends_as = |doubt| Outcome::Ended(End::Unknown(doubt));
     // What is asked for after it, and for no longer than the node allows, ends no earlier; and
     // when the second of two such has ended, the end of the first has been told for certain.
     for _ in 0..2 {
         let modest = node.start("asks for little", Duration::from_millis(100));
-        let modest = modest.ok().expect("it is accepted");
+        let modest = modest.expect("it is accepted");
         assert_eq!(modest.wait(PATIENCE), ends_as(Doubt::Timeout));
     }
     drop(go);
