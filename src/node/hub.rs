@@ -1,9 +1,9 @@
 //! What the tasks of a node share: one lock, and the signals by which they wake each other.
 //!
-//! Every task does the same two things with the hub: it puts something into the replica, and it acts
-//! on what has come of that. Both happen in [`Hub::input`] and its siblings. What comes of an input
-//! is collected under the same lock under which it was put in, so no consequence gets lost; it is
-//! acted upon after the lock is released, so nobody waits for a system call under it.
+//! Every task does the same two things with the hub: it puts something into the replica, and it
+//! acts on what has come of that. Both happen in [`Hub::input`] and its siblings. What comes of an
+//! input is collected under the same lock under which it was put in, so no consequence gets lost;
+//! it is acted upon after the lock is released, so nobody waits for a system call under it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -148,8 +148,8 @@ impl<S: StateMachine> Hub<S> {
         look(self.replica.lock().raft())
     }
 
-    /// Puts something into the replica and wakes whoever has to act on it. Messages wait: they leave
-    /// with the replicator, which is woken if there is something to write.
+    /// Puts something into the replica and wakes whoever has to act on it. Messages wait: they
+    /// leave with the replicator, which is woken if there is something to write.
     pub fn input<T>(&self, put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T) -> T {
         let at = sync::now();
         let mut replica = self.replica.lock();

@@ -15,8 +15,8 @@
 //! | `peers` | | writes down whom the node has met; ends when it has met everybody |
 //!
 //! They share a [`Hub`](steps::Hub): the core and those who wait for it behind one lock, and the
-//! signals by which the threads wake each other. Everything that decides is in [`Replica`] and below;
-//! see [`Node::start`] for the way in.
+//! signals by which the threads wake each other. Everything that decides is in [`Replica`] and
+//! below; see [`Node::start`] for the way in.
 
 mod admissible;
 mod clock;

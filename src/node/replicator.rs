@@ -88,9 +88,9 @@ impl Replicator {
         Ok(next)
     }
 
-    /// Lets go of what the log does not need any more, and notes its size for the status. After each
-    /// write, not only when none waits: clients that take turns may leave no such moment for hours,
-    /// and meanwhile the log would fill the disk.
+    /// Lets go of what the log does not need any more, and notes its size for the status. After
+    /// each write, not only when none waits: clients that take turns may leave no such moment for
+    /// hours, and meanwhile the log would fill the disk.
     fn look_after_log<S: StateMachine>(&mut self, hub: &Hub<S>) {
         if let Some(index) = hub.files.take_cut() {
             let unneeded = self.storage.let_go(index);

@@ -24,9 +24,9 @@ pub(super) struct Gone {
 }
 
 impl Sending {
-    /// Reads a part that is to be sent. Before the first one, all of the snapshot is verified: had it
-    /// gone bad since it was written, the follower would refuse it again and again. A damaged one is
-    /// set aside.
+    /// Reads a part that is to be sent. Before the first one, all of the snapshot is verified: had
+    /// it gone bad since it was written, the follower would refuse it again and again. A damaged
+    /// one is set aside.
     ///
     /// The first part may be asked for many times, by several followers, or because it was lost on
     /// its way. To read the whole file each time could keep the disk busy for good. So a file that

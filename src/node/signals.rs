@@ -14,8 +14,8 @@ pub enum Task {
     Carry,
     /// Writes a snapshot of the state: [`Taker`](super::taker::Taker).
     TakeSnapshot,
-    /// Counts time: [`Ticker`](super::ticker::Ticker). It wakes by itself; it is woken only when the
-    /// node stops.
+    /// Counts time: [`Ticker`](super::ticker::Ticker). It wakes by itself; it is woken only when
+    /// the node stops.
     Tick,
 }
 

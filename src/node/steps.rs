@@ -2,9 +2,10 @@
 //! simulator, above all. Everybody else starts a node with [`Node::start`](super::Node::start).
 //!
 //! [`assemble`] puts a node together on what was found on its disk. From then on each task wants a
-//! step whenever [`Surroundings::wake`] says so, and again as long as a step says that there is more
-//! to do; the [`Ticker`] says itself when it is due. Nothing happens between steps. The steps of one
-//! task are taken one after the other; those of different tasks in any order, and from any thread.
+//! step whenever [`Surroundings::wake`] says so, and again as long as a step says that there is
+//! more to do; the [`Ticker`] says itself when it is due. Nothing happens between steps. The steps
+//! of one task are taken one after the other; those of different tasks in any order, and from any
+//! thread.
 
 use std::sync::Arc;
 use std::time::Instant;

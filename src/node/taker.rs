@@ -1,6 +1,7 @@
 //! Writing a snapshot of this node's own state.
 
 use std::error::Error;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::NodeError;
@@ -35,12 +36,6 @@ enum Stage<S: StateMachine> {
     Sealed(EntryId, Sealed),
 }
 
-/// What a step has led to.
-enum Stepped<S: StateMachine> {
-    GoesOn(Stage<S>),
-    Done(SnapshotInfo),
-}
-
 impl<S: StateMachine> Taker<S> {
     pub(super) fn new() -> Self {
         Self { under_way: None }
@@ -52,8 +47,8 @@ impl<S: StateMachine> Taker<S> {
         if let Some(stage) = self.under_way.take() {
             let index = stage.last().index;
             match stage.advance(hub) {
-                Ok(Stepped::GoesOn(stage)) => self.under_way = Some(stage),
-                Ok(Stepped::Done(info)) => {
+                Ok(ControlFlow::Continue(stage)) => self.under_way = Some(stage),
+                Ok(ControlFlow::Break(info)) => {
                     log::info!("snapshot up to {index}: {} bytes", info.bytes);
                     hub.files.cut_log(hub);
                     hub.input(|replica| replica.snapshot_taken(stored_as(info)));
@@ -110,7 +105,11 @@ impl<S: StateMachine> Stage<S> {
         }
     }
 
-    fn advance(self, hub: &Hub<S>) -> Result<Stepped<S>, Box<dyn Error + Send + Sync>> {
+    /// Does what comes next. Breaks with the snapshot once it is in its place.
+    fn advance(
+        self,
+        hub: &Hub<S>,
+    ) -> Result<ControlFlow<SnapshotInfo, Self>, Box<dyn Error + Send + Sync>> {
         let stage = match self {
             Self::Copied(copied) => {
                 let last = copied.meta.last;
@@ -121,9 +120,9 @@ impl<S: StateMachine> Stage<S> {
                 Self::Written(last, file.into_inner())
             }
             Self::Written(last, file) => Self::Sealed(last, file.seal()?),
-            Self::Sealed(_, sealed) => return Ok(Stepped::Done(sealed.place()?)),
+            Self::Sealed(_, sealed) => return Ok(ControlFlow::Break(sealed.place()?)),
         };
-        Ok(Stepped::GoesOn(stage))
+        Ok(ControlFlow::Continue(stage))
     }
 }
 

@@ -48,7 +48,8 @@ impl Ticker {
         self.next
     }
 
-    /// The thread: ticks until the node stops, which [`Task::Tick`](super::signals::Task::Tick) tells it.
+    /// The thread: ticks until the node stops, which [`Task::Tick`](super::signals::Task::Tick)
+    /// tells it.
     pub(super) fn run<S: StateMachine>(
         mut self,
         hub: &Hub<S>,

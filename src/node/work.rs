@@ -6,8 +6,8 @@ use super::waiters::Read;
 use crate::machine::StateMachine;
 use crate::raft::{Entry, SnapshotMeta};
 
-/// An answer that weighs more than this, in bytes, is left to the apply thread. To gather so much in
-/// vain costs about as much as to answer ten small reads.
+/// An answer that weighs more than this, in bytes, is left to the apply thread. To gather so much
+/// in vain costs about as much as to answer ten small reads.
 const LARGE_FROM: usize = 16 << 10;
 
 /// How much work a thread takes on at a time.

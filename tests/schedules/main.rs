@@ -5,9 +5,9 @@
 //! `scripts/test.sh`; without the default features, so that no kvnode is built that waits for an
 //! explorer. The feature puts shuttle's locks, condition variables, atomics and threads in the
 //! stead of the real ones in `src/node/sync.rs`; everything else is what runs in production:
-//! the hub and the tasks of a node, the replica, the log files on a simulated disk. Time stands still, so
-//! no timeout hides a wake-up that was lost: its thread waits for ever, and shuttle reports a
-//! deadlock with the schedule that leads there, for `shuttle::replay`.
+//! the hub and the tasks of a node, the replica, the log files on a simulated disk. Time stands
+//! still, so no timeout hides a wake-up that was lost: its thread waits for ever, and shuttle
+//! reports a deadlock with the schedule that leads there, for `shuttle::replay`.
 //!
 //! Each test runs many schedules, half of them drawn at random and half by PCT, which finds bugs
 //! that need few changes of thread in the right places. The seeds are fixed;

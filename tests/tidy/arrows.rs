@@ -13,7 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("net", &["wire", "raft"]),
     ("client", &["kv", "wire", "raft"]),
     ("node", &["net", "storage", "kv", "machine", "wire", "raft"]),
-    ("kvnode", &["node", "storage", "kv", "raft"]),
+    ("kvnode", &["node", "storage", "kv", "machine", "raft"]),
     // The two names are what a status, which is `wire`'s, is made of.
     (
         "cli",

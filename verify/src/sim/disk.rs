@@ -23,8 +23,8 @@ use raftkv::storage::{self, Disk, Identity, Recovered, SimDisk, Storage, Storage
 
 /// No write takes more operations than this.
 const MAX_OPERATIONS: u64 = 14;
-/// How much a node executes at a time: less than in production, so that it happens that a batch ends
-/// in the middle, and that answers are large.
+/// How much a node executes at a time: less than in production, so that it happens that a batch
+/// ends in the middle, and that answers are large.
 const SHARES: Shares = Shares {
     own: Share {
         log_bytes: 1 << 10,
@@ -140,7 +140,17 @@ impl World {
             recovered.notes.join("; ")
         );
         self.stats.went_back += u64::from(self.nodes[n].durable.went_back());
-        let snapshot = recovered.snapshot.as_ref().map(|info| info.meta.last);
+        self.put_together(n, (storage, recovered), machine)
+    }
+
+    /// Puts a node together on what was found on its disk.
+    fn put_together(
+        &mut self,
+        n: usize,
+        opened: (Storage, Recovered),
+        machine: Watched,
+    ) -> Result<(), Failure> {
+        let snapshot = opened.1.snapshot.as_ref().map(|info| info.meta.last);
         let outside = Arc::new(Outside::default());
         let woken = outside.clone();
         let surroundings = Surroundings {
@@ -157,7 +167,6 @@ impl World {
         let config = self.node_config(n);
         let core = self.raft_config(&config);
         let now = board.at(self.now);
-        let opened = (storage, recovered);
         let parts = steps::assemble(config, core, machine, opened, surroundings, now);
         let parts = parts.map_err(|error| {
             let sentence = format!("node {}: {error}", n + 1);

@@ -1,6 +1,6 @@
-//! A node of the simulator. It is put together from the same parts as a node of production, and each
-//! step calls the same function as the thread of that name: [`raftkv::node::steps`]. Between two
-//! steps time passes, in which anything else may happen.
+//! A node of the simulator. It is put together from the same parts as a node of production, and
+//! each step calls the same function as the thread of that name: [`raftkv::node::steps`]. Between
+//! two steps time passes, in which anything else may happen.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -127,7 +127,9 @@ impl World {
     fn is_led(&self) -> bool {
         let running = self.core.iter().map(|n| self.nodes[*n].running.as_ref());
         let state = |raft: &Raft| (raft.term(), raft.role() == RoleName::Leader);
-        let states = running.flatten().map(|running| running.hub.with_raft(state));
+        let states = running
+            .flatten()
+            .map(|running| running.hub.with_raft(state));
         states.max().is_some_and(|(_, leads)| leads)
     }
 
