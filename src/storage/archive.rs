@@ -14,13 +14,11 @@ use std::sync::Arc;
 
 use crate::raft::{HardState, Membership, NodeId, SnapshotMeta, Write};
 
-use super::disk::Disk;
+use super::disk::real_disk::names_in;
+use super::disk::{Disk, File, Folder, ReadOnlyDisk, RealDisk, unfinished};
 use super::error::StorageError;
-use super::folder::{File, Folder, unfinished};
-use super::identity::{self, Identity};
-use super::read_only_disk::ReadOnlyDisk;
-use super::real_disk::{RealDisk, names_in};
 use super::snapshot::{self, SnapshotInfo, SnapshotReader};
+use super::voter::identity::{self, Identity};
 use super::{Options, Storage};
 
 /// How often a backup looks again after a running node has removed what it was about to copy.

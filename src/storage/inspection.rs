@@ -8,13 +8,15 @@ use bytes::Bytes;
 use crate::raft::{Entry, EntryId, HardState, Index, Payload};
 
 use super::block::BLOCK;
-use super::disk::Disk;
+use super::disk::{Disk, Folder, is_unfinished};
 use super::error::StorageError;
-use super::folder::{Folder, is_unfinished};
-use super::identity::{self, Identity, Owner};
-use super::replay::{self, Replay};
+use super::log::replay::{self, Replay};
+use super::log::segment;
+use super::recovery;
 use super::snapshot::{self, SnapshotInfo};
-use super::{recovery, segment, vote};
+use super::voter::identity::{self, Identity, Owner};
+use super::voter::peers::Peers;
+use super::voter::vote;
 
 /// A data folder.
 #[derive(Clone, Debug)]
@@ -121,7 +123,7 @@ pub fn inspect_with(
         damage: Vec::new(),
     };
     inspection.vote(&folder, &owner);
-    inspection.note_damage(super::Peers::open(&folder, &owner));
+    inspection.note_damage(Peers::open(&folder, &owner));
     let last = names.iter().filter_map(|name| segment::number(name)).max();
     for name in &names {
         if let Some(number) = segment::number(name) {

@@ -1,18 +1,23 @@
 //! What a node keeps on disk: its log, its term and vote, and whose they are.
 //!
 //! One thread owns a [`Storage`] and hands it the writes of the core, one after the other; each is
-//! durable when [`Storage::write`] returns. The data folder holds
+//! durable when [`Storage::write`] returns.
 //!
-//! | file | what | specified in |
+//! | room | what is in it | the files that it keeps |
 //! | --- | --- | --- |
-//! | `identity` | cluster, node and state machine that the folder belongs to | `identity.rs` |
-//! | `vote` | term and vote, twice | `vote.rs` |
-//! | `log-` and a number | the log, in segments | `segment.rs`, `record.rs` |
-//! | `snapshot-`, an index and a term | the state as of that entry | `snapshot/format.rs` |
-//! | *snapshot*`.damaged` | one that was found damaged; never removed | `recovery.rs` |
-//! | `peers` | whose folders this node knows, and whether its own is admitted | `peers.rs` |
-//! | `lock` | held by the running node | `real_disk.rs` |
-//! | *name*`.new` | a file in the making, or kept for a new segment; removed at the next start | `folder.rs` |
+//! | [`log`] | the entries: writing, replaying and cutting them | `log-` and a number |
+//! | [`snapshot`] | states that take the place of a part of the log | `snapshot-`, an index and a term |
+//! | [`voter`] | who votes, how it voted, whether its vote counts | `identity`, `vote`, `peers` |
+//! | [`disk`] | how this module reaches any disk, real or simulated | `lock` |
+//! | `recovery.rs` | which snapshot a node starts from, and what of the log follows it | |
+//! | `archive.rs` | backups, and folders made from them | |
+//! | `inspection.rs` | what a folder holds, for a person | |
+//! | `block.rs` | the form of everything that is not a record of the log | |
+//! | `error.rs` | what can go wrong, and what to do then | |
+//!
+//! Each file's format is specified at the top of the source file that writes it. A file whose name
+//! ends in `.new` is not complete yet, or is kept for a new segment; the next start removes it. A
+//! snapshot that was found damaged is renamed to its name and `.damaged`, and never removed.
 //!
 //! # What holds
 //!
@@ -23,8 +28,8 @@
 //!    Term and vote are durable before the entries of the same write.
 //! 3. **A torn tail is cut, damage is not.** There is one record for each write and none is written
 //!    before the last one is durable, so only the last one can be torn; and it is taken for torn
-//!    only if a part of it was never written: see `torn_bytes` in `segment.rs`. Cutting is noted;
-//!    on damage nothing is changed and the node does not start.
+//!    only if a part of it was never written: see `torn_bytes` in `log/segment.rs`. Cutting is
+//!    noted; on damage nothing is changed and the node does not start.
 //! 4. **The first error of a write or a sync is the last**: nothing more is written, for nobody
 //!    knows what the disk holds. Recovery trusts only what it has written and synced itself.
 //! 5. **Log and snapshot fit, whichever is older.** A snapshot is in its place, wholly and durably,
@@ -42,52 +47,35 @@ mod archive;
 mod block;
 mod disk;
 mod error;
-mod folder;
-mod identity;
 mod inspection;
 mod log;
-mod outline;
-mod peers;
-mod read_only_disk;
-mod real_disk;
-mod real_file;
-mod record;
 mod recovery;
-mod replay;
-mod sectors;
-mod segment;
-mod sim_disk;
 mod snapshot;
-mod spares;
 #[cfg(test)]
 mod tests;
-mod vote;
+mod voter;
 
 use std::sync::Arc;
 
 use crate::raft::{Entry, EntryId, HardState, Index, Write};
 
 pub use archive::{Backup, back_up, restore};
-pub use disk::{Disk, DiskFile};
+pub use disk::{Disk, DiskFile, Outcome, ReadOnlyDisk, RealDisk, SimDisk};
 pub use error::StorageError;
-pub use identity::Identity;
 pub use inspection::{
     InspectedCommand, InspectedSegment, InspectedSnapshot, Inspection, Judge, inspect, inspect_with,
 };
-pub use log::Unneeded;
-pub use peers::{Acquaintance, Peers, welcomes_needed};
-pub use read_only_disk::ReadOnlyDisk;
-pub use real_disk::RealDisk;
-pub use sim_disk::{Outcome, SimDisk};
+pub use log::{Spares, Unneeded};
 pub use snapshot::{Incoming, Sealed, SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots};
+pub use voter::{Acquaintance, Identity, Peers, welcomes_needed};
 
+use disk::Folder;
 use error::VOTE_ADVICE;
-use folder::Folder;
-use identity::Owner;
-use log::Log;
+use log::replay;
+use log::writer::{self, Log};
 use recovery::Fit;
-pub use spares::Spares;
-use vote::Vote;
+use voter::identity::{self, Owner};
+use voter::vote::{self, Vote};
 
 /// How the log uses its space.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -339,7 +327,7 @@ impl Storage {
 fn create(folder: &Folder, identity: &Identity, options: &Options) -> Result<Owner, StorageError> {
     let owner = identity::begin(folder, identity)?;
     vote::create(folder, &owner)?;
-    log::create(folder, &owner, options)?;
+    writer::create(folder, &owner, options)?;
     identity::finish(folder)?;
     Ok(owner)
 }

@@ -32,9 +32,9 @@
 
 use crate::raft::EntryId;
 
+use super::disk::Folder;
 use super::error::{NO_START_ADVICE, StorageError};
-use super::folder::Folder;
-use super::replay::{self, Replay};
+use super::log::replay::{self, Replay};
 use super::snapshot::{self, Owner, SnapshotInfo};
 
 /// The snapshots of a folder.

@@ -7,7 +7,7 @@ use crate::raft::{
 };
 
 /// The sizes of clusters, each with the number of others that must know a folder before its node
-/// is admitted. The rule is in `storage/peers.rs`, with a test that names the same numbers.
+/// is admitted. The rule is in `storage/voter/peers.rs`, with a test that names the same numbers.
 const NEEDED: [(u64, usize); 4] = [(3, 2), (4, 2), (5, 3), (7, 5)];
 
 /// A cluster, its leader, and a node that is new, of which no others but the leader may know.

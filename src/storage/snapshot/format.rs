@@ -4,7 +4,7 @@
 //! snapshot travels to other nodes as it is, so nothing in it tells which node wrote it. Numbers
 //! are little-endian.
 //!
-//! 1. The header, a [block](super::super::block) with the magic `rkvsnap\n`. Its body is, in this
+//! 1. The header, a [block] with the magic `rkvsnap\n`. Its body is, in this
 //!    order: the owner, which is the name of the cluster and the identity of the state machine; the
 //!    last entry, its cluster time and the members; when it was written, in milliseconds since
 //!    1970; the salt, a random number; how pieces are compressed (0: as LZ4 blocks).
@@ -26,15 +26,15 @@
 use serde::{Deserialize, Serialize};
 
 use crate::raft::{EntryId, SnapshotMeta};
+use crate::storage::block::{self, BLOCK, BlockError};
+use crate::storage::disk::File;
+use crate::storage::error::{SNAPSHOT_ADVICE, StorageError};
+use crate::storage::voter::identity::Identity;
 
-use super::super::block::{self, BLOCK, BlockError};
-use super::super::error::{SNAPSHOT_ADVICE, StorageError};
-use super::super::folder::File;
-use super::super::identity::Identity;
 use super::SnapshotInfo;
 
 /// How many bytes of the state a piece stands for, but for the last one.
-pub(in super::super) const PIECE: usize = 64 << 10;
+pub(in crate::storage) const PIECE: usize = 64 << 10;
 
 /// How many bytes precede the bytes of a piece.
 pub(super) const PIECE_HEADER: usize = 12;
@@ -45,11 +45,11 @@ const PREFIX: &str = "snapshot-";
 
 /// What a snapshot belongs to: any node of the cluster may use it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in super::super) struct Owner {
+pub(in crate::storage) struct Owner {
     /// The name of the cluster.
     pub(super) cluster: String,
     /// The identity of the state machine.
-    pub(in super::super) machine: String,
+    pub(in crate::storage) machine: String,
 }
 
 impl From<&Identity> for Owner {
@@ -176,12 +176,12 @@ impl Footer {
 }
 
 /// The name of a snapshot's file.
-pub(in super::super) fn name(last: EntryId) -> String {
+pub(in crate::storage) fn name(last: EntryId) -> String {
     format!("{PREFIX}{:020}-{}", last.index, last.term)
 }
 
 /// The last entry of a snapshot by its file's name; `None` if the name is not a snapshot's.
-pub(in super::super) fn last_of(file: &str) -> Option<EntryId> {
+pub(in crate::storage) fn last_of(file: &str) -> Option<EntryId> {
     let (index, term) = file.strip_prefix(PREFIX)?.split_once('-')?;
     let (index, term) = (index.parse().ok()?, term.parse().ok()?);
     let last = EntryId { term, index };

@@ -1,9 +1,9 @@
 //! Receiving a snapshot from another node, chunk by chunk.
 
 use crate::raft::SnapshotMeta;
+use crate::storage::block::BLOCK;
+use crate::storage::error::StorageError;
 
-use super::super::block::BLOCK;
-use super::super::error::StorageError;
 use super::format::Header;
 use super::reader::SnapshotReader;
 use super::sealed::Sealed;

@@ -20,10 +20,10 @@ use parking_lot::Mutex;
 
 use crate::raft::{EntryId, Index, SnapshotMeta};
 
-use super::Options;
-use super::block::BLOCK;
-use super::error::StorageError;
-use super::folder::{File, Folder, unfinished};
+use crate::storage::Options;
+use crate::storage::block::BLOCK;
+use crate::storage::disk::{File, Folder, unfinished};
+use crate::storage::error::StorageError;
 
 pub use incoming::Incoming;
 pub use reader::SnapshotReader;
@@ -130,7 +130,7 @@ impl Snapshots {
         self.shared.written.load(Ordering::Relaxed)
     }
 
-    /// Up to which index the log may be [cut](super::Storage::cut): the last index of the newest
+    /// Up to which index [`Storage::cut`](super::Storage::cut) may go: the last index of the newest
     /// snapshot but one. So if the newest is found damaged, the one before it and the log do, as
     /// long as the log did not start anew in between. 0 as long as there are not two.
     pub fn log_needed_behind(&self) -> Index {
@@ -274,7 +274,7 @@ pub(super) fn open(
             path,
             offset: 0,
             problem: format!("it is the snapshot of entry {found} under another name"),
-            advice: super::error::SNAPSHOT_ADVICE,
+            advice: crate::storage::error::SNAPSHOT_ADVICE,
         });
     }
     Ok(reader)

@@ -2,9 +2,10 @@
 
 use std::io;
 
-use super::super::block::BLOCK;
-use super::super::error::StorageError;
-use super::super::folder::File;
+use crate::storage::block::BLOCK;
+use crate::storage::disk::File;
+use crate::storage::error::StorageError;
+
 use super::SnapshotInfo;
 use super::format::{Footer, Header, Owner, PIECE, PIECE_HEADER, damaged, decompress};
 
@@ -57,7 +58,7 @@ impl SnapshotReader {
     }
 
     /// Reads all that is left, for nothing but its checksums.
-    pub(in super::super) fn verify(mut self) -> Result<SnapshotInfo, StorageError> {
+    pub(in crate::storage) fn verify(mut self) -> Result<SnapshotInfo, StorageError> {
         while self.next_piece()? {}
         Ok(self.info)
     }

@@ -1,6 +1,7 @@
 //! The last step of a snapshot: under its name, for good.
 
-use super::super::error::StorageError;
+use crate::storage::error::StorageError;
+
 use super::writer::Temp;
 use super::{KEPT, SnapshotInfo, Snapshots, name};
 

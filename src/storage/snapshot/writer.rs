@@ -4,10 +4,10 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use crate::raft::SnapshotMeta;
+use crate::storage::block::BLOCK;
+use crate::storage::disk::{File, Folder};
+use crate::storage::error::StorageError;
 
-use super::super::block::BLOCK;
-use super::super::error::StorageError;
-use super::super::folder::{File, Folder};
 use super::format::{Compression, Footer, Header, PIECE_HEADER, compress};
 use super::sealed::Sealed;
 use super::{SnapshotInfo, Snapshots};

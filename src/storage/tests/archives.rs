@@ -2,14 +2,15 @@
 
 use std::io::Read;
 
-use super::super::archive::{copy_into, fill};
-use super::super::folder::Folder;
-use super::super::snapshot::{self, SnapshotReader};
-use super::super::{Disk, RealDisk, restore};
+use crate::raft::Membership;
+use crate::storage::archive::{copy_into, fill};
+use crate::storage::disk::Folder;
+use crate::storage::snapshot::{self, SnapshotReader};
+use crate::storage::{Disk, RealDisk, restore};
+
 use super::crashes::{outcomes, stop_everywhere};
 use super::story::*;
 use super::*;
-use crate::raft::Membership;
 
 const NAME: &str = "backup";
 

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::super::Outcome;
+use crate::storage::Outcome;
+
 use super::*;
 
 /// How many outcomes of one crash are looked at, besides "all kept" and "all lost".

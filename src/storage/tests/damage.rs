@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::super::Disk;
+use crate::storage::Disk;
+
 use super::*;
 
 /// Where records start in a segment.

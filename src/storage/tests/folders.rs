@@ -1,6 +1,7 @@
 //! Whose folder it is, and who may open it.
 
-use super::super::{Disk, RealDisk, block};
+use crate::storage::{Disk, RealDisk, block};
+
 use super::*;
 
 /// Opens a used folder as somebody else, who must be refused; returns the message.

@@ -1,8 +1,9 @@
 //! Looking at a folder without changing it.
 
-use super::super::{
+use crate::storage::{
     Disk, InspectedCommand, Inspection, Judge, ReadOnlyDisk, RealDisk, inspect, inspect_with,
 };
+
 use super::story::*;
 use super::*;
 

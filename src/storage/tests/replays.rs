@@ -1,9 +1,10 @@
 //! How much of the log is held while it is read at a start.
 
-use super::super::folder::Folder;
-use super::super::identity;
-use super::super::replay::{self, Replay};
-use super::super::segment;
+use crate::storage::disk::Folder;
+use crate::storage::log::replay::{self, Replay};
+use crate::storage::log::segment;
+use crate::storage::voter::identity;
+
 use super::story::*;
 use super::*;
 

@@ -2,7 +2,8 @@
 
 use std::io::Read;
 
-use super::super::{Disk, Outcome};
+use crate::storage::{Disk, Outcome};
+
 use super::story::*;
 use super::*;
 

@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write as _};
 
-use super::super::RealDisk;
+use crate::storage::RealDisk;
+
 use super::story::*;
 use super::*;
 

@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 
-use super::super::Disk;
+use crate::storage::Disk;
+
 use super::crashes::stop_everywhere;
 use super::story::{id, take};
 use super::*;

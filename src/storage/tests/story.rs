@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write as _};
 
-use super::super::{Disk, SnapshotInfo, Snapshots};
-use super::*;
 use crate::raft::{Membership, SnapshotMeta};
+use crate::storage::{Disk, SnapshotInfo, Snapshots};
+
+use super::*;
 
 pub(super) fn id(term: Term, index: Index) -> EntryId {
     EntryId { term, index }

@@ -1,8 +1,8 @@
 //! Writing and reading back, with no crash in between.
 
 use crate::raft::Write;
+use crate::storage::{RealDisk, SimDisk, Storage, StorageError};
 
-use super::super::{RealDisk, SimDisk, Storage, StorageError};
 use super::*;
 
 #[test]

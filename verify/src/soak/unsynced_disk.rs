@@ -3,7 +3,7 @@
 //!
 //! The kernel keeps what a killed process has written: on a real disk, `kill -9` loses nothing, and
 //! a node that forgets to sync looks well. On this disk it loses what the head of
-//! `storage/disk.rs` permits, and no more:
+//! `storage/disk/mod.rs` permits, and no more:
 //!
 //! - What was written to a file stays in memory until `sync_data`. Any of it may reach the real
 //!   file before, in units of 512 bytes: after each write, chance picks some. A sync writes in

@@ -23,21 +23,22 @@
 use std::collections::VecDeque;
 
 use crate::raft::{Entry, EntryId, Index};
+use crate::storage::Options;
+use crate::storage::block::{self, BLOCK};
+use crate::storage::disk::SECTOR;
+use crate::storage::disk::{File, Folder};
+use crate::storage::error::StorageError;
+use crate::storage::voter::identity::Owner;
 
-use super::Options;
-use super::block::{self, BLOCK};
-use super::error::StorageError;
-use super::folder::{File, Folder};
-use super::identity::Owner;
 use super::outline::Outline;
 use super::record;
 use super::replay::{Last, Replay};
-use super::sectors::{DATA, Marks, SECTOR, Sectors};
+use super::sectors::{DATA, Marks, Sectors};
 use super::segment::{self, Extent, Header};
 use super::spares::{Ready, Spares};
 
 /// The end of the log, open for writing.
-pub(super) struct Log {
+pub(in crate::storage) struct Log {
     folder: Folder,
     options: Options,
     outline: Outline,
@@ -93,7 +94,7 @@ impl Unneeded {
 
 impl Log {
     /// Takes over from recovery: settles the end of the log.
-    pub(super) fn settle(
+    pub(in crate::storage) fn settle(
         folder: &Folder,
         options: Options,
         replay: Replay,
@@ -128,7 +129,7 @@ impl Log {
     ///
     /// # Panics
     /// If they cannot follow the log: recovery would refuse to read them.
-    pub(super) fn append(
+    pub(in crate::storage) fn append(
         &mut self,
         restart: Option<EntryId>,
         entries: &[Entry],
@@ -163,13 +164,13 @@ impl Log {
     }
 
     /// How many bytes all the records have together.
-    pub(super) fn record_bytes(&self) -> u64 {
+    pub(in crate::storage) fn record_bytes(&self) -> u64 {
         let extents = self.extents.iter();
         extents.map(|extent| extent.record_bytes).sum()
     }
 
     /// Lets go of the oldest segments as long as they hold nothing behind the index.
-    pub(super) fn let_go(&mut self, up_to: Index) -> Unneeded {
+    pub(in crate::storage) fn let_go(&mut self, up_to: Index) -> Unneeded {
         let mut segments = Vec::new();
         while self.extents.len() > 1
             && let Some(oldest) = self.extents.front()
@@ -225,7 +226,7 @@ impl Log {
     }
 
     /// Makes the segments that will be needed next ready.
-    pub(super) fn spares(&self) -> Spares {
+    pub(in crate::storage) fn spares(&self) -> Spares {
         self.spares.clone()
     }
 
@@ -245,7 +246,7 @@ impl Log {
 }
 
 /// Creates the first segment.
-pub(super) fn create(
+pub(in crate::storage) fn create(
     folder: &Folder,
     owner: &Owner,
     options: &Options,

@@ -2,8 +2,8 @@
 //!
 //! They are named `log-` and their number in twenty digits. The first number is 1; once a snapshot
 //! covers the start of the log, the oldest segments are removed, and none between the others is
-//! left out. A segment starts with a [block](super::block) whose magic is `rkvlog\0\n` and whose
-//! body is, in this order: the owner as in the file [`identity`](super::identity); the segment's
+//! left out. A segment starts with a [block](crate::storage::block) whose magic is `rkvlog\0\n`
+//! and whose body is, in this order: the owner as in the file `identity`; the segment's
 //! number; the file's random number and how often it was used before, which give the [marks of its
 //! sectors](super::sectors); the sequence number of its first record; term and index of the entry
 //! that ends the log before it. [Records](super::record) follow from offset 4096 on, one directly
@@ -19,49 +19,50 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::raft::{Entry, EntryId, Index};
+use crate::storage::disk::SECTOR;
+use crate::storage::voter::identity::Owner;
 
-use super::identity::Owner;
 use super::record;
-use super::sectors::{Marks, SECTOR, State};
+use super::sectors::{Marks, State};
 
 /// What the block at the start of a segment is recognised by.
-pub(super) const MAGIC: &[u8; 8] = b"rkvlog\0\n";
+pub(in crate::storage) const MAGIC: &[u8; 8] = b"rkvlog\0\n";
 
 const PREFIX: &str = "log-";
 
 /// The start of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Header {
+pub(in crate::storage) struct Header {
     /// The cluster, node and folder that the segment belongs to.
-    pub(super) owner: Owner,
+    pub(in crate::storage) owner: Owner,
     /// The segment's number.
-    pub(super) number: u64,
+    pub(in crate::storage) number: u64,
     /// How written sectors are told from others.
-    pub(super) marks: Marks,
+    pub(in crate::storage) marks: Marks,
     /// The sequence number of the segment's first record. Those below it are durable.
-    pub(super) first_sequence: u64,
+    pub(in crate::storage) first_sequence: u64,
     /// The last entry of the log when the segment was begun, [`EntryId::ZERO`] if there was none.
-    pub(super) previous: EntryId,
+    pub(in crate::storage) previous: EntryId,
 }
 
 /// What a segment takes, and what it is needed for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
-    pub(super) number: u64,
+pub(in crate::storage) struct Extent {
+    pub(in crate::storage) number: u64,
     /// The highest index that any of its records holds, even if it was replaced since: a record
     /// that replaces it may be on its way still. 0 if all of them are void.
-    pub(super) highest: Index,
+    pub(in crate::storage) highest: Index,
     /// How many bytes its records have.
-    pub(super) record_bytes: u64,
+    pub(in crate::storage) record_bytes: u64,
     /// How many bytes the file has.
-    pub(super) file_bytes: u64,
+    pub(in crate::storage) file_bytes: u64,
     /// How written sectors are told from others.
-    pub(super) marks: Marks,
+    pub(in crate::storage) marks: Marks,
 }
 
 /// Enters a record of `len` bytes that ends the last segment. If the log starts anew with it, what
 /// precedes it is void.
-pub(super) fn note_record(
+pub(in crate::storage) fn note_record(
     extents: &mut VecDeque<Extent>,
     restart: Option<EntryId>,
     entries: &[Entry],
@@ -78,21 +79,21 @@ pub(super) fn note_record(
 }
 
 /// The name of a segment's file.
-pub(super) fn name(number: u64) -> String {
+pub(in crate::storage) fn name(number: u64) -> String {
     format!("{PREFIX}{number:020}")
 }
 
 /// The number of a segment's file; `None` if the name is not a segment's.
-pub(super) fn number(file: &str) -> Option<u64> {
+pub(in crate::storage) fn number(file: &str) -> Option<u64> {
     let number = file.strip_prefix(PREFIX)?.parse().ok()?;
     (name(number) == file).then_some(number)
 }
 
 /// Something that cannot be the result of a crash.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Damage {
-    pub(super) offset: usize,
-    pub(super) problem: String,
+pub(in crate::storage) struct Damage {
+    pub(in crate::storage) offset: usize,
+    pub(in crate::storage) problem: String,
 }
 
 /// Judges what follows the last valid record of the log, which ends at `end`: how many bytes of a
@@ -103,7 +104,7 @@ pub(super) struct Damage {
 ///
 /// Else it may not have been acknowledged, and a crash may have left out any of its sectors. But if
 /// none of them is left out, no crash has made it invalid.
-pub(super) fn torn_bytes(
+pub(in crate::storage) fn torn_bytes(
     bytes: &[u8],
     end: usize,
     marks: Marks,

@@ -1,7 +1,7 @@
 //! A disk in memory that crashes, tears, fails and rots on demand, the same way for the same seed.
 //!
 //! It keeps apart what was written and what is durable, for the bytes of files and for the names
-//! in the folder, and promises nothing but what the head of `disk.rs` lists. To kill the process
+//! in the folder, and promises nothing but what the head of `disk/mod.rs` lists. To kill the process
 //! only, open the same disk again: all that was written is still there, durable or not.
 //!
 //! What it does not do: reorder operations that were synced, lose a sync that succeeded, or tear
@@ -15,10 +15,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::disk::{Disk, DiskFile};
-
-/// What a disk writes as a whole, in bytes.
-const SECTOR: usize = 512;
+use super::{Disk, DiskFile, SECTOR};
 
 /// A simulated disk. Clones share its contents.
 #[derive(Clone, Debug)]

@@ -48,8 +48,8 @@
 //! have to be up, which are more than the rest of a majority. And a node that lost its folder is
 //! kept out for good, by those that knew it.
 //!
-//! The file `peers` is one [block](super::block) with the magic `rkvpeer\n`. Its body is, in this
-//! order: the owner as in the file [`identity`](super::identity); whether this node's folder is
+//! The file `peers` is one [block] with the magic `rkvpeer\n`. Its body is, in this
+//! order: the owner as in the file `identity`; whether this node's folder is
 //! admitted; the number of nodes known, and for each its id and the number of its folder. A change
 //! replaces the file as a whole. If it is missing, nobody is known.
 
@@ -58,14 +58,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::raft::NodeId;
+use crate::storage::block;
+use crate::storage::disk::{File, Folder};
+use crate::storage::error::StorageError;
 
-use super::block;
-use super::error::StorageError;
-use super::folder::{File, Folder};
 use super::identity::Owner;
 
 /// The name of the file.
-pub(super) const NAME: &str = "peers";
+pub(in crate::storage) const NAME: &str = "peers";
 
 const MAGIC: &[u8; 8] = b"rkvpeer\n";
 
@@ -96,7 +96,7 @@ pub enum Acquaintance {
 
 impl Peers {
     /// Reads the file of a folder.
-    pub(super) fn open(folder: &Folder, owner: &Owner) -> Result<Self, StorageError> {
+    pub(in crate::storage) fn open(folder: &Folder, owner: &Owner) -> Result<Self, StorageError> {
         let book = match folder.list()?.iter().any(|name| name == NAME) {
             true => read(folder, owner)?,
             false => Book {

@@ -28,12 +28,13 @@
 //! say inside a client's value, has a lower number.
 
 use crate::raft::{Entry, EntryId};
+use crate::storage::disk::SECTOR;
 use crate::wire::codec;
 
-use super::sectors::{self, DATA, Marks, SECTOR};
+use super::sectors::{self, DATA, Marks};
 
 /// How many bytes precede the payload.
-pub(super) const HEADER: usize = 32;
+pub(in crate::storage) const HEADER: usize = 32;
 
 /// The first bytes of a record that continues the log.
 const MAGIC: [u8; 4] = *b"rkvR";
@@ -46,19 +47,19 @@ const RESTART_MAGIC: [u8; 4] = *b"rkvS";
 const MAX_ENTRY: usize = codec::DECODE_LIMIT / 2;
 
 /// What the first bytes of a record say.
-pub(super) struct Header {
-    pub(super) sequence: u64,
+pub(in crate::storage) struct Header {
+    pub(in crate::storage) sequence: u64,
     restarts: bool,
     payload_len: usize,
     payload_checksum: u32,
 }
 
 /// What a record says.
-pub(super) struct Contents {
+pub(in crate::storage) struct Contents {
     /// The entry behind which the log starts anew, if it does.
-    pub(super) restart: Option<EntryId>,
+    pub(in crate::storage) restart: Option<EntryId>,
     /// The entries; none only if the log starts anew.
-    pub(super) entries: Vec<Entry>,
+    pub(in crate::storage) entries: Vec<Entry>,
 }
 
 /// Puts entries into a record, in place of what is in `out`: as much as whole sectors hold. It
@@ -66,7 +67,7 @@ pub(super) struct Contents {
 ///
 /// # Panics
 /// If the entries are larger than what may enter a log.
-pub(super) fn fill(restart: Option<EntryId>, entries: &[Entry], out: &mut Vec<u8>) {
+pub(in crate::storage) fn fill(restart: Option<EntryId>, entries: &[Entry], out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(&[0; HEADER]);
     if let Some(EntryId { term, index }) = restart {
@@ -94,7 +95,7 @@ pub(super) fn fill(restart: Option<EntryId>, entries: &[Entry], out: &mut Vec<u8
 }
 
 /// Completes a record with what depends on its place in the log.
-pub(super) fn stamp(record: &mut [u8], sequence: u64, marks: Marks) {
+pub(in crate::storage) fn stamp(record: &mut [u8], sequence: u64, marks: Marks) {
     record[8..16].copy_from_slice(&sequence.to_le_bytes());
     record[16..24].copy_from_slice(&marks.present().to_le_bytes());
     let header_checksum = crc32c::crc32c(&record[..28]);
@@ -103,7 +104,7 @@ pub(super) fn stamp(record: &mut [u8], sequence: u64, marks: Marks) {
 
 impl Header {
     /// Reads the header at the start of `bytes`; `None` if there is none of this life of the file.
-    pub(super) fn read(bytes: &[u8], marks: Marks) -> Option<Self> {
+    pub(in crate::storage) fn read(bytes: &[u8], marks: Marks) -> Option<Self> {
         let header = bytes.first_chunk::<HEADER>()?;
         let four = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i]));
         let eight = |at: usize| u64::from(four(at)) | u64::from(four(at + 4)) << 32;
@@ -120,13 +121,13 @@ impl Header {
     }
 
     /// How many bytes the record takes, in sectors.
-    pub(super) fn record_len(&self) -> usize {
+    pub(in crate::storage) fn record_len(&self) -> usize {
         (HEADER + self.payload_len).div_ceil(DATA) * SECTOR
     }
 
     /// The payload, if it is all there and intact. `bytes` start with the record; `data` is the
     /// memory that the payload is put together in.
-    pub(super) fn payload<'a>(
+    pub(in crate::storage) fn payload<'a>(
         &self,
         bytes: &[u8],
         marks: Marks,
@@ -138,7 +139,7 @@ impl Header {
     }
 
     /// What a payload of this record says.
-    pub(super) fn contents(&self, payload: &[u8]) -> Result<Contents, String> {
+    pub(in crate::storage) fn contents(&self, payload: &[u8]) -> Result<Contents, String> {
         let (restart, rest) = match self.restarts {
             false => (None, payload),
             true => {

@@ -9,20 +9,19 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a disk writes as a whole, in bytes. Memory and files are aligned to it.
-pub(super) const SECTOR: usize = 512;
+use crate::storage::disk::SECTOR;
 
 const MARK: usize = size_of::<u64>();
 
 /// How many bytes of a record a sector holds.
-pub(super) const DATA: usize = SECTOR - MARK;
+pub(in crate::storage) const DATA: usize = SECTOR - MARK;
 
 /// A file has so many lives at the most: all their marks are tried when a record is torn.
 const LIVES: u32 = 1000;
 
 /// The marks of a file: one for each of its lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Marks {
+pub(in crate::storage) struct Marks {
     /// A random number, drawn when the file was created.
     file: u64,
     /// How often the file was used before.
@@ -31,7 +30,7 @@ pub(super) struct Marks {
 
 /// What a sector is, by its mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(in crate::storage) enum State {
     /// Written in the present life.
     Written,
     /// Not written since the present life began.
@@ -41,18 +40,18 @@ pub(super) enum State {
 }
 
 impl Marks {
-    pub(super) fn of_new_file(file: u64) -> Self {
+    pub(in crate::storage) fn of_new_file(file: u64) -> Self {
         Self { file, life: 0 }
     }
 
     /// Those of the file's next life, if it is to have another one.
-    pub(super) fn of_next_life(self) -> Option<Self> {
+    pub(in crate::storage) fn of_next_life(self) -> Option<Self> {
         let life = self.life + 1;
         (life < LIVES).then_some(Self { life, ..self })
     }
 
     /// What the sectors are marked with that are written now.
-    pub(super) fn present(self) -> u64 {
+    pub(in crate::storage) fn present(self) -> u64 {
         self.of_life(self.life)
     }
 
@@ -65,7 +64,7 @@ impl Marks {
     }
 
     /// What the sector at the start of `bytes` is.
-    pub(super) fn state(self, bytes: &[u8]) -> State {
+    pub(in crate::storage) fn state(self, bytes: &[u8]) -> State {
         let was_before = |mark| mark == 0 || (0..self.life).any(|life| self.of_life(life) == mark);
         match mark(bytes) {
             Some(mark) if mark == self.present() => State::Written,
@@ -75,7 +74,7 @@ impl Marks {
     }
 
     /// Where the last sector ends that was written in the present life; 0 if none was.
-    pub(super) fn end_of_written(self, bytes: &[u8]) -> usize {
+    pub(in crate::storage) fn end_of_written(self, bytes: &[u8]) -> usize {
         let present = Some(self.present());
         let mut sectors = bytes.chunks(SECTOR);
         let last = sectors.rposition(|sector| mark(sector) == present);
@@ -91,7 +90,7 @@ fn mark(bytes: &[u8]) -> Option<u64> {
 
 /// Puts together what sectors hold, in place of what is in `data`. False if one of them was not
 /// written in the present life, or there is only a part of it.
-pub(super) fn gather(sectors: &[u8], marks: Marks, data: &mut Vec<u8>) -> bool {
+pub(in crate::storage) fn gather(sectors: &[u8], marks: Marks, data: &mut Vec<u8>) -> bool {
     data.clear();
     let present = Some(marks.present());
     sectors.chunks(SECTOR).all(|sector| {
@@ -102,7 +101,7 @@ pub(super) fn gather(sectors: &[u8], marks: Marks, data: &mut Vec<u8>) -> bool {
 
 /// Sectors that are to be written, in memory that a disk can take them from without a copy.
 #[derive(Default)]
-pub(super) struct Sectors {
+pub(in crate::storage) struct Sectors {
     memory: Vec<u8>,
     start: usize,
     len: usize,
@@ -113,7 +112,7 @@ impl Sectors {
     ///
     /// # Panics
     /// If the last sector would not be full.
-    pub(super) fn fill(&mut self, data: &[u8], marks: Marks) {
+    pub(in crate::storage) fn fill(&mut self, data: &[u8], marks: Marks) {
         assert!(data.len().is_multiple_of(DATA), "a sector would be left");
         self.len = data.len() / DATA * SECTOR;
         if self.memory.len() < self.len + SECTOR {
@@ -128,7 +127,7 @@ impl Sectors {
         }
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(in crate::storage) fn as_bytes(&self) -> &[u8] {
         &self.memory[self.start..][..self.len]
     }
 }

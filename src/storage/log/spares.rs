@@ -11,7 +11,7 @@
 //! still not at all. The log takes the file over when it comes to its end, as far as it is filled;
 //! where there is none, it makes its own.
 //!
-//! All of them have names of [unfinished](super::folder::unfinished) files: a crash at any point
+//! All of them have names of unfinished files: a crash at any point
 //! leaves nothing that counts.
 
 use std::sync::Arc;
@@ -19,8 +19,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::error::StorageError;
-use super::folder::{File, Folder, unfinished};
+use crate::storage::disk::{File, Folder, unfinished};
+use crate::storage::error::StorageError;
+
 use super::sectors::Marks;
 use super::segment::{self, Extent};
 
@@ -59,16 +60,16 @@ struct Spare {
 }
 
 /// A file for a segment, under a name of an unfinished one.
-pub(super) struct Ready {
-    pub(super) file: File,
+pub(in crate::storage) struct Ready {
+    pub(in crate::storage) file: File,
     /// Up to here it is there, durably.
-    pub(super) len: u64,
+    pub(in crate::storage) len: u64,
     /// With what the sectors will be marked that are written from now on.
-    pub(super) marks: Marks,
+    pub(in crate::storage) marks: Marks,
 }
 
 impl Spares {
-    pub(super) fn new(folder: &Folder, bytes: u64) -> Self {
+    pub(in crate::storage) fn new(folder: &Folder, bytes: u64) -> Self {
         Self {
             folder: folder.clone(),
             bytes,
@@ -130,7 +131,7 @@ impl Spares {
 
     /// The segment before `number` is written up to there: that one will be needed next. A log that
     /// has only begun needs none yet.
-    pub(super) fn keep_step(&self, number: u64, written: u64) {
+    pub(in crate::storage) fn keep_step(&self, number: u64, written: u64) {
         if !self.shared.used.lock().is_empty() {
             return;
         }
@@ -145,7 +146,7 @@ impl Spares {
 
     /// A file for this segment. One that was not begun to be filled by now, will not be. Waits for
     /// no more than one step.
-    pub(super) fn take(&self, number: u64) -> Option<Ready> {
+    pub(in crate::storage) fn take(&self, number: u64) -> Option<Ready> {
         let mut spare = self.shared.spare.lock();
         let done = (number + 1) * self.bytes;
         self.shared.done.store(done, Ordering::SeqCst);
@@ -160,7 +161,7 @@ impl Spares {
 
     /// Keeps the file of a segment that nobody needs any more, under another name, durably. False
     /// if it is not to be used again; then nothing has happened.
-    pub(super) fn keep(&self, segment: &Extent) -> Result<bool, StorageError> {
+    pub(in crate::storage) fn keep(&self, segment: &Extent) -> Result<bool, StorageError> {
         let Some(marks) = segment.marks.of_next_life() else {
             return Ok(false);
         };

@@ -4,17 +4,16 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::disk::DiskFile;
-use super::sectors::SECTOR;
+use super::{DiskFile, SECTOR};
 
 /// An open file, and perhaps a second handle that does not go through the system's cache.
-pub(super) struct RealFile {
+pub(in crate::storage) struct RealFile {
     file: File,
     direct: Option<File>,
 }
 
 impl RealFile {
-    pub(super) fn new(file: File) -> Self {
+    pub(in crate::storage) fn new(file: File) -> Self {
         Self { file, direct: None }
     }
 }
@@ -95,8 +94,8 @@ fn open_direct(_: &File) -> Option<File> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sectors::{DATA, Marks, Sectors};
     use super::*;
+    use crate::storage::log::sectors::{DATA, Marks, Sectors};
 
     #[test]
     fn what_is_written_past_the_cache_and_through_it_is_one_file() {

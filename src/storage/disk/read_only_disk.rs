@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::disk::{Disk, DiskFile};
 use super::real_disk::names_in;
 use super::real_file::RealFile;
+use super::{Disk, DiskFile};
 
 /// A data folder for looking at: all that would change it is refused.
 ///

@@ -1,7 +1,17 @@
 //! The one door to files: [`Disk`] for a folder, [`DiskFile`] for a file in it.
 //!
+//! | file | what |
+//! | --- | --- |
+//! | `mod.rs` | what is assumed of a disk, and the traits |
+//! | [`real_disk`], [`real_file`] | the machine's file system, with the folder's file `lock` |
+//! | [`read_only_disk`] | a folder to be looked at, which nothing can change |
+//! | [`sim_disk`] | a disk in memory, for tests |
+//! | [`folder`] | a disk whose errors name the file; how a file comes into being as a whole |
+//!
+//! # Assumptions
+//!
 //! The log is only as good as what it assumes of the disk. These are the assumptions, and
-//! [`SimDisk`](super::SimDisk) breaks everything that is not among them:
+//! [`SimDisk`] breaks everything that is not among them:
 //!
 //! 1. What was written to a file survives a crash once `sync_data` has returned without an error.
 //! 2. What was not synced may survive in any part and in any order, in units of 512 bytes that are
@@ -11,8 +21,23 @@
 //! 4. After a write or a sync that failed, nothing is known about what was written since the last
 //!    good sync, and a later sync that succeeds proves nothing about it.
 
+mod folder;
+pub(super) mod read_only_disk;
+pub(super) mod real_disk;
+mod real_file;
+mod sim_disk;
+
 use std::io;
 use std::path::Path;
+
+pub use read_only_disk::ReadOnlyDisk;
+pub use real_disk::RealDisk;
+pub use sim_disk::{Outcome, SimDisk};
+
+pub(super) use folder::{File, Folder, is_unfinished, unfinished};
+
+/// What a disk writes as a whole, in bytes. The log's memory and files are aligned to it.
+pub(super) const SECTOR: usize = 512;
 
 /// The folder of one node. Names are plain file names; there are no folders inside it.
 pub trait Disk: Send + Sync {

@@ -7,43 +7,43 @@
 use std::collections::VecDeque;
 
 use crate::raft::{Entry, EntryId, Index};
+use crate::storage::Options;
+use crate::storage::block::{self, BLOCK};
+use crate::storage::disk::{File, Folder};
+use crate::storage::error::{LOG_ADVICE, StorageError};
+use crate::storage::voter::identity::Owner;
 
-use super::Options;
-use super::block::{self, BLOCK};
-use super::error::{LOG_ADVICE, StorageError};
-use super::folder::{File, Folder};
-use super::identity::Owner;
 use super::outline::Outline;
 use super::record::{self, Contents};
 use super::sectors::Marks;
 use super::segment::{self, Damage, Extent, Header};
 
 /// What the segments hold.
-pub(super) struct Replay {
+pub(in crate::storage) struct Replay {
     /// The log's entries with indexes above `covered` and above the outline's base, without a gap.
-    pub(super) entries: Vec<Entry>,
+    pub(in crate::storage) entries: Vec<Entry>,
     /// The last index of the snapshot from which the node starts, 0 without one.
     covered: Index,
-    pub(super) outline: Outline,
+    pub(in crate::storage) outline: Outline,
     /// What each segment takes and holds, the last one included.
-    pub(super) extents: VecDeque<Extent>,
+    pub(in crate::storage) extents: VecDeque<Extent>,
     /// The sequence number of the record that would come next.
-    pub(super) sequence: u64,
+    pub(in crate::storage) sequence: u64,
     options: Options,
 }
 
 /// The last segment, and where the log ends in it.
-pub(super) struct Last {
-    pub(super) file: File,
-    pub(super) header: Header,
+pub(in crate::storage) struct Last {
+    pub(in crate::storage) file: File,
+    pub(in crate::storage) header: Header,
     /// The file's length.
-    pub(super) len: usize,
+    pub(in crate::storage) len: usize,
     /// Where the last record ends and the next one goes.
-    pub(super) end: usize,
+    pub(in crate::storage) end: usize,
     /// The record that ends there; empty if the segment has none.
-    pub(super) record: Vec<u8>,
+    pub(in crate::storage) record: Vec<u8>,
     /// How many bytes of a torn record follow.
-    pub(super) torn: usize,
+    pub(in crate::storage) torn: usize,
 }
 
 /// The numbers of the segments, in ascending order.
@@ -56,7 +56,7 @@ fn numbers(folder: &Folder) -> Result<Vec<u64>, StorageError> {
 
 /// Reads the log, and keeps the entries behind the index that a snapshot covers: it must have been
 /// verified, since nothing else will hold those up to it. Changes nothing on disk.
-pub(super) fn read(
+pub(in crate::storage) fn read(
     folder: &Folder,
     owner: &Owner,
     options: &Options,
@@ -113,7 +113,7 @@ fn torn_bytes(last: &Last, bytes: &[u8], sequence: u64) -> Result<usize, Storage
 
 impl Last {
     /// What recovery will do to the end of the log, if it is worth telling.
-    pub(super) fn note(&self) -> Option<String> {
+    pub(in crate::storage) fn note(&self) -> Option<String> {
         let Self {
             file, end, torn, ..
         } = self;
@@ -129,7 +129,7 @@ impl Last {
 
 impl Replay {
     /// A replay that starts with the given segment.
-    pub(super) fn starting_with(header: &Header) -> Self {
+    pub(in crate::storage) fn starting_with(header: &Header) -> Self {
         Self {
             outline: Outline::cut_behind(header.previous),
             sequence: header.first_sequence,
@@ -138,7 +138,7 @@ impl Replay {
     }
 
     /// A replay of a log from its very start, of which a snapshot covers all up to an index.
-    pub(super) fn new(options: &Options, covered: Index) -> Self {
+    pub(in crate::storage) fn new(options: &Options, covered: Index) -> Self {
         Self {
             entries: Vec::new(),
             covered,
@@ -150,7 +150,7 @@ impl Replay {
     }
 
     /// Replays the records of a segment; returns where the last valid one starts and ends.
-    pub(super) fn records(
+    pub(in crate::storage) fn records(
         &mut self,
         number: u64,
         bytes: &[u8],
@@ -233,7 +233,7 @@ impl Replay {
     }
 }
 
-pub(super) fn read_header(
+pub(in crate::storage) fn read_header(
     file: &File,
     bytes: &[u8],
     number: u64,
@@ -257,7 +257,7 @@ pub(super) fn read_header(
     Ok(header)
 }
 
-pub(super) fn missing(folder: &Folder, number: u64) -> StorageError {
+pub(in crate::storage) fn missing(folder: &Folder, number: u64) -> StorageError {
     StorageError::Damaged {
         path: folder.path().join(segment::name(number)),
         offset: 0,
@@ -266,7 +266,7 @@ pub(super) fn missing(folder: &Folder, number: u64) -> StorageError {
     }
 }
 
-pub(super) fn damaged_in(file: &File) -> impl FnOnce(Damage) -> StorageError {
+pub(in crate::storage) fn damaged_in(file: &File) -> impl FnOnce(Damage) -> StorageError {
     let path = file.path().to_path_buf();
     move |damage| StorageError::Damaged {
         path,

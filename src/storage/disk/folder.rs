@@ -3,26 +3,27 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::{Disk, DiskFile};
-use super::error::StorageError;
+use crate::storage::error::StorageError;
+
+use super::{Disk, DiskFile};
 
 /// Ends the name of a file that is not complete yet.
 const UNFINISHED: &str = ".new";
 
 /// The data folder.
 #[derive(Clone)]
-pub(super) struct Folder {
+pub(in crate::storage) struct Folder {
     disk: Arc<dyn Disk>,
 }
 
 /// An open file that knows its name.
-pub(super) struct File {
+pub(in crate::storage) struct File {
     path: PathBuf,
     file: Box<dyn DiskFile>,
 }
 
 impl Folder {
-    pub(super) fn new(disk: Arc<dyn Disk>) -> Self {
+    pub(in crate::storage) fn new(disk: Arc<dyn Disk>) -> Self {
         Self { disk }
     }
 
@@ -30,15 +31,15 @@ impl Folder {
         File { path, file }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::storage) fn path(&self) -> &Path {
         self.disk.folder()
     }
 
-    pub(super) fn list(&self) -> Result<Vec<String>, StorageError> {
+    pub(in crate::storage) fn list(&self) -> Result<Vec<String>, StorageError> {
         self.disk.list().map_err(at(self.path(), "list the folder"))
     }
 
-    pub(super) fn open(&self, name: &str) -> Result<File, StorageError> {
+    pub(in crate::storage) fn open(&self, name: &str) -> Result<File, StorageError> {
         let path = self.path().join(name);
         match self.disk.open(name) {
             Ok(file) => Ok(self.file(path, file)),
@@ -46,32 +47,35 @@ impl Folder {
         }
     }
 
-    pub(super) fn sync(&self) -> Result<(), StorageError> {
+    pub(in crate::storage) fn sync(&self) -> Result<(), StorageError> {
         self.disk
             .sync_dir()
             .map_err(at(self.path(), "sync the folder"))
     }
 
-    pub(super) fn remove(&self, name: &str) -> Result<(), StorageError> {
+    pub(in crate::storage) fn remove(&self, name: &str) -> Result<(), StorageError> {
         let path = self.path().join(name);
         self.disk.remove(name).map_err(at(&path, "remove"))
     }
 
-    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
+    pub(in crate::storage) fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
         let path = self.path().join(to);
         let renamed = self.disk.rename(from, to);
         renamed.map_err(at(&path, "rename a file to"))
     }
 
     /// Creates an empty file under a name of its own, which must be an [`unfinished`] one.
-    pub(super) fn create_unfinished(&self, unfinished: &str) -> Result<File, StorageError> {
+    pub(in crate::storage) fn create_unfinished(
+        &self,
+        unfinished: &str,
+    ) -> Result<File, StorageError> {
         let path = self.path().join(unfinished);
         let file = self.disk.create(unfinished).map_err(at(&path, "create"))?;
         Ok(self.file(path, file))
     }
 
     /// Writes and syncs a file under a name of its own that [`finish`](Self::finish) takes away.
-    pub(super) fn begin(
+    pub(in crate::storage) fn begin(
         &self,
         name: &str,
         fill: impl FnOnce(&File) -> Result<(), StorageError>,
@@ -83,13 +87,17 @@ impl Folder {
     }
 
     /// Gives a file that was begun its name. Once this has returned, the file is there for good.
-    pub(super) fn finish(&self, name: &str) -> Result<(), StorageError> {
+    pub(in crate::storage) fn finish(&self, name: &str) -> Result<(), StorageError> {
         self.rename(&unfinished(name), name)?;
         self.sync()
     }
 
     /// As [`finish`](Self::finish), for the file at hand, whatever its name is.
-    pub(super) fn finish_file(&self, mut file: File, name: &str) -> Result<File, StorageError> {
+    pub(in crate::storage) fn finish_file(
+        &self,
+        mut file: File,
+        name: &str,
+    ) -> Result<File, StorageError> {
         let unfinished = file.path.file_name().unwrap_or_default();
         self.rename(&unfinished.to_string_lossy(), name)?;
         self.sync()?;
@@ -98,7 +106,7 @@ impl Folder {
     }
 
     /// Creates a file that is either there as a whole or not at all, whenever a crash comes.
-    pub(super) fn create(
+    pub(in crate::storage) fn create(
         &self,
         name: &str,
         fill: impl FnOnce(&File) -> Result<(), StorageError>,
@@ -108,7 +116,7 @@ impl Folder {
     }
 
     /// Removes what a crash left unfinished.
-    pub(super) fn remove_unfinished(&self) -> Result<(), StorageError> {
+    pub(in crate::storage) fn remove_unfinished(&self) -> Result<(), StorageError> {
         for name in self.list()? {
             if is_unfinished(&name) {
                 self.remove(&name)?;
@@ -117,64 +125,68 @@ impl Folder {
         Ok(())
     }
 
-    pub(super) fn unique_id(&self) -> u64 {
+    pub(in crate::storage) fn unique_id(&self) -> u64 {
         self.disk.unique_id()
     }
 
-    pub(super) fn now_ms(&self) -> u64 {
+    pub(in crate::storage) fn now_ms(&self) -> u64 {
         self.disk.now_ms()
     }
 }
 
 /// The name of a file while it is incomplete.
-pub(super) fn unfinished(name: &str) -> String {
+pub(in crate::storage) fn unfinished(name: &str) -> String {
     format!("{name}{UNFINISHED}")
 }
 
 /// Whether a file was not complete when a crash came.
-pub(super) fn is_unfinished(name: &str) -> bool {
+pub(in crate::storage) fn is_unfinished(name: &str) -> bool {
     name.ends_with(UNFINISHED)
 }
 
 impl File {
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::storage) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Reads the whole file into the buffer, in place of what was there.
-    pub(super) fn read_all(&self, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
+    pub(in crate::storage) fn read_all(&self, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
         let len = self.len()?;
         buffer.clear();
         buffer.resize(len as usize, 0);
         self.read(buffer, 0)
     }
 
-    pub(super) fn len(&self) -> Result<u64, StorageError> {
+    pub(in crate::storage) fn len(&self) -> Result<u64, StorageError> {
         self.file.len().map_err(at(&self.path, "read"))
     }
 
     /// Fills the buffer with the bytes from `offset` on.
-    pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Result<(), StorageError> {
+    pub(in crate::storage) fn read(
+        &self,
+        buffer: &mut [u8],
+        offset: u64,
+    ) -> Result<(), StorageError> {
         let read = self.file.read_at(buffer, offset);
         read.map_err(at(&self.path, "read"))
     }
 
-    pub(super) fn write(&self, bytes: &[u8], offset: u64) -> Result<(), StorageError> {
+    pub(in crate::storage) fn write(&self, bytes: &[u8], offset: u64) -> Result<(), StorageError> {
         let written = self.file.write_at(bytes, offset);
         written.map_err(at(&self.path, "write to"))
     }
 
     /// See [`DiskFile::expect_whole_sectors`].
-    pub(super) fn expect_whole_sectors(&mut self) {
+    pub(in crate::storage) fn expect_whole_sectors(&mut self) {
         self.file.expect_whole_sectors();
     }
 
-    pub(super) fn allocate(&self, from: u64, to: u64) -> Result<(), StorageError> {
+    pub(in crate::storage) fn allocate(&self, from: u64, to: u64) -> Result<(), StorageError> {
         let allocated = self.file.allocate(from, to);
         allocated.map_err(at(&self.path, "allocate space in"))
     }
 
-    pub(super) fn sync(&self) -> Result<(), StorageError> {
+    pub(in crate::storage) fn sync(&self) -> Result<(), StorageError> {
         self.file.sync_data().map_err(at(&self.path, "sync"))
     }
 }

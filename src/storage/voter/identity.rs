@@ -1,6 +1,6 @@
 //! Whose folder it is.
 //!
-//! The file `identity` is one [block](super::block) with the magic `rkvwho\0\n`. Its body is, in
+//! The file `identity` is one [block] with the magic `rkvwho\0\n`. Its body is, in
 //! this order: the owner, which is the cluster's name, the node's id and a random number of 128
 //! bits for the folder; and the identity of the state machine. The file is written once, when the
 //! folder is made, and in two steps: first under the name `identity.new`, before there is any other
@@ -13,14 +13,16 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::raft::NodeId;
+use crate::storage::block::{self, BLOCK, BlockError};
+use crate::storage::disk::{Folder, unfinished};
+use crate::storage::error::{LOG_ADVICE, StorageError};
+use crate::storage::log::segment;
+use crate::storage::snapshot;
 
-use super::block::{self, BLOCK, BlockError};
-use super::error::{LOG_ADVICE, StorageError};
-use super::folder::{Folder, unfinished};
-use super::{segment, snapshot, vote};
+use super::vote;
 
 /// The name of the file.
-pub(super) const NAME: &str = "identity";
+pub(in crate::storage) const NAME: &str = "identity";
 
 const MAGIC: &[u8; 8] = b"rkvwho\0\n";
 
@@ -41,13 +43,13 @@ pub struct Identity {
 
 /// What every file of a folder repeats, so that a file from elsewhere is noticed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Owner {
+pub(in crate::storage) struct Owner {
     /// The name of the cluster.
-    pub(super) cluster: String,
+    pub(in crate::storage) cluster: String,
     /// The node's id.
-    pub(super) node: NodeId,
+    pub(in crate::storage) node: NodeId,
     /// A random number, drawn when the folder was made.
-    pub(super) folder: u128,
+    pub(in crate::storage) folder: u128,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +75,7 @@ impl fmt::Display for Owner {
 ///
 /// # Errors
 /// If it is another node's, or there are files in it that cannot be told whose they are.
-pub(super) fn read(
+pub(in crate::storage) fn read(
     folder: &Folder,
     names: &[String],
     wanted: &Identity,
@@ -107,7 +109,7 @@ pub(super) fn read(
 ///
 /// # Errors
 /// If the file is missing, damaged, or of another format.
-pub(super) fn look(folder: &Folder) -> Result<(Owner, Identity), StorageError> {
+pub(in crate::storage) fn look(folder: &Folder) -> Result<(Owner, Identity), StorageError> {
     let Body { owner, machine } = load(folder)?;
     let identity = Identity {
         cluster: owner.cluster.clone(),
@@ -148,7 +150,10 @@ fn may_precede(name: &str, names: &[String]) -> bool {
 }
 
 /// Takes possession of a new folder, under the unfinished name until all else is in place.
-pub(super) fn begin(folder: &Folder, identity: &Identity) -> Result<Owner, StorageError> {
+pub(in crate::storage) fn begin(
+    folder: &Folder,
+    identity: &Identity,
+) -> Result<Owner, StorageError> {
     let id = u128::from(folder.unique_id()) << 64 | u128::from(folder.unique_id());
     let body = Body {
         owner: Owner {
@@ -166,7 +171,7 @@ pub(super) fn begin(folder: &Folder, identity: &Identity) -> Result<Owner, Stora
 }
 
 /// Declares a new folder complete.
-pub(super) fn finish(folder: &Folder) -> Result<(), StorageError> {
+pub(in crate::storage) fn finish(folder: &Folder) -> Result<(), StorageError> {
     folder.finish(NAME)
 }
 

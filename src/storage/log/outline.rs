@@ -4,7 +4,7 @@ use crate::raft::{Entry, EntryId, Index, Term};
 
 /// What has to be known of a log to tell whether a write continues it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Outline {
+pub(in crate::storage) struct Outline {
     /// The last entry that precedes the log. Its term is 0 if it is not known.
     base: EntryId,
     /// Whether the files that held the start of the log have been removed.
@@ -16,7 +16,7 @@ pub(super) struct Outline {
 
 impl Outline {
     /// An empty log behind the given entry.
-    pub(super) fn after(base: EntryId) -> Self {
+    pub(in crate::storage) fn after(base: EntryId) -> Self {
         Self {
             base,
             cut: false,
@@ -27,7 +27,7 @@ impl Outline {
 
     /// A log whose start has been removed; `previous` was its last entry then. What comes next may
     /// replace entries of the part that is gone.
-    pub(super) fn cut_behind(previous: EntryId) -> Self {
+    pub(in crate::storage) fn cut_behind(previous: EntryId) -> Self {
         Self {
             cut: previous.index > 0,
             ..Self::after(previous)
@@ -35,13 +35,13 @@ impl Outline {
     }
 
     /// The last entry that precedes the log. Its term is 0 if it is not known.
-    pub(super) fn base(&self) -> EntryId {
+    pub(in crate::storage) fn base(&self) -> EntryId {
         self.base
     }
 
     /// Whether the log, as far as it can tell, agrees with a snapshot of this entry, and so goes
     /// on behind it. The log must reach back to it.
-    pub(super) fn agrees(&self, id: EntryId) -> bool {
+    pub(in crate::storage) fn agrees(&self, id: EntryId) -> bool {
         let next = self.terms.iter().find(|start| start.index > id.index);
         match self.term_at(id.index) {
             _ if id.index < self.base.index || id.index > self.last.index => false,
@@ -51,7 +51,7 @@ impl Outline {
     }
 
     /// Forgets what precedes an entry with which the log [agrees](Self::agrees).
-    pub(super) fn start_behind(&mut self, id: EntryId) {
+    pub(in crate::storage) fn start_behind(&mut self, id: EntryId) {
         self.terms.retain(|start| start.index > id.index);
         (self.base, self.cut) = (id, false);
         if self.last.index == id.index {
@@ -60,7 +60,7 @@ impl Outline {
     }
 
     /// The last entry, or the one that precedes the log if it has none.
-    pub(super) fn last(&self) -> EntryId {
+    pub(in crate::storage) fn last(&self) -> EntryId {
         self.last
     }
 
@@ -69,7 +69,7 @@ impl Outline {
     ///
     /// # Errors
     /// A sentence if these entries cannot follow this log. Then nothing has changed.
-    pub(super) fn append(&mut self, entries: &[Entry]) -> Result<usize, String> {
+    pub(in crate::storage) fn append(&mut self, entries: &[Entry]) -> Result<usize, String> {
         let Some(first) = entries.first() else {
             return Err("there are no entries in it".into());
         };

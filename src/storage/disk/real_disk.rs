@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
-use super::archive;
-use super::disk::{Disk, DiskFile};
-use super::error::StorageError;
+use crate::storage::archive;
+use crate::storage::error::StorageError;
+
 use super::real_file::RealFile;
+use super::{Disk, DiskFile};
 
 /// Holds the lock for as long as the process lives, and the process id for the person who wonders.
 const LOCK: &str = "lock";
@@ -34,7 +35,7 @@ pub struct RealDisk {
 
 impl RealDisk {
     /// A folder that is nobody's, for a single file: without a lock.
-    pub(super) fn unlocked(folder: &Path) -> io::Result<Self> {
+    pub(in crate::storage) fn unlocked(folder: &Path) -> io::Result<Self> {
         Ok(Self {
             handle: Mutex::new(Some(File::open(folder)?)),
             folder: folder.to_path_buf(),
@@ -121,7 +122,7 @@ fn create_durably(folder: &Path) -> io::Result<()> {
 }
 
 /// The names of the files in a data folder, but for the lock.
-pub(super) fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+pub(in crate::storage) fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
         // A name that is not UTF-8 is none of ours.

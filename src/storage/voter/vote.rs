@@ -1,8 +1,8 @@
 //! The term and vote, each change of them durable as a whole.
 //!
-//! The file `vote` is two copies of one [block](super::block) with the magic `rkvvote\n`, at the
+//! The file `vote` is two copies of one [block] with the magic `rkvvote\n`, at the
 //! offsets 0 and 4096. Its body is, in this order: the owner as in the file
-//! [`identity`](super::identity); a sequence number; the term; the vote, if any. To change it, the
+//! `identity`; a sequence number; the term; the vote, if any. To change it, the
 //! first copy is written and synced, then the second: at any moment at least one of them is whole
 //! and durable. The valid copy with the higher sequence number counts.
 //!
@@ -12,14 +12,14 @@
 use serde::{Deserialize, Serialize};
 
 use crate::raft::HardState;
+use crate::storage::block::{self, BLOCK};
+use crate::storage::disk::{File, Folder};
+use crate::storage::error::{StorageError, VOTE_ADVICE};
 
-use super::block::{self, BLOCK};
-use super::error::{StorageError, VOTE_ADVICE};
-use super::folder::{File, Folder};
 use super::identity::Owner;
 
 /// The name of the file.
-pub(super) const NAME: &str = "vote";
+pub(in crate::storage) const NAME: &str = "vote";
 
 const MAGIC: &[u8; 8] = b"rkvvote\n";
 
@@ -38,22 +38,22 @@ struct Ballot {
 }
 
 /// The vote file, open for writing.
-pub(super) struct Vote {
+pub(in crate::storage) struct Vote {
     file: File,
     current: Ballot,
 }
 
 /// A vote file that was read: which copy counts, and what is wrong with the other.
-pub(super) struct Found {
+pub(in crate::storage) struct Found {
     vote: Vote,
     /// The place of the copy that counts.
     place: usize,
     /// Which copy is bad, and why.
-    pub(super) bad: Option<String>,
+    pub(in crate::storage) bad: Option<String>,
 }
 
 /// Creates the file, with no term and no vote in it.
-pub(super) fn create(folder: &Folder, owner: &Owner) -> Result<(), StorageError> {
+pub(in crate::storage) fn create(folder: &Folder, owner: &Owner) -> Result<(), StorageError> {
     let copy = Ballot {
         owner: owner.clone(),
         sequence: 1,
@@ -65,7 +65,7 @@ pub(super) fn create(folder: &Folder, owner: &Owner) -> Result<(), StorageError>
 }
 
 /// Reads the file. Changes nothing.
-pub(super) fn read(folder: &Folder, owner: &Owner) -> Result<Found, StorageError> {
+pub(in crate::storage) fn read(folder: &Folder, owner: &Owner) -> Result<Found, StorageError> {
     let path = folder.path().join(NAME);
     let damaged = |problem| StorageError::Damaged {
         path: path.clone(),
@@ -119,19 +119,19 @@ fn read_copy(bytes: &[u8], at: u64, owner: &Owner) -> Result<Ballot, String> {
 
 impl Found {
     /// The term and vote.
-    pub(super) fn state(&self) -> HardState {
+    pub(in crate::storage) fn state(&self) -> HardState {
         self.vote.current.state
     }
 
     /// What recovery will do to the file, if it is worth telling.
-    pub(super) fn note(&self) -> Option<String> {
+    pub(in crate::storage) fn note(&self) -> Option<String> {
         self.bad.as_ref().map(|bad| format!("replaced {bad}"))
     }
 
     /// Makes both copies equal and durable. What was read may be in memory only, because the
     /// process was killed before a sync or because one failed; even of two equal copies that is
     /// true of the second. The one that counts is made durable before the other is touched.
-    pub(super) fn settle(self) -> Result<Vote, StorageError> {
+    pub(in crate::storage) fn settle(self) -> Result<Vote, StorageError> {
         self.vote.write(COPIES[self.place])?;
         self.vote.write(COPIES[1 - self.place])?;
         Ok(self.vote)
@@ -140,7 +140,7 @@ impl Found {
 
 impl Vote {
     /// The term and vote.
-    pub(super) fn state(&self) -> HardState {
+    pub(in crate::storage) fn state(&self) -> HardState {
         self.current.state
     }
 
@@ -148,7 +148,7 @@ impl Vote {
     ///
     /// # Panics
     /// If the term goes back, or the vote of a term is changed: no node may do that.
-    pub(super) fn store(&mut self, state: HardState) -> Result<(), StorageError> {
+    pub(in crate::storage) fn store(&mut self, state: HardState) -> Result<(), StorageError> {
         let old = self.state();
         if old == state {
             return Ok(());
