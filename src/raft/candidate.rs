@@ -1,4 +1,9 @@
-//! A node that asks for votes: first whether it could win (thesis 9.6), then for real (paper 5.2).
+//! The two roles of a node that wants to lead: one that asks whether it could win an election
+//! (thesis 9.6), and one that asks for votes (paper 5.2).
+//!
+//! They are two types because they may do different things: a [`PreCandidate`] has written nothing
+//! and disturbs nobody, so it counts its own yes at once. A [`Candidate`] has entered a new term,
+//! and its own vote counts only once it is on disk.
 
 use std::collections::BTreeMap;
 
@@ -8,29 +13,54 @@ use super::follower::Follower;
 use super::leader::Leader;
 use super::membership::VoteResult;
 use super::message::Message;
-use super::role::Role;
-use super::types::{NodeId, RoleName};
+use super::role::{Change, Role};
+use super::types::{NodeId, Term};
 
-/// What the answers of the voters are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ballot {
-    /// Would you vote for me in the next term? Nothing is written, nobody is disturbed.
-    Pre,
-    /// Vote for me in this term.
-    Real,
-}
-
+/// The answers of the voters to one question, and the time within which they are to come.
 #[derive(Debug)]
-pub(super) struct Candidate {
-    ballot: Ballot,
-    votes: BTreeMap<NodeId, bool>,
+struct Poll {
+    /// The last answer of each voter that has answered; only voters are counted.
+    answers: BTreeMap<NodeId, bool>,
+    /// Ticks since the question was asked; `elapsed < timeout` between two inputs.
     elapsed: u32,
+    /// After so many ticks the question is given up. Random, so that of two nodes that split the
+    /// votes one asks again before the other (paper 5.2).
     timeout: u32,
 }
 
-impl Candidate {
+impl Poll {
+    fn new(common: &mut Common) -> Self {
+        Self {
+            answers: BTreeMap::new(),
+            elapsed: 0,
+            timeout: common.random_timeout(),
+        }
+    }
+
+    /// One tick has passed. Returns whether it was the last one.
+    fn tick(&mut self) -> bool {
+        self.elapsed += 1;
+        self.elapsed >= self.timeout
+    }
+
+    fn result(&self, common: &Common) -> VoteResult {
+        common.config.membership.vote_result(&self.answers)
+    }
+}
+
+/// Asks whether a majority would vote for it in the next term.
+///
+/// Nothing is written and no term changes: a node that was cut off and comes back asks, hears no,
+/// and follows the leader again. Without the question it would come back with a higher term and
+/// depose the leader, once for every time that it was cut off.
+#[derive(Debug)]
+pub(super) struct PreCandidate {
+    poll: Poll,
+}
+
+impl PreCandidate {
     /// Asks all voters whether they would vote for this node in the next term.
-    pub fn ask_for_pre_votes(common: &mut Common) -> Self {
+    pub fn ask(common: &mut Common) -> Self {
         let question = Message::PreVote {
             next_term: common.term() + 1,
             last: common.log.last(),
@@ -38,13 +68,68 @@ impl Candidate {
         for voter in common.other_voters() {
             common.send(voter, question.clone());
         }
-        let mut candidate = Self::new(common, Ballot::Pre);
-        candidate.votes.insert(common.id(), true);
-        candidate
+        let mut poll = Poll::new(common);
+        poll.answers.insert(common.id(), true);
+        Self { poll }
     }
 
-    /// Enters the next term and asks all voters for their vote. Its own vote counts, like every
-    /// other, from the moment at which it is durable.
+    /// After a timeout it asks again: the questions or the answers may have been lost.
+    pub fn tick(&mut self, common: &mut Common) -> Change {
+        let expired = self.poll.tick();
+        expired.then(|| Role::ask_for_pre_votes(common, Reason::VotesMissing))
+    }
+
+    pub fn step(&self, common: &mut Common, from: NodeId, message: Message) -> Change {
+        match message {
+            Message::Append { .. } | Message::Heartbeat { .. } | Message::Snapshot { .. } => {
+                Some(follow(common, from, message))
+            }
+            // Answers to what this node asked when it led or campaigned; their senders do not
+            // wait. A late `TimeoutNow` of this term is dropped too: a node that asks for
+            // pre-votes is on its way to an election already.
+            _ => None,
+        }
+    }
+
+    /// A voter, which may be in any term, has answered the question about `next_term`.
+    pub fn answered(
+        &mut self,
+        common: &mut Common,
+        from: NodeId,
+        next_term: Term,
+        granted: bool,
+    ) -> Change {
+        // An answer about another term answers a question of a round that is over. It must not
+        // count: the voter has not been asked about the log that this node has now.
+        if next_term != common.term() + 1 {
+            return None;
+        }
+        self.poll.answers.insert(from, granted);
+        self.count(common)
+    }
+
+    /// Acts on the answers as they stand.
+    pub fn count(&self, common: &mut Common) -> Change {
+        match self.poll.result(common) {
+            VoteResult::Pending => None,
+            VoteResult::Won => Some(Role::campaign(common, Reason::PreVoteWon)),
+            // Waits for a leader, or for its next timeout: to ask again at once would bring the
+            // same answers.
+            VoteResult::Lost => Some(Role::follower(common, Reason::VotesLost)),
+        }
+    }
+}
+
+/// Asks for votes in the present term, which it has entered for this purpose.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    poll: Poll,
+}
+
+impl Candidate {
+    /// Enters the next term, votes for itself and asks all voters for their vote. Its own vote
+    /// counts, like every other, from the moment at which it is durable; the questions leave then
+    /// as well, because no message of a term leaves before the term is durable.
     pub fn campaign(common: &mut Common, transfer: bool) -> Self {
         common.enter_term(common.term() + 1);
         common.vote_for(common.id());
@@ -55,98 +140,60 @@ impl Candidate {
         for voter in common.other_voters() {
             common.send(voter, question.clone());
         }
-        Self::new(common, Ballot::Real)
-    }
-
-    fn new(common: &mut Common, ballot: Ballot) -> Self {
         Self {
-            ballot,
-            votes: BTreeMap::new(),
-            elapsed: 0,
-            timeout: common.random_timeout(),
+            poll: Poll::new(common),
         }
     }
 
-    pub fn role_name(&self) -> RoleName {
-        match self.ballot {
-            Ballot::Pre => RoleName::PreCandidate,
-            Ballot::Real => RoleName::Candidate,
+    pub fn tick(&mut self, common: &mut Common) -> Change {
+        // Nobody has been asked before the own vote is on disk. If the time counted that the disk
+        // takes, a disk slower than the timeout would let no election ever take place.
+        if !common.hard_state_durable() {
+            return None;
         }
+        // The votes were split or lost. It asks for pre-votes first, and not for votes in yet
+        // another term: in the meantime there may be a leader that the others hear.
+        let expired = self.poll.tick();
+        expired.then(|| Role::ask_for_pre_votes(common, Reason::VotesMissing))
     }
 
-    pub fn tick(mut self, common: &mut Common) -> Role {
-        // Nobody has been asked before the own vote is on disk. Were the time counted that it takes
-        // to get there, a disk slower than the timeout would never let an election be held.
-        if self.ballot == Ballot::Real && !common.hard_state_durable() {
-            return Role::Candidate(self);
-        }
-        self.elapsed += 1;
-        if self.elapsed < self.timeout {
-            return Role::Candidate(self);
-        }
-        Role::ask_for_pre_votes(common, Reason::VotesMissing)
-    }
-
-    pub fn step(self, common: &mut Common, from: NodeId, message: Message) -> Role {
+    pub fn step(&mut self, common: &mut Common, from: NodeId, message: Message) -> Change {
         match message {
-            Message::VoteReply { granted } if self.ballot == Ballot::Real => {
-                self.answered(common, from, granted)
-            }
-            // A leader of this term exists: its sender won the election (paper 5.2). Without this
-            // a candidate's term would outrun every entry's.
+            // Of this very term, so it answers this election: a node campaigns once in a term.
+            Message::VoteReply { granted } => self.answered(common, from, granted),
+            // A leader of this term exists: its sender won the election (paper 5.2).
             Message::Append { .. } | Message::Heartbeat { .. } | Message::Snapshot { .. } => {
-                Follower::new(common, None).step(common, from, message)
+                Some(follow(common, from, message))
             }
-            // Answers to an earlier role's questions; the senders do not wait.
-            _ => Role::Candidate(self),
-        }
-    }
-
-    /// An answer to a pre-vote of any term of the sender.
-    pub fn pre_vote_answered(
-        self,
-        common: &mut Common,
-        from: NodeId,
-        next_term: u64,
-        granted: bool,
-    ) -> Role {
-        let current = self.ballot == Ballot::Pre && next_term == common.term() + 1;
-        if current {
-            self.answered(common, from, granted)
-        } else {
-            Role::Candidate(self)
+            // Nothing else of this term is meant for a candidate: it entered the term by itself,
+            // and has asked for nothing but votes in it.
+            _ => None,
         }
     }
 
     /// The disk has done a write: this node's own vote may have become durable.
-    pub fn disk_returned(self, common: &mut Common) -> Role {
-        if self.ballot == Ballot::Real && common.hard_state_durable() {
-            let id = common.id();
-            self.answered(common, id, true)
-        } else {
-            Role::Candidate(self)
+    pub fn disk_returned(&mut self, common: &mut Common) -> Change {
+        if !common.hard_state_durable() {
+            return None;
         }
+        let id = common.id();
+        self.answered(common, id, true)
     }
 
-    fn answered(mut self, common: &mut Common, from: NodeId, granted: bool) -> Role {
-        self.votes.insert(from, granted);
-        self.count(common)
-    }
-
-    /// Acts on the votes as they stand.
-    pub fn count(self, common: &mut Common) -> Role {
-        match (
-            common.config.membership.vote_result(&self.votes),
-            self.ballot,
-        ) {
-            (VoteResult::Pending, _) => Role::Candidate(self),
-            (VoteResult::Won, Ballot::Pre) => Role::campaign(common, Reason::PreVoteWon),
-            (VoteResult::Won, Ballot::Real) => Role::Leader(Leader::elected(common)),
-            (VoteResult::Lost, _) => {
-                let follower = Follower::new(common, None);
-                common.report(RoleName::Follower, None, Reason::VotesLost);
-                Role::Follower(follower)
-            }
+    fn answered(&mut self, common: &mut Common, from: NodeId, granted: bool) -> Change {
+        self.poll.answers.insert(from, granted);
+        match self.poll.result(common) {
+            VoteResult::Pending => None,
+            VoteResult::Won => Some(Role::Leader(Leader::elected(common))),
+            VoteResult::Lost => Some(Role::follower(common, Reason::VotesLost)),
         }
     }
+}
+
+/// Follows the leader of the present term, from which `message` came. The follower handles the
+/// message, and so takes note of the leader as it does of any other.
+fn follow(common: &mut Common, from: NodeId, message: Message) -> Role {
+    let mut follower = Follower::new(common, None);
+    let change = follower.step(common, from, message);
+    change.unwrap_or(Role::Follower(follower))
 }

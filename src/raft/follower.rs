@@ -4,7 +4,7 @@ use super::MAX_INDEX;
 use super::common::Common;
 use super::event::{Fault, Reason};
 use super::message::Message;
-use super::role::Role;
+use super::role::{Change, Role};
 use super::snapshots::Part;
 use super::types::{Entry, EntryId, Index, NodeId, RoleName};
 
@@ -39,20 +39,20 @@ impl Follower {
         self.leader.is_some() && heard && !self.is_leader_absent
     }
 
-    pub fn tick(mut self, common: &mut Common) -> Role {
+    pub fn tick(&mut self, common: &mut Common) -> Change {
         self.elapsed += 1;
         if self.elapsed < self.timeout {
-            return Role::Follower(self);
+            return None;
         }
         if !common.may_vote() {
             self.elapsed = 0;
-            return Role::Follower(self);
+            return None;
         }
         let reason = match self.is_leader_absent {
             true => Reason::LeaderAbsent,
             false => Reason::NoLeaderHeard,
         };
-        Role::ask_for_pre_votes(common, reason)
+        Some(Role::ask_for_pre_votes(common, reason))
     }
 
     /// A vote was given to another node: give it the time to win.
@@ -76,7 +76,7 @@ impl Follower {
         }
     }
 
-    pub fn step(mut self, common: &mut Common, from: NodeId, message: Message) -> Role {
+    pub fn step(&mut self, common: &mut Common, from: NodeId, message: Message) -> Change {
         match message {
             Message::Append {
                 prev,
@@ -86,7 +86,6 @@ impl Follower {
                 if self.hear(common, from) {
                     append(common, from, prev, entries, commit);
                 }
-                Role::Follower(self)
             }
             Message::Heartbeat {
                 commit,
@@ -96,7 +95,6 @@ impl Follower {
                 if self.hear(common, from) && heartbeat(common, commit, held) {
                     common.send(from, Message::HeartbeatReply { round });
                 }
-                Role::Follower(self)
             }
             Message::Snapshot {
                 meta,
@@ -113,13 +111,15 @@ impl Follower {
                     };
                     snapshot_part(common, from, part);
                 }
-                Role::Follower(self)
             }
-            Message::TimeoutNow if common.may_vote() => Role::campaign(common, Reason::AskedToLead),
+            Message::TimeoutNow if common.may_vote() => {
+                return Some(Role::campaign(common, Reason::AskedToLead));
+            }
             // Answers to what this node asked in an earlier role of the same term. It has no use
             // for them, and their senders do not wait for anything.
-            _ => Role::Follower(self),
+            _ => {}
         }
+        None
     }
 
     /// Takes note of a sign of life. False if it comes from a second leader of the same term.

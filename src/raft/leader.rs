@@ -10,7 +10,7 @@ use super::event::{Fault, Reason};
 use super::message::Message;
 use super::progress::Progress;
 use super::reads::Reads;
-use super::role::Role;
+use super::role::{Change, Role};
 use super::types::{EntryId, Index, NodeId, Payload, ReadId, RoleName};
 use super::{ProposeError, ReadError};
 
@@ -59,13 +59,14 @@ impl Leader {
         leader
     }
 
-    pub fn tick(mut self, common: &mut Common) -> Role {
+    pub fn tick(&mut self, common: &mut Common) -> Change {
         self.time_ms = self.time_ms.saturating_add(common.config.tick_ms);
         self.quorum_elapsed += 1;
         if self.quorum_elapsed >= common.config.election_ticks {
             self.quorum_elapsed = 0;
             if !self.quorum_is_active(common) {
-                return Role::Leader(self).step_down(common, Reason::QuorumSilent);
+                self.abandon_reads(common);
+                return Some(Role::follower(common, Reason::QuorumSilent));
             }
         }
         if let Some(transfer) = &mut self.transfer {
@@ -80,7 +81,7 @@ impl Leader {
             self.send_heartbeats(common);
             self.repeat_questions(common);
         }
-        Role::Leader(self)
+        None
     }
 
     /// Whether a quorum was heard from since the last time that this was asked.
@@ -178,7 +179,7 @@ impl Leader {
         }
     }
 
-    pub fn step(mut self, common: &mut Common, from: NodeId, message: Message) -> Role {
+    pub fn step(&mut self, common: &mut Common, from: NodeId, message: Message) -> Change {
         // Only an answer to this leader shows that the follower hears it. Others of the same term
         // may be late, from before it led, and one may come from a node that is not admitted.
         let answers = matches!(
@@ -211,7 +212,7 @@ impl Leader {
             // already taken place.
             _ => {}
         }
-        Role::Leader(self)
+        None
     }
 
     fn heartbeat_answered(&mut self, common: &mut Common, from: NodeId, round: u64) {
@@ -253,9 +254,9 @@ impl Leader {
         self.uncommitted_bytes -= done.map(|entry| entry.weight()).sum::<usize>();
     }
 
-    /// The reads that can no longer be answered here.
-    pub fn abandon_reads(self) -> Vec<ReadId> {
-        self.reads.abandon()
+    /// Leadership is lost: no read that still waits can be answered here.
+    pub fn abandon_reads(&mut self, common: &mut Common) {
+        common.reads_failed.extend(self.reads.abandon());
     }
 
     pub fn progress(&self) -> impl Iterator<Item = (NodeId, &Progress)> {

@@ -102,8 +102,7 @@ pub struct DecidedReads {
 #[derive(Debug)]
 pub struct Raft {
     common: Common,
-    /// Away only while an input is handled.
-    role: Option<Role>,
+    role: Role,
 }
 
 impl Raft {
@@ -133,7 +132,7 @@ impl Raft {
         let follower = Follower::new(&mut common, None);
         Self {
             common,
-            role: Some(Role::Follower(follower)),
+            role: Role::Follower(follower),
         }
     }
 
@@ -146,7 +145,8 @@ impl Raft {
 
     /// One tick of time has passed.
     pub fn tick(&mut self) {
-        self.transition(|role, common| role.tick(common));
+        self.role.tick(&mut self.common);
+        self.check();
         self.common.let_go_of_held();
     }
 
@@ -165,14 +165,15 @@ impl Raft {
         if !for_this_node || !self.common.config.membership.contains(from) || term > MAX_TERM {
             return;
         }
-        self.transition(|role, common| role.receive(common, from, term, message));
+        self.role.receive(&mut self.common, from, term, message);
+        self.check();
     }
 
     /// Nobody listens at a peer's address, so its process has most likely ended. If it led, this
     /// node does not wait for the election timeout to find that out. Should it be wrong, the others
     /// hear the leader, and refuse: nobody is disturbed (thesis 9.6).
     pub fn absent(&mut self, peer: NodeId) {
-        if let Some(Role::Follower(follower)) = &mut self.role {
+        if let Role::Follower(follower) = &mut self.role {
             follower.absent(&mut self.common, peer);
         }
     }
@@ -184,7 +185,7 @@ impl Raft {
     /// [`ProposeError`] if the command was refused; then it is never executed.
     pub fn propose(&mut self, command: Bytes) -> Result<EntryId, ProposeError> {
         match &mut self.role {
-            Some(Role::Leader(leader)) => leader.propose(&mut self.common, command),
+            Role::Leader(leader) => leader.propose(&mut self.common, command),
             _ => Err(ProposeError::NotLeader),
         }
     }
@@ -195,7 +196,7 @@ impl Raft {
     /// [`ReadError`] if the read was refused; then `id` does not come back.
     pub fn read(&mut self, id: ReadId) -> Result<(), ReadError> {
         match &mut self.role {
-            Some(Role::Leader(leader)) => leader.read(&self.common, id),
+            Role::Leader(leader) => leader.read(&self.common, id),
             _ => Err(ReadError::NotLeader),
         }
     }
@@ -205,7 +206,7 @@ impl Raft {
     /// given up if it has not happened within an election timeout.
     pub fn transfer(&mut self, to: Option<NodeId>) -> Option<NodeId> {
         match &mut self.role {
-            Some(Role::Leader(leader)) => leader.transfer(&mut self.common, to),
+            Role::Leader(leader) => leader.transfer(&mut self.common, to),
             _ => None,
         }
     }
@@ -215,10 +216,9 @@ impl Raft {
     /// # Panics
     /// If no such write is under way.
     pub fn durable(&mut self, write: WriteId) {
-        self.transition(|role, common| {
-            common.durable(write);
-            role.disk_returned(common)
-        });
+        self.common.durable(write);
+        self.role.disk_returned(&mut self.common);
+        self.check();
     }
 
     /// The state machine has executed all entries up to `index`.
@@ -232,7 +232,7 @@ impl Raft {
 
     /// The messages that may leave now, with all that has gathered since the last call.
     pub fn take_messages(&mut self) -> Vec<Envelope> {
-        if let Some(Role::Leader(leader)) = &mut self.role {
+        if let Role::Leader(leader) = &mut self.role {
             leader.broadcast(&mut self.common);
         }
         self.common.take_messages()
@@ -281,12 +281,6 @@ impl Raft {
     /// until then they stay in memory.
     pub fn take_removed(&mut self) -> Removed {
         self.common.log.take_removed()
-    }
-
-    fn transition(&mut self, change: impl FnOnce(Role, &mut Common) -> Role) {
-        let role = self.role.take().expect("inputs do not nest");
-        self.role = Some(change(role, &mut self.common));
-        self.check();
     }
 }
 

@@ -73,9 +73,12 @@ impl Reads {
     }
 
     /// Leadership is lost: none of these can be answered here.
-    pub fn abandon(self) -> Vec<ReadId> {
-        let in_rounds = self.rounds.into_iter().flat_map(|round| round.reads);
-        in_rounds.chain(self.waiting).collect()
+    pub fn abandon(&mut self) -> Vec<ReadId> {
+        let Self {
+            waiting, rounds, ..
+        } = std::mem::take(self);
+        let in_rounds = rounds.into_iter().flat_map(|round| round.reads);
+        in_rounds.chain(waiting).collect()
     }
 }
 

@@ -1,36 +1,57 @@
-//! The roles as types, and how one becomes another.
+//! The roles as types, and how one takes the place of another.
 //!
-//! A follower has no `next` to misuse and a leader no election timer: what a role does not have
-//! cannot be wrong. Every transition consumes the old role and returns the new one.
+//! A follower has no `next` index to misuse and a leader no election timer: what a role does not
+//! have cannot be wrong. Each input is a method of the role that returns a [`Change`]: the role
+//! that takes its place, if one does. Only this file puts a role in the place of another.
+//!
+//! ```text
+//!              timeout                  quorum would vote             quorum voted
+//!  follower ------------> pre-candidate ------------------> candidate ------------> leader
+//!     ^                      |                                 |                      |
+//!     +----------------------+---------------------------------+----------------------+
+//!       a higher term, a leader of this term, votes lost; for a leader: a silent quorum
+//! ```
+//!
+//! This file also judges the term of each message before a role sees the message (paper 5.1), and
+//! answers the two questions that every role answers by the same rule: votes and pre-votes.
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, PreCandidate};
 use super::common::Common;
 use super::event::Reason;
 use super::follower::Follower;
 use super::leader::Leader;
 use super::message::Message;
-use super::types::{NodeId, RoleName, Term};
+use super::types::{EntryId, NodeId, RoleName, Term};
 
 #[derive(Debug)]
 pub(super) enum Role {
     Follower(Follower),
+    /// Asks whether it could win an election (thesis 9.6). Its term and its vote are untouched.
+    PreCandidate(PreCandidate),
+    /// Asks for votes in a term that it has entered (paper 5.2).
     Candidate(Candidate),
     Leader(Leader),
 }
+
+/// The role that takes the place of the one that was called; `None` if that one stays.
+pub(super) type Change = Option<Role>;
 
 impl Role {
     pub fn name(&self) -> RoleName {
         match self {
             Role::Follower(_) => RoleName::Follower,
-            Role::Candidate(candidate) => candidate.role_name(),
+            Role::PreCandidate(_) => RoleName::PreCandidate,
+            Role::Candidate(_) => RoleName::Candidate,
             Role::Leader(_) => RoleName::Leader,
         }
     }
 
+    /// The leader of the present term, as far as this node knows.
     pub fn leader(&self, common: &Common) -> Option<NodeId> {
         match self {
             Role::Follower(follower) => follower.leader(),
-            Role::Candidate(_) => None,
+            // Neither counts on a leader any more: one that is heard makes it a follower again.
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
             Role::Leader(_) => Some(common.id()),
         }
     }
@@ -39,135 +60,176 @@ impl Role {
     pub fn hears_leader(&self, common: &Common) -> bool {
         match self {
             Role::Follower(follower) => follower.hears_leader(common),
-            Role::Candidate(_) => false,
-            // It steps down by itself once no quorum answers.
+            // A word of the leader would have made either of them a follower again.
+            Role::PreCandidate(_) | Role::Candidate(_) => false,
+            // A leader that no quorum answers steps down by itself, so this does not last.
             Role::Leader(_) => true,
         }
     }
 
-    pub fn tick(self, common: &mut Common) -> Role {
-        match self {
+    /// One tick of time has passed.
+    pub fn tick(&mut self, common: &mut Common) {
+        let change = match self {
             Role::Follower(follower) => follower.tick(common),
+            Role::PreCandidate(candidate) => candidate.tick(common),
             Role::Candidate(candidate) => candidate.tick(common),
             Role::Leader(leader) => leader.tick(common),
-        }
+        };
+        self.become_next(change);
     }
 
-    pub fn disk_returned(self, common: &mut Common) -> Role {
-        match self {
-            Role::Follower(mut follower) => {
+    /// The disk has done a write.
+    pub fn disk_returned(&mut self, common: &mut Common) {
+        let change = match self {
+            Role::Follower(follower) => {
                 follower.disk_returned();
-                Role::Follower(follower)
+                None
             }
+            // It has written nothing that it waits for: its own pre-vote needs no disk.
+            Role::PreCandidate(_) => None,
             Role::Candidate(candidate) => candidate.disk_returned(common),
-            Role::Leader(mut leader) => {
+            // The leader's own disk counts as one of the quorum that commits (thesis 10.2.1).
+            Role::Leader(leader) => {
                 leader.advance_commit(common);
-                Role::Leader(leader)
+                None
             }
+        };
+        self.become_next(change);
+    }
+
+    fn become_next(&mut self, change: Change) {
+        if let Some(next) = change {
+            *self = next;
         }
     }
 
-    /// Begins a round of pre-votes.
+    /// Begins a round of pre-votes. The only voter of its cluster wins it here and now.
     pub fn ask_for_pre_votes(common: &mut Common, reason: Reason) -> Role {
-        let candidate = Candidate::ask_for_pre_votes(common);
-        common.report(candidate.role_name(), None, reason);
-        candidate.count(common)
+        let candidate = PreCandidate::ask(common);
+        common.report(RoleName::PreCandidate, None, reason);
+        let change = candidate.count(common);
+        change.unwrap_or(Role::PreCandidate(candidate))
     }
 
-    /// Begins an election.
+    /// Begins an election. Not even the only voter wins it before its own vote is on disk.
     pub fn campaign(common: &mut Common, reason: Reason) -> Role {
         let candidate = Candidate::campaign(common, reason == Reason::AskedToLead);
-        common.report(candidate.role_name(), None, reason);
+        common.report(RoleName::Candidate, None, reason);
         Role::Candidate(candidate)
     }
 
-    /// Becomes a follower without a leader in the present term.
-    pub fn step_down(self, common: &mut Common, reason: Reason) -> Role {
-        if let Role::Leader(leader) = self {
-            let reads = leader.abandon_reads();
-            common.reads_failed.extend(reads);
-        }
+    /// A follower that knows no leader in the present term.
+    pub fn follower(common: &mut Common, reason: Reason) -> Role {
         let follower = Follower::new(common, None);
         common.report(RoleName::Follower, None, reason);
         Role::Follower(follower)
     }
 
     /// Handles a message, judging its term first (paper 5.1).
-    pub fn receive(self, common: &mut Common, from: NodeId, term: Term, message: Message) -> Role {
+    pub fn receive(&mut self, common: &mut Common, from: NodeId, term: Term, message: Message) {
         match message {
+            // Before the terms are compared: the sender is still in its former term, and a question
+            // about a future one must not move anybody's term (thesis 9.6).
             Message::PreVote { next_term, last } => {
-                let granted = common.may_vote()
-                    && next_term > common.term()
-                    && is_complete(common, last)
-                    && !self.hears_leader(common);
-                common.send(from, Message::PreVoteReply { next_term, granted });
-                return self;
+                self.pre_vote(common, from, next_term, last);
+                return;
             }
-            // The term of a node that grants a pre-vote may be any up to the one it grants.
+            // A node that grants a pre-vote may itself be in any term up to the one it grants, so
+            // the term of a grant says nothing. A refusal of a higher term is not handled here: it
+            // tells that this node's term has passed, and the comparison below takes it over.
             Message::PreVoteReply { next_term, granted } if granted || term <= common.term() => {
-                return match self {
-                    Role::Candidate(candidate) => {
-                        candidate.pre_vote_answered(common, from, next_term, granted)
-                    }
-                    other => other,
-                };
+                if let Role::PreCandidate(candidate) = self {
+                    let change = candidate.answered(common, from, next_term, granted);
+                    self.become_next(change);
+                }
+                // In any other role the round of pre-votes is over: won, lost or given up.
+                return;
             }
             // Not even the term is taken over: a node that was cut off must not depose a leader
             // that the others hear (thesis 4.2.3).
             Message::Vote {
                 transfer: false, ..
             } if term > common.term() && self.hears_leader(common) => {
-                return self;
+                return;
             }
             _ => {}
         }
         if term < common.term() {
-            return self.receive_outdated(common, from, &message);
+            return receive_outdated(common, from, &message);
         }
-        let role = if term > common.term() {
+        if term > common.term() {
             common.enter_term(term);
-            self.step_down(common, Reason::HigherTerm { from })
-        } else {
-            self
-        };
-        match (role, message) {
-            (role, Message::Vote { last, .. }) => role.vote(common, from, last),
+            self.step_down(common, Reason::HigherTerm { from });
+        }
+        // From here on the message is of the present term.
+        let change = match (&mut *self, message) {
+            (_, Message::Vote { last, .. }) => {
+                self.vote(common, from, last);
+                None
+            }
             (Role::Follower(follower), message) => follower.step(common, from, message),
+            (Role::PreCandidate(candidate), message) => candidate.step(common, from, message),
             (Role::Candidate(candidate), message) => candidate.step(common, from, message),
             (Role::Leader(leader), message) => leader.step(common, from, message),
-        }
+        };
+        self.become_next(change);
     }
 
-    /// Tells the sender of an outdated request that its term has passed. Outdated answers are
-    /// dropped: they are about a role that this node has left.
-    fn receive_outdated(self, common: &mut Common, from: NodeId, message: &Message) -> Role {
-        match message {
-            Message::Append { .. }
-            | Message::Heartbeat { .. }
-            | Message::Snapshot { .. }
-            | Message::Vote { .. } => common.send(from, Message::Outdated),
-            _ => {}
+    /// Becomes a follower without a leader, because a higher term has begun.
+    fn step_down(&mut self, common: &mut Common, reason: Reason) {
+        if let Role::Leader(leader) = self {
+            leader.abandon_reads(common);
         }
-        self
+        *self = Role::follower(common, reason);
+    }
+
+    /// Says whether this node would vote for `from` in `next_term` (thesis 9.6). A promise of
+    /// nothing: no state changes, so any number of nodes may be told yes. It is refused for each
+    /// reason for which the vote itself would be refused, and while this node hears a leader.
+    fn pre_vote(&self, common: &mut Common, from: NodeId, next_term: Term, last: EntryId) {
+        let granted = common.may_vote()
+            && next_term > common.term()
+            && is_complete(common, last)
+            && !self.hears_leader(common);
+        common.send(from, Message::PreVoteReply { next_term, granted });
     }
 
     /// Gives or refuses a vote in the present term (paper 5.2 and 5.4.1). A candidate that asks
     /// again, because the answer was lost, gets the same answer.
-    fn vote(mut self, common: &mut Common, from: NodeId, last: super::EntryId) -> Role {
+    fn vote(&mut self, common: &mut Common, from: NodeId, last: EntryId) {
+        // One vote a term: so no two candidates get a majority of the same term. It is on disk
+        // before the answer leaves, so a restart does not make this node free to vote again.
         let free = common.may_vote() && common.vote().is_none_or(|vote| vote == from);
+        // A term that has a leader needs no other one: the candidate cannot win any more.
         let granted = free && self.leader(common).is_none() && is_complete(common, last);
         if granted {
             common.vote_for(from);
-            if let Role::Follower(follower) = &mut self {
+            if let Role::Follower(follower) = self {
                 follower.voted();
             }
         }
         common.send(from, Message::VoteReply { granted });
-        self
+    }
+}
+
+/// Handles a message of a term that has passed.
+fn receive_outdated(common: &mut Common, from: NodeId, message: &Message) {
+    match message {
+        // The sender of a request acts in a term that has passed: it is told so, and steps down.
+        Message::Append { .. }
+        | Message::Heartbeat { .. }
+        | Message::Snapshot { .. }
+        | Message::Vote { .. } => common.send(from, Message::Outdated),
+        // Answers are dropped: they answer a role that this node has left. Dropping a late
+        // `TimeoutNow` or `Outdated` is safe too: the term in which it said something is over.
+        _ => {}
     }
 }
 
 /// Whether a log that ends with `last` is at least as up-to-date as this node's (paper 5.4.1).
-fn is_complete(common: &Common, last: super::EntryId) -> bool {
+///
+/// A committed entry is in the logs of a majority, and each member of it refuses a candidate whose
+/// log lacks the entry. So a candidate with a majority of votes has every committed entry.
+fn is_complete(common: &Common, last: EntryId) -> bool {
     last >= common.log.last()
 }

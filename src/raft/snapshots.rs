@@ -147,7 +147,7 @@ impl Raft {
     pub fn snapshot_taken(&mut self, snapshot: StoredSnapshot) {
         let last = snapshot.meta.last.index;
         self.common.snapshots.stored(snapshot);
-        let up_to = match self.present() {
+        let up_to = match &self.role {
             Role::Leader(leader) => last.min(leader.may_compact_to()),
             _ => last,
         };
@@ -160,7 +160,7 @@ impl Raft {
     /// damaged and must not be used.
     pub fn snapshot_gone(&mut self, to: NodeId, last: EntryId) {
         self.common.snapshots.forget(last);
-        if let Some(Role::Leader(leader)) = &mut self.role {
+        if let Role::Leader(leader) = &mut self.role {
             leader.snapshot_gone(to, last);
         }
     }
@@ -176,7 +176,7 @@ impl Raft {
 
     /// The snapshot up to `last` has been stored up to the offset `received`.
     pub fn part_stored(&mut self, last: EntryId, received: u64) {
-        if let Some(Role::Follower(follower)) = &self.role
+        if let Role::Follower(follower) = &self.role
             && let Some(leader) = follower.leader()
         {
             let reply = Message::SnapshotReply { last, received };
@@ -188,7 +188,7 @@ impl Raft {
     /// place of this node's state: it does not if the node has moved on meanwhile.
     pub fn install(&mut self, snapshot: StoredSnapshot) -> bool {
         let meta = snapshot.meta.clone();
-        let Some(Role::Follower(follower)) = &self.role else {
+        let Role::Follower(follower) = &self.role else {
             return false;
         };
         let leader = follower.leader();

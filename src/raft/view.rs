@@ -19,7 +19,7 @@ impl Raft {
 
     /// The present role.
     pub fn role(&self) -> RoleName {
-        self.present().name()
+        self.role.name()
     }
 
     /// The present term.
@@ -34,13 +34,13 @@ impl Raft {
 
     /// The leader of the present term, as far as this node knows.
     pub fn leader(&self) -> Option<NodeId> {
-        self.present().leader(&self.common)
+        self.role.leader(&self.common)
     }
 
     /// The voters and learners that this leader has heard from lately, itself included; nobody
     /// at any other node.
     pub fn active(&self) -> Vec<NodeId> {
-        match self.present() {
+        match &self.role {
             Role::Leader(leader) => leader.active(&self.common),
             _ => Vec::new(),
         }
@@ -105,7 +105,7 @@ impl Raft {
 
     /// How much of which snapshot each follower that is being sent one has received, in bytes.
     pub fn transfers(&self) -> Vec<(NodeId, u64, StoredSnapshot)> {
-        let Role::Leader(leader) = self.present() else {
+        let Role::Leader(leader) = &self.role else {
             return Vec::new();
         };
         let transfers = leader.progress().filter_map(|(id, progress)| {
@@ -113,10 +113,6 @@ impl Raft {
             Some((id, transfer.received(), transfer.snapshot().clone()))
         });
         transfers.collect()
-    }
-
-    pub(super) fn present(&self) -> &Role {
-        self.role.as_ref().expect("no input is being handled")
     }
 
     /// Asserts what must hold between any two inputs.
@@ -127,7 +123,7 @@ impl Raft {
             common.log.last().term <= common.term(),
             "the log is ahead of the term"
         );
-        if let Role::Leader(leader) = self.present() {
+        if let Role::Leader(leader) = &self.role {
             assert_eq!(common.vote(), Some(common.id()), "a leader without a vote");
             let last = common.log.last().index;
             assert!(leader.first() <= last, "a leader without its first entry");
