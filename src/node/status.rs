@@ -17,8 +17,8 @@ impl<S: StateMachine> Hub<S> {
         let raft = replica.raft();
         // Under the lock: what is not pending any more must be seen if it is there.
         let newest = self.files.snapshots.newest();
-        let transfers = raft.transfers().into_iter();
-        let sending = transfers.map(|(to, received, snapshot)| (to, received, snapshot.bytes));
+        let sending = raft.snapshots_sending().into_iter();
+        let sending = sending.map(|(to, received, snapshot)| (to, received, snapshot.bytes));
         Status {
             id: self.config.id,
             cluster: self.config.cluster.clone(),

@@ -9,8 +9,8 @@ use super::event::{Event, Fault, Reason};
 use super::log::{Log, NotHandedOut};
 use super::message::{Envelope, Message};
 use super::outbox::Outbox;
+use super::snapshot_sending::{Piece, StoredSnapshot};
 use super::snapshots::{PartRequest, Snapshots};
-use super::transfer::StoredSnapshot;
 use super::types::{
     Entry, EntryId, HardState, Index, NodeId, Payload, ReadId, RoleName, Term, Write, WriteId,
 };
@@ -170,8 +170,13 @@ impl Common {
         }
     }
 
-    /// Has a part of a snapshot read and sent. The term is durable: a leader's always is.
-    pub fn request_part(&mut self, to: NodeId, of: StoredSnapshot, offset: u64, length: u64) {
+    /// Has a piece of a snapshot read and sent. The term is durable: a leader's always is.
+    pub fn request_part(&mut self, to: NodeId, of: StoredSnapshot, piece: Piece) {
+        let (offset, length) = match piece {
+            Piece::Part { offset, length } => (offset, length),
+            // In the message a question is a part of no bytes, which begins at the file's end.
+            Piece::Question { size } => (size, 0),
+        };
         let envelope = Envelope {
             from: self.id(),
             to,

@@ -40,8 +40,8 @@ mod refusal;
 mod removed;
 mod replication;
 mod role;
+mod snapshot_sending;
 mod snapshots;
-mod transfer;
 mod types;
 mod view;
 
@@ -53,8 +53,8 @@ pub use membership::{Membership, VoteResult};
 pub use message::{Conflict, Envelope, Message};
 pub use refusal::{ProposeError, ReadError};
 pub use removed::Removed;
+pub use snapshot_sending::StoredSnapshot;
 pub use snapshots::{Part, PartRequest};
-pub use transfer::StoredSnapshot;
 pub use types::{
     Entry, EntryId, HardState, Index, NodeId, Payload, ReadId, RoleName, SnapshotMeta, Term, Write,
     WriteId,

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::transfer::{SnapshotTransfer, StoredSnapshot};
+use super::snapshot_sending::{Piece, SnapshotSending, StoredSnapshot};
 use super::types::{EntryId, Index};
 
 /// How entries flow to a follower.
@@ -26,7 +26,7 @@ pub(super) enum Flow {
         moved: bool,
     },
     /// The entries that the follower needs next are no longer held: it gets a snapshot.
-    Snapshot(SnapshotTransfer),
+    Snapshot(SnapshotSending),
 }
 
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl Progress {
             // An answer to a question of long ago says nothing about the present one.
             Flow::Probe { .. } if index + 1 < self.next => {}
             // It has what the snapshot would bring, or at least not all of it yet.
-            Flow::Snapshot(transfer) if self.next <= transfer.last().index => {}
+            Flow::Snapshot(sending) if self.next <= sending.last().index => {}
             Flow::Probe { .. } | Flow::Snapshot(_) => self.replicate(),
             Flow::Replicate {
                 in_flight,
@@ -171,48 +171,46 @@ impl Progress {
     }
 
     pub fn send_snapshot(&mut self, snapshot: StoredSnapshot) {
-        self.flow = Flow::Snapshot(SnapshotTransfer::new(snapshot));
+        self.flow = Flow::Snapshot(SnapshotSending::new(snapshot));
     }
 
     /// If this snapshot is on its way, it does not arrive.
     pub fn abandon_snapshot(&mut self, last: EntryId) {
-        if self
-            .transfer()
-            .is_some_and(|transfer| transfer.last() == last)
-        {
+        let is_on_its_way = self.sending().is_some_and(|sending| sending.last() == last);
+        if is_on_its_way {
             self.flow = Flow::Probe { asked: false };
         }
     }
 
     /// The snapshot that is on its way.
-    pub fn transfer(&self) -> Option<&SnapshotTransfer> {
+    pub fn sending(&self) -> Option<&SnapshotSending> {
         match &self.flow {
-            Flow::Snapshot(transfer) => Some(transfer),
+            Flow::Snapshot(sending) => Some(sending),
             _ => None,
         }
     }
 
     /// The next part of the snapshot to send, if one is on its way and may be sent now: no more
     /// than the window holds, and none while the follower does not answer.
-    pub fn next_part(
+    pub fn next_piece(
         &mut self,
         part_bytes: u64,
-        window: u64,
-    ) -> Option<(StoredSnapshot, u64, u64)> {
-        let Flow::Snapshot(transfer) = &mut self.flow else {
+        window_bytes: u64,
+    ) -> Option<(StoredSnapshot, Piece)> {
+        let Flow::Snapshot(sending) = &mut self.flow else {
             return None;
         };
         if !self.active {
             return None;
         }
-        let (offset, length) = transfer.next_part(part_bytes, window)?;
-        Some((transfer.snapshot().clone(), offset, length))
+        let piece = sending.next_piece(part_bytes, window_bytes)?;
+        Some((sending.snapshot().clone(), piece))
     }
 
     /// The follower says how far it has received a snapshot.
     pub fn received(&mut self, last: EntryId, received: u64) {
-        if let Flow::Snapshot(transfer) = &mut self.flow {
-            transfer.answered(last, received);
+        if let Flow::Snapshot(sending) = &mut self.flow {
+            sending.answered(last, received);
         }
     }
 
@@ -226,8 +224,8 @@ impl Progress {
             } => !std::mem::replace(moved, false) && !in_flight.is_empty(),
             // Nothing is sent to a follower that does not answer, so nothing counts as lost.
             Flow::Snapshot(_) if !self.active => false,
-            Flow::Snapshot(transfer) => {
-                transfer.heartbeat_due();
+            Flow::Snapshot(sending) => {
+                sending.heartbeat_due();
                 false
             }
         }
@@ -328,8 +326,8 @@ mod tests {
         assert!(!progress.needs_snapshot(4), "it is on its way");
         assert!(!progress.may_send(9, 100) && !progress.may_ask());
         progress.accepted(8);
-        assert!(progress.transfer().is_some(), "it has not all of it yet");
+        assert!(progress.sending().is_some(), "it has not all of it yet");
         progress.accepted(9);
-        assert!(progress.transfer().is_none() && progress.next() == 10);
+        assert!(progress.sending().is_none() && progress.next() == 10);
     }
 }

@@ -5,7 +5,7 @@ use super::common::Common;
 use super::leader::Leader;
 use super::message::{Conflict, Message};
 use super::progress::Progress;
-use super::types::{EntryId, Index, NodeId};
+use super::types::{Entry, EntryId, Index, NodeId};
 
 /// So many messages that are not full may be on their way to one follower. Its disk works on one
 /// while the next arrives; what comes meanwhile gathers into a larger one (as by Nagle's algorithm,
@@ -22,7 +22,7 @@ impl Leader {
         for (id, progress) in &mut self.progress {
             if progress.heartbeat_due() && !progress.needs_snapshot(common.log.base().index) {
                 progress.asked();
-                send_append(common, *id, progress.next(), 0);
+                send_question(common, *id, progress.next());
             }
         }
     }
@@ -63,19 +63,19 @@ impl Leader {
             };
             progress.send_snapshot(snapshot);
         }
-        let transfer = progress.transfer();
-        let needed = transfer.map(|transfer| (transfer.last(), transfer.received()));
+        let sending = progress.sending();
+        let needed = sending.map(|sending| (sending.last(), sending.received()));
         common.snapshots.keep_requests(id, needed);
         let (part_bytes, window) = (
             common.config.snapshot_part_bytes,
             common.config.snapshot_window_bytes,
         );
-        while let Some((snapshot, offset, length)) = progress.next_part(part_bytes, window) {
-            common.request_part(id, snapshot, offset, length);
+        while let Some((snapshot, piece)) = progress.next_piece(part_bytes, window) {
+            common.request_part(id, snapshot, piece);
         }
         if progress.may_ask() {
             progress.asked();
-            send_append(common, id, progress.next(), 0);
+            send_question(common, id, progress.next());
         }
         let config = &common.config;
         let (max_messages, max_bytes) = (config.max_inflight_messages, config.max_inflight_bytes);
@@ -84,7 +84,7 @@ impl Leader {
             && progress.next() <= common.log.last().index
             && (progress.in_flight() < MAX_SMALL || common.log.weighs(progress.next(), FULL))
         {
-            let (last, weight) = send_append(common, id, progress.next(), max_append);
+            let (last, weight) = send_entries(common, id, progress.next(), max_append);
             progress.sent(last, weight);
         }
     }
@@ -134,31 +134,37 @@ impl Leader {
     /// follows it. One that has fallen silent holds nothing up.
     pub fn may_compact_to(&self) -> Index {
         let active = self.progress.values().filter(|progress| progress.active);
-        let transfers = active.filter_map(|progress| progress.transfer());
-        let lasts = transfers.map(|transfer| transfer.last().index);
+        let sendings = active.filter_map(Progress::sending);
+        let lasts = sendings.map(|sending| sending.last().index);
         lasts.min().unwrap_or(Index::MAX)
     }
 }
 
-/// Sends the entries from `next` on, within `max_bytes`; none if that is zero. Returns the last
-/// index that the message covers, and the weight of its entries.
-fn send_append(common: &mut Common, to: NodeId, next: Index, max_bytes: usize) -> (Index, usize) {
+/// Asks whether the follower's log agrees with this one right before `next`. The question is an
+/// append without entries, so a yes is an acknowledgement like any other.
+fn send_question(common: &mut Common, to: NodeId, next: Index) {
+    send_append(common, to, next, Vec::new());
+}
+
+/// Sends the entries from `next` on, as many as weigh `max_bytes` together, but at least one.
+/// Returns the index of the last one, and what they weigh together.
+fn send_entries(common: &mut Common, to: NodeId, next: Index, max_bytes: usize) -> (Index, usize) {
+    let entries = common.log.slice(next, Index::MAX, max_bytes);
+    let weight = entries.iter().map(Entry::weight).sum();
+    let last = next - 1 + entries.len() as Index;
+    send_append(common, to, next, entries);
+    (last, weight)
+}
+
+fn send_append(common: &mut Common, to: NodeId, next: Index, entries: Vec<Entry>) {
     let prev = EntryId {
         index: next - 1,
         term: common.log.term_at(next - 1).expect("next is in the log"),
     };
-    let entries = match max_bytes {
-        0 => Vec::new(),
-        _ => common.log.slice(next, Index::MAX, max_bytes),
-    };
-    let weight = entries.iter().map(|entry| entry.weight()).sum();
-    let last = prev.index + entries.len() as Index;
-    let commit = common.log.committed();
     let append = Message::Append {
         prev,
         entries,
-        commit,
+        commit: common.log.committed(),
     };
     common.send(to, append);
-    (last, weight)
 }

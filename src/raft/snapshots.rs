@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Raft;
 use super::message::{Envelope, Message};
 use super::role::Role;
-use super::transfer::StoredSnapshot;
+use super::snapshot_sending::StoredSnapshot;
 use super::types::{EntryId, Index, NodeId, SnapshotMeta};
 
 /// How many received parts may wait to be stored; further ones are dropped and sent again.

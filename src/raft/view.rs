@@ -104,15 +104,15 @@ impl Raft {
     }
 
     /// How much of which snapshot each follower that is being sent one has received, in bytes.
-    pub fn transfers(&self) -> Vec<(NodeId, u64, StoredSnapshot)> {
+    pub fn snapshots_sending(&self) -> Vec<(NodeId, u64, StoredSnapshot)> {
         let Role::Leader(leader) = &self.role else {
             return Vec::new();
         };
-        let transfers = leader.progress().filter_map(|(id, progress)| {
-            let transfer = progress.transfer()?;
-            Some((id, transfer.received(), transfer.snapshot().clone()))
+        let sendings = leader.progress().filter_map(|(id, progress)| {
+            let sending = progress.sending()?;
+            Some((id, sending.received(), sending.snapshot().clone()))
         });
-        transfers.collect()
+        sendings.collect()
     }
 
     /// Asserts what must hold between any two inputs.

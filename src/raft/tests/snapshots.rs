@@ -420,7 +420,11 @@ fn a_follower_that_falls_silent_on_the_way_is_sent_the_rest_once_it_answers_agai
     let (leader, behind) = fall_behind(&mut cluster);
     cluster.heal();
     parts(&mut cluster, |number| number > 4);
-    let received = cluster.node(leader).transfers().first().map(|of| of.1);
+    let received = cluster
+        .node(leader)
+        .snapshots_sending()
+        .first()
+        .map(|of| of.1);
     assert_eq!(received, Some(400));
     cluster.isolate(behind);
     // Until the leader notices it sends a part now and then.

@@ -1,0 +1,305 @@
+//! How a leader sends a snapshot to one follower (paper section 7): in parts, few at a time, from
+//! where the follower says that it is.
+//!
+//! The sender keeps two offsets into the snapshot's file, `received <= sent <= size`. The bytes
+//! before `received` are on the follower's disk, as it has said itself. The bytes from `received`
+//! to `sent` are on their way. No part carries a number: the follower stores the part that it needs
+//! next, drops every other one, and answers with its offset. So a part that is lost, repeated or
+//! late does no harm, and a lost answer is made up for by the next one.
+//!
+//! When the follower's answers stop, the sender goes back to `received` and sends one part only.
+//! The waiting time doubles with each repetition, and one answer that shows progress opens the
+//! whole window again.
+
+use super::types::{EntryId, SnapshotMeta};
+
+/// The most heartbeats that pass before a silent follower is sent a part again.
+const MAX_PATIENCE: u32 = 64;
+
+/// A snapshot whose file is on this node's disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSnapshot {
+    /// What it stands for.
+    pub meta: SnapshotMeta,
+    /// The size of its file, in bytes.
+    pub bytes: u64,
+}
+
+/// One follower that is being sent a snapshot.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SnapshotSending {
+    snapshot: StoredSnapshot,
+    /// The follower has the file up to here, exclusive: `received <= sent <= snapshot.bytes`.
+    received: u64,
+    /// The offset of the follower's last answer since something was sent again. It is smaller than
+    /// `received` if the follower had to start over, or if the answer is an old one that was late.
+    claimed: Option<u64>,
+    stage: Stage,
+    answers: Answers,
+    /// After how many heartbeats without progress the bytes on their way count as lost; at least 1,
+    /// at most [`MAX_PATIENCE`]. On a slow or long way a part takes longer than a heartbeat and is
+    /// not lost, and to repeat such parts would leave no room for new ones. So the number doubles
+    /// with each repetition, as TCP's retransmission timeout does (RFC 6298, 5.5).
+    patience: u32,
+}
+
+/// What may be sent next. `sent` is the offset behind the last part that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The follower answers: as many bytes as the window holds are on their way.
+    Streaming { sent: u64 },
+    /// The follower fell silent: one part at a time, to learn whether parts arrive at all.
+    Probing { sent: u64 },
+    /// The follower has said that it has the whole file, but not that it has installed the
+    /// snapshot, and then fell silent: it is to be asked where it stands.
+    Asking,
+    /// It has been asked, and nothing is left to send.
+    Asked,
+}
+
+/// What the follower's answers have brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answers {
+    /// One has shown progress since the last heartbeat, or sending began after it.
+    Progress,
+    /// None has shown progress for this many heartbeats in a row; less than `patience`.
+    Silence { heartbeats: u32 },
+}
+
+/// What is to be sent next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// A part of the file. `length` is at least 1.
+    Part { offset: u64, length: u64 },
+    /// A message without data, which has the follower say where it stands.
+    Question { size: u64 },
+}
+
+impl SnapshotSending {
+    pub fn new(snapshot: StoredSnapshot) -> Self {
+        Self {
+            snapshot,
+            received: 0,
+            claimed: None,
+            stage: Stage::Streaming { sent: 0 },
+            answers: Answers::Progress,
+            patience: 1,
+        }
+    }
+
+    /// The last entry that the snapshot covers: it tells this snapshot from others.
+    pub fn last(&self) -> EntryId {
+        self.snapshot.meta.last
+    }
+
+    pub fn snapshot(&self) -> &StoredSnapshot {
+        &self.snapshot
+    }
+
+    /// Up to where the follower has the file, exclusive.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The next piece to send, if one may be sent now. It counts as sent.
+    pub fn next_piece(&mut self, part_bytes: u64, window_bytes: u64) -> Option<Piece> {
+        let size = self.snapshot.bytes;
+        let (sent, window_bytes) = match &mut self.stage {
+            Stage::Streaming { sent } => (sent, window_bytes),
+            // A window of one byte lets one part through, and the next when that has arrived.
+            Stage::Probing { sent } => (sent, 1),
+            Stage::Asking => {
+                self.stage = Stage::Asked;
+                return Some(Piece::Question { size });
+            }
+            Stage::Asked => return None,
+        };
+        let offset = *sent;
+        let length = part_bytes.min(size - offset);
+        // The last part may reach beyond the window: otherwise a window smaller than a part would
+        // let nothing through.
+        if length == 0 || offset - self.received >= window_bytes {
+            return None;
+        }
+        *sent += length;
+        Some(Piece::Part { offset, length })
+    }
+
+    /// The follower says that it has the file of the snapshot up to `last` as far as `received`.
+    pub fn answered(&mut self, last: EntryId, received: u64) {
+        // An answer about another snapshot was late, and no correct follower claims more than there
+        // is. To drop either is safe: parts are repeated until an answer shows progress.
+        if last != self.last() || received > self.snapshot.bytes {
+            return;
+        }
+        self.claimed = Some(received);
+        if received > self.received {
+            self.progressed(received);
+        } else if received == 0 && self.received > 0 {
+            // The follower has lost what it had, most likely by a restart: sending starts again at
+            // once. If the answer is an old one from the very beginning, parts are sent twice,
+            // which does no harm.
+            self.received = 0;
+            self.stage = match self.stage {
+                Stage::Streaming { .. } => Stage::Streaming { sent: 0 },
+                Stage::Probing { .. } | Stage::Asking | Stage::Asked => Stage::Probing { sent: 0 },
+            };
+        }
+    }
+
+    /// The follower has more than it had.
+    fn progressed(&mut self, received: u64) {
+        if let Answers::Silence { heartbeats } = self.answers {
+            // The answer took so many heartbeats. Twice that is patient enough for its like.
+            self.patience = self.patience.min((2 * heartbeats).max(1));
+        }
+        self.answers = Answers::Progress;
+        let sent = match self.stage {
+            Stage::Streaming { sent } | Stage::Probing { sent } => sent,
+            Stage::Asking | Stage::Asked => self.snapshot.bytes,
+        };
+        // The answer may speak of a part that counted as lost and has arrived all the same.
+        self.stage = Stage::Streaming {
+            sent: sent.max(received),
+        };
+        self.received = received;
+    }
+
+    /// A heartbeat is due. What has been on its way for too long counts as lost.
+    pub fn heartbeat_due(&mut self) {
+        let heartbeats = match self.answers {
+            Answers::Progress => 0,
+            Answers::Silence { heartbeats } if heartbeats + 1 < self.patience => heartbeats + 1,
+            Answers::Silence { .. } => {
+                self.send_again();
+                0
+            }
+        };
+        self.answers = Answers::Silence { heartbeats };
+    }
+
+    /// Goes back to where the follower is, with one part at a time.
+    fn send_again(&mut self) {
+        self.patience = (self.patience * 2).min(MAX_PATIENCE);
+        // Only now, and not when a smaller offset was first claimed: that answer may have been an
+        // old one that was delayed. The last answer before a long silence is not.
+        let claimed = self.claimed.take().unwrap_or(self.received);
+        self.received = self.received.min(claimed);
+        self.stage = match self.received == self.snapshot.bytes {
+            true => Stage::Asking,
+            false => Stage::Probing {
+                sent: self.received,
+            },
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::Membership;
+
+    const LAST: EntryId = EntryId { term: 2, index: 9 };
+
+    fn sending(bytes: u64) -> SnapshotSending {
+        let membership = Membership::of_voters([1]);
+        let meta = SnapshotMeta {
+            last: LAST,
+            time_ms: 0,
+            membership,
+        };
+        SnapshotSending::new(StoredSnapshot { meta, bytes })
+    }
+
+    fn part(offset: u64, length: u64) -> Option<Piece> {
+        Some(Piece::Part { offset, length })
+    }
+
+    #[test]
+    fn parts_flow_within_the_window_as_the_follower_takes_them() {
+        let mut sending = sending(25);
+        assert_eq!(sending.next_piece(10, 20), part(0, 10));
+        assert_eq!(sending.next_piece(10, 20), part(10, 10));
+        assert_eq!(sending.next_piece(10, 20), None);
+        sending.answered(LAST, 10);
+        assert_eq!(sending.next_piece(10, 20), part(20, 5));
+        sending.answered(LAST, 25);
+        assert_eq!(sending.next_piece(10, 20), None);
+    }
+
+    #[test]
+    fn a_lost_part_is_sent_again_after_a_silent_heartbeat() {
+        let mut sending = sending(30);
+        while sending.next_piece(10, 30).is_some() {}
+        sending.answered(LAST, 10);
+        sending.heartbeat_due();
+        assert_eq!(sending.next_piece(10, 30), None, "something moved");
+        sending.heartbeat_due();
+        assert_eq!(sending.next_piece(10, 30), part(10, 10));
+    }
+
+    #[test]
+    fn a_follower_that_had_to_start_over_is_sent_what_it_lost() {
+        let mut sending = sending(30);
+        while sending.next_piece(10, 30).is_some() {}
+        sending.answered(LAST, 20);
+        // Its disk was full: it started over, and a part that was late is all that it has now.
+        sending.answered(LAST, 10);
+        sending.heartbeat_due();
+        sending.heartbeat_due();
+        assert_eq!(sending.next_piece(10, 30), part(10, 10));
+    }
+
+    #[test]
+    fn what_is_only_late_is_repeated_ever_more_rarely_and_one_part_at_a_time() {
+        let mut sending = sending(1000);
+        while sending.next_piece(10, 100).is_some() {}
+        let mut repeated = Vec::new();
+        for heartbeat in 0..40 {
+            sending.heartbeat_due();
+            while let Some(Piece::Part { offset, .. }) = sending.next_piece(10, 100) {
+                assert_eq!(offset, 0);
+                repeated.push(heartbeat);
+            }
+        }
+        assert_eq!(repeated, [1, 3, 7, 15, 31]);
+        // It moves: the whole window again, and no hurry.
+        sending.answered(LAST, 10);
+        assert_eq!(sending.next_piece(10, 100), part(10, 10));
+        assert_eq!(sending.next_piece(10, 100), part(20, 10));
+        sending.heartbeat_due();
+        sending.heartbeat_due();
+        assert_eq!(sending.next_piece(10, 20), None);
+    }
+
+    #[test]
+    fn a_follower_that_came_back_without_it_gets_it_from_the_beginning() {
+        let mut sending = sending(30);
+        while sending.next_piece(10, 30).is_some() {}
+        sending.answered(LAST, 20);
+        sending.answered(LAST, 0);
+        assert_eq!(sending.next_piece(10, 30), part(0, 10));
+    }
+
+    #[test]
+    fn a_lost_last_answer_is_asked_for() {
+        let mut sending = sending(10);
+        sending.next_piece(10, 10);
+        sending.answered(LAST, 10);
+        sending.heartbeat_due();
+        sending.heartbeat_due();
+        assert_eq!(
+            sending.next_piece(10, 10),
+            Some(Piece::Question { size: 10 })
+        );
+        assert_eq!(sending.next_piece(10, 10), None);
+    }
+
+    #[test]
+    fn answers_about_another_snapshot_or_beyond_its_end_move_nothing() {
+        let mut sending = sending(30);
+        sending.answered(EntryId { term: 1, index: 9 }, 10);
+        sending.answered(LAST, 31);
+        assert_eq!(sending, self::sending(30));
+    }
+}
