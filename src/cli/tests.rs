@@ -17,9 +17,9 @@ use crate::client::{Clerk, Error, LastWord, Options, Transport, Word};
 
 mod cluster;
 
-use cluster::{Cluster, Trouble};
+use cluster::{MapCluster, Trouble};
 
-fn session(cluster: &Arc<Cluster>, format: Format) -> Session {
+fn session(cluster: &Arc<MapCluster>, format: Format) -> Session {
     let options = Options {
         deadline: Duration::from_millis(60),
         attempt_timeout: Duration::from_millis(20),
@@ -31,7 +31,12 @@ fn session(cluster: &Arc<Cluster>, format: Format) -> Session {
 }
 
 /// What a pipe answers: output, errors, exit code.
-fn pipe(cluster: &Arc<Cluster>, input: &[u8], format: Format, stop: bool) -> (String, String, u8) {
+fn pipe(
+    cluster: &Arc<MapCluster>,
+    input: &[u8],
+    format: Format,
+    stop: bool,
+) -> (String, String, u8) {
     let (mut out, mut errors) = (Vec::new(), Vec::new());
     let mut session = session(cluster, format);
     let code = piped::run(&mut session, &mut &*input, &mut out, &mut errors, stop);
@@ -44,7 +49,7 @@ fn request(line: &str) -> Request {
 }
 
 /// What a single command with raw output, which is not a terminal, writes and returns.
-fn single(cluster: &Arc<Cluster>, line: &str) -> (Vec<u8>, Result<Outcome, Failure>) {
+fn single(cluster: &Arc<MapCluster>, line: &str) -> (Vec<u8>, Result<Outcome, Failure>) {
     let mut out = Vec::new();
     let style = Style::Single { terminal: false };
     let mut printer = Printer::new(&mut out, style, Format::Raw);
@@ -134,7 +139,7 @@ fn a_pipe_ends_with_the_first_failure_if_asked_to_and_at_exit_anyway() {
 
 #[test]
 fn the_exit_code_of_a_pipe_is_the_first_failures_even_behind_an_answer_that_is_no() {
-    let cluster = Arc::new(Cluster::default());
+    let cluster = Arc::new(MapCluster::default());
     cluster.trouble_after(1, Trouble::Down);
     let (_, _, code) = pipe(
         &cluster,
@@ -181,7 +186,7 @@ fn the_exit_code_of_a_single_command_tells_how_it_ended() {
         ("put a b", Some(Trouble::Doubt), exit::UNKNOWN),
     ];
     for (line, trouble, expected) in table {
-        let cluster = Arc::new(Cluster::default());
+        let cluster = Arc::new(MapCluster::default());
         cluster.put(&[("there", "v")]);
         if let Some(trouble) = trouble {
             cluster.trouble_after(0, trouble);
@@ -245,7 +250,7 @@ fn each_way_to_fail_has_its_exit_code() {
 
 #[test]
 fn a_single_get_hands_out_exactly_the_bytes_and_tells_missing_from_empty() {
-    let cluster = Arc::new(Cluster::default());
+    let cluster = Arc::new(MapCluster::default());
     let value = Bytes::from((0..=255).collect::<Vec<u8>>());
     cluster.map.lock().insert("all".into(), value.clone());
     cluster.put(&[("empty", "")]);
@@ -261,7 +266,7 @@ fn a_single_get_hands_out_exactly_the_bytes_and_tells_missing_from_empty() {
 
 #[test]
 fn a_scan_reads_one_page_or_so_many_keys_or_all() {
-    let cluster = Arc::new(Cluster::default());
+    let cluster = Arc::new(MapCluster::default());
     cluster.put(&[
         ("a", ""),
         ("b1", ""),
@@ -293,7 +298,7 @@ fn a_scan_reads_one_page_or_so_many_keys_or_all() {
 
 #[test]
 fn what_a_scan_prints_restores_the_store() {
-    let source = Arc::new(Cluster::default());
+    let source = Arc::new(MapCluster::default());
     source.put(&[
         ("a b", "-1"),
         ("#", "it's\n"),
@@ -307,7 +312,7 @@ fn what_a_scan_prints_restores_the_store() {
         .unwrap()
         .lines()
         .fold(String::new(), |all, line| all + "put " + line + "\n");
-    let copy = Arc::new(Cluster::default());
+    let copy = Arc::new(MapCluster::default());
     let (_, errors, _) = pipe(&copy, commands.as_bytes(), Format::Raw, false);
     assert_eq!(errors, "");
     assert_eq!(*copy.map.lock(), *source.map.lock());
@@ -315,7 +320,7 @@ fn what_a_scan_prints_restores_the_store() {
 
 #[test]
 fn when_one_of_several_keys_fails_the_error_says_how_many_are_done() {
-    let cluster = Arc::new(Cluster::default());
+    let cluster = Arc::new(MapCluster::default());
     cluster.put(&[("a", "1"), ("b", "2")]);
     cluster.trouble_after(1, Trouble::Doubt);
     let (_, result) = single(&cluster, "delete a b");
@@ -328,7 +333,7 @@ fn a_value_can_come_from_a_file_but_not_from_the_pipe_that_brings_the_commands()
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("value");
     std::fs::write(&path, b"\x00\n\xff").unwrap();
-    let cluster = Arc::new(Cluster::default());
+    let cluster = Arc::new(MapCluster::default());
     let line = format!(
         "put a --file {}\nput b --file -\n",
         grammar::word(path.to_str().unwrap().as_bytes())
@@ -351,7 +356,7 @@ fn an_output_that_nobody_reads_ends_a_pipe_without_a_panic() {
             Ok(())
         }
     }
-    let cluster = Arc::new(Cluster::default());
+    let cluster = Arc::new(MapCluster::default());
     let mut errors = Vec::new();
     let mut session = session(&cluster, Format::Raw);
     let input = b"put a 1\nput b 2\n";
@@ -389,8 +394,8 @@ proptest! {
 }
 
 /// A cluster that has applied 40 entries and tells this often that it is still writing.
-fn snapshotting(polls: u64) -> Arc<Cluster> {
-    let cluster = Arc::<Cluster>::default();
+fn snapshotting(polls: u64) -> Arc<MapCluster> {
+    let cluster = Arc::<MapCluster>::default();
     cluster.applied.store(40, SeqCst);
     // The status that finds the nodes is asked for first.
     cluster.writing.store(polls + 1, SeqCst);

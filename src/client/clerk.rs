@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::error::Error;
 use super::options::{Options, Stats};
 use super::routes::Routes;
-use super::shared::Shared;
+use super::shared::SharedClerk;
 use super::status::{self, ServerStatus, SnapshotBegun};
 use super::tcp::Tcp;
 use super::transport::{CallError, Transport};
@@ -46,7 +46,7 @@ use crate::wire::codec;
 ///
 /// Dropping the Clerk closes the session, if that is possible within a tenth of a second.
 pub struct Clerk {
-    shared: Arc<Shared>,
+    shared: Arc<SharedClerk>,
 }
 
 /// What a compare-and-swap did.
@@ -61,7 +61,7 @@ pub enum CasOutcome {
 /// Ends the calls of a [`Clerk`] from another thread, such as one that handles Ctrl-C.
 #[derive(Clone)]
 pub struct Canceller {
-    shared: Arc<Shared>,
+    shared: Arc<SharedClerk>,
 }
 
 impl Canceller {
@@ -115,7 +115,7 @@ impl Clerk {
     {
         let routes = Routes::new(servers, options.seed)?;
         Ok(Clerk {
-            shared: Arc::new(Shared::new(transport, routes, options)),
+            shared: Arc::new(SharedClerk::new(transport, routes, options)),
         })
     }
 

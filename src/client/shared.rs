@@ -25,7 +25,7 @@ const MAX_COMMAND: usize = frame::MAX_PAYLOAD - 64;
 /// How long a Clerk that goes away waits for its session to be closed.
 const GOODBYE: Duration = Duration::from_millis(100);
 
-pub(super) struct Shared {
+pub(super) struct SharedClerk {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) options: Options,
     pub(super) state: Mutex<State>,
@@ -47,9 +47,9 @@ pub(super) struct State {
     not_opened: Vec<LastWord>,
 }
 
-impl Shared {
+impl SharedClerk {
     pub(super) fn new(transport: Arc<dyn Transport>, routes: Routes, options: Options) -> Self {
-        Shared {
+        SharedClerk {
             transport,
             options,
             state: Mutex::new(State {
@@ -239,7 +239,7 @@ impl Shared {
 }
 
 /// Settles an operation however its call ends.
-struct Settle<'a>(&'a Shared, Ticket);
+struct Settle<'a>(&'a SharedClerk, Ticket);
 
 impl Drop for Settle<'_> {
     fn drop(&mut self) {

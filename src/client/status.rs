@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::thread;
 
 use super::error::shortened;
-use super::shared::Shared;
+use super::shared::SharedClerk;
 use super::transport::CallError;
 use crate::raft::Index;
 use crate::wire::client::{Answer, Ask, Status};
@@ -28,7 +28,7 @@ pub struct SnapshotBegun {
 }
 
 /// Asks one server.
-pub(super) fn of_one(shared: &Shared, address: &str) -> Result<Status, CallError> {
+pub(super) fn of_one(shared: &SharedClerk, address: &str) -> Result<Status, CallError> {
     match call(shared, address, &Ask::Status)? {
         Answer::Status(status) => Ok(*status),
         other => Err(CallError::Lost(format!(
@@ -39,7 +39,10 @@ pub(super) fn of_one(shared: &Shared, address: &str) -> Result<Status, CallError
 }
 
 /// Has one server take a snapshot.
-pub(super) fn take_snapshot(shared: &Shared, address: &str) -> Result<SnapshotBegun, CallError> {
+pub(super) fn take_snapshot(
+    shared: &SharedClerk,
+    address: &str,
+) -> Result<SnapshotBegun, CallError> {
     match call(shared, address, &Ask::Snapshot)? {
         Answer::Snapshot { up_to, is_there } => Ok(SnapshotBegun { up_to, is_there }),
         other => Err(CallError::Lost(format!(
@@ -49,14 +52,14 @@ pub(super) fn take_snapshot(shared: &Shared, address: &str) -> Result<SnapshotBe
     }
 }
 
-fn call(shared: &Shared, address: &str, ask: &Ask) -> Result<Answer, CallError> {
+fn call(shared: &SharedClerk, address: &str, ask: &Ask) -> Result<Answer, CallError> {
     let timeout = shared.options.attempt_timeout.min(shared.options.deadline);
     let stop = shared.stop();
     shared.transport.call(address, ask, timeout, &stop)
 }
 
 /// Asks all known servers, and then the members that these name and that have not answered yet.
-pub(super) fn of_all(shared: &Shared) -> Vec<ServerStatus> {
+pub(super) fn of_all(shared: &SharedClerk) -> Vec<ServerStatus> {
     let known = shared.state.lock().routes.servers().to_vec();
     let mut all = ask(shared, known);
     let members = unheard_members(&all);
@@ -90,7 +93,7 @@ fn unheard_members(heard: &[ServerStatus]) -> BTreeSet<String> {
 }
 
 /// Asks servers all at once; there are no more than a client knows.
-fn ask(shared: &Shared, addresses: Vec<String>) -> Vec<ServerStatus> {
+fn ask(shared: &SharedClerk, addresses: Vec<String>) -> Vec<ServerStatus> {
     let ask_one = |address: &str| of_one(shared, address);
     thread::scope(|scope| {
         let asked: Vec<_> = addresses

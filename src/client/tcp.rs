@@ -27,18 +27,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 pub struct Tcp {
     /// The cluster that must answer; empty as long as any may.
     cluster: Mutex<String>,
-    links: Mutex<BTreeMap<String, Arc<Link>>>,
+    links: Mutex<BTreeMap<String, Arc<ServerLink>>>,
 }
 
 /// The way to one server.
 #[derive(Default)]
-struct Link {
-    state: Mutex<LinkState>,
+struct ServerLink {
+    state: Mutex<ServerLinkState>,
     dialled: Condvar,
 }
 
 #[derive(Default)]
-struct LinkState {
+struct ServerLinkState {
     connection: Option<Arc<Connection>>,
     /// Whether a thread is opening a connection; the others wait for it and share its failure.
     dialling: bool,
@@ -56,7 +56,7 @@ impl Tcp {
         }
     }
 
-    fn link(&self, server: &str) -> Result<Arc<Link>, CallError> {
+    fn link(&self, server: &str) -> Result<Arc<ServerLink>, CallError> {
         let mut links = self.links.lock();
         if let Some(link) = links.get(server) {
             return Ok(Arc::clone(link));
@@ -65,7 +65,7 @@ impl Tcp {
             let why = format!("this client has been in touch with {MAX_SERVERS} servers already");
             return Err(CallError::NotSent(why));
         }
-        let link = Arc::<Link>::default();
+        let link = Arc::<ServerLink>::default();
         links.insert(server.to_string(), Arc::clone(&link));
         Ok(link)
     }
@@ -74,7 +74,7 @@ impl Tcp {
     /// waits for.
     fn connection(
         &self,
-        link: &Link,
+        link: &ServerLink,
         server: &str,
         until: Instant,
         stop: &Stop,
@@ -189,7 +189,7 @@ impl Transport for Tcp {
     }
 }
 
-impl LinkState {
+impl ServerLinkState {
     fn usable(&self) -> Option<Arc<Connection>> {
         let connection = self.connection.as_ref()?;
         connection.is_usable().then(|| Arc::clone(connection))

@@ -18,7 +18,7 @@ const REPLY_OVERHEAD: u64 = 64;
 /// A session. Invariants: `replies` is in strictly ascending order of the numbers, none of them is
 /// below `lowest_unanswered` or `limits.max_in_flight` or more above it.
 #[derive(Clone, Debug)]
-pub(super) struct Session {
+pub(super) struct SessionState {
     /// When the session was used last.
     pub last_used: At,
     /// The use under which all sessions together list this one: never a later one than the last.
@@ -40,7 +40,7 @@ pub(super) struct Kept {
 /// What is to be done with an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// Execute it and [`keep`](Session::keep) its reply.
+    /// Execute it and [`keep`](SessionState::keep) its reply.
     Execute,
     /// It was executed before; this is what it answered.
     Repeated(Reply),
@@ -48,7 +48,7 @@ pub(super) enum Admission {
     Refused(Reply),
 }
 
-impl Session {
+impl SessionState {
     pub fn new(at: At) -> Self {
         Self {
             last_used: at,
@@ -212,8 +212,8 @@ impl SubAssign for Kept {
 mod tests {
     use super::*;
 
-    fn session() -> Session {
-        Session::new(At {
+    fn session() -> SessionState {
+        SessionState::new(At {
             index: 1,
             time_ms: 0,
         })
@@ -231,7 +231,7 @@ mod tests {
         Reply::Value(Some(vec![b'x'; len].into()))
     }
 
-    fn answer(session: &Session, seq: u64) -> Option<Reply> {
+    fn answer(session: &SessionState, seq: u64) -> Option<Reply> {
         match session.admit(seq, &limits()) {
             Admission::Execute => None,
             Admission::Repeated(reply) | Admission::Refused(reply) => Some(reply),

@@ -20,7 +20,7 @@ use imbl::OrdMap;
 use super::command::{Reply, SessionId};
 use super::digest::Digest;
 use super::limits::Limits;
-use super::session::{Admission, Kept, Session};
+use super::session::{Admission, Kept, SessionState};
 use crate::machine::At;
 
 /// How many sessions one command clears away, or lists anew, at the most. More than one, because
@@ -31,11 +31,11 @@ const CLEARED_AT_ONCE: usize = 16;
 pub(super) struct Sessions {
     /// Behind an `Arc` each, so that a change beside a clone copies one session, not a whole node
     /// of the map.
-    by_id: OrdMap<SessionId, Arc<Session>>,
-    /// The same sessions by the index of the use that they are [listed](Session::listed) under: the
-    /// last one, or an earlier one, for it is corrected only when it matters. An entry of the log
-    /// uses one session at the most, so its index stands for one. Time never goes back along the
-    /// log, so this is also the order in which they expire.
+    by_id: OrdMap<SessionId, Arc<SessionState>>,
+    /// The same sessions by the index of the use that they are [listed](SessionState::listed)
+    /// under: the last one, or an earlier one, for it is corrected only when it matters. An entry
+    /// of the log uses one session at the most, so its index stands for one. Time never goes back
+    /// along the log, so this is also the order in which they expire.
     by_use: OrdMap<u64, SessionId>,
     kept: Kept,
     /// How many operations were answered by what they had answered before.
@@ -87,7 +87,7 @@ impl Sessions {
         while self.len() >= limits.max_sessions {
             self.remove_oldest();
         }
-        self.by_id.insert(at.index, Arc::new(Session::new(at)));
+        self.by_id.insert(at.index, Arc::new(SessionState::new(at)));
         self.by_use.insert(at.index, at.index);
         Reply::Opened(at.index)
     }
@@ -152,7 +152,11 @@ impl Sessions {
     }
 
     /// The sessions whose time is not over, in the order of their ids.
-    pub fn live(&self, now_ms: u64, ttl_ms: u64) -> impl Iterator<Item = (SessionId, &Session)> {
+    pub fn live(
+        &self,
+        now_ms: u64,
+        ttl_ms: u64,
+    ) -> impl Iterator<Item = (SessionId, &SessionState)> {
         let all = self.by_id.iter().map(|(id, session)| (*id, &**session));
         all.filter(move |(_, session)| !is_over(session.last_used, now_ms, ttl_ms))
     }
@@ -169,7 +173,7 @@ impl Sessions {
     pub fn restore(
         &mut self,
         id: SessionId,
-        session: Session,
+        session: SessionState,
         last: At,
         limits: &Limits,
     ) -> Result<(), String> {
@@ -231,7 +235,7 @@ impl Sessions {
         at: At,
         id: SessionId,
         limits: &Limits,
-        act: impl FnOnce(&mut Session) -> Reply,
+        act: impl FnOnce(&mut SessionState) -> Reply,
     ) -> Reply {
         let Some(session) = self.by_id.get_mut(&id) else {
             return Reply::NoSession(id);

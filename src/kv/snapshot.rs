@@ -32,7 +32,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use super::command::Reply;
 use super::key::Key;
 use super::limits::Limits;
-use super::session::Session;
+use super::session::SessionState;
 use super::sessions::Sessions;
 use super::store::Store;
 use super::value::Value;
@@ -248,11 +248,12 @@ impl Reader<'_> {
         Ok(sessions)
     }
 
-    fn session(&mut self, id: u64) -> io::Result<Session> {
+    fn session(&mut self, id: u64) -> io::Result<SessionState> {
         let in_session = |reason| invalid(format!("session {id}: {reason}"));
         let last_used = self.at()?;
         let lowest_unanswered = self.u64()?;
-        let mut session = Session::restored(last_used, lowest_unanswered).map_err(in_session)?;
+        let mut session =
+            SessionState::restored(last_used, lowest_unanswered).map_err(in_session)?;
         for _ in 0..self.u64()? {
             let seq = self.u64()?;
             let reply = self.reply()?;

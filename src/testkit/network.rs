@@ -56,10 +56,10 @@ const CAPACITY: usize = 100_000;
 /// The network of a cluster. Clones share it.
 #[derive(Clone)]
 pub struct Network {
-    shared: Arc<Shared>,
+    shared: Arc<SharedNetwork>,
 }
 
-struct Shared {
+struct SharedNetwork {
     state: Mutex<State>,
     changed: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -105,7 +105,7 @@ impl Eq for Due {}
 impl Network {
     /// A network without faults; `seed` decides about the ones that are asked for later.
     pub(super) fn new(seed: u64) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedNetwork {
             state: Mutex::new(State {
                 links: BTreeMap::new(),
                 filter: None,
@@ -244,7 +244,7 @@ impl State {
     }
 }
 
-impl Shared {
+impl SharedNetwork {
     fn run(&self) {
         let mut state = self.state.lock();
         while !state.closed {

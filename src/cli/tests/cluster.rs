@@ -26,7 +26,7 @@ pub enum Trouble {
 
 /// One server, without repeats, so without sessions.
 #[derive(Default)]
-pub struct Cluster {
+pub struct MapCluster {
     pub map: Mutex<BTreeMap<Bytes, Bytes>>,
     /// The last index applied, and the one that the newest snapshot holds.
     pub applied: AtomicU64,
@@ -41,7 +41,7 @@ pub struct Cluster {
     trouble: Mutex<Option<(u64, Trouble)>>,
 }
 
-impl Cluster {
+impl MapCluster {
     pub fn put(&self, pairs: &[(&'static str, &'static str)]) {
         let pairs = pairs
             .iter()
@@ -160,7 +160,7 @@ impl Cluster {
     }
 }
 
-impl Transport for Cluster {
+impl Transport for MapCluster {
     fn call(&self, _: &str, ask: &Ask, _: Duration, _: &Stop) -> Result<Answer, CallError> {
         let reply = match ask {
             Ask::Status => return Ok(Answer::Status(Box::new(self.status()))),

@@ -143,7 +143,7 @@ fn apply(values: &mut BTreeMap<Bytes, Vec<u8>>, op: &Op) -> Reply {
 }
 
 /// Three servers of which one leads, and the network before them.
-pub(super) struct Cluster {
+pub(super) struct ScriptedCluster {
     pub(super) inner: Mutex<Inner>,
 }
 
@@ -158,9 +158,9 @@ pub(super) struct Inner {
     pub(super) script: Vec<Result<Answer, CallError>>,
 }
 
-impl Cluster {
+impl ScriptedCluster {
     pub(super) fn new(seed: u64, trouble: Trouble) -> Arc<Self> {
-        Arc::new(Cluster {
+        Arc::new(ScriptedCluster {
             inner: Mutex::new(Inner {
                 store: Store::default(),
                 leader: 0,
@@ -183,7 +183,7 @@ impl Cluster {
     }
 
     pub(super) fn reliable() -> Arc<Self> {
-        Cluster::new(7, Trouble::default())
+        ScriptedCluster::new(7, Trouble::default())
     }
 }
 
@@ -211,7 +211,7 @@ impl Inner {
     }
 }
 
-impl Transport for Cluster {
+impl Transport for ScriptedCluster {
     fn call(&self, server: &str, ask: &Ask, _: Duration, _: &Stop) -> Result<Answer, CallError> {
         let mut inner = self.inner.lock();
         let Trouble {

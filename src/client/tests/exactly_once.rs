@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::cluster::{Cluster, Trouble};
+use super::cluster::{ScriptedCluster, Trouble};
 use crate::client::{CallError, CasOutcome, Error, Kind};
 use crate::kv::{Op, Reply, Scan};
 
@@ -19,7 +19,7 @@ fn two_thousand_appends_from_four_threads_over_a_bad_network_happen_once_each() 
         busy: 2,
         leader_moves: 2,
     };
-    let cluster = Cluster::new(41, trouble);
+    let cluster = ScriptedCluster::new(41, trouble);
     let clerk = cluster.clerk(Duration::from_secs(60));
     thread::scope(|scope| {
         for name in ["k", "l", "m", "n"] {
@@ -61,7 +61,7 @@ fn two_thousand_appends_from_four_threads_over_a_bad_network_happen_once_each() 
 
 #[test]
 fn every_operation_brings_its_own_result() {
-    let clerk = Cluster::reliable().clerk(Duration::from_secs(5));
+    let clerk = ScriptedCluster::reliable().clerk(Duration::from_secs(5));
     assert_eq!(clerk.get("k"), Ok(None));
     assert_eq!(clerk.put("k", "one"), Ok(()));
     assert_eq!(clerk.append("k", [0xff]), Ok(4));
@@ -86,7 +86,7 @@ fn every_operation_brings_its_own_result() {
 
 #[test]
 fn pages_follow_each_other_to_the_end_of_the_range() {
-    let clerk = Cluster::reliable().clerk(Duration::from_secs(5));
+    let clerk = ScriptedCluster::reliable().clerk(Duration::from_secs(5));
     for key in ["a", "b", "c", "d", "e"] {
         clerk.put(key, key).unwrap();
     }
@@ -112,7 +112,7 @@ fn pages_follow_each_other_to_the_end_of_the_range() {
 
 #[test]
 fn threads_that_begin_together_share_one_session() {
-    let cluster = Cluster::reliable();
+    let cluster = ScriptedCluster::reliable();
     let clerk = cluster.clerk(Duration::from_secs(5));
     let barrier = std::sync::Barrier::new(8);
     thread::scope(|scope| {
@@ -130,7 +130,7 @@ fn threads_that_begin_together_share_one_session() {
 
 #[test]
 fn a_session_that_expired_while_nothing_was_open_is_replaced_unnoticed() {
-    let cluster = Cluster::reliable();
+    let cluster = ScriptedCluster::reliable();
     let clerk = cluster.clerk(Duration::from_secs(5));
     clerk.append("k", "one").unwrap();
     cluster.inner.lock().store.sessions.clear();
@@ -140,7 +140,7 @@ fn a_session_that_expired_while_nothing_was_open_is_replaced_unnoticed() {
 
 #[test]
 fn a_session_that_expired_while_a_write_was_in_doubt_leaves_it_unknown() {
-    let cluster = Cluster::reliable();
+    let cluster = ScriptedCluster::reliable();
     let clerk = cluster.clerk(Duration::from_secs(5));
     clerk.append("k", "one").unwrap();
     {
@@ -163,7 +163,7 @@ fn a_session_that_expired_while_a_write_was_in_doubt_leaves_it_unknown() {
 
 #[test]
 fn a_write_given_up_does_not_hold_the_lowest_unanswered_down() {
-    let cluster = Cluster::reliable();
+    let cluster = ScriptedCluster::reliable();
     let clerk = cluster.clerk(Duration::from_millis(100));
     clerk.append("k", "one").unwrap();
     cluster.inner.lock().trouble.request_lost = 100;
@@ -178,7 +178,7 @@ fn a_write_given_up_does_not_hold_the_lowest_unanswered_down() {
 
 #[test]
 fn a_late_copy_of_a_write_given_up_is_not_executed_after_the_next_write() {
-    let cluster = Cluster::reliable();
+    let cluster = ScriptedCluster::reliable();
     let clerk = cluster.clerk(Duration::from_millis(100));
     clerk.put("k", "one").unwrap();
     cluster.inner.lock().trouble.answer_lost = 100;
@@ -193,7 +193,7 @@ fn a_late_copy_of_a_write_given_up_is_not_executed_after_the_next_write() {
 
 #[test]
 fn the_session_is_closed_when_the_clerk_goes() {
-    let cluster = Cluster::reliable();
+    let cluster = ScriptedCluster::reliable();
     let clerk = cluster.clerk(Duration::from_secs(5));
     clerk.put("k", "v").unwrap();
     drop(clerk);
@@ -208,7 +208,7 @@ fn the_session_is_closed_when_the_clerk_goes() {
 
 #[test]
 fn without_a_leader_a_write_ends_by_its_deadline_as_not_executed_and_says_who_said_what() {
-    let cluster = Cluster::reliable();
+    let cluster = ScriptedCluster::reliable();
     cluster.inner.lock().trouble.not_sent = 100;
     let clerk = cluster.clerk(Duration::from_millis(50));
     let begun = Instant::now();
@@ -228,7 +228,7 @@ fn without_a_leader_a_write_ends_by_its_deadline_as_not_executed_and_says_who_sa
 
 #[test]
 fn what_no_frame_can_hold_is_refused_before_it_is_sent() {
-    let cluster = Cluster::reliable();
+    let cluster = ScriptedCluster::reliable();
     let clerk = cluster.clerk(Duration::from_secs(5));
     let error = clerk.put("k", vec![0; 18 << 20]).unwrap_err();
     assert_eq!(error.kind(), Kind::No, "{error}");
@@ -239,7 +239,7 @@ fn what_no_frame_can_hold_is_refused_before_it_is_sent() {
 
 /// Cancels a write once it has been tried ten times, and tells how long it took to end.
 fn cancel_in_trouble(trouble: Trouble, maybe_executed: bool) -> Duration {
-    let cluster = Cluster::reliable();
+    let cluster = ScriptedCluster::reliable();
     let clerk = cluster.clerk(Duration::from_secs(60));
     clerk.put("k", "v").unwrap();
     cluster.inner.lock().trouble = trouble;

@@ -105,10 +105,10 @@ pub struct Counts {
 
 /// What any number of proxies have in common: the quality of their connections. Clones share it.
 #[derive(Clone, Default)]
-pub struct Cable(Arc<Shared>);
+pub struct Cable(Arc<SharedCable>);
 
 #[derive(Default)]
-struct Shared {
+struct SharedCable {
     state: Mutex<State>,
     changed: Condvar,
 }
