@@ -1,22 +1,27 @@
-//! One call, from its first attempt to its end: whom to ask next, when, what an answer means.
-//! Pure: time comes in as an argument, randomness from [`Routes`].
+//! One call, from its first attempt to its end: which server to ask next, when, and what an answer
+//! means. Pure: time comes in as an argument, randomness from [`Routes`].
 //!
-//! Attempts come in rounds. A round asks each server at most once and follows a hint or turns to
-//! the next server without delay; between rounds lies a pause that doubles from 5 ms to 100 ms,
-//! with jitter. So a moved leader costs one hop, and servers that point at each other, or a
-//! cluster without a leader, are not hammered.
+//! Attempts come in rounds. Within a round the call asks each server at most once, without delay:
+//! first the server that the last refusal named as the leader, then the server that led last, then
+//! the others in turn. Between two rounds it pauses; the pause doubles from 5 ms to 100 ms and is
+//! jittered. So a new leader is found with one more request, while two servers that name each
+//! other, or a cluster without a leader, do not get a flood of requests.
 //!
-//! What matters about an attempt that failed is whether it may have been executed:
+//! A call must know, at its end, whether its request may have been executed. A *copy* of the
+//! request is what one attempt sends. After an attempt that leaves the outcome of its copy open,
+//! the call is *in doubt*, and stays so: a later copy that is certainly not executed says nothing
+//! about the earlier one.
 //!
 //! | end of an attempt | executed? | then |
 //! | --- | --- | --- |
 //! | not sent | no | the next server |
-//! | `NotLeader` | no | the leader it names, or the next server |
+//! | `NotLeader` | no | the leader that the refusal names, or the next server |
 //! | `Busy`, `TooManyInFlight` | no | the same server after a pause |
-//! | `Invalid`, `Refused` | no | the call ends |
+//! | `Invalid` | not this copy | the call ends; if it is in doubt, the next server |
+//! | `Refused` | no copy | the call ends |
 //! | no answer, `Unknown`, nonsense | perhaps | the same bytes to the next server |
-//! | `NoSession` | not this copy | a new session if no copy is in doubt, else the call ends |
-//! | `AnswerDropped` | perhaps | the call ends |
+//! | `NoSession` | not this copy | a new session; if the call is in doubt, it ends |
+//! | `AnswerDropped` | perhaps an earlier copy | the call ends |
 //! | a reply | yes, once | the call ends |
 
 use std::collections::BTreeMap;
@@ -34,78 +39,90 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// No pause is longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// What repeating a request does.
+/// What happens when a request is executed twice, which decides whether a call in doubt goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nature {
-    /// Nothing: it changes nothing that anybody could notice. Never in doubt.
+    /// Nothing that anybody could notice, as for a read. The call is never in doubt.
     Harmless,
-    /// Nothing within its session, which recognises it.
+    /// The session recognises the second copy by its number and answers with the first reply. So
+    /// the call may send the same bytes again while it is in doubt.
     Once,
-    /// It acts again, so an attempt in doubt is not repeated.
+    /// The request acts twice, as a transfer of leadership does. So the call ends when it is in
+    /// doubt.
     Single,
 }
 
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Ask this server, wait for so long at the most, and report with [`Call::heard`].
+    /// Ask this server, wait for the answer for `timeout` at the most, and report what came of it
+    /// with [`Call::heard`].
     Ask {
         /// Its index in [`Routes`].
         server: usize,
         /// How long to wait for the answer.
         timeout: Duration,
     },
-    /// Let this time pass, then ask again what is next.
+    /// Let this time pass, then call [`Call::next`] again.
     Pause(Duration),
-    /// The deadline has passed.
+    /// The deadline has passed: the call ends with this error.
     End(Error),
 }
 
-/// What an attempt has come to.
+/// What the end of an attempt means for the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// Nothing yet: see [`Call::next`].
+    /// The call is not over: [`Call::next`] says how it goes on.
     GoOn,
-    /// Executed. Never [`NoSession`](Reply::NoSession), [`Refused`](Reply::Refused),
-    /// [`AnswerDropped`](Reply::AnswerDropped) or [`TooManyInFlight`](Reply::TooManyInFlight).
+    /// The request was executed, with this reply. Never [`NoSession`](Reply::NoSession),
+    /// [`Refused`](Reply::Refused), [`AnswerDropped`](Reply::AnswerDropped) or
+    /// [`TooManyInFlight`](Reply::TooManyInFlight): those mean that it was not.
     Reply(Reply),
     /// The session is gone and nothing was executed in it: open another one, and continue this
     /// call there with a new number.
     Reopen,
-    /// The leader hands over.
+    /// The leader has begun to transfer its leadership.
     Transferring,
     /// The call has failed.
     Failed(Error),
 }
 
-/// The state of one call.
+/// The state of one call. All times are measured from the same moment, which the caller chooses.
 #[derive(Debug)]
 pub struct Call {
     nature: Nature,
     started: Duration,
     deadline: Duration,
+    /// How long the next attempt waits for its answer. It only grows.
     attempt_timeout: Duration,
     /// When the last attempt began.
     asked_at: Duration,
-    /// Whether an attempt of this call may have been executed.
+    /// Whether a copy of the request may have been executed without its reply having arrived.
+    /// Once true, it stays true.
     doubt: bool,
+    /// How many attempts have begun.
     attempts: u64,
+    /// How many rounds have ended, which gives the length of the next pause.
     rounds: u32,
-    /// A bit for each server that this round has asked.
+    /// The servers that this round has asked: bit `n` for the server with the index `n`. There are
+    /// at most [`MAX_SERVERS`](super::MAX_SERVERS), 64.
     asked: u64,
-    /// Whom to ask by the latest hint.
+    /// The server that the latest refusal named as the leader, or that refused for lack of room.
     hint: Option<usize>,
-    /// Where the rotation goes on; before the first attempt, wherever [`Routes`] says.
+    /// The server whose turn is next, modulo the number of servers. `None` before the first
+    /// attempt: [`Routes`] says then with which server to begin.
     rotation: Option<usize>,
-    /// No attempt before this time.
+    /// No attempt begins before this time.
     not_before: Duration,
-    /// Whether the last refusal was for want of room rather than of a leader.
+    /// Whether the last answer was a refusal by a leader that had no room. It tells "too busy" from
+    /// "no leader" when the call gives up.
     no_room: bool,
+    /// What came of the last attempt at each server that was asked, for the error message.
     words: BTreeMap<usize, Word>,
 }
 
 impl Call {
-    /// A call that starts `now` and ends `within` that time. Times count from any fixed moment.
+    /// A call that starts at `now` and has its deadline `within` later.
     pub fn new(nature: Nature, now: Duration, within: Duration, attempt_timeout: Duration) -> Self {
         Call {
             nature,
@@ -125,12 +142,12 @@ impl Call {
         }
     }
 
-    /// When the call ends at the latest.
+    /// The time at which the call ends at the latest.
     pub fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// Whether an attempt may have been executed without our having its answer.
+    /// Whether a copy of the request may have been executed without its reply having arrived.
     pub fn in_doubt(&self) -> bool {
         self.doubt
     }
@@ -149,17 +166,20 @@ impl Call {
             if let Some(server) = self.choose(routes) {
                 self.attempts += 1;
                 self.asked_at = now;
+                // Each server once in a round; the turn goes on behind this server.
                 self.asked |= 1 << server;
                 self.rotation = Some(server + 1);
                 let timeout = self.attempt_timeout.min(self.deadline - now);
                 return Next::Ask { server, timeout };
             }
+            // The round has asked every server: wait, then begin the next one.
             self.pause(now, routes);
         }
         Next::Pause(self.not_before.min(self.deadline) - now)
     }
 
-    /// Takes in what came of an attempt.
+    /// Takes in what came of the attempt at `server`. The table at the top of this file says what
+    /// each result means.
     pub fn heard(
         &mut self,
         now: Duration,
@@ -169,20 +189,26 @@ impl Call {
     ) -> Heard {
         self.no_room = false;
         match result {
+            // The transport is certain that no server can execute this copy.
             Err(CallError::NotSent(why)) => {
                 self.not_the_leader(server, None, routes);
                 self.go_on(server, Word::NotSent(why))
             }
+            // Part of the request has left, and the server may have read all of it.
             Err(CallError::Lost(why)) => self.doubtful(now, server, Word::Lost(why), routes),
             Ok(Answer::NotLeader(refusal)) => self.redirected(server, refusal, routes),
             Ok(Answer::Busy) => self.no_room(now, server, Word::Busy, routes),
             Ok(Answer::Invalid(reason)) => self.invalid(server, reason, routes),
+            // The server cannot say whether the command was, or will be, committed.
             Ok(Answer::Unknown(doubt)) => self.doubtful(now, server, Word::InDoubt(doubt), routes),
             Ok(Answer::Reply(bytes)) => match codec::decode(&bytes) {
                 Ok(reply) => self.replied(now, server, reply, routes),
+                // A reply means that the command was executed; what it replied cannot be read. The
+                // session still has the reply, so another attempt may bring it in readable form.
                 Err(error) => self.doubtful(now, server, Word::Garbled(error.to_string()), routes),
             },
             Ok(Answer::Transferring) => Heard::Transferring,
+            // Answers to other questions: the server is faulty, and may have done anything.
             Ok(Answer::Status(_) | Answer::Snapshot { .. }) => {
                 let what = "what nobody asked for".to_string();
                 self.doubtful(now, server, Word::Garbled(what), routes)
@@ -190,7 +216,9 @@ impl Call {
         }
     }
 
-    /// The error of a call that is given up, by its deadline or for another reason.
+    /// The error of a call that ends without an outcome, at its deadline or earlier. It says the
+    /// most that is certain: `Unknown` as soon as one copy is in doubt, even if the last attempt
+    /// was refused.
     pub fn give_up(&self, now: Duration, routes: &Routes) -> Error {
         let asked = self.last_words(routes);
         let waited = now.saturating_sub(self.started);
@@ -203,7 +231,7 @@ impl Call {
         }
     }
 
-    /// What each server that was asked said last, in the order of the servers.
+    /// What came of the last attempt at each server that was asked, in the order of their indexes.
     pub fn last_words(&self, routes: &Routes) -> Vec<LastWord> {
         let word = |(server, word): (&usize, &Word)| LastWord {
             server: routes.address(*server).to_string(),
@@ -212,7 +240,8 @@ impl Call {
         self.words.iter().map(word).collect()
     }
 
-    /// Whom to ask in this round: whom the latest hint names, who led last, else the next in turn.
+    /// The server to ask next: the one of the hint, else the one that led last, else the next in
+    /// turn, of those that this round has not asked yet. `None` if the round has asked all.
     fn choose(&self, routes: &Routes) -> Option<usize> {
         let count = routes.servers().len();
         let first = self.rotation.unwrap_or_else(|| routes.turn());
@@ -224,8 +253,8 @@ impl Call {
             .find(|server| self.asked & (1 << server) == 0)
     }
 
-    /// Ends the round: the next one starts after a pause, of which a random half is left out so
-    /// that clients that were turned away together do not come back together.
+    /// Ends the round. The next one begins after a pause of a random length between half and all of
+    /// the full pause: clients that a server has turned away together must not come back together.
     fn pause(&mut self, now: Duration, routes: &mut Routes) {
         let full = FIRST_PAUSE
             .saturating_mul(1 << self.rounds.min(16))
@@ -241,6 +270,9 @@ impl Call {
         Heard::GoOn
     }
 
+    /// The server did not act as the leader. Drops the hint if it named this server, and takes over
+    /// the new one, if there is one. A hint for another server stays: this attempt did not refute
+    /// it.
     fn not_the_leader(&mut self, server: usize, hint: Option<usize>, routes: &mut Routes) {
         routes.does_not_lead(server, hint);
         if hint.is_some() || self.hint == Some(server) {
@@ -248,6 +280,9 @@ impl Call {
         }
     }
 
+    /// The server does not lead, so it has not appended the command. It may name the leader, also
+    /// one that the client did not know; a server that names itself contradicts itself, and its
+    /// hint is dropped.
     fn redirected(&mut self, server: usize, refusal: NotLeader, routes: &mut Routes) -> Heard {
         let hint = refusal
             .leader
@@ -258,7 +293,8 @@ impl Call {
         self.go_on(server, Word::NotLeader(refusal))
     }
 
-    /// Refused for want of room: whoever refused leads, so there is no point in asking others.
+    /// The server refused because it, or the session, has too many requests under way. Only a
+    /// leader says so, so the other servers could not help: ask the same one again after a pause.
     fn no_room(&mut self, now: Duration, server: usize, word: Word, routes: &mut Routes) -> Heard {
         routes.leads(server);
         self.no_room = true;
@@ -267,11 +303,14 @@ impl Call {
         self.go_on(server, word)
     }
 
-    /// No answer that settles the outcome. A server that used up its time may be slow rather than
-    /// gone, so the next attempts get more.
+    /// The attempt ended without saying whether its copy was executed. So the call is in doubt,
+    /// unless the request is harmless, and goes on if its session would recognise another copy.
+    ///
+    /// A server that took all of its time may be slow and not gone. So the next attempts wait twice
+    /// as long: otherwise a slow cluster would get ever more copies and never the time to answer.
     fn doubtful(&mut self, now: Duration, server: usize, word: Word, routes: &mut Routes) -> Heard {
         self.not_the_leader(server, None, routes);
-        // It may say so itself, shortly before its time is up.
+        // 80 %, because a slow server answers `Unknown` itself when 90 % of the time is up.
         if now.saturating_sub(self.asked_at) >= self.attempt_timeout.mul_f64(0.8) {
             self.attempt_timeout = self.attempt_timeout.saturating_mul(2);
         }
@@ -283,7 +322,9 @@ impl Call {
         }
     }
 
-    /// This copy was not executed. Of an earlier one that says nothing.
+    /// The server calls the request invalid, so this copy was not executed. If the call is in
+    /// doubt, it goes on: an earlier copy may have been executed, and only a reply of the session
+    /// can settle that.
     fn invalid(&mut self, server: usize, reason: String, routes: &Routes) -> Heard {
         if !self.doubt {
             return Heard::Failed(Error::No {
@@ -294,6 +335,8 @@ impl Call {
         self.go_on(server, Word::Invalid(reason))
     }
 
+    /// A reply of the state machine: the command went through the log. So the server leads, and
+    /// what the reply says is true of this copy on every replica.
     fn replied(
         &mut self,
         now: Duration,
@@ -305,14 +348,20 @@ impl Call {
         match reply {
             Reply::NoSession(session) => {
                 self.words.insert(server, Word::NoSession);
+                // The session would have known an earlier copy. Without it, nobody can tell whether
+                // that copy was executed, and a copy in a new session might be a second execution.
                 if self.doubt {
                     let asked = self.last_words(routes);
                     return Heard::Failed(Error::SessionExpired { session, asked });
                 }
-                // A pause, so that a session that is gone as soon as it is opened cannot spin.
+                // Nothing was executed, so the command may get a number in a new session. The pause
+                // is there for sessions that end as soon as they are opened, by a limit that is too
+                // low: the call must not open one after the other without delay.
                 self.pause(now, routes);
                 Heard::Reopen
             }
+            // The session's bound has passed this number, so its reply is gone. An earlier copy may
+            // have been executed.
             Reply::AnswerDropped => {
                 self.words.insert(server, Word::AnswerDropped);
                 Heard::Failed(Error::Unknown {
@@ -321,7 +370,8 @@ impl Call {
                 })
             }
             Reply::TooManyInFlight => self.no_room(now, server, Word::TooManyInFlight, routes),
-            // The first copy that was executed got this answer, so it settles the earlier ones.
+            // The session keeps this reply like any other. So the first copy that reached it was
+            // refused, and every other copy got the same reply: none was executed.
             Reply::Refused(reason) => Heard::Failed(Error::No {
                 server: routes.address(server).to_string(),
                 reason,

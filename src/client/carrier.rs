@@ -1,13 +1,17 @@
 //! Many requests at once from one thread: the event-driven counterpart of [`Tcp`](super::Tcp).
 //!
-//! A Carrier has a number of *lanes*, each with at most one connection to each server, opened on
-//! demand, and again after an error. It decides nothing: whom to ask, when to repeat and what an
-//! answer means is [`Call`](super::Call)'s. For each request that is handed in, one [`Told`] comes
-//! out.
-//!
 //! It is for programs that keep hundreds of requests under way, where a thread for each caller
-//! would cost more than the requests: one wake-up reads each connection that has something once,
-//! and all that is handed in between two wake-ups leaves in one write for each connection.
+//! would cost more than the requests themselves. All requests that are handed in between two calls
+//! of [`Carrier::wait`] leave in one write for each connection, and one wake-up reads everything
+//! that has arrived.
+//!
+//! A Carrier has a number of *lanes*. A lane has at most one connection to each server, opened when
+//! it is first needed, and opened again after an error. Several lanes are several connections to
+//! the same server.
+//!
+//! A Carrier decides nothing: which server to ask, when to repeat and what an answer means is for
+//! [`Call`](super::Call) to say. For each request that is handed in, exactly one [`Told`] comes
+//! out: the answer, or why there is none.
 
 mod link;
 mod timer;
@@ -23,51 +27,59 @@ use self::timer::Timer;
 use super::transport::CallError;
 use crate::wire::client::{Answer, Ask};
 
-/// How often requests are looked through for those whose time is up.
+/// How often the Carrier looks for requests whose time is up. A request may wait longer than its
+/// timeout by this.
 const TICK: Duration = Duration::from_millis(20);
 
-/// How many bytes one read takes at the most.
+/// The most bytes that one read takes.
 const READ: usize = 256 << 10;
 
-/// The timer's token; those of links count from 0.
+/// The timer's token. A link's token is its place in `links`, which never gets this high.
 const TIMER: Token = Token(usize::MAX);
 
 /// Carries requests and answers over non-blocking sockets.
 pub struct Carrier {
+    /// The moment from which all times count.
     start: Instant,
-    /// The cluster that must answer; empty as long as any may.
+    /// The name of the cluster that must answer. Empty as long as any cluster may; then the first
+    /// server that greets decides it.
     cluster: String,
     lanes: usize,
     poll: Poll,
     events: Events,
     timer: Timer,
-    /// A link's place, which is also its token, is its server times `lanes` plus its lane.
+    /// The open connections. The link of a server and a lane is at the place `server * lanes +
+    /// lane`, which is also its token.
     links: Vec<Option<Box<Link>>>,
-    /// The addresses of the servers, as far as they have been looked up.
+    /// The address of each server whose name has been looked up, by the server's index.
     addresses: Vec<Option<SocketAddr>>,
-    /// Links with bytes to write.
+    /// The places of links that may have bytes to write.
     dirty: Vec<usize>,
+    /// What the next [`wait`](Self::wait) hands out.
     told: Vec<Told>,
+    /// The buffer for reads.
     scratch: Vec<u8>,
+    /// When the requests were last looked through for those whose time is up.
     looked: Duration,
 }
 
 /// What came of one request.
 #[derive(Debug)]
 pub struct Told {
-    /// What the request was handed in with.
+    /// The tag with which the request was handed in.
     pub tag: usize,
-    /// The server that was asked.
+    /// The index of the server that was asked.
     pub server: usize,
-    /// When it was known, on the clock of [`Carrier::now`].
+    /// When the answer arrived or the request failed, on the clock of [`Carrier::now`].
     pub at: Duration,
     /// The answer, or why there is none.
     pub result: Result<Answer, CallError>,
 }
 
 impl Carrier {
-    /// Connects on demand, over so many lanes. `cluster` is the name of the cluster that must
-    /// answer; empty: any, but then all servers must be of the one that answers first.
+    /// A Carrier with this many lanes, which connects when it is asked to. `cluster` is the name of
+    /// the cluster that must answer. Empty means any, but all servers must belong to the cluster of
+    /// the first one that answers.
     ///
     /// # Errors
     /// If the system has no descriptors left.
@@ -95,9 +107,9 @@ impl Carrier {
         self.start.elapsed()
     }
 
-    /// Hands in a request for the server with this index and address (host:port), to leave on this
-    /// lane with the next [`wait`](Self::wait). A host name is looked up on first use, which
-    /// blocks.
+    /// Hands in a request for the server with this index and address (host:port). It leaves on this
+    /// lane with the next [`wait`](Self::wait). A host name is looked up when it is first used,
+    /// which blocks.
     pub fn ask(
         &mut self,
         lane: usize,
@@ -124,12 +136,12 @@ impl Carrier {
         }
     }
 
-    /// Sends what has been handed in, and waits until something is told or until the given time on
-    /// the clock of [`now`](Self::now), or for a short while. What is told replaces the contents
-    /// of `told`.
+    /// Sends what has been handed in, and waits until a request ends, or until `until` on the clock
+    /// of [`now`](Self::now), or for a few dozen milliseconds. The requests that have ended replace
+    /// the contents of `told`.
     ///
     /// # Errors
-    /// If the system cannot wait for sockets, which does not get better by trying again.
+    /// If the system cannot wait for sockets. Trying again does not help.
     pub fn wait(&mut self, until: Duration, told: &mut Vec<Told>) -> io::Result<()> {
         self.flush();
         let now = self.now();
@@ -137,7 +149,7 @@ impl Carrier {
             true => until.saturating_sub(now).min(TICK),
             false => Duration::ZERO,
         };
-        // The wait for events counts in whole milliseconds.
+        // `poll` rounds its timeout to whole milliseconds, so a timer wakes it at the exact time.
         if !patience.is_zero() && patience < TICK {
             self.timer.arm(now, until)?;
         }
@@ -157,7 +169,7 @@ impl Carrier {
         Ok(())
     }
 
-    /// The link at this place: the one that is there, or a new one.
+    /// The link at this place. Opens a new one if there is none.
     fn open(
         &mut self,
         place: usize,
@@ -212,7 +224,7 @@ impl Carrier {
     }
 
     fn handle_events(&mut self) {
-        // Taken out for as long as it lasts: closing a link needs the rest.
+        // Taken out while the loop runs, because `close` needs all of `self`.
         let events = std::mem::replace(&mut self.events, Events::with_capacity(1));
         for event in &events {
             if event.token() == TIMER {
@@ -220,6 +232,7 @@ impl Carrier {
                 continue;
             }
             let place = event.token().0;
+            // An earlier event of this wake-up may have closed the link.
             let Some(link) = self.links.get_mut(place).and_then(Option::as_deref_mut) else {
                 continue;
             };
@@ -237,7 +250,7 @@ impl Carrier {
         self.events = events;
     }
 
-    /// Ends the requests whose time is up, and closes the links that are of no use any more.
+    /// Ends the requests whose time is up, and closes the links that have proved to be dead.
     fn expire(&mut self, now: Duration) {
         for place in 0..self.links.len() {
             let link = self.links[place].as_deref_mut();

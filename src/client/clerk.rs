@@ -18,10 +18,10 @@ use crate::wire::codec;
 
 /// A client of the cluster.
 ///
-/// It finds the leader, repeats what got lost, and has each write executed exactly once, however
-/// often the network made it repeat the write. Every call blocks its thread and ends by its
-/// deadline ([`Options::deadline`]). Many threads may use one Clerk at once: they share its
-/// session and one connection per server, and do not wait for each other.
+/// It finds the leader, sends a request again when the answer got lost, and has each write executed
+/// exactly once, however often it had to send it. Every call blocks its thread and ends by its
+/// deadline ([`Options::deadline`]). Many threads may use one Clerk at once: they share its session
+/// and one connection to each server, and do not wait for each other.
 ///
 /// ```
 /// use raftkv::testkit::Cluster;
@@ -38,11 +38,11 @@ use crate::wire::codec;
 /// ```
 ///
 /// # Exactly once
-/// The first write opens a session, in which every write has a number; servers recognise a
-/// repeat by it. A session that expired while the Clerk was idle is replaced without notice. If
-/// it expires while the outcome of a write is open, that write ends as
-/// [`Error::SessionExpired`]. A call that ended as [`Error::Unknown`] or
-/// [`Error::Cancelled`] may still be executed afterwards, at most once.
+/// The first write opens a session, in which every write has a number, by which the servers
+/// recognise a write that is sent again. If the session expires while the Clerk is idle, the next
+/// write opens another one. If it expires while the outcome of a write is open, that write ends as
+/// [`Error::SessionExpired`]. After a call has ended as [`Error::Unknown`] or
+/// [`Error::Cancelled`], its write may still be executed, at most once.
 ///
 /// Dropping the Clerk closes the session, if that is possible within a tenth of a second.
 pub struct Clerk {
@@ -65,17 +65,17 @@ pub struct Canceller {
 }
 
 impl Canceller {
-    /// Ends all calls that are under way as [`Error::Cancelled`]: at once where they pause, within
-    /// a twentieth of a second where they wait for an answer, and within half a second where they
-    /// wait for a connection. Later calls are not affected.
+    /// Ends all calls that are under way as [`Error::Cancelled`]. A call that pauses ends at once,
+    /// one that waits for an answer within a twentieth of a second, and one that connects to a
+    /// server within half a second. Later calls are not affected.
     pub fn cancel(&self) {
         self.shared.cancel();
     }
 }
 
 impl Clerk {
-    /// A Clerk for the cluster of these servers, host:port each. One of them is enough: the others
-    /// are learned. Nothing is sent before the first call.
+    /// A Clerk for the cluster of these servers, host:port each. One of them is enough: the Clerk
+    /// learns the others from it. Nothing is sent before the first call.
     ///
     /// # Errors
     /// [`Error::Servers`] if the list cannot be used.
@@ -100,7 +100,7 @@ impl Clerk {
         Clerk::over(transport, servers, options)
     }
 
-    /// A Clerk whose requests take another way than TCP.
+    /// A Clerk whose requests go over the given transport instead of TCP.
     ///
     /// # Errors
     /// [`Error::Servers`] if the list cannot be used.
@@ -210,8 +210,9 @@ impl Clerk {
         }
     }
 
-    /// Executes an operation through the session, exactly once: also a get, which then goes
-    /// through the log. The reply is never one of those that mean "not executed".
+    /// Executes an operation through the session and the log, exactly once. A get may be executed
+    /// so, too; [`get`](Self::get) is faster. The reply is never one of those that mean "not
+    /// executed": they become errors.
     ///
     /// # Errors
     /// Any [`Error`]; [`Error::kind`] tells what is certain.
@@ -219,8 +220,8 @@ impl Clerk {
         self.shared.execute(&op)
     }
 
-    /// Asks all known servers at once for their status; works without a leader or a quorum.
-    /// Members that the servers name and the Clerk did not know are asked too.
+    /// Asks all known servers at once for their status, and then the members that they name and
+    /// the Clerk did not know. Works without a leader or a quorum.
     pub fn status(&self) -> Vec<ServerStatus> {
         status::of_all(&self.shared)
     }
@@ -233,8 +234,8 @@ impl Clerk {
         status::of_one(&self.shared, server)
     }
 
-    /// Has one server take a snapshot of its state. Returns at once; [`Status`] tells when it is
-    /// durable.
+    /// Has one server take a snapshot of its state. Returns before the snapshot is written:
+    /// [`status_of`](Self::status_of) tells when it is durable.
     ///
     /// # Errors
     /// [`CallError`] if it does not answer within [`Options::attempt_timeout`].
@@ -247,8 +248,8 @@ impl Clerk {
         &self.shared.options
     }
 
-    /// Has the leader hand over to the given node, or to the one that is furthest along. Returns
-    /// when it has begun to.
+    /// Has the leader transfer its leadership to the given node; without one, to the node whose log
+    /// is most up to date. Returns when the transfer has begun.
     ///
     /// # Errors
     /// Any [`Error`]; [`Error::Unknown`] if the answer got lost.
@@ -256,7 +257,7 @@ impl Clerk {
         self.shared.transfer(to)
     }
 
-    /// What ends calls from another thread.
+    /// A handle that ends this Clerk's calls from another thread.
     pub fn canceller(&self) -> Canceller {
         Canceller {
             shared: Arc::clone(&self.shared),

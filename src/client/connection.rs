@@ -1,12 +1,16 @@
 //! One connection to one server, shared by many threads without a thread of its own.
 //!
-//! Each request has an id, and answers come in any order. A thread that waits takes the role of
-//! the reader if nobody has it: it reads, hands the answers of others to them, and passes the role
-//! on when its own has come. So a lone caller does nothing but one write and one read; a reader
-//! thread would cost it two switches between threads on every call.
+//! Each request has an id, and answers come in any order. At any time at most one of the waiting
+//! threads has the role of the *reader*: it reads from the socket, hands answers to the threads
+//! that wait for them, and passes the role on when its own answer has come. So a lone caller does
+//! one write and one read; with a reader thread, every call would cost two switches between
+//! threads.
 //!
-//! All waiting is in slices of [`SLICE`], so that a caller notices soon that it is to stop. What
-//! has been read of a frame stays in the reader's buffer, which is the role itself.
+//! The role is a value, the buffer [`Frames`]: the thread that has taken it out of the inbox is the
+//! reader. The buffer holds the beginning of a frame that is not complete, so that the next reader
+//! goes on where the last one stopped.
+//!
+//! Threads wait in slices of [`SLICE`], so that a caller soon notices that it is to stop.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -21,51 +25,60 @@ use super::transport::{CallError, Stop};
 use crate::wire::client::{Answer, Ask, Request, Response};
 use crate::wire::{codec, frame};
 
-/// How long a thread waits before it looks whether it is to stop.
+/// How long a thread waits at a time, before it looks whether it is to stop.
 pub(super) const SLICE: Duration = Duration::from_millis(50);
 
-/// How many requests may wait for their answers at once.
+/// The most requests that may wait for their answers at once: a server takes no more from one
+/// connection.
 const MAX_WAITING: usize = 4096;
 
-/// After so long without a request, look whether the server has closed the connection before
-/// using it: a request written to a dead connection is in doubt for nothing.
+/// After this long without a request, the connection is checked before it is used again. A request
+/// that is written to a connection which the server has closed is in doubt, although it was never
+/// executed.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// A server ends every request within the time it was given. If one has had at least so long, and
-/// not a byte came meanwhile, it is gone or the way to it is, and only a new connection will tell
-/// when it is back: the system goes on repeating the old one's bytes ever more seldom.
+/// A server answers every request within the request's time. If a request had at least this long,
+/// its time is up, and not a byte has come since it was sent, then the server or the way to it is
+/// gone, and the connection is closed. To keep it would delay the recovery: TCP retransmits on an
+/// old connection ever more rarely, and a new one works as soon as the server is back.
 const SILENCE: Duration = Duration::from_millis(300);
 
 /// A connection whose handshake is done.
 pub(super) struct Connection {
     stream: TcpStream,
-    /// Held while a frame is written; when the last one was.
+    /// Held while a frame is written, so that frames do not mix. The value is the time at which the
+    /// last frame was written.
     writer: Mutex<Instant>,
+    /// No thread holds this lock during a read from the stream or a write to it.
     inbox: Mutex<Inbox>,
 }
 
 struct Inbox {
+    /// The id of the last request; 0 if there was none. Ids count from 1.
     last_id: u64,
+    /// The requests without an answer that was taken, by their ids.
     waiting: BTreeMap<u64, Slot>,
-    /// When the last bytes came in.
+    /// When bytes last arrived; at first, when the connection was opened.
     heard: Instant,
-    /// The role of the reader, while nobody has it.
+    /// The role of the reader; `None` while a thread has it.
     reader: Option<Frames>,
-    /// Why the connection is of no use any more.
+    /// Why the connection can no longer be used, once it cannot.
     broken: Option<String>,
 }
 
 /// Where the answer to one request arrives.
 struct Slot {
+    /// The thread that waits for it.
     thread: Thread,
-    /// Whether the thread has come to wait, so that the role may be passed to it.
+    /// Whether the thread has begun to wait. Before that it still writes its request and would not
+    /// take the role of the reader.
     listening: bool,
     answer: Option<Answer>,
 }
 
 impl Connection {
-    /// Takes over a stream after its handshake, with the bytes read beyond it. The stream's
-    /// timeouts are [`SLICE`].
+    /// Takes over a stream whose handshake is done. `frames` holds the bytes that were read beyond
+    /// the handshake. The stream's write timeout is [`SLICE`].
     pub(super) fn new(stream: TcpStream, frames: Frames) -> Self {
         Connection {
             stream,
@@ -85,7 +98,8 @@ impl Connection {
         let id = self.register().map_err(CallError::NotSent)?;
         match self.send(id, ask, until, stop) {
             Ok(()) => self.wait(id, until, stop).map_err(CallError::Lost),
-            // A frame that is not complete cannot be executed.
+            // The server has not got the whole frame, so it cannot execute the request. That holds
+            // because `send` closes the connection: the rest of the frame will never follow.
             Err(why) => {
                 self.inbox.lock().leave(id);
                 Err(CallError::NotSent(why))
@@ -93,9 +107,10 @@ impl Connection {
         }
     }
 
-    /// Whether a request may be sent, as far as can be told without sending one.
+    /// Whether a request may be sent, as far as this can be known without sending one.
     pub(super) fn is_usable(&self) -> bool {
-        // Whoever holds the writer or the reader's role finds out by itself.
+        // Checked only while no thread writes or reads: such a thread notices a closed connection
+        // by itself, and says so in `broken`.
         if let Some(last_use) = self.writer.try_lock()
             && last_use.elapsed() >= IDLE
         {
@@ -113,8 +128,9 @@ impl Connection {
         self.inbox.lock().broken.is_none()
     }
 
-    /// Looks at the stream without waiting. The caller has the writer and the reader's role, as
-    /// the mode it sets for a moment is that of both directions.
+    /// Whether the server has not closed the stream. Does not wait. The caller must have the lock
+    /// of the writer and the role of the reader, because for a moment the stream is non-blocking
+    /// in both directions.
     fn is_open(&self) -> bool {
         let peek = || {
             self.stream.set_nonblocking(true)?;
@@ -128,6 +144,7 @@ impl Connection {
         }
     }
 
+    /// Makes a slot for a request of this thread. Returns its id.
     fn register(&self) -> Result<u64, String> {
         let mut inbox = self.inbox.lock();
         if let Some(why) = &inbox.broken {
@@ -151,6 +168,8 @@ impl Connection {
         Ok(id)
     }
 
+    /// Writes a request. If it cannot be written as a whole, the connection is closed: the next
+    /// frame would be read as the rest of this one.
     fn send(&self, id: u64, ask: &Ask, until: Instant, stop: &Stop) -> Result<(), String> {
         let bytes = request(id, ask, until)?;
         let mut last_use = loop {
@@ -179,6 +198,8 @@ impl Connection {
         Ok(())
     }
 
+    /// Waits for the answer to a request that was sent: as the reader, or until the reader wakes
+    /// this thread.
     fn wait(&self, id: u64, until: Instant, stop: &Stop) -> Result<Answer, String> {
         let sent = Instant::now();
         let mut inbox = self.inbox.lock();
@@ -212,7 +233,8 @@ impl Connection {
         }
     }
 
-    /// Reads once and hands out what has come, without the lock while it reads.
+    /// As the reader: reads once, without the lock, gives the role back, and hands out the answers
+    /// that have come.
     fn read<'a>(
         &'a self,
         inbox: MutexGuard<'a, Inbox>,
@@ -241,11 +263,11 @@ impl Connection {
         inbox
     }
 
-    /// Nobody will get an answer any more.
+    /// Closes the connection, and wakes all threads that wait: no answer will come any more.
     fn break_off(&self, inbox: &mut Inbox, why: &str) {
         if inbox.broken.is_none() {
             inbox.broken = Some(why.to_string());
-            // It may be closed already.
+            // This fails if the connection is closed already, which is just as good.
             let _ = self.stream.shutdown(Shutdown::Both);
             for slot in inbox.waiting.values() {
                 slot.thread.unpark();
@@ -255,7 +277,8 @@ impl Connection {
 }
 
 impl Inbox {
-    /// Hands answers to those who wait. One that has given up waiting misses nothing.
+    /// Puts answers into the slots of their requests. An answer without a slot is dropped: the
+    /// thread has given up, and its call has counted the request as lost.
     fn deliver(&mut self, responses: Vec<Response>) -> Result<(), String> {
         for Response { id, answer } in responses {
             if id == 0 || id > self.last_id {
@@ -271,12 +294,14 @@ impl Inbox {
         Ok(())
     }
 
+    /// The thread of this request stops waiting. It may have been the one that was woken to read,
+    /// so another one is woken.
     fn leave(&mut self, id: u64) {
         self.waiting.remove(&id);
         self.pass_on();
     }
 
-    /// Wakes somebody to take the role of the reader, if nobody has it.
+    /// Wakes a waiting thread to take the role of the reader, if no thread has it.
     fn pass_on(&self) {
         if self.reader.is_some()
             && let Some(next) = self
@@ -292,7 +317,8 @@ impl Inbox {
 /// The request as a frame.
 fn request(id: u64, ask: &Ask, until: Instant) -> Result<Vec<u8>, String> {
     let left = until.saturating_duration_since(Instant::now());
-    // The server gives up a little earlier, so that its own word arrives while we still wait.
+    // The server gives up when 90 % of the time is up, so that its answer, which says more than
+    // silence does, arrives while this client still waits.
     let timeout_ms = (left * 9 / 10).as_millis().clamp(1, u128::from(u32::MAX)) as u32;
     let ask = ask.clone();
     let mut payload = Vec::new();
@@ -315,6 +341,7 @@ fn request(id: u64, ask: &Ask, until: Instant) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// An error if the caller is to stop, or if its time is up.
 fn give_up(until: Instant, stop: &Stop) -> Result<(), String> {
     if stop.is_set() {
         Err("cancelled".into())

@@ -1,4 +1,4 @@
-//! How a call fails, in words for the person who made it.
+//! How a call fails, in sentences for the person who made it.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,11 +6,12 @@ use std::time::Duration;
 use crate::kv::SessionId;
 use crate::wire::client::{Doubt, NotLeader};
 
-/// Why a call has no result. The variants differ in what is certain.
+/// Why a call has no result. The variants differ in what is certain about the write:
+/// [`Error::kind`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The cluster says no, and would say so again: a limit was passed, the request is malformed.
-    /// Not executed.
+    /// The cluster refuses the request and would refuse it again: it breaks a limit or is
+    /// malformed. Not executed.
     #[error("{server} says no: {reason}")]
     No {
         /// Who said so; "this client" if the request did not leave it.
@@ -18,7 +19,8 @@ pub enum Error {
         /// Why, in a sentence.
         reason: String,
     },
-    /// The cluster works but had no room until the deadline. Not executed.
+    /// There is a leader, but until the deadline it had too much under way to take the request. Not
+    /// executed.
     #[error(
         "not executed: the cluster was too busy for {} s{}. Try again later, or with fewer \
          requests at a time",
@@ -44,8 +46,8 @@ pub enum Error {
         /// How long the call has tried.
         waited: Duration,
     },
-    /// The write was sent, but no answer that settles its outcome came until the deadline: it may
-    /// have been executed, or may still be, once or never.
+    /// The write was sent, and until the deadline no answer said whether it was executed. It may
+    /// have been, or may still be, at most once.
     #[error(
         "outcome unknown: the write may or may not be executed, nobody confirmed it within \
          {} s{}. Read the key before you repeat the write. {}",
@@ -59,8 +61,8 @@ pub enum Error {
         /// How long the call has tried.
         waited: Duration,
     },
-    /// The session ended while the write's outcome was open: an early copy may have been
-    /// executed, and nobody remembers.
+    /// The session ended while the outcome of the write was open. An earlier copy may have been
+    /// executed, and the cluster no longer knows.
     #[error(
         "outcome unknown: session {session} has expired while the write was repeated, so the \
          cluster no longer knows whether it was executed{}. Read the key before you repeat the \
@@ -83,7 +85,7 @@ pub enum Error {
         /// Whether a write may have been executed nevertheless.
         maybe_executed: bool,
     },
-    /// The answer is not one to this question: the server is of another make or broken. The
+    /// The answer does not fit the request: the server has another version or is faulty. The
     /// request may have been executed.
     #[error(
         "outcome unknown: the answer makes no sense here: {0}. Do client and server have the same \
@@ -98,9 +100,9 @@ pub enum Error {
 /// What an [`Error`] means, for exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The cluster said no: not executed, and it would say so again.
+    /// Not executed: the cluster refused the request and would refuse it again.
     No,
-    /// Not executed; worth a try later.
+    /// Not executed; the same request may succeed later.
     Refused,
     /// A write may or may not have been executed.
     Unknown,
@@ -135,7 +137,7 @@ impl Error {
     }
 }
 
-/// What a server said last during a call.
+/// What came of a call's last attempt at one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastWord {
     /// The server's address.
@@ -212,7 +214,7 @@ impl fmt::Display for Word {
     }
 }
 
-/// The beginning of a value's debug form: an answer may hold a page of megabytes.
+/// The first 200 characters of a value's debug form: an answer may hold megabytes.
 pub(super) fn shortened(value: &dyn fmt::Debug) -> String {
     let mut shown = format!("{value:?}");
     if let Some((end, _)) = shown.char_indices().nth(200) {
@@ -243,7 +245,7 @@ impl fmt::Display for Asked<'_> {
     }
 }
 
-/// What a person can do when nobody leads.
+/// What the user can do when no leader was found.
 struct Advice<'a>(&'a [LastWord]);
 
 impl fmt::Display for Advice<'_> {

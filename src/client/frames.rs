@@ -1,4 +1,5 @@
-//! Frames out of a stream that is read with timeouts: what came of a frame waits for its rest.
+//! Reads frames from a stream with timeouts. When a read times out in the middle of a frame, the
+//! bytes that have come are kept, and the next read continues the frame.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
@@ -8,10 +9,10 @@ use serde::de::DeserializeOwned;
 
 use crate::wire::{codec, frame};
 
-/// Bytes as they come in, and the frames in them.
+/// The bytes that have been read from a stream and not yet taken as frames.
 pub(super) struct Frames {
     buffer: Vec<u8>,
-    /// What has been read and not yet taken: `start..end` of the buffer.
+    /// The bytes that have been read and not yet taken are `buffer[start..end]`.
     start: usize,
     end: usize,
     /// The stream's present read timeout.
@@ -31,10 +32,11 @@ impl Frames {
         }
     }
 
-    /// Reads once, for so long at the most, and returns how many bytes came. None is no error.
+    /// Reads once, and waits for `patience` at the most. Returns how many bytes came; 0 if the time
+    /// passed without any, which is no error.
     pub(super) fn read(&mut self, stream: &TcpStream, patience: Duration) -> Result<usize, String> {
         self.make_room();
-        // A timeout of zero would mean none.
+        // The system refuses a timeout of zero.
         let patience = patience.max(Duration::from_millis(1));
         if patience != self.patience {
             let set = stream.set_read_timeout(Some(patience));
@@ -53,7 +55,8 @@ impl Frames {
         }
     }
 
-    /// The next complete frame's value. `limit` is on its payload, in bytes.
+    /// The value in the next frame; `None` if it is not complete yet. A payload of more than
+    /// `limit` bytes is an error.
     pub(super) fn next<T: DeserializeOwned>(&mut self, limit: usize) -> Result<Option<T>, String> {
         let unread = &self.buffer[self.start..self.end];
         let split = frame::split(unread, limit).map_err(|error| error.to_string())?;
@@ -65,8 +68,10 @@ impl Frames {
         Ok(Some(value))
     }
 
-    /// Moves what is left to the front, and grows the buffer if it is full of it. Frames are
-    /// taken out as soon as they are complete, so it never grows far beyond the largest one.
+    /// Moves the bytes that are left to the front of the buffer. Doubles the buffer if they fill
+    /// it, and makes it small again when nothing is left. As complete frames are taken out before
+    /// the next read, the buffer holds the beginning of one frame at the most, so it is never
+    /// larger than twice the largest frame.
     fn make_room(&mut self) {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -80,8 +85,8 @@ impl Frames {
     }
 }
 
-/// What a timeout of a socket looks like, which differs between systems, or an interruption by a
-/// signal, which is to be treated the same.
+/// Whether the error is a timeout of a socket, which has two names, or an interruption by a signal.
+/// After either, the caller may try again.
 pub(super) fn is_timeout(kind: ErrorKind) -> bool {
     matches!(
         kind,

@@ -1,14 +1,17 @@
-//! The client: a [`Clerk`] finds the leader, repeats what got lost, and has each write executed
-//! exactly once.
+//! The client: a [`Clerk`] finds the leader, sends a request again when the answer got lost, and
+//! has each write executed exactly once.
 //!
-//! What decides is pure and knows no clock, socket, thread or global randomness, so that a
-//! simulator can drive it: [`Call`] is one call from its first attempt to its end, [`Routes`] what
-//! is known of the servers, [`Session`] the numbers that make a repeated write recognisable. What
-//! does is thin: [`Clerk`] blocks the caller's thread and hands requests to a [`Transport`], of
-//! which [`Tcp`] is the real one.
-//! [`Carrier`] is for one thread that keeps many requests under way.
+//! The parts that decide are pure. They know no clock, socket, thread or global randomness, so that
+//! a simulator can drive them:
+//! - [`Call`] is one call from its first attempt to its end.
+//! - [`Routes`] is what the client knows of the servers.
+//! - [`Session`] gives out the numbers that make a repeated write recognisable.
 //!
-//! There is no background thread: a call is carried by the thread that makes it.
+//! The parts that act decide nothing. A [`Clerk`] blocks the caller's thread and hands requests to
+//! a [`Transport`]; [`Tcp`] is the one for real servers. A [`Carrier`] lets one thread keep many
+//! requests under way.
+//!
+//! There is no background thread: the thread that makes a call does all of its work.
 
 mod call;
 mod carrier;

@@ -1,4 +1,4 @@
-//! What can be set about a Clerk, and what it counts.
+//! The options of a Clerk, and its counters.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 /// How a [`Clerk`](super::Clerk) behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// When a call gives up, counted from its start.
+    /// How long a call may take, from its start. Then it ends with an error.
     pub deadline: Duration,
-    /// How long one server may take before the next is asked. It doubles, within a call, each
-    /// time that a server uses it up, so that a slow cluster is not drowned in
-    /// repeats.
+    /// How long a server may take to answer before the next one is asked. Within a call it doubles
+    /// each time that a server takes all of it, so that a slow cluster does not get ever more
+    /// copies of the same requests.
     pub attempt_timeout: Duration,
-    /// The name of the cluster that must answer. Empty: any, but then all servers must belong to
-    /// the one that answers first.
+    /// The name of the cluster that must answer. Empty means any, but all servers must belong to
+    /// the cluster of the first one that answers.
     pub cluster: String,
-    /// Seeds the jitter of the pauses between attempts. Random by default.
+    /// The seed of the jitter in the pauses between rounds. Random by default.
     pub seed: u64,
 }
 
@@ -33,16 +33,16 @@ impl Default for Options {
 /// What a [`Clerk`](super::Clerk) has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Calls begun, whatever became of them. Opening a session counts as one.
+    /// Calls that have begun. Opening a session counts as one.
     pub calls: u64,
-    /// Requests handed to the transport.
+    /// Requests handed to the transport; a call makes one or more.
     pub attempts: u64,
-    /// Attempts that were not their call's first.
+    /// Attempts that were not the first of their call.
     pub retries: u64,
-    /// Attempts that repeated a write which may already have been executed: the ones that the
-    /// session turns from duplicates into repeats of the first answer.
+    /// Attempts that sent a write again which might already have been executed. Without a session,
+    /// these could execute a write twice.
     pub repeats_in_doubt: u64,
-    /// How often another server answered as the leader than the last time.
+    /// How often a server answered as the leader that was not the one before.
     pub leader_changes: u64,
     /// Sessions opened.
     pub sessions: u64,

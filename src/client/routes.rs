@@ -1,31 +1,42 @@
-//! What a client knows of the servers: their addresses, and who led last. Pure.
+//! What a client knows of the servers: their addresses, and which one led last. Pure.
 //!
-//! Invariants: at most [`MAX_SERVERS`] addresses, none twice; an address keeps its index for ever.
+//! All of it is a guess that saves requests. A wrong guess costs an attempt and never correctness:
+//! a server that does not lead refuses.
+//!
+//! Invariants: there are at least one and at most [`MAX_SERVERS`] addresses, and none twice. An
+//! address keeps its index for ever, because calls under way name servers by index.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::error::Error;
 
-/// How many servers a client knows at the most, its own list and learned ones together.
+/// The most servers that a client knows, named by its user or learned. [`Call`](super::Call) has a
+/// bit for each in 64 bits.
 pub const MAX_SERVERS: usize = 64;
 
 /// The servers that a client knows. Shared by all its calls.
 #[derive(Debug)]
 pub struct Routes {
+    /// Addresses, host:port. The place of a server is its index.
     servers: Vec<String>,
+    /// The server that acted as the leader last, or that another one has named since; `None` after
+    /// that server turned out not to lead.
     leader: Option<usize>,
+    /// The server that acted as the leader last. Unlike `leader` it is never taken back: it is
+    /// there to count changes of leader.
     answered_last: Option<usize>,
-    /// Whom a call asks first that knows of no leader: the one behind the last that did not lead.
-    /// Without it every new call would begin with the same silent server.
+    /// Where a call begins that knows of no leader: behind the last server that did not lead. With
+    /// a fixed begin, every new call would first wait for the same silent server.
     turn: usize,
     leader_changes: u64,
+    /// For jitter.
     random: ChaCha8Rng,
 }
 
 impl Routes {
-    /// Knows these servers, host:port each. A second mention of the same one is dropped. `seed`
-    /// is for the jitter of pauses.
+    /// Knows these servers, host:port each; an address that comes twice counts once. `seed` is for
+    /// the jitter of pauses.
     ///
     /// # Errors
     /// [`Error::Servers`] if the list is empty or longer than [`MAX_SERVERS`], or if an entry has
@@ -73,7 +84,7 @@ impl Routes {
         &self.servers[server]
     }
 
-    /// Who is believed to lead.
+    /// The server that is believed to lead.
     pub fn leader(&self) -> Option<usize> {
         self.leader
     }
@@ -83,7 +94,8 @@ impl Routes {
         self.leader_changes
     }
 
-    /// The index of an address, which becomes known if there is room.
+    /// The index of an address that a server has named. An address that is new becomes known;
+    /// `None` if there is no room for it, or if it is not host:port.
     pub fn learn(&mut self, address: &str) -> Option<usize> {
         if let Some(known) = self.servers.iter().position(|server| server == address) {
             return Some(known);
@@ -95,7 +107,7 @@ impl Routes {
         Some(self.servers.len() - 1)
     }
 
-    /// This server has just acted as the leader.
+    /// This server has just acted as the leader: it answered what only a leader answers.
     pub(super) fn leads(&mut self, server: usize) {
         if self
             .answered_last
@@ -107,9 +119,11 @@ impl Routes {
         self.leader = Some(server);
     }
 
-    /// This server did not act as the leader, and points to another one or to nobody. Only what
-    /// it was itself believed to be changes: a late word must not undo what another call has
-    /// found out meanwhile.
+    /// This server did not act as the leader. `hint` is the server that it names instead, if any.
+    ///
+    /// The hint counts only if this server was believed to lead, or none was. If another server is
+    /// believed to lead, another call has found that out meanwhile, perhaps after this answer was
+    /// sent: an old answer must not undo it.
     pub(super) fn does_not_lead(&mut self, server: usize, hint: Option<usize>) {
         self.turn = server + 1;
         if self.leader.is_none_or(|leader| leader == server) {
@@ -117,19 +131,19 @@ impl Routes {
         }
     }
 
-    /// Whom to ask first where no leader is known; counts on from there.
+    /// The server to ask first while no leader is known, modulo the number of servers.
     pub(super) fn turn(&self) -> usize {
         self.turn
     }
 
-    /// A random number below `bound`, or zero if that is zero.
+    /// A random number in `0..bound`; zero if `bound` is zero.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
-        // The bias of the remainder does not matter to a jitter.
+        // The remainder makes low numbers slightly more frequent, which does not matter for jitter.
         self.random.next_u64().checked_rem(bound).unwrap_or(0)
     }
 }
 
-/// Whether an address has the form host:port.
+/// Refuses an address that is not of the form host:port.
 fn check(address: &str) -> Result<(), Error> {
     match address.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) => {

@@ -1,13 +1,16 @@
-//! The numbers that make a repeated write recognisable (thesis 6.3). Pure.
+//! The client's side of a session: the numbers that make a repeated write recognisable
+//! (thesis 6.3). Pure.
 //!
-//! A session's operations are numbered from 1. Each carries the lowest number whose answer the
-//! client still waits for, which lets the servers forget the answers below it. A number is used
-//! for one operation only, and a repeat is the same bytes: its `lowest_unanswered` may be out of
-//! date by then, which is harmless since a server never lowers its bound.
+//! The operations of a session are numbered from 1. Each carries `lowest_unanswered`, the lowest
+//! number whose answer the client still waits for: the bound below which the servers drop their
+//! replies. A number is used for one operation only, and a repeat consists of the same bytes. So
+//! the bound in a repeat may be out of date, which is harmless: a server never lowers its own.
 //!
-//! An operation whose caller was told "unknown" counts as answered, as nobody waits for it any
-//! more: else it would hold the bound down for ever. A late copy of it is executed at most once:
-//! if it arrives before the bound has passed its number; afterwards it is not executed.
+//! An operation whose caller was told "unknown" counts as answered, because nobody waits for it any
+//! more. Otherwise its number would hold the bound down for ever, and soon no number would be left
+//! in the [`WINDOW`]. A delayed copy of that operation is still executed at most once: if it is
+//! applied before the servers' bound passes its number, the session recognises further copies;
+//! after that, the session refuses it.
 
 use std::collections::BTreeSet;
 
@@ -16,21 +19,23 @@ use bytes::Bytes;
 use crate::kv::{Command, Op, SessionId};
 use crate::wire::codec;
 
-/// How far the numbers in use may be apart: from the lowest unanswered one to the highest. Half
-/// of what servers keep for a session, so that a Clerk by itself never gets
-/// [`TooManyInFlight`](crate::kv::Reply::TooManyInFlight).
+/// How many numbers may be in use at a time: every number given out is less than the lowest
+/// unanswered one plus this. It is half of the servers' default limit
+/// ([`Limits::max_in_flight`](crate::kv::Limits::max_in_flight)), so that a Clerk does not get
+/// [`TooManyInFlight`](crate::kv::Reply::TooManyInFlight) for the number of its operations.
 pub const WINDOW: u64 = 512;
 
 /// A client's session, or the lack of one.
 #[derive(Debug, Default)]
 pub struct Session {
     id: Option<SessionId>,
-    /// The last number given out.
+    /// The last number given out; 0 if there is none.
     last: u64,
+    /// The numbers given out and not settled, all in `last - WINDOW + 1..=last`.
     unanswered: BTreeSet<u64>,
 }
 
-/// The right to one operation in a session.
+/// The right to execute one operation in a session, under a number that no other operation gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
     /// The session.
@@ -42,7 +47,8 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The operation as a command: encoded once, and repeated as these bytes.
+    /// The operation as a command. Encode it once and repeat these bytes: the number must never
+    /// stand for two different operations.
     pub fn command(&self, op: Op) -> Bytes {
         codec::to_bytes(&Command::Execute {
             session: self.session,
@@ -53,29 +59,30 @@ impl Ticket {
     }
 }
 
-/// The answer to a wish for a [`Ticket`].
+/// The answer of [`Session::issue`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Issue {
-    /// Here it is.
+    /// A number for one operation.
     Ticket(Ticket),
-    /// No session is open.
+    /// No session is open: open one, and ask again.
     NoSession,
-    /// Too many are under way: wait until one is settled.
+    /// The window is full: wait until an operation is settled, and ask again.
     Full,
 }
 
 impl Session {
-    /// None open.
+    /// A client without an open session.
     pub fn new() -> Self {
         Session::default()
     }
 
-    /// The open session.
+    /// The id of the open session.
     pub fn id(&self) -> Option<SessionId> {
         self.id
     }
 
-    /// A session was opened; it replaces the present one.
+    /// The cluster has opened a session. It replaces the present one, whose operations must not
+    /// touch its numbers: [`settle`](Self::settle) ignores tickets of other sessions.
     pub fn opened(&mut self, id: SessionId) {
         *self = Session {
             id: Some(id),
@@ -83,7 +90,8 @@ impl Session {
         };
     }
 
-    /// This session is gone. Has no effect if another one has been opened meanwhile.
+    /// The cluster has no such session any more. This does nothing if another session has been
+    /// opened since: several operations may find out about the same loss.
     pub fn gone(&mut self, id: SessionId) {
         if self.id == Some(id) {
             *self = Session::default();
@@ -109,8 +117,8 @@ impl Session {
         })
     }
 
-    /// The operation has its answer, or its caller has been told that there will be none. Either
-    /// way nobody waits for it any longer.
+    /// Nobody waits for this operation any longer: it has its answer, or its caller was told that
+    /// there will be none. The servers may drop its reply.
     pub fn settle(&mut self, ticket: &Ticket) {
         if self.id == Some(ticket.session) {
             self.unanswered.remove(&ticket.seq);

@@ -1,6 +1,8 @@
-//! What the threads that use a Clerk share, and how a call is carried through it.
+//! What the threads that use a Clerk share, and how a call gets from its begin to its end.
 //!
-//! One lock guards what is decided; it is never held while a request is under way.
+//! Each call runs in its caller's thread. One lock guards what the calls decide by, the routes and
+//! the session. A thread gives the lock up while its request is under way, so calls do not wait for
+//! each other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,18 +24,21 @@ use crate::wire::{codec, frame};
 /// fields.
 const MAX_COMMAND: usize = frame::MAX_PAYLOAD - 64;
 
-/// How long a Clerk that goes away waits for its session to be closed.
+/// How long dropping a Clerk waits for its session to be closed.
 const GOODBYE: Duration = Duration::from_millis(100);
 
 pub(super) struct SharedClerk {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) options: Options,
     pub(super) state: Mutex<State>,
+    /// The moment from which all times count.
     start: Instant,
+    /// How often calls have been cancelled: see [`Stop`].
     epoch: Arc<AtomicU64>,
-    /// A session was opened or not, or an operation settled.
+    /// Notified when a thread has opened a session or failed to, and when an operation is settled:
+    /// a thread that waits for a number looks again.
     session_moved: Condvar,
-    /// For pauses between rounds: only a cancellation ends them early.
+    /// Notified when calls are cancelled. Threads pause on it between two rounds.
     cancelled: Condvar,
 }
 
@@ -41,9 +46,11 @@ pub(super) struct State {
     pub(super) routes: Routes,
     pub(super) stats: Stats,
     session: Session,
-    /// Whether a thread is opening a session; the others wait for it.
+    /// Whether a thread is opening a session. The others wait for it: each would open one of its
+    /// own otherwise.
     opening: bool,
-    /// What was heard when a session could not be opened, for those who waited for it.
+    /// What each server said when a session was last to be opened, for the error of a thread that
+    /// waited for it in vain.
     not_opened: Vec<LastWord>,
 }
 
@@ -66,13 +73,14 @@ impl SharedClerk {
         }
     }
 
-    /// Set as soon as [`cancel`](Self::cancel) is called after this.
+    /// A stop that the next [`cancel`](Self::cancel) sets.
     pub(super) fn stop(&self) -> Stop {
         Stop::after(&self.epoch)
     }
 
     pub(super) fn cancel(&self) {
-        // Under the lock, so that nobody is between looking at the epoch and waiting.
+        // The lock makes sure that no thread is between its look at the epoch and its wait: such a
+        // thread would miss the notification.
         let _state = self.state.lock();
         self.epoch.fetch_add(1, Ordering::SeqCst);
         self.session_moved.notify_all();
@@ -96,8 +104,11 @@ impl SharedClerk {
         }
     }
 
-    /// Executes an operation once. Comes back to its start only for want of a session in which
-    /// nothing of the operation was executed.
+    /// Executes an operation exactly once.
+    ///
+    /// Each turn of the loop gives the operation a number in a session and carries its call as far
+    /// as it gets with that number. There is another turn only after [`Heard::Reopen`]: the session
+    /// is gone, and no copy of the operation was executed in it or still can be.
     pub(super) fn execute(&self, op: &Op) -> Result<Reply, Error> {
         // A get changes nothing, so it is never in doubt.
         let nature = match op {
@@ -119,7 +130,8 @@ impl SharedClerk {
         }
     }
 
-    /// Ends the session, if a request can leave at once. A courtesy: without it, it expires.
+    /// Closes the session, if a request can be sent without connecting first. It is a courtesy that
+    /// frees memory at the servers: a session that is not closed expires.
     pub(super) fn close(&self) {
         let (address, session) = {
             let state = self.state.lock();
@@ -147,7 +159,8 @@ impl SharedClerk {
         Call::new(nature, self.now(), within, self.options.attempt_timeout)
     }
 
-    /// Carries a call on until something has come of it.
+    /// Makes attempts until the call ends or [`Call::heard`] returns something else than
+    /// [`Heard::GoOn`]. The request is the same for all of them.
     fn run(&self, call: &mut Call, ask: &Ask, stop: &Stop) -> Result<Heard, Error> {
         let mut state = self.state.lock();
         loop {
@@ -167,6 +180,7 @@ impl SharedClerk {
             state.stats.retries += u64::from(call.attempts() > 1);
             state.stats.repeats_in_doubt += u64::from(call.in_doubt());
             let address = state.routes.address(server).to_string();
+            // Without the lock: other threads ask meanwhile.
             drop(state);
             let result = self.transport.call(&address, ask, timeout, stop);
             state = self.state.lock();
@@ -178,8 +192,8 @@ impl SharedClerk {
         }
     }
 
-    /// A number for an operation: of the open session, or of one that this thread opens or waits
-    /// for another to open.
+    /// A number for an operation. If no session is open, this thread opens one, or waits for the
+    /// thread that is opening one. If the window is full, it waits until an operation is settled.
     fn ticket(&self, call: &Call, stop: &Stop) -> Result<Ticket, Error> {
         let mut state = self.state.lock();
         loop {
@@ -208,7 +222,8 @@ impl SharedClerk {
         }
     }
 
-    /// Opens a session through the log. Harmless to repeat: one that nobody uses expires.
+    /// Opens a session through the log. Repeating the request is harmless: it opens another
+    /// session, and one that no client uses expires.
     fn open(&self, within: Duration, stop: &Stop) -> Result<SessionId, Error> {
         let mut call = self.begin_within(Nature::Harmless, within);
         let ask = Ask::Submit(codec::to_bytes(&Command::OpenSession));
@@ -221,8 +236,8 @@ impl SharedClerk {
         }
     }
 
-    /// The error of a call that waited for others until its deadline: for one of them to open a
-    /// session, or for their operations to be settled.
+    /// The error of a call that got no number until its deadline. If a session is open, the window
+    /// was full of other calls' operations; if none is, another thread tried in vain to open one.
     fn not_admitted(&self, state: &State) -> Error {
         let waited = self.options.deadline;
         match state.session.id() {
@@ -238,7 +253,8 @@ impl SharedClerk {
     }
 }
 
-/// Settles an operation however its call ends.
+/// Settles an operation when it is dropped, so on every way out of its call. A number that is never
+/// settled would hold the session's bound down for ever.
 struct Settle<'a>(&'a SharedClerk, Ticket);
 
 impl Drop for Settle<'_> {
@@ -249,7 +265,7 @@ impl Drop for Settle<'_> {
     }
 }
 
-/// Refuses what no frame can hold; no server could even read it.
+/// Refuses a request that no frame can hold: no server would read it.
 fn check_len(len: usize) -> Result<(), Error> {
     if len <= MAX_COMMAND {
         return Ok(());

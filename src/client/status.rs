@@ -1,4 +1,5 @@
-//! What is asked of one particular server: its status, as it sees it, and a snapshot.
+//! Requests to one particular server, whether it leads or not: for its status, and to take a
+//! snapshot.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -18,12 +19,12 @@ pub struct ServerStatus {
     pub result: Result<Status, CallError>,
 }
 
-/// What a server is about to do that was asked for a snapshot.
+/// The answer of a server that was asked to take a snapshot. The snapshot is not written yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotBegun {
-    /// Up to which index the snapshot holds everything, or higher.
+    /// The snapshot will hold the effect of all entries up to this index, inclusive, at least.
     pub up_to: Index,
-    /// It is there already; nothing has happened since.
+    /// Whether there already is such a snapshot, because nothing was applied since it was taken.
     pub is_there: bool,
 }
 
@@ -58,7 +59,8 @@ fn call(shared: &SharedClerk, address: &str, ask: &Ask) -> Result<Answer, CallEr
     shared.transport.call(address, ask, timeout, &stop)
 }
 
-/// Asks all known servers, and then the members that these name and that have not answered yet.
+/// Asks all known servers, and then the members that their answers name and that have not answered
+/// themselves. The Clerk knows those from then on.
 pub(super) fn of_all(shared: &SharedClerk) -> Vec<ServerStatus> {
     let known = shared.state.lock().routes.servers().to_vec();
     let mut all = ask(shared, known);
@@ -77,7 +79,8 @@ pub(super) fn of_all(shared: &SharedClerk) -> Vec<ServerStatus> {
     all
 }
 
-/// The addresses of members that are named by others but have not answered under any address.
+/// The addresses of members that have not answered under any address, taken from the answers of
+/// others.
 fn unheard_members(heard: &[ServerStatus]) -> BTreeSet<String> {
     let statuses = || {
         heard
@@ -92,7 +95,8 @@ fn unheard_members(heard: &[ServerStatus]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Asks servers all at once; there are no more than a client knows.
+/// Asks all these servers at once, each from a thread of its own. There are at most as many as a
+/// client may know.
 fn ask(shared: &SharedClerk, addresses: Vec<String>) -> Vec<ServerStatus> {
     let ask_one = |address: &str| of_one(shared, address);
     thread::scope(|scope| {

@@ -1,4 +1,5 @@
-//! Requests over TCP: one connection per server, opened on demand, and again after an error.
+//! Requests over TCP: one connection to each server, opened when it is first needed, and opened
+//! again after an error.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,39 +17,45 @@ use crate::wire::client::{Answer, Ask};
 use crate::wire::frame;
 use crate::wire::handshake::{Caller, Hello, MAGIC, MAX_HELLO, VERSION, Welcome};
 
-/// How long a connection may take to open. Connecting cannot be interrupted, so this is also how
-/// long a cancelled call may go on.
+/// How long it may take to connect to one address. A connect cannot be interrupted, so a cancelled
+/// call may go on for as long.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The [`Transport`] over TCP.
 ///
-/// A host name is looked up each time that a connection opens, for as long as the system takes
-/// for that: where deadlines matter, name servers by IP address.
+/// A host name is looked up each time that a connection opens. The system takes as long for that as
+/// it likes, so where deadlines matter, name servers by IP address.
 pub struct Tcp {
-    /// The cluster that must answer; empty as long as any may.
+    /// The name of the cluster that must answer. Empty as long as any cluster may; then the first
+    /// server that greets decides it.
     cluster: Mutex<String>,
+    /// By address, host:port.
     links: Mutex<BTreeMap<String, Arc<ServerLink>>>,
 }
 
-/// The way to one server.
+/// The connection to one server, or the lack of one. Shared by all threads that ask that server.
 #[derive(Default)]
 struct ServerLink {
     state: Mutex<ServerLinkState>,
+    /// Notified when a thread has finished dialling, with success or without.
     dialled: Condvar,
 }
 
 #[derive(Default)]
 struct ServerLinkState {
     connection: Option<Arc<Connection>>,
-    /// Whether a thread is opening a connection; the others wait for it and share its failure.
+    /// Whether a thread is opening a connection. The others wait for it and share its failure:
+    /// otherwise each would wait for a dead server in turn.
     dialling: bool,
+    /// How many attempts to connect have failed, by which a waiting thread notices a new failure.
     failures: u64,
     last_failure: String,
 }
 
 impl Tcp {
-    /// Connects on demand. `cluster` is the name of the cluster that must answer; empty: any, but
-    /// then all servers must be of the one that answers first.
+    /// A transport that connects when it is asked to. `cluster` is the name of the cluster that
+    /// must answer. Empty means any, but all servers must belong to the cluster of the first one
+    /// that answers.
     pub fn new(cluster: impl Into<String>) -> Self {
         Tcp {
             cluster: Mutex::new(cluster.into()),
@@ -70,8 +77,8 @@ impl Tcp {
         Ok(link)
     }
 
-    /// The link's connection: the one that is there, or a new one, which this thread opens or
-    /// waits for.
+    /// The link's connection. If there is none, this thread opens one, or waits for the thread that
+    /// is opening one.
     fn connection(
         &self,
         link: &ServerLink,
@@ -118,6 +125,7 @@ impl Tcp {
         }
     }
 
+    /// Connects and exchanges greetings. An error means that no request has left.
     fn dial(&self, server: &str, until: Instant, stop: &Stop) -> Result<Connection, String> {
         let stream = open(server, until).map_err(|error| match error.raw_os_error() {
             Some(_) => error.kind().to_string(),
@@ -154,7 +162,8 @@ impl Tcp {
         Ok(Connection::new(stream, frames))
     }
 
-    /// Two clusters in one list would each get some of the writes.
+    /// Refuses a server of another cluster than the first one. If the list named servers of two
+    /// clusters, each cluster would get a part of the writes.
     fn settle_on(&self, theirs: String) -> Result<(), String> {
         let mut ours = self.cluster.lock();
         if ours.is_empty() {
@@ -190,13 +199,14 @@ impl Transport for Tcp {
 }
 
 impl ServerLinkState {
+    /// The connection, if there is one and it is not known to be dead.
     fn usable(&self) -> Option<Arc<Connection>> {
         let connection = self.connection.as_ref()?;
         connection.is_usable().then(|| Arc::clone(connection))
     }
 }
 
-/// A stream to the first of the server's addresses that takes one.
+/// Connects to the first of the server's addresses that accepts.
 fn open(server: &str, until: Instant) -> std::io::Result<TcpStream> {
     let mut failure = std::io::Error::other("the name has no address");
     for address in server.to_socket_addrs()?.take(8) {

@@ -1,4 +1,4 @@
-//! The seam between the [`Clerk`](super::Clerk) and the network.
+//! The interface between the [`Clerk`](super::Clerk) and the network.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use crate::wire::client::{Answer, Ask};
 
-/// Carries one request to one server and its answer back. Used by many threads at once.
+/// Carries a request to a server, and the answer back. Many threads use it at once.
 pub trait Transport: Send + Sync {
     /// Asks the server at `server` (host:port), and waits for the answer until `timeout` has
     /// passed or `stop` is set.
     ///
     /// # Errors
-    /// [`CallError`]; the difference between its variants decides whether a write may have been
-    /// executed, so [`CallError::NotSent`] must be certain.
+    /// [`CallError`]. A call counts a request that was [not sent](CallError::NotSent) as not
+    /// executed, so return that only if it is certain that no server can execute the request, now
+    /// or later.
     fn call(
         &self,
         server: &str,
@@ -32,15 +33,19 @@ pub trait Transport: Send + Sync {
 /// Why a request got no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// Nothing that could be executed reached the server: it was certainly not executed.
+    /// The server got nothing that it could execute: the request is certainly not executed.
     #[error("not reached: {0}")]
     NotSent(String),
-    /// It was sent, at least in part, and no answer came: nobody knows.
+    /// The request was sent, and no answer came: it may have been executed, or may still be.
     #[error("no answer: {0}")]
     Lost(String),
 }
 
-/// Tells a call that is under way to end early. It is looked at every few dozen milliseconds.
+/// Tells a call that is under way to end early. A transport looks at it every few dozen
+/// milliseconds.
+///
+/// It is set when the counter `epoch` differs from its value at the begin of the call. So one
+/// increment ends all calls under way and none that begin later.
 #[derive(Clone, Debug)]
 pub struct Stop {
     epoch: Arc<AtomicU64>,
@@ -48,12 +53,12 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// One that is never set.
+    /// A stop that is never set.
     pub fn never() -> Self {
         Stop::after(&Arc::new(AtomicU64::new(0)))
     }
 
-    /// One that is set as soon as `epoch` moves on from its present value.
+    /// A stop that is set as soon as `epoch` changes from its present value.
     pub(super) fn after(epoch: &Arc<AtomicU64>) -> Self {
         Stop {
             epoch: Arc::clone(epoch),
@@ -61,7 +66,7 @@ impl Stop {
         }
     }
 
-    /// Whether to end now.
+    /// Whether the call is to end now.
     pub fn is_set(&self) -> bool {
         self.epoch.load(Ordering::SeqCst) != self.since
     }

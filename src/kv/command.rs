@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::scan::{Page, Scan};
 use crate::wire::codec::{self, DecodeError};
 
-/// Names a session: the index of the log entry that opened it, so that no two sessions of a
-/// cluster's life ever share an id.
+/// The id of a session: the index of the log entry that opened it. No two entries have the same
+/// index, so an id is never used again.
 pub type SessionId = u64;
 
 /// What enters the log.
@@ -23,7 +23,8 @@ pub type Op = OpOf<Bytes>;
 /// `&[u8]` where a server reads one in place, without a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CommandOf<B> {
-    /// Opens a session. Repeated, it opens another; the one nobody uses expires.
+    /// Opens a session. A repeated command opens another session: harmless, because a session that
+    /// no client uses expires.
     OpenSession,
     /// Keeps a session from expiring and drops the replies below `lowest_unanswered`.
     KeepAlive {
@@ -37,7 +38,7 @@ pub enum CommandOf<B> {
         /// The session.
         session: SessionId,
     },
-    /// Executes an operation once, however often the command is repeated (thesis 6.3).
+    /// Executes an operation exactly once, however often the command is repeated (thesis 6.3).
     Execute {
         /// The client's session.
         session: SessionId,
@@ -54,7 +55,7 @@ pub enum CommandOf<B> {
 /// An [`Op`] whose strings of bytes are held as `B`; see [`CommandOf`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpOf<B> {
-    /// Reads a value through the log: a repeated one returns what the first one read.
+    /// Reads a value through the log: a repeated command returns what the first one read.
     Get {
         /// The key to read.
         key: B,
@@ -120,12 +121,14 @@ pub enum Reply {
     Page(Page),
     /// Not executed: the session has expired, was closed, or never existed.
     NoSession(SessionId),
-    /// Not executed now: the number is below the session's lowest unanswered one, so its answer
-    /// has been dropped.
+    /// This copy was not executed: the client has said, with a later command, that it waits for
+    /// this number no more, so the reply has been dropped. An earlier copy may have been executed.
     AnswerDropped,
-    /// Not executed: so many operations of the session are unanswered that this one has to wait.
+    /// Not executed: too many operations of the session are unanswered, or their kept replies are
+    /// too large. It can be repeated when a lower number has its answer.
     TooManyInFlight,
-    /// Not executed. A sentence says which limit was passed, and by how much.
+    /// Not executed. The sentence says what is wrong, such as which limit was passed and by how
+    /// much.
     Refused(String),
 }
 

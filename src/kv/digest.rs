@@ -1,7 +1,8 @@
 //! A hash that is the same on every machine and in every build: FNV-1a with 64 bits.
 //!
-//! It goes byte by byte, so that it cannot depend on how a value is cut into pieces. It is there to
-//! notice replicas that have come apart by accident; it resists no one who forges a collision.
+//! It works byte by byte, so the result cannot depend on how a value is cut into pieces. Replicas
+//! compare digests to notice that their states differ by accident. It is no protection against
+//! somebody who constructs a collision.
 
 #[derive(Clone, Debug)]
 pub(super) struct Digest(u64);
@@ -11,8 +12,9 @@ impl Digest {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
-    /// Adds bytes as they are. Where their number is not fixed, [`number`](Self::number) has to
-    /// precede them with it: else two fields could trade bytes unnoticed.
+    /// Adds bytes as they are. If their length is not fixed, add the length first with
+    /// [`number`](Self::number). Otherwise two states would have the same digest in which bytes
+    /// have moved from the end of one field to the start of the next.
     pub fn bytes(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);

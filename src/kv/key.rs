@@ -1,8 +1,9 @@
-//! A key, of which there may be millions.
+//! A key in the map of the store, which may hold millions of them.
 //!
-//! A `Bytes` takes 32 bytes, an allocation for what it points to and often one more to count its
-//! users. Here a short key lies within a handle of 24 bytes, and any other takes one allocation
-//! besides. The map compares short keys without a look elsewhere.
+//! This type is smaller than `Bytes`, which takes 32 bytes, an allocation for its content, and
+//! often one more to count its users. Here a key of up to 22 bytes is stored within the handle of
+//! 24 bytes; a longer one takes one allocation. The map compares short keys without following a
+//! pointer.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -10,11 +11,11 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// The most bytes that fit beside the length and the tag into a handle that must hold an
-/// `Arc<[u8]>` otherwise.
+/// The most bytes of a key that is stored within the handle. An `Arc<[u8]>` takes 16 bytes and the
+/// tag of the enum makes it 24; 22 is what the tag and the length leave.
 const INLINE: usize = 22;
 
-/// The bytes of a key. A clone shares them where they are not within.
+/// The bytes of a key. A clone copies an inline key and shares a longer one.
 #[derive(Clone)]
 pub(super) enum Key {
     Inline { len: u8, bytes: [u8; INLINE] },
@@ -44,7 +45,8 @@ impl Deref for Key {
     }
 }
 
-/// Lets a map be asked for a plain slice: equality and order are those of the slices.
+/// Lets a map of keys be searched by a plain slice. That is correct because equality and order of
+/// keys are those of their slices.
 impl Borrow<[u8]> for Key {
     fn borrow(&self) -> &[u8] {
         self

@@ -2,12 +2,12 @@
 
 use super::command::{CommandOf, OpOf};
 
-/// No command and no reply may be larger than this, in bytes, so that each fits into a frame with
-/// room for what is around it.
+/// The largest command or reply, in bytes. It is below the largest payload of a frame by more than
+/// the fields take that surround a command or a reply.
 pub const MAX_MESSAGE: usize = 17 << 20;
 
-/// The limits of the store. All nodes of a cluster must have the same ones: what a command does
-/// depends on them.
+/// The limits of the store. All nodes of a cluster must have the same limits, because the result of
+/// a command depends on them: with others, replicas would differ.
 ///
 /// ```
 /// use raftkv::kv::Limits;
@@ -24,23 +24,23 @@ pub struct Limits {
     pub max_key_bytes: usize,
     /// The longest value, in bytes, also as the result of appends.
     pub max_value_bytes: usize,
-    /// How many sessions there may be. One more displaces the one that was not used for longest.
+    /// How many sessions there may be. One more ends the least recently used one.
     pub max_sessions: usize,
     /// How long a session lives without being used, in milliseconds of cluster time.
     pub session_ttl_ms: u64,
-    /// How far a session's sequence numbers may run ahead of its lowest unanswered one; so many
-    /// operations of one session can be in flight.
+    /// How many operations of one session can be in flight: its sequence numbers must be less than
+    /// its lowest unanswered number plus this.
     pub max_in_flight: u64,
-    /// How many bytes of kept replies one session may have before its further operations have to
-    /// wait until it acknowledges some.
+    /// How many bytes of replies are kept for one session. When they have reached this, only its
+    /// lowest unanswered operation is executed; the others wait until the client acknowledges
+    /// replies.
     pub max_session_reply_bytes: u64,
-    /// How many bytes of kept replies all sessions may have. Beyond it, those that were not used
-    /// for longest are ended.
+    /// How many bytes of replies are kept for all sessions together. Beyond it, the least recently
+    /// used sessions end.
     pub max_reply_bytes: u64,
-    /// How many items a page of a scan has at the most.
+    /// The most items on one page of a scan.
     pub max_scan_items: usize,
-    /// How many bytes of keys and values a page of a scan has at the most; a page of one item may
-    /// be larger.
+    /// The most bytes of keys and values on one page of a scan. A page of one item may be larger.
     pub max_scan_bytes: usize,
 }
 
@@ -60,13 +60,13 @@ impl Default for Limits {
     }
 }
 
-/// Limits that cannot work.
+/// Why some limits cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LimitsError {
     /// A limit of zero would let nothing pass.
     #[error("{0} is 0; it must be at least 1")]
     Zero(&'static str),
-    /// What the limits admit would not fit into one message.
+    /// The limits admit a command or a page that would not fit into one message.
     #[error(
         "{what} could take up {bytes} bytes, more than the {MAX_MESSAGE} that a message may have; \
          lower {lower}"
@@ -76,10 +76,10 @@ pub enum LimitsError {
         what: &'static str,
         /// The most bytes that it may come to.
         bytes: usize,
-        /// The limits that it depends on.
+        /// The limits that it depends on: one of them has to be lowered.
         lower: &'static str,
     },
-    /// One session may keep more than all together.
+    /// One session could keep more bytes of replies than all sessions together.
     #[error("max_session_reply_bytes is larger than max_reply_bytes; it must be at most as large")]
     SessionOverAll,
 }
@@ -97,7 +97,9 @@ impl Limits {
         if self.max_session_reply_bytes > self.max_reply_bytes {
             return Err(LimitsError::SessionOverAll);
         }
-        // An item's two length fields take 5 bytes each; 64 bytes are plenty for all the rest.
+        // The largest command is a compare-and-swap: a key and two values. The largest page is one
+        // item, or `max_scan_bytes` of items, and the key where the next page starts. An item's two
+        // length fields take 5 bytes each. 64 bytes are enough for all other fields.
         let (key, value) = (self.max_key_bytes, self.max_value_bytes);
         let command = value.saturating_mul(2).saturating_add(key);
         let page = key
@@ -151,8 +153,8 @@ impl Limits {
         ]
     }
 
-    /// The limits with one of them, by its name, set to another value. `None` if there is no limit
-    /// of this name, or the value is none for it.
+    /// These limits with the one of this name set to `value`. `None` if there is no limit of this
+    /// name, or if the value does not fit its type.
     pub(super) fn with(mut self, name: &str, value: u64) -> Option<Self> {
         let size = usize::try_from(value).ok()?;
         match name {
@@ -170,10 +172,13 @@ impl Limits {
         Some(self)
     }
 
-    /// Reads a command and checks all that can be told without the state. The gate and the apply
-    /// thread both go through here, so that the log holds nothing that cannot be applied.
+    /// Decodes a command and checks all that does not depend on the state. The gate calls this
+    /// before a command enters the log, and the store calls it again when the command is applied:
+    /// as both use the same function and the same limits, the log holds nothing that cannot be
+    /// applied.
     ///
-    /// The error is a sentence for the person who sent the command.
+    /// # Errors
+    /// A sentence for the person who sent the command.
     pub(super) fn admit<'a>(&self, bytes: &'a [u8]) -> Result<CommandOf<&'a [u8]>, String> {
         let command = CommandOf::decode(bytes)
             .map_err(|error| format!("this is not a command of the store: {error}"))?;
@@ -213,8 +218,8 @@ impl Limits {
         }
     }
 
-    /// An empty key is refused: it is nearly always a variable that was not set, and an empty
-    /// start already means "from the first key" in a scan.
+    /// Refuses a key that is too long, and the empty key: it is nearly always a variable that was
+    /// not set, and as the start of a scan it already means "from the first key".
     pub(super) fn check_key(&self, key: &[u8]) -> Result<(), String> {
         self.check_key_len(key.len())
     }
@@ -241,6 +246,8 @@ impl Limits {
     }
 }
 
+/// Checks the numbers of an operation: `1 <= seq` and `lowest_unanswered <= seq`. With a higher
+/// `lowest_unanswered`, the command would drop its own reply.
 fn check_seq(seq: u64, lowest_unanswered: u64) -> Result<(), String> {
     if seq == 0 {
         return Err("the sequence number is 0; the first one of a session is 1".into());

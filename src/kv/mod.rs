@@ -1,13 +1,21 @@
 //! The key/value state machine.
 //!
-//! [`Kv`] puts it together: [`Limits`] guards what may enter the log, `sessions` sees to it that a
-//! command that arrives twice is executed once, `store` holds the keys and their values. All of
-//! it is deterministic: the same commands at the same indexes give the same state on every replica.
-//! All of it is persistent in the sense of data structures: a clone costs next to nothing, so that
-//! a copy of one moment, a [`Snapshot`], can be written to disk while later commands are applied.
+//! [`Kv`] is the state machine. It has three parts: [`Limits`] checks commands before they enter
+//! the log, `sessions` makes sure that a repeated command is executed once, and `store` holds the
+//! keys and values.
 //!
-//! What it does not do: bound the store as a whole (everything is in memory; the gauge `bytes`
-//! tells how much); read a part of a value (a grown value is copied into one piece for each read).
+//! Two properties hold for all of it:
+//! - It is deterministic: the same commands at the same indexes give the same state on every
+//!   replica. Nothing in it reads a clock, a random number or the iteration order of a hash map.
+//! - Its data structures are persistent: a clone takes constant time and shares its memory with
+//!   the original. So a copy of one moment, a [`Snapshot`], can be written to disk while later
+//!   commands are applied.
+//!
+//! Left out:
+//! - The size of the whole store has no limit. All of it is in memory; the gauge `bytes` shows how
+//!   much there is.
+//! - A part of a value cannot be read. A value that grew by appends is copied into one piece for
+//!   each read, so a read costs as much as the value is long.
 
 mod command;
 mod digest;

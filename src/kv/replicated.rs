@@ -1,4 +1,8 @@
 //! The store and the sessions as one state machine.
+//!
+//! Everything here runs on every replica for every entry of the log, so it must be deterministic:
+//! what a command does depends on the command, its index, its cluster time, the state, and the
+//! limits, which are the same on all nodes.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +18,8 @@ use super::store::Store;
 use crate::machine::{At, Gate, StateMachine};
 use crate::wire::codec;
 
-/// What a reply weighs besides the bytes in it: many small ones are work, too.
+/// What a reply counts for in [`Kv::weight`](StateMachine::weight) besides the bytes in it. Without
+/// it, any number of replies without bytes would count as no work.
 const REPLY_OVERHEAD: usize = 64;
 
 /// The key/value store that the cluster replicates. A clone is made in O(1).
@@ -49,7 +54,7 @@ pub struct Kv {
     limits: Limits,
     store: Store,
     sessions: Sessions,
-    /// Where the last command was applied.
+    /// The index and the cluster time of the last command applied; zeros if there was none.
     last: At,
 }
 
@@ -84,10 +89,13 @@ impl Kv {
             limits = limits.with(name, value.parse().ok()?)?;
         }
         limits.validate().ok()?;
-        // A limit that is left out, or another version of the store.
+        // The identity may leave a limit out, or name another version of the store. The store made
+        // here has then another identity.
         Some(Self::new(limits)).filter(|store| store.identity() == identity)
     }
 
+    /// Moves on to the command at `at`, and removes a few of the sessions that have expired by then
+    /// from memory.
     fn advance(&mut self, at: At) {
         assert!(
             at.index > self.last.index && at.time_ms >= self.last.time_ms,
@@ -121,6 +129,9 @@ impl StateMachine for Kv {
     fn apply(&mut self, at: At, command: &Bytes) -> Reply {
         self.advance(at);
         let limits = &self.limits;
+        // The gate has admitted this command with the same function and the same limits on every
+        // node, before the entry was appended. Otherwise the log or this program is faulty, and
+        // to skip the command might make this replica differ from the others.
         let decoded = limits.admit(command).unwrap_or_else(|reason| {
             panic!(
                 "the log holds a command at index {} that its gate refuses: {reason}",
@@ -152,6 +163,7 @@ impl StateMachine for Kv {
         answer.expect("no answer weighs more than all memory")
     }
 
+    /// Queries that are malformed or break a limit get a small answer, so they need no room.
     fn query_within(&self, query: &Bytes, room: usize) -> Option<Reply> {
         let room = room.saturating_sub(REPLY_OVERHEAD);
         match Query::decode(query) {

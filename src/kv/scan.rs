@@ -10,10 +10,10 @@ pub struct Scan {
     pub start: Bytes,
     /// The end of the range, exclusive. `None`: to the last key of all.
     pub end: Option<Bytes>,
-    /// How many items to return at the most. Zero counts as the server's limit.
+    /// The most items on a page. Zero, or more than the server's limit, means the server's limit.
     pub limit: u32,
-    /// How many bytes of keys and values to return at the most; one item is returned however
-    /// large it is. Zero counts as the server's limit.
+    /// The most bytes of keys and values on a page. Zero, or more than the server's limit, means
+    /// the server's limit. A page always has its first item, even if that one is larger.
     pub limit_bytes: u32,
     /// Leave the values out: every item's value comes back empty.
     pub keys_only: bool,
@@ -24,7 +24,7 @@ pub struct Scan {
 pub struct Page {
     /// The items, in ascending order of their keys.
     pub items: Vec<Item>,
-    /// Where the next page starts, if there is more in the range.
+    /// The first key behind this page, where the next page starts; `None` if the range ends here.
     pub next: Option<Bytes>,
 }
 
@@ -38,13 +38,13 @@ pub struct Item {
 }
 
 impl Item {
-    /// What an item costs besides the bytes in it, in bytes that are copied in the same time: it is
-    /// found in the map, takes memory of its own, is written and is freed again.
+    /// The work that an item takes besides its bytes, as a number of bytes that could be copied in
+    /// the same time: to find it in the map, to allocate and free it, to encode it.
     pub(super) const OVERHEAD: usize = 64;
 }
 
 impl Page {
-    /// About how much work it is to gather and to send the page, in bytes.
+    /// About how much work it is to read and to send the page, in bytes copied.
     pub(super) fn weight(&self) -> usize {
         let of_item = |item: &Item| Item::OVERHEAD + item.key.len() + item.value.len();
         self.items.iter().map(of_item).sum()
@@ -121,7 +121,8 @@ impl Scan {
         }
     }
 
-    /// The scan that reads on behind `page`, which answered this one; `None` after the last page.
+    /// The scan for the page that follows `page`, which is the answer to this scan; `None` if
+    /// `page` is the last one.
     #[must_use]
     pub fn next(&self, page: &Page) -> Option<Self> {
         let start = page.next.clone()?;
@@ -137,8 +138,9 @@ impl Scan {
     }
 }
 
-/// The first key behind all those that begin with the prefix: the prefix up to and with its last
-/// byte that can be counted up. `None` if there is no such byte.
+/// The lowest key above all keys that begin with the prefix: the prefix up to and including its
+/// last byte that is not 0xff, with that byte increased by one. `None` if all bytes are 0xff: no
+/// key is above all those.
 fn end_of_prefix(prefix: &[u8]) -> Option<Bytes> {
     let last = prefix.iter().rposition(|&byte| byte != 0xff)?;
     let mut end = prefix[..=last].to_vec();

@@ -1,5 +1,24 @@
-//! One client's session: which of its operations have been executed, and what they answered
+//! One client's session: which of its operations have been executed, and their replies
 //! (thesis 6.3).
+//!
+//! The client numbers its operations from 1 and sends with each one `lowest_unanswered`, the lowest
+//! number whose answer it still waits for. The session keeps the highest such bound that it has
+//! seen, and the replies to the numbers executed at or above the bound. They decide about an
+//! operation with the number `seq`:
+//!
+//! | `seq` | decision |
+//! | --- | --- |
+//! | below the bound | refused: its reply is gone, so nobody knows whether it was executed |
+//! | its reply is kept | that reply again |
+//! | equal to the bound | executed |
+//! | less than `max_in_flight` above the bound | executed if the kept replies leave room |
+//! | further above the bound | refused: the client has to wait for its lower numbers |
+//!
+//! Kept replies leave room as long as they are below `max_session_reply_bytes` together.
+//!
+//! So no number is executed twice. Executing it keeps its reply within the same command; a number
+//! with a kept reply is not executed; and the reply is dropped only when the bound rises above the
+//! number, after which the number is refused, as the bound never falls.
 
 use std::collections::VecDeque;
 use std::ops::{AddAssign, SubAssign};
@@ -12,25 +31,31 @@ use super::limits::Limits;
 use crate::machine::At;
 use crate::wire::codec;
 
-/// What a kept reply weighs besides the bytes in it, so that small replies are bounded as well.
+/// What a kept reply counts for besides the bytes in it. Without it, any number of replies without
+/// bytes would be within every limit.
 const REPLY_OVERHEAD: u64 = 64;
 
-/// A session. Invariants: `replies` is in strictly ascending order of the numbers, none of them is
-/// below `lowest_unanswered` or `limits.max_in_flight` or more above it.
+/// A session.
+///
+/// Invariants: the numbers in `replies` are strictly ascending, and each `seq` of them is in
+/// `lowest_unanswered..lowest_unanswered + limits.max_in_flight`. `kept` is the sum over `replies`.
+/// `listed` is `last_used` or an earlier use.
 #[derive(Clone, Debug)]
 pub(super) struct SessionState {
-    /// When the session was used last.
+    /// The last command that used the session.
     pub last_used: At,
-    /// The use under which all sessions together list this one: never a later one than the last.
-    /// It is no part of the state: another node may list it under another one.
+    /// The use under which `Sessions` finds this session in the order of expiry, `last_used` or an
+    /// earlier one. It is bookkeeping and not part of the replicated state: it may differ between
+    /// replicas, so neither snapshots nor digests contain it.
     pub listed: At,
-    /// The replies to all lower numbers have been dropped. It only ever grows.
+    /// The replies to all numbers below this one have been dropped. It never decreases.
     lowest_unanswered: u64,
+    /// Numbers with their replies.
     replies: VecDeque<(u64, Reply)>,
     kept: Kept,
 }
 
-/// How many replies are kept, and what they weigh in bytes.
+/// How many replies are kept, and how many bytes they count for, overhead included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
     pub replies: u64,
@@ -42,13 +67,14 @@ pub(super) struct Kept {
 pub(super) enum Admission {
     /// Execute it and [`keep`](SessionState::keep) its reply.
     Execute,
-    /// It was executed before; this is what it answered.
+    /// It was executed before: answer with the reply that it got then.
     Repeated(Reply),
-    /// Do not execute it; this is the answer.
+    /// Do not execute it, and answer with this reply, which says why.
     Refused(Reply),
 }
 
 impl SessionState {
+    /// A session that the command at `at` has opened.
     pub fn new(at: At) -> Self {
         Self {
             last_used: at,
@@ -59,7 +85,7 @@ impl SessionState {
         }
     }
 
-    /// A session as it was, still without its replies, which [`restore`](Self::restore) adds.
+    /// A session from a snapshot, without its replies: [`restore`](Self::restore) adds them.
     pub fn restored(last_used: At, lowest_unanswered: u64) -> Result<Self, String> {
         if lowest_unanswered == 0 {
             return Err("its lowest unanswered number is 0; the first number is 1".into());
@@ -70,7 +96,11 @@ impl SessionState {
         })
     }
 
-    /// Adds a reply as it was, if it keeps the invariants: they come in the order of their numbers.
+    /// Adds a reply from a snapshot. The replies must come in ascending order of their numbers.
+    ///
+    /// # Errors
+    /// A sentence, if the reply would break an invariant or is one that no operation returns: the
+    /// snapshot is damaged or forged.
     pub fn restore(&mut self, seq: u64, reply: Reply, limits: &Limits) -> Result<(), String> {
         let follows = self.replies.back().is_none_or(|(last, _)| *last < seq);
         let ahead = seq.checked_sub(self.lowest_unanswered);
@@ -100,7 +130,7 @@ impl SessionState {
         Ok(())
     }
 
-    /// The replies to all lower numbers have been dropped.
+    /// The bound: the replies to all numbers below it have been dropped.
     pub fn lowest_unanswered(&self) -> u64 {
         self.lowest_unanswered
     }
@@ -110,16 +140,18 @@ impl SessionState {
         self.replies.iter()
     }
 
-    /// How many replies are kept, and what they weigh.
+    /// How many replies are kept, and how many bytes they count for.
     pub fn kept(&self) -> Kept {
         self.kept
     }
 
-    /// Decides about operation `seq`. The lowest unanswered number is that of the session, with
-    /// which the caller has shared the command's own by [`forget_below`](Self::forget_below).
+    /// Decides what to do with operation `seq`; the table at the top of this file gives the rules.
+    /// The caller has already raised the bound to the command's own
+    /// [`lowest_unanswered`](Self::forget_below).
     ///
-    /// That lowest number itself is always admitted. All others wait for it in the end, so a bound
-    /// that held it up, too, would never be lifted.
+    /// The number that equals the bound is executed however full the session is. Room comes free
+    /// only when the bound rises, and the client raises it only after this number is answered:
+    /// refusing it would block the session for ever.
     pub fn admit(&self, seq: u64, limits: &Limits) -> Admission {
         let Some(ahead) = seq.checked_sub(self.lowest_unanswered) else {
             return Admission::Refused(Reply::AnswerDropped);
@@ -135,22 +167,23 @@ impl SessionState {
         }
     }
 
-    /// Keeps the reply to an operation that was executed.
+    /// Keeps the reply to an operation that was just executed.
     pub fn keep(&mut self, seq: u64, reply: Reply) {
         let place = self
             .place(seq)
             .expect_err("an operation that has its reply must not be executed again");
         self.kept += Kept::of(&reply);
         if self.replies.is_empty() {
-            // Most clients wait for one answer at a time. The list would begin with room for four,
-            // and there may be a hundred thousand sessions.
+            // Most clients wait for one answer at a time, so most sessions keep one reply. By
+            // itself the list would begin with room for four, in each of 65,536 sessions or more.
             self.replies.reserve_exact(1);
         }
         self.replies.insert(place, (seq, reply));
     }
 
-    /// Drops the replies below `lowest_unanswered`, for which the client waits no more. A lower
-    /// bound than the present one is that of a late duplicate and changes nothing.
+    /// Raises the bound to `lowest_unanswered` and drops the replies below it: the client has them,
+    /// or has given up on them. A value below the present bound comes with a copy of an old command
+    /// that the network delayed; it changes nothing, because the replies are gone already.
     pub fn forget_below(&mut self, lowest_unanswered: u64) {
         self.lowest_unanswered = self.lowest_unanswered.max(lowest_unanswered);
         while let Some((_, reply)) = self
@@ -175,6 +208,7 @@ impl SessionState {
         }
     }
 
+    /// The place of the number's reply in `replies`, or the place where it belongs.
     fn place(&self, seq: u64) -> Result<usize, usize> {
         self.replies.binary_search_by_key(&seq, |(seq, _)| *seq)
     }

@@ -1,17 +1,25 @@
-//! All sessions: opened, found, ended, and kept within their bounds.
+//! All sessions: opening, finding and ending them, and the bounds on all of them together.
 //!
-//! Sessions end in three ways: the client closes them; nobody uses them for the time limit; or
-//! there are too many of them, or too many bytes of replies in them, and they are the ones that
-//! were not used for longest. The last rule is there because a client that never comes back, such
-//! as a one-shot command, leaves a session behind: refusing new ones instead would let such clients
-//! lock everybody out (thesis 6.3).
+//! A session is the memory that makes a repeated command recognisable (thesis 6.3; one session is
+//! in `session`). That memory must be bounded, so a session ends in one of three ways:
+//! - Its client closes it.
+//! - No command uses it for longer than `session_ttl_ms` of cluster time: it *expires*.
+//! - There are `max_sessions` and one more is opened, or all of them together keep more than
+//!   `max_reply_bytes` of replies. The least recently used session is removed first. Refusing new
+//!   sessions instead would let clients that were killed, and left their sessions behind, lock out
+//!   everybody else.
 //!
-//! A session has ended as soon as its time is over, but it is *cleared away* later: with each
-//! command a few of them, for thousands at once would hold up the thread that executes, which also
-//! answers heartbeats. Until then a session whose time is over is as good as gone. Nothing finds
-//! it, no snapshot and no digest has it, and as it is older than every other one, the limits on all
-//! sessions together hit it before any that lives. So nobody can tell when it is cleared away, and
-//! replicas may differ in that: one that starts from a snapshot has nothing to clear away.
+//! # An expired session is cleared away later
+//! Expiry only compares two times. Removing the session from memory is a step of its own, and each
+//! command removes at most `CLEARED_AT_ONCE` of them: to remove 65,536 sessions in one command
+//! would hold up the thread that executes, which may be the one that answers heartbeats.
+//!
+//! Replicas differ in which expired sessions they still have in memory: a replica that started from
+//! a snapshot has none. The state must not depend on that, so an expired session counts as gone:
+//! - No command finds it.
+//! - No snapshot and no digest contains it.
+//! - The bounds on all sessions never remove a live session on account of an expired one: every
+//!   expired session was last used before every live one, so it is removed first.
 
 use std::sync::Arc;
 
@@ -23,38 +31,44 @@ use super::limits::Limits;
 use super::session::{Admission, Kept, SessionState};
 use crate::machine::At;
 
-/// How many sessions one command clears away, or lists anew, at the most. More than one, because
-/// each command may open one.
+/// How many entries of `by_use` one command looks at, and then removes or corrects, at the most.
+/// It must be more than one: each command may open a session, so clearing away one for each command
+/// would never catch up.
 const CLEARED_AT_ONCE: usize = 16;
 
 #[derive(Clone, Default)]
 pub(super) struct Sessions {
-    /// Behind an `Arc` each, so that a change beside a clone copies one session, not a whole node
-    /// of the map.
+    /// Each session is behind an `Arc`. While a snapshot shares the map, changing a session copies
+    /// that session; without the `Arc` it would copy all sessions in the same node of the map.
     by_id: OrdMap<SessionId, Arc<SessionState>>,
-    /// The same sessions by the index of the use that they are [listed](SessionState::listed)
-    /// under: the last one, or an earlier one, for it is corrected only when it matters. An entry
-    /// of the log uses one session at the most, so its index stands for one. Time never goes back
-    /// along the log, so this is also the order in which they expire.
+    /// The same sessions, in the order in which they expire. The key is the log index of a use of
+    /// the session, [`SessionState::listed`]: its last use, or an earlier one.
+    ///
+    /// It may be an earlier one because a use does not touch this map: that would cost every
+    /// command two changes of it. The entry is corrected when it comes to the front (`relist`).
+    ///
+    /// An entry of the log uses one session at the most, so no two sessions have the same key.
+    /// Cluster time never goes back along the log, so the order of indexes is the order of times.
     by_use: OrdMap<u64, SessionId>,
+    /// The sum of what the sessions in `by_id` keep, expired ones included.
     kept: Kept,
-    /// How many operations were answered by what they had answered before.
+    /// How many repeated operations were answered with their first reply, since the cluster began.
     duplicates: u64,
 }
 
 impl Sessions {
-    /// How many sessions there are, with those that are still to be cleared away.
+    /// How many sessions are in memory: the live ones, and the expired ones not yet cleared away.
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    /// Whether there is such a session, and its time is not over.
+    /// Whether there is a session with this id that has not expired.
     fn is_open(&self, now_ms: u64, id: SessionId, limits: &Limits) -> bool {
         let session = self.by_id.get(&id);
         session.is_some_and(|session| !is_over(session.last_used, now_ms, limits.session_ttl_ms))
     }
 
-    /// The replies that all sessions keep, with those that are still to be cleared away.
+    /// What all sessions in memory keep, expired ones included.
     pub fn kept(&self) -> Kept {
         self.kept
     }
@@ -64,7 +78,7 @@ impl Sessions {
         self.duplicates
     }
 
-    /// Clears away a few of the sessions that nobody has used for longer than the time limit.
+    /// Removes a few of the expired sessions from memory. Called with every command.
     pub fn clear_away(&mut self, now_ms: u64, limits: &Limits) {
         let is_over = |used: At| is_over(used, now_ms, limits.session_ttl_ms);
         for _ in 0..CLEARED_AT_ONCE {
@@ -72,6 +86,8 @@ impl Sessions {
                 return;
             };
             let session = &self.by_id[&id];
+            // The first entry has the earliest listed use. If even that use is recent, every last
+            // use is: none is earlier than the use under which its session is listed.
             if !is_over(session.listed) {
                 return;
             }
@@ -82,7 +98,8 @@ impl Sessions {
         }
     }
 
-    /// Opens a session.
+    /// Opens a session, whose id is the index of the command. Makes room for it first: the caller
+    /// is never refused.
     pub fn open(&mut self, at: At, limits: &Limits) -> Reply {
         while self.len() >= limits.max_sessions {
             self.remove_oldest();
@@ -92,7 +109,7 @@ impl Sessions {
         Reply::Opened(at.index)
     }
 
-    /// Marks a session as used, and drops its replies below `lowest_unanswered`.
+    /// Marks a session as used, and drops its replies to numbers below `lowest_unanswered`.
     pub fn keep_alive(
         &mut self,
         at: At,
@@ -106,7 +123,7 @@ impl Sessions {
         })
     }
 
-    /// Ends a session at its client's wish.
+    /// Ends a session because its client asks for it.
     pub fn close(&mut self, at: At, id: SessionId, limits: &Limits) -> Reply {
         match self.is_open(at.time_ms, id, limits) {
             true => {
@@ -117,8 +134,9 @@ impl Sessions {
         }
     }
 
-    /// Answers operation `seq` of a session: by what it answered before, by a refusal, or by
-    /// `execute`, whose reply is kept. This is what makes an operation take effect once.
+    /// Answers operation `seq` of a session: with the reply that it got before, with a refusal, or
+    /// by calling `execute` and keeping the reply. An operation takes effect once because `execute`
+    /// is called here only, and [`SessionState::admit`] allows it once for each number.
     pub fn once(
         &mut self,
         at: At,
@@ -129,6 +147,7 @@ impl Sessions {
     ) -> Reply {
         let mut duplicate = false;
         let reply = self.using(at, id, limits, |session| {
+            // First, because this makes room: the client has the answers to these numbers.
             session.forget_below(lowest_unanswered);
             match session.admit(seq, limits) {
                 Admission::Repeated(reply) => {
@@ -144,14 +163,15 @@ impl Sessions {
             }
         });
         self.duplicates += u64::from(duplicate);
-        // The session at hand is the last that this would come to.
+        // This session was used just now, so it would be removed last. It stays even if it alone is
+        // above the limit: a client that waits for its answers must not lose its session by them.
         while self.kept.bytes > limits.max_reply_bytes && self.len() > 1 {
             self.remove_oldest();
         }
         reply
     }
 
-    /// The sessions whose time is not over, in the order of their ids.
+    /// The sessions that have not expired, in ascending order of their ids.
     pub fn live(
         &self,
         now_ms: u64,
@@ -161,7 +181,7 @@ impl Sessions {
         all.filter(move |(_, session)| !is_over(session.last_used, now_ms, ttl_ms))
     }
 
-    /// No session yet, but the count of what sessions answered.
+    /// No session, and the count of duplicates that a snapshot holds.
     pub fn with_duplicates(duplicates: u64) -> Self {
         Self {
             duplicates,
@@ -169,7 +189,12 @@ impl Sessions {
         }
     }
 
-    /// Takes in a session as it was when `last` was applied. They come in the order of their ids.
+    /// Adds a session from a snapshot of the state at `last`, the last command applied. The
+    /// sessions must come in ascending order of their ids.
+    ///
+    /// # Errors
+    /// What cannot have come about by commands, in a sentence: a damaged or forged snapshot must
+    /// not break the invariants that the rest of this file relies on.
     pub fn restore(
         &mut self,
         id: SessionId,
@@ -201,7 +226,7 @@ impl Sessions {
         }
     }
 
-    /// Checks what concerns all sessions together, once all of them are restored.
+    /// Checks what concerns all sessions together, after the last one is restored.
     pub fn check_restored(&self, limits: &Limits) -> Result<(), String> {
         let times = self
             .by_use
@@ -219,7 +244,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// Adds the sessions whose time is not over to a digest.
+    /// Adds the sessions that have not expired to a digest. Those that have expired are left out,
+    /// because replicas differ in which of them are still in memory.
     pub fn digest(&self, now_ms: u64, ttl_ms: u64, digest: &mut Digest) {
         digest.number(self.duplicates);
         digest.number(self.live(now_ms, ttl_ms).count() as u64);
@@ -229,7 +255,9 @@ impl Sessions {
         }
     }
 
-    /// Does something with a session, which counts as a use, and keeps the totals right.
+    /// Finds a live session, marks it as used, calls `act` with it, and corrects `kept` by what
+    /// `act` has changed. Answers `NoSession` for a session that is missing or has expired, without
+    /// calling `act`: nothing of that command has been executed then.
     fn using(
         &mut self,
         at: At,
@@ -251,11 +279,12 @@ impl Sessions {
         reply
     }
 
+    /// The session with the earliest listed use. It may have been used since.
     fn first_listed(&self) -> Option<SessionId> {
         self.by_use.get_min().map(|(_, id)| *id)
     }
 
-    /// Lists a session under its last use.
+    /// Moves a session's entry in `by_use` to its last use.
     fn relist(&mut self, id: SessionId) {
         if let Some(session) = self.by_id.get_mut(&id) {
             let session = Arc::make_mut(session);
@@ -265,7 +294,8 @@ impl Sessions {
         }
     }
 
-    /// The session that was not used for longest. Each turn of the loop corrects one entry.
+    /// The least recently used session. Each turn of the loop corrects the first entry of `by_use`,
+    /// so the loop ends after one turn for each session at the latest.
     fn oldest(&mut self) -> Option<SessionId> {
         loop {
             let id = self.first_listed()?;
@@ -291,8 +321,8 @@ impl Sessions {
     }
 }
 
-/// Whether a session that was used last at `used` has expired by `now_ms`, by cluster time. Neither
-/// the limit nor the last use changes any more then, so what has expired stays so.
+/// Whether a session whose last use was at `used` has expired at `now_ms`, both in cluster time.
+/// Once true it stays true: no command can use an expired session, and the limit is fixed.
 fn is_over(used: At, now_ms: u64, ttl_ms: u64) -> bool {
     now_ms - used.time_ms > ttl_ms
 }

@@ -1,7 +1,7 @@
 //! The state of the store as a stream of bytes, which is what a snapshot holds.
 //!
-//! All numbers are little-endian. A state has one form only, in which everything is in ascending
-//! order, so that equal states give equal bytes, whatever commands they came from.
+//! All numbers are little-endian. Keys, sessions and replies are written in ascending order, so
+//! that equal states give equal bytes, even if different commands have led to them.
 //!
 //! | bytes | what |
 //! | --- | --- |
@@ -13,7 +13,7 @@
 //! | 4, 4 | length of the key, length of the value |
 //! | | the key, the value |
 //! | 8 | number of repeated operations that sessions answered, ever |
-//! | 8 | number of sessions; one that has expired is none, whether cleared away or not |
+//! | 8 | number of sessions that have not expired; only these are written |
 //! | | for each session, by ascending id: |
 //! | 8 | id |
 //! | 8, 8 | index and cluster time of its last use |
@@ -23,9 +23,10 @@
 //! | 8, 4 | sequence number, length of the reply |
 //! | | the reply in the form of [`codec`] |
 //!
-//! Nothing follows. There are no checksums: whoever keeps or sends the stream adds its own. What is
-//! read is checked all the same as if somebody had made it up: no length is believed before it is
-//! compared with the limits, and no state comes out that commands could not have led to in form.
+//! Nothing follows. The stream has no checksums: the snapshot file around it has them. The reader
+//! still checks the stream as if it were forged: it allocates nothing for a length before the
+//! length is within the limits, and it refuses a state that breaks an invariant of the store or
+//! the sessions.
 
 use std::io::{self, BufReader, BufWriter, Read, Write};
 
@@ -42,21 +43,25 @@ use crate::wire::codec;
 const MAGIC: [u8; 8] = *b"rkvstate";
 const VERSION: u32 = 1;
 
-/// The size of the buffers between the state and the stream: little enough to fill that whoever
-/// writes at a low priority can rest often.
+/// The size of the buffers between the state and the stream, in bytes. It is small because the
+/// snapshot thread pauses between two writes, to leave the processor to other threads: filling one
+/// buffer must not take long.
 const BUFFER: usize = 16 << 10;
 
-/// How many items are read before they go into the store together.
+/// How many items are read before they are added to the store together; see
+/// [`Store::extend_sorted`].
 const BATCH: usize = 4096;
 
-/// What a reply may have in bytes besides a value: a sentence at the most.
+/// The most bytes that an encoded reply has besides its value: a reply without a value holds at
+/// most a sentence.
 const REPLY_BESIDES_VALUE: usize = 1024;
 
-/// The state of a [`Kv`](super::Kv) at one moment. Made and cloned in O(1).
+/// The state of a [`Kv`](super::Kv) at one moment. To make or clone one takes O(1).
 #[derive(Clone)]
 pub struct Snapshot {
     pub(super) last: At,
-    /// The time limit by which some of the sessions may be over, and no part of the state.
+    /// The time limit of sessions, which tells those that have expired. It is a setting and not
+    /// part of the state, so it is not written.
     pub(super) session_ttl_ms: u64,
     pub(super) store: Store,
     pub(super) sessions: Sessions,
@@ -67,7 +72,8 @@ impl Snapshot {
         let mut out = Writer(BufWriter::with_capacity(BUFFER, out));
         let result = out.state(self);
         if result.is_err() {
-            // Dropped as it is, it would write once more to what has failed.
+            // Dropping a `BufWriter` writes what is left in it, here once more to an output that
+            // has just failed.
             let _unwritten = out.0.into_parts();
         }
         result
@@ -194,7 +200,7 @@ impl Reader<'_> {
         Ok(u32::from_le_bytes(self.array()?) as usize)
     }
 
-    /// Bytes of a length that has been checked.
+    /// The next `len` bytes. The caller has compared `len` with a limit, as all of it is allocated.
     fn bytes(&mut self, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len];
         self.fill(&mut bytes)?;
@@ -271,7 +277,8 @@ impl Reader<'_> {
         }
         let bytes = self.bytes(len)?;
         let reply = Reply::decode(&bytes).map_err(|error| invalid(format!("a reply: {error}")))?;
-        // A number has longer forms than the one that it is written in.
+        // The codec would also decode a number from a longer form than the shortest. Then two
+        // different streams would hold the same state.
         match codec::to_bytes(&reply) == bytes {
             true => Ok(reply),
             false => Err(invalid("a reply is not in the form that it is written in")),

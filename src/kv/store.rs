@@ -12,7 +12,8 @@ use super::limits::Limits;
 use super::scan::{Item, Page, Scan};
 use super::value::Value;
 
-/// A persistent ordered map, so that a clone is made in O(1) and shares what both have.
+/// The map is persistent: a clone takes O(1) and shares its nodes with the original until one of
+/// the two changes them. That is what makes a snapshot cheap.
 #[derive(Clone, Default)]
 pub(super) struct Store {
     map: OrdMap<Key, Value>,
@@ -31,7 +32,8 @@ impl Store {
         self.bytes
     }
 
-    /// Executes an operation whose strings of bytes lie within `source`.
+    /// Executes an operation. Its keys and values are slices of `source`, the command's bytes, so
+    /// that a large value can be kept without a copy.
     pub fn execute(&mut self, source: &Bytes, op: OpOf<&[u8]>, limits: &Limits) -> Reply {
         match op {
             OpOf::Get { key } => Reply::Value(self.get(key)),
@@ -54,8 +56,8 @@ impl Store {
         self.map.get(key).map(Value::to_bytes)
     }
 
-    /// The value of a key, with `None` for one that is missing; no answer at all if the value is
-    /// longer than `room`.
+    /// The value of a key. The outer `None`: the value is longer than `room` bytes and was not
+    /// read. The inner `None`: the key is missing.
     pub fn get_within(&self, key: &[u8], room: usize) -> Option<Option<Bytes>> {
         match self.map.get(key) {
             Some(value) if value.len() > room => None,
@@ -78,8 +80,8 @@ impl Store {
         }
     }
 
-    /// Every part of the command is within the limits, as the gate has seen to. What the value
-    /// grows to is known only here.
+    /// The gate has checked the key and the part to append. How long the value becomes depends on
+    /// the state, so that limit is checked here.
     fn append(&mut self, source: &Bytes, key: &[u8], part: &[u8], limits: &Limits) -> Reply {
         let len = self.map.get(key).map_or(0, Value::len) + part.len();
         if let Err(reason) = limits.check_value("the value after the append", len) {
@@ -123,12 +125,15 @@ impl Store {
         Ok(())
     }
 
-    /// Reads one page. It holds at least one item if the range has any: a page that was empty
-    /// because its first item is too large would never let the client get past that item. `None`
-    /// as soon as the page would weigh more than `max_weight`.
+    /// Reads one page, or gives up and returns `None` as soon as the page would weigh more than
+    /// `max_weight`.
+    ///
+    /// A page holds at least one item if the range has any, even if that item alone is above the
+    /// limit on bytes. The client continues behind the last item of a page, so an empty page would
+    /// leave it in front of that item for ever.
     pub fn scan_within(&self, scan: &Scan, limits: &Limits, max_weight: usize) -> Option<Page> {
         let mut page = Page::default();
-        // A range that ends before it starts is empty; the map would not take it.
+        // A range that ends before it starts is empty, and the map does not accept one.
         if scan.end.as_ref().is_some_and(|end| *end <= scan.start) {
             return Some(page);
         }
@@ -164,11 +169,13 @@ impl Store {
         self.map.iter()
     }
 
-    /// Takes in items that are in strictly ascending order and follow all that are present.
+    /// Adds items with strictly ascending keys, all above the keys that are present. Leaves `items`
+    /// empty.
     ///
-    /// Every second one goes in after the others. The map splits a full node in the middle and
-    /// comes back to neither half if keys only ever ascend, so that in their order all nodes would
-    /// stay half empty; this way the second half of the items fills them.
+    /// The items at even places are inserted first, then those at odd places. Inserting in
+    /// ascending order would leave every node of the map half empty: the map splits a full node in
+    /// the middle, and no later key falls into the lower half. Here the second pass fills the
+    /// halves that the first one has left.
     pub fn extend_sorted(&mut self, items: &mut Vec<(Key, Value)>) {
         let mut later = Vec::with_capacity(items.len() / 2);
         for (place, (key, value)) in items.drain(..).enumerate() {
@@ -181,7 +188,7 @@ impl Store {
         self.map.extend(later);
     }
 
-    /// Adds the content to a digest: the same for equal contents, however they came about.
+    /// Adds the content to a digest. Equal contents add the same, however they came about.
     pub fn digest(&self, digest: &mut Digest) {
         digest.number(self.map.len() as u64);
         for (key, value) in &self.map {
@@ -192,19 +199,20 @@ impl Store {
     }
 }
 
-/// The items of a page, whose keys and small values lie one after the other in one piece of memory:
-/// to allocate and to free twenty thousand pieces would take longer than all the rest.
+/// A page in the making. Its keys and small values are copied one after the other into one buffer,
+/// which the items then share. A page has up to 10,000 items; allocating each key and value apart
+/// would take longer than everything else that a scan does.
 #[derive(Default)]
 struct Gathered {
     bytes: Vec<u8>,
-    /// For each item, how many of the bytes are its key, and its value.
+    /// For each item, how many of the next bytes are its key, and where its value is.
     parts: Vec<(usize, ValuePart)>,
 }
 
 enum ValuePart {
-    /// The next so many of the bytes.
+    /// In the buffer, behind the key: this many bytes.
     Copied(usize),
-    /// A large value is shared, not copied.
+    /// Not in the buffer: a large value in one piece is shared instead of copied.
     Shared(Bytes),
 }
 
@@ -239,7 +247,7 @@ impl Gathered {
     }
 }
 
-/// What the client wishes, where it wishes anything, but no more than the server's limit.
+/// The limit that the client asks for, where zero asks for none, but at most the server's.
 fn at_most(wish: u32, limit: usize) -> usize {
     match wish as usize {
         0 => limit,

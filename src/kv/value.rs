@@ -1,11 +1,14 @@
-//! A value: bytes that are cloned in no time, take up little more memory than they are, and grow
-//! cheaply at the end.
+//! A value: bytes that are cloned in O(1), take little more memory than their length, and are
+//! cheap to append to.
 //!
-//! A small value takes one allocation of just its size, and is copied when it is read or grows:
-//! that costs less than to share it, by memory and by time. A large one that was put is a slice of
-//! the command that put it, shared with the log and the replies. A large one that grew is a rope:
-//! full chunks in a persistent vector, and a tail that collects small additions until they make a
-//! chunk. So an append costs the same whether the value has a hundred bytes or eight million.
+//! There are three forms:
+//! - A small value is one allocation of exactly its length. It is copied when it is read or
+//!   appended to; sharing it would take more memory and time than the copy.
+//! - A large value that was put is a slice of the command that put it: the store, the log and the
+//!   replies share the same bytes.
+//! - A large value that was appended to is a rope: chunks in a persistent vector, and a tail that
+//!   collects small additions until they are long enough for a chunk. So the cost of an append
+//!   does not grow with the length of the value.
 
 use std::sync::Arc;
 
@@ -14,12 +17,13 @@ use imbl::Vector;
 
 use super::digest::Digest;
 
-/// From this length on, in bytes, a value is large, and an addition becomes a chunk of its own;
-/// shorter ones are collected until they reach it. No chunk is shorter, save a tail that such an
-/// addition cut off.
+/// A value of this many bytes or more is large. An addition of this length or more becomes a chunk
+/// of its own; shorter ones are collected in the tail until the tail has this length. A chunk is
+/// shorter only if a long addition ended the tail early.
 const CHUNK: usize = 4096;
 
-/// No larger than it must be: the map has room for twice as many values as it holds.
+/// A value in the map. The large forms are behind a pointer to keep this type small: the nodes of
+/// the map have room for up to twice as many values as they hold.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     /// Fewer bytes than [`CHUNK`].
@@ -43,8 +47,9 @@ pub(super) struct Rope {
     tail: Vec<u8>,
 }
 
-/// `part`, which lies within `source`, as bytes to keep: shared if it is at least half of the
-/// source, else copied. A small part that shares would hold on to the memory of all the source.
+/// The bytes of `part`, a slice of `source`, to be kept in the store: shared with the source if the
+/// part is at least half of it, else copied. A shared part keeps the memory of the whole source
+/// alive, which a small part is not worth.
 pub(super) fn keep(source: &Bytes, part: &[u8]) -> Bytes {
     if part.len() >= source.len() / 2 {
         source.slice_ref(part)
@@ -54,7 +59,7 @@ pub(super) fn keep(source: &Bytes, part: &[u8]) -> Bytes {
 }
 
 impl Value {
-    /// The value that is `part`, which lies within `source`.
+    /// A value with the bytes of `part`, which is a slice of `source`.
     pub fn new(source: &Bytes, part: &[u8]) -> Self {
         match part.len() < CHUNK {
             true => Self::Small(part.into()),
@@ -77,7 +82,7 @@ impl Value {
         }
     }
 
-    /// Adds `part`, which lies within `source`, to the end.
+    /// Appends `part`, which is a slice of `source`.
     pub fn append(&mut self, source: &Bytes, part: &[u8]) {
         match self {
             Self::Small(bytes) if bytes.len() + part.len() < CHUNK => {
@@ -92,7 +97,7 @@ impl Value {
         }
     }
 
-    /// The value in one piece: shared if it is a large one that did not grow, else copied.
+    /// The value in one piece. A large value that never grew is shared, any other is copied.
     pub fn to_bytes(&self) -> Bytes {
         if let Some(bytes) = self.shared() {
             return bytes.clone();
@@ -103,7 +108,8 @@ impl Value {
         bytes.into()
     }
 
-    /// The value, if it is there in one piece that can be shared.
+    /// The value's bytes, if it has them in one piece that a reader can share: a large value that
+    /// never grew.
     pub fn shared(&self) -> Option<&Bytes> {
         match self {
             Self::Small(_) => None,
@@ -144,7 +150,7 @@ impl Value {
     }
 }
 
-/// The value that takes over the bytes. It holds on to no other memory.
+/// A value with these bytes and no spare capacity: it comes from a snapshot, and may live long.
 impl From<Vec<u8>> for Value {
     fn from(bytes: Vec<u8>) -> Self {
         match bytes.len() < CHUNK {
@@ -197,8 +203,8 @@ impl Rope {
         }
     }
 
-    /// Turns the tail into a chunk. The chunk is copied, so that it takes up no more memory than it
-    /// has bytes, and the tail keeps its buffer.
+    /// Makes the tail a chunk. The bytes are copied, so that the chunk has no spare capacity and
+    /// the tail keeps its buffer for the next additions.
     fn cut_tail(&mut self) {
         if !self.tail.is_empty() {
             self.chunks.push_back(Bytes::copy_from_slice(&self.tail));

@@ -1,7 +1,7 @@
 //! One connection of a [`Carrier`](super::Carrier) to one server.
 //!
-//! Nothing that can be executed is sent before the server has greeted: so what is asked of a
-//! server that cannot be reached is certainly not executed.
+//! Requests are held back until the server has greeted. So a request that ends before that was
+//! certainly not executed, and the call need not be in doubt.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -21,32 +21,37 @@ use crate::wire::{codec, frame};
 /// How long a connection may take to open, the server's greeting included.
 const OPENING: Duration = Duration::from_millis(500);
 
-/// After so long without a byte from the server, a request whose time is up takes the connection
-/// with it: see [`connection`](super::super::connection).
+/// If a request has waited at least this long and its time is up, and the server has not sent a
+/// byte since the request was handed in, the connection is closed:
+/// [`connection`](super::super::connection) says why.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// How many requests may wait for their answers at once: as many as a server takes from one
+/// The most requests that may wait for their answers at once: a server takes no more from one
 /// connection.
 const MAX_WAITING: usize = 4096;
 
-/// What a request takes up beside its command or query, in bytes, at the most.
+/// The most bytes that a request takes beside its command or query.
 const OVERHEAD: usize = 64;
 
 pub(super) struct Link {
     server: usize,
     stream: TcpStream,
+    /// When the link began to connect.
     opened: Duration,
+    /// Whether the server has accepted this client with its greeting.
     greeted: bool,
-    /// Frames that wait for the greeting.
+    /// Frames of requests that wait for the greeting. Empty from then on.
     held: Vec<u8>,
-    /// Bytes to write, of which the first `written` are.
+    /// Bytes to write; the first `written` of them have been written.
     out: Vec<u8>,
     written: usize,
-    /// The beginning of a frame whose end has not come yet.
+    /// The beginning of a frame whose end has not arrived yet.
     rest: Vec<u8>,
+    /// The id of the last request; 0 if there was none. Ids count from 1.
     last_id: u64,
+    /// The requests without an answer, by their ids.
     waiting: HashMap<u64, Waiting>,
-    /// When the last bytes came in.
+    /// When bytes last arrived; at first, when the link began to connect.
     heard: Duration,
 }
 
@@ -57,7 +62,7 @@ struct Waiting {
 }
 
 impl Link {
-    /// Begins to connect. The greeting is there to be written.
+    /// Begins to connect. This client's greeting is the first thing to be written.
     pub(super) fn open(
         server: usize,
         address: SocketAddr,
@@ -94,7 +99,8 @@ impl Link {
         })
     }
 
-    /// Takes a request in. Returns whether there is something to write that was not there before.
+    /// Takes a request in. Returns whether the link had nothing to write before and has now: then
+    /// the Carrier must flush it.
     pub(super) fn ask(
         &mut self,
         tag: usize,
@@ -117,7 +123,8 @@ impl Link {
         }
         self.last_id += 1;
         let id = self.last_id;
-        // The server gives up a little earlier, so that its own word arrives while we still wait.
+        // The server gives up when 90 % of the time is up, so that its answer, which says more than
+        // silence does, arrives while this client still waits.
         let timeout_ms = (timeout * 9 / 10)
             .as_millis()
             .clamp(1, u128::from(u32::MAX)) as u32;
@@ -139,7 +146,7 @@ impl Link {
         Ok(self.greeted && was_empty)
     }
 
-    /// Writes what the socket takes; it tells when it takes more.
+    /// Writes as much as the socket takes. An event tells when it takes more.
     pub(super) fn flush(&mut self) -> Result<(), String> {
         while self.written < self.out.len() {
             match self.stream.write(&self.out[self.written..]) {
@@ -155,10 +162,12 @@ impl Link {
         Ok(())
     }
 
-    /// Reads all that is there, and tells the answers in it. `is_ended`: the server is known to
-    /// send nothing more, so that the end of the stream follows what is there. The kernel tells of
-    /// that end once only. It must be read now: nobody would come back for it, and the requests
-    /// that wait would wait until their time is up, as would those that are sent here afterwards.
+    /// Reads all bytes that have arrived, and hands out the answers in them.
+    ///
+    /// `is_ended` says that the server has ended the stream, so that its end follows these bytes.
+    /// Then this must read up to the end, because the kernel reports it only once. If the end were
+    /// left unread, the requests that wait here, and all later ones, would wait until their time is
+    /// up.
     pub(super) fn read(
         &mut self,
         is_ended: bool,
@@ -173,8 +182,8 @@ impl Link {
                 Ok(count) => {
                     self.heard = clock.elapsed();
                     self.take(&scratch[..count], cluster, told)?;
-                    // Less than there was room for: that was all. Of what comes later, an end
-                    // included, the kernel tells anew.
+                    // The read returned less than it had room for, so nothing is left. The kernel
+                    // reports an event for whatever arrives later, the end of the stream included.
                     if count < scratch.len() && !is_ended {
                         return Ok(());
                     }
@@ -186,6 +195,7 @@ impl Link {
         }
     }
 
+    /// Takes the complete frames out of the bytes and keeps the rest.
     fn take(
         &mut self,
         bytes: &[u8],
@@ -205,7 +215,7 @@ impl Link {
         Ok(())
     }
 
-    /// Reads the complete frames at the front. Returns how many bytes they are.
+    /// Handles the complete frames at the front of `bytes`. Returns how many bytes they take up.
     fn frames(
         &mut self,
         bytes: &[u8],
@@ -234,7 +244,7 @@ impl Link {
                     "the server answers request {id}, which was never sent"
                 ));
             }
-            // One that has been given up is not waited for any more.
+            // Nobody waits for the answer to a request that has been given up: drop it.
             if let Some(waiting) = self.waiting.remove(&id) {
                 told.push(Told {
                     tag: waiting.tag,
@@ -249,7 +259,8 @@ impl Link {
     fn greet(&mut self, welcome: Welcome, ours: &mut String) -> Result<(), String> {
         match welcome {
             Welcome::Refused(why) => return Err(format!("the server refuses: {why}")),
-            // Two clusters in one list would each get some of the writes.
+            // All servers must be of one cluster. If the list named servers of two, each cluster
+            // would get a part of the writes.
             Welcome::Accepted {
                 cluster: theirs, ..
             } if ours.is_empty() => *ours = theirs,
@@ -267,8 +278,8 @@ impl Link {
         Ok(())
     }
 
-    /// Ends the requests whose time is up. Returns why the whole connection is to be closed, if it
-    /// is.
+    /// Ends the requests whose time is up. If the connection has proved to be dead, returns why: it
+    /// is to be closed.
     pub(super) fn expire(&mut self, now: Duration, told: &mut Vec<Told>) -> Option<&'static str> {
         if !self.greeted {
             // What is held would leave with the greeting: to give up one request is to close.
@@ -294,7 +305,7 @@ impl Link {
         silent.then_some("the server is silent")
     }
 
-    /// Tells all who wait that no answer will come.
+    /// Ends all requests: no answer will come. Those that waited for the greeting never left.
     pub(super) fn end(
         &mut self,
         registry: &Registry,
@@ -319,7 +330,8 @@ impl Link {
     }
 }
 
-/// The value of the first frame, if that is complete, and how many bytes it takes up.
+/// The value in the first frame and how many bytes the frame takes up; `None` if the frame is not
+/// complete yet.
 fn next<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<Option<(T, usize)>, String> {
     let split = frame::split(bytes, limit).map_err(|error| error.to_string())?;
     let Some((payload, used)) = split else {
@@ -329,7 +341,8 @@ fn next<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<Option<(T, us
     Ok(Some((value, used)))
 }
 
-/// Whether the socket has nothing to read or no room now, or is still connecting.
+/// Whether the error means only that the socket has nothing to read, has no room to write, or is
+/// still connecting.
 fn is_not_yet(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::WouldBlock | ErrorKind::NotConnected)
 }

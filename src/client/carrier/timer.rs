@@ -1,4 +1,5 @@
-//! Wakes the wait for events at a moment that is not a whole number of milliseconds away.
+//! Ends a wait for events at an exact time: the timeout of the wait itself is in whole
+//! milliseconds, which is too coarse for a load in open loop.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -11,10 +12,10 @@ use rustix::time::{
     timerfd_settime,
 };
 
-/// A timer of the system, as one more source of events.
+/// A timer of the system (`timerfd`), which is one more source of events.
 pub(super) struct Timer {
     fd: OwnedFd,
-    /// The moment it is set to, unless it has gone off since.
+    /// The time for which it is set; `None` if it is not set or has gone off since.
     armed: Option<Duration>,
 }
 
@@ -26,8 +27,8 @@ impl Timer {
         Ok(Timer { fd, armed: None })
     }
 
-    /// Goes off at `until`, which is after `now` on the same clock. Setting it anew also clears
-    /// what it has counted, so that it is never read.
+    /// Sets the timer to go off at `until`, which is after `now` on the same clock. Setting it also
+    /// clears its count of expirations, so nobody has to read the count.
     pub(super) fn arm(&mut self, now: Duration, until: Duration) -> io::Result<()> {
         if self.armed != Some(until) {
             let after = until.saturating_sub(now).max(Duration::from_nanos(1));
