@@ -42,7 +42,8 @@ impl Raw {
                 return codec::decode(payload).unwrap();
             }
             let mut byte = [0];
-            self.0.read_exact(&mut byte).unwrap();
+            let read = self.0.read_exact(&mut byte);
+            read.expect("an answer comes, whatever the disk does");
             bytes.push(byte[0]);
         }
     }

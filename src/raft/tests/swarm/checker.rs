@@ -150,7 +150,10 @@ impl Checker {
     pub fn reads_decided(&mut self, reads: DecidedReads) {
         for (id, index) in reads.ready {
             let (_, floor) = self.reads.remove(&id).expect("asked, and decided once");
-            assert!(index >= floor, "read {id} sees {index}, not {floor}");
+            assert!(
+                index >= floor,
+                "a read is stale: {id} sees {index}, not {floor}"
+            );
             self.reads_ready += 1;
         }
         for id in reads.failed {
