@@ -21,8 +21,8 @@
 # cut for the first time uses its files again, from then on. It needs nothing else to run on the
 # machine meanwhile, which it cannot check. What it starts it ends, also on Ctrl-C.
 #
-# etcd is loaded over gRPC by examples/etcd_load.rs, as Debian has no tool for it; to find etcd's
-# leader it needs curl. A follower with a slow disk needs strace.
+# etcd is loaded over gRPC by bench/etcd-load, as Debian has no tool for it; to find etcd's leader
+# it needs curl. A follower with a slow disk needs strace.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -144,12 +144,23 @@ find_helpers() {
     find_binaries
     folder=$RAFTKV_BIN_DIR/examples
     if [[ -z $given ]]; then
-        (cd "$ROOT" && cargo build --quiet --release --example floor --example etcd_load >&2) ||
+        (cd "$ROOT" && cargo build --quiet --release --example floor >&2) ||
             die "the build of the examples failed; the compiler's messages are above"
     fi
     FLOOR=$folder/floor
-    ETCD_LOAD=$folder/etcd_load
-    [[ -x $FLOOR && -x $ETCD_LOAD ]] || die "there are no programs floor and etcd_load in $folder"
+    [[ -x $FLOOR ]] || die "there is no program $FLOOR; is RAFTKV_BIN_DIR right?"
+    ETCD_LOAD=$RAFTKV_BIN_DIR/etcd-load
+    uses etcd || return 0
+    if [[ -z $given ]]; then build_etcd_load; fi
+    [[ -x $ETCD_LOAD ]] || die "there is no program $ETCD_LOAD; is RAFTKV_BIN_DIR right?"
+}
+
+# A workspace of its own, built into the same folder as the programs.
+build_etcd_load() {
+    (cd "$ROOT" && cargo build --quiet --release --locked \
+        --manifest-path bench/etcd-load/Cargo.toml \
+        --target-dir "${CARGO_TARGET_DIR:-$ROOT/target}" >&2) ||
+        die "the build of bench/etcd-load failed; the compiler's messages are above"
 }
 
 main() {

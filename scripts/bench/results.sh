@@ -205,7 +205,7 @@ system that was loaded for $RUN_IN s before; gaps, of $KILLS failures. Values of
 16; every put is synced to disk before its answer, by etcd and Redis as well.
 
 A processor that the load takes is one that the servers lack. Ours is loaded by \`kvcli bench\`,
-etcd by \`examples/etcd_load.rs\`, over gRPC as its own clients do, Redis by
+etcd by \`bench/etcd-load\`, over gRPC as its own clients do, Redis by
 \`redis-benchmark\`; each is one thread. Clients talk to the leader.
 
 ## What the machine allows
