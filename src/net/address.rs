@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
 
-use super::shared::Shared;
+use super::loop_signals::LoopSignals;
 use crate::raft::NodeId;
 
 /// A peer's address as given, and what it stands for.
@@ -49,7 +49,7 @@ impl Address {
     }
 
     /// The next address to dial for `peer`.
-    pub(super) fn next(&mut self, peer: NodeId, shared: &Arc<Shared>) -> Lookup {
+    pub(super) fn next(&mut self, peer: NodeId, signals: &Arc<LoopSignals>) -> Lookup {
         let (text, untried) = match self {
             Address::Fixed(address) => return Lookup::Dial(*address),
             Address::Name { text, untried } => (text.clone(), untried),
@@ -57,10 +57,10 @@ impl Address {
         if let Some(address) = untried.pop() {
             return Lookup::Dial(address);
         }
-        let shared = shared.clone();
+        let signals = signals.clone();
         let lookup = move || {
             let found = text.to_socket_addrs().map(Iterator::collect);
-            shared.hand_in((peer, found));
+            signals.hand_in((peer, found));
         };
         match thread::Builder::new().name("resolve".into()).spawn(lookup) {
             Ok(_) => Lookup::Resolving,

@@ -25,7 +25,7 @@ impl Protocol for ClientSide {
     fn on_bytes(&mut self, input: &mut Input, turn: &mut Turn<'_>) -> Result<Next, Close> {
         while turn.messages_left > 0 {
             if self.client.must_wait() {
-                return Ok(Next::Hold);
+                return Ok(Next::Suspend);
             }
             let Some(request) = input.next::<Request>("request")? else {
                 return Ok(Next::Read);

@@ -33,7 +33,7 @@ pub(super) struct Connection {
     protocol: Box<dyn Protocol>,
     /// The kernel has reported the end of what comes in.
     ended: bool,
-    held: bool,
+    suspended: bool,
 }
 
 /// How a turn ended.
@@ -44,7 +44,7 @@ pub(super) enum Turned {
     /// There is more.
     More,
     /// Nothing is read until the loop is woken.
-    Held,
+    Suspended,
 }
 
 impl Connection {
@@ -65,7 +65,7 @@ impl Connection {
             input: Input::default(),
             protocol,
             ended: false,
-            held: false,
+            suspended: false,
         }
     }
 
@@ -77,7 +77,7 @@ impl Connection {
     /// connection is established. The reading is left to [`turn`](Self::turn).
     pub(super) fn on_event(&mut self, event: &Event) -> Result<(), Close> {
         self.ended |= event.is_read_closed() || event.is_error();
-        if self.held && self.ended {
+        if self.suspended && self.ended {
             // Nobody is left to answer to; what was not read is of no use.
             return Err(Close::Ended);
         }
@@ -108,7 +108,7 @@ impl Connection {
         scratch: &mut [u8],
         turn: &mut Turn<'_>,
     ) -> Result<Turned, Close> {
-        self.held = false;
+        self.suspended = false;
         let mut share = READ_PER_TURN;
         let mut drained = false;
         loop {
@@ -119,10 +119,10 @@ impl Connection {
                 }
                 Next::Yield => return Ok(Turned::More),
                 // A client that has gone is not waited for.
-                Next::Hold if self.ended => return Err(Close::Ended),
-                Next::Hold => {
-                    self.held = true;
-                    return Ok(Turned::Held);
+                Next::Suspend if self.ended => return Err(Close::Ended),
+                Next::Suspend => {
+                    self.suspended = true;
+                    return Ok(Turned::Suspended);
                 }
                 Next::Read if drained => return Ok(Turned::Idle),
                 Next::Read if share == 0 => return Ok(Turned::More),

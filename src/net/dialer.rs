@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::address::{Address, Lookup};
+use super::loop_signals::LoopSignals;
 use super::outlet::Outlet;
 use super::protocol::{Close, Local};
-use super::shared::Shared;
 use crate::raft::NodeId;
 use crate::wire::frame;
 use crate::wire::handshake::{Caller, Hello, MAGIC, VERSION};
@@ -60,12 +60,12 @@ impl Dialer {
     }
 
     /// The address to dial now, if it is time to.
-    pub(super) fn due(&mut self, now: Instant, shared: &Arc<Shared>) -> Option<SocketAddr> {
+    pub(super) fn due(&mut self, now: Instant, signals: &Arc<LoopSignals>) -> Option<SocketAddr> {
         if self.deadline().is_none_or(|until| until > now) {
             return None;
         }
         self.state = State::Busy;
-        match self.address.next(self.peer, shared) {
+        match self.address.next(self.peer, signals) {
             Lookup::Dial(address) => return Some(address),
             Lookup::Resolving => {}
             Lookup::Failed(error) => self.lost(&Close::Io(error), now),

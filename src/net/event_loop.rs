@@ -16,10 +16,10 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use super::accept::Acceptor;
 use super::connection::{Connection, Turned};
 use super::dialer::Dialer;
+use super::loop_signals::{LoopSignals, Stopper};
 use super::outlet::{Bounds, Outlet, WhenFull};
 use super::peers::Peers;
 use super::protocol::{Close, Local, Stage, Turn};
-use super::shared::{Shared, Stopper};
 use super::{Config, NetError, Service};
 use crate::raft::NodeId;
 
@@ -50,7 +50,7 @@ pub(super) struct EventLoop {
     /// Those whose turn it is.
     runnable: Vec<Token>,
     /// Those that are not read from.
-    held: BTreeSet<Token>,
+    suspended: BTreeSet<Token>,
     /// The peers at whose addresses nobody listens, as was just found.
     absent: Vec<NodeId>,
     clients: usize,
@@ -72,7 +72,7 @@ impl EventLoop {
         let poll = Poll::new()?;
         let registry = poll.registry();
         registry.register(&mut listener, LISTENER, Interest::READABLE)?;
-        let shared = Shared::new(Waker::new(registry, WAKER)?);
+        let signals = LoopSignals::new(Waker::new(registry, WAKER)?);
         Ok(Self {
             address: listener.local_addr()?,
             poll,
@@ -82,14 +82,14 @@ impl EventLoop {
                 machine: config.machine,
                 folder: config.folder,
                 limits: config.limits,
-                shared: Arc::new(shared),
+                signals: Arc::new(signals),
             },
             acceptor: Acceptor::new(listener),
             connections: HashMap::new(),
             dialers,
             deadlines: BTreeSet::new(),
             runnable: Vec::new(),
-            held: BTreeSet::new(),
+            suspended: BTreeSet::new(),
             absent: Vec::new(),
             clients: 0,
             next_token: FIRST_CONNECTION,
@@ -111,7 +111,7 @@ impl EventLoop {
 
     pub(super) fn stopper(&self) -> Stopper {
         Stopper {
-            shared: self.local.shared.clone(),
+            signals: self.local.signals.clone(),
         }
     }
 
@@ -128,7 +128,7 @@ impl EventLoop {
     }
 
     fn carry(&mut self, events: &mut Events, service: &mut dyn Service) -> Result<(), NetError> {
-        while !self.local.shared.stopping() {
+        while !self.local.signals.stopping() {
             self.dial_due();
             self.wait(events)?;
             for event in events.iter() {
@@ -157,7 +157,7 @@ impl EventLoop {
             Some(Duration::ZERO)
         };
         poll(&mut self.poll, events, timeout)?;
-        let wakeups = &self.local.shared.wakeups;
+        let wakeups = &self.local.signals.wakeups;
         wakeups.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -166,10 +166,10 @@ impl EventLoop {
         match event.token() {
             LISTENER => self.acceptor.ready = true,
             WAKER => {
-                for token in std::mem::take(&mut self.held) {
+                for token in std::mem::take(&mut self.suspended) {
                     self.make_runnable(token);
                 }
-                for (peer, found) in self.local.shared.take_resolved() {
+                for (peer, found) in self.local.signals.take_resolved() {
                     let dialer = self.dialers.get_mut(&peer);
                     if let Some(address) = dialer.and_then(|d| d.resolved(found, Instant::now())) {
                         self.dial(peer, address);
@@ -230,8 +230,8 @@ impl EventLoop {
             match turned {
                 Ok(Turned::Idle) => {}
                 Ok(Turned::More) => self.make_runnable(token),
-                Ok(Turned::Held) => {
-                    self.held.insert(token);
+                Ok(Turned::Suspended) => {
+                    self.suspended.insert(token);
                 }
                 Err(why) => self.close(token, &why),
             }
@@ -281,7 +281,7 @@ impl EventLoop {
         let Some(connection) = self.connections.remove(&token) else {
             return;
         };
-        self.held.remove(&token);
+        self.suspended.remove(&token);
         let now = Instant::now();
         if let Some(deadline) = connection.deadline {
             self.deadlines.remove(&(deadline, token));

@@ -1,4 +1,4 @@
-//! What other threads share with the loop's.
+//! How other threads reach the event loop: what they leave for it, and how they wake it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,20 +10,21 @@ use parking_lot::Mutex;
 
 use crate::raft::NodeId;
 
-/// A name that was looked up: whose it is, and what came out.
+/// The answer to a look-up of a host name, and the peer whose name it is.
 pub(super) type Resolved = (NodeId, io::Result<Vec<SocketAddr>>);
 
-/// Reasons to wake the loop, and the means.
-pub(super) struct Shared {
+/// What other threads tell the event loop, and the means to wake it.
+pub(super) struct LoopSignals {
     waker: Waker,
     stop: AtomicBool,
-    /// At most one for each peer: a dialer has one look-up under way at a time.
+    /// The answers that the loop has not taken yet. At most one for each peer: a dialer has one
+    /// look-up under way at a time.
     resolved: Mutex<Vec<Resolved>>,
     /// How often the loop has woken up: an idle one must not.
     pub(super) wakeups: AtomicU64,
 }
 
-impl Shared {
+impl LoopSignals {
     pub(super) fn new(waker: Waker) -> Self {
         Self {
             waker,
@@ -33,7 +34,7 @@ impl Shared {
         }
     }
 
-    /// Makes the loop look at everything here, and at the connections that it holds back.
+    /// Makes the loop look at everything here, and read again from its suspended connections.
     pub(super) fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             log::error!("cannot wake the event loop: {error}");
@@ -57,13 +58,13 @@ impl Shared {
 /// Ends the loop, from any thread. Dropping it does nothing.
 #[derive(Clone)]
 pub struct Stopper {
-    pub(super) shared: Arc<Shared>,
+    pub(super) signals: Arc<LoopSignals>,
 }
 
 impl Stopper {
     /// Makes [`Net::run`](super::Net::run) return soon. Does not wait for it.
     pub fn stop(&self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.wake();
+        self.signals.stop.store(true, Ordering::SeqCst);
+        self.signals.wake();
     }
 }

@@ -37,6 +37,7 @@ mod connection;
 mod dialer;
 mod event_loop;
 mod input;
+mod loop_signals;
 mod opening;
 mod options;
 mod outlet;
@@ -44,7 +45,6 @@ mod peer_side;
 mod peers;
 mod protocol;
 mod reply;
-mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -57,9 +57,9 @@ use crate::wire::client::Request;
 use crate::wire::handshake::{Hello, Welcome};
 
 use event_loop::EventLoop;
+pub use loop_signals::Stopper;
 pub use peers::Peers;
 pub use reply::{Replies, ReplyTo};
-pub use shared::Stopper;
 
 /// What the loop calls, always on its own thread. None of it may block: while it runs, nothing is
 /// received.
@@ -222,8 +222,8 @@ impl Net {
     /// What wakes the loop, from any thread, so that it asks the service again about the callers
     /// that wait.
     pub fn waker(&self) -> impl Fn() + Send + Sync + 'static {
-        let shared = self.event_loop.stopper().shared;
-        move || shared.wake()
+        let signals = self.event_loop.stopper().signals;
+        move || signals.wake()
     }
 
     /// Carries until stopped: then sends what waits, for a moment, and closes everything.

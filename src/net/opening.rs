@@ -52,7 +52,7 @@ impl Protocol for Opening {
                 Some(protocol) => Ok(Next::Become(protocol)),
                 None => {
                     self.hello = Some(hello);
-                    Ok(Next::Hold)
+                    Ok(Next::Suspend)
                 }
             },
             Err(error @ HelloError::Version { .. }) => {

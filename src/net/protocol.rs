@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::input::Input;
+use super::loop_signals::LoopSignals;
 use super::outlet::Outlet;
-use super::shared::Shared;
 use super::{Limits, Service};
 use crate::raft::NodeId;
 use crate::wire::codec::DecodeError;
@@ -29,8 +29,9 @@ pub(super) enum Next {
     Read,
     /// Comes back after the others had their turn: there is more, but this turn is over.
     Yield,
-    /// Stops reading until the loop is woken: too much is under way.
-    Hold,
+    /// Reads no more until the loop is woken: the client is throttled, or the service cannot judge
+    /// the caller yet.
+    Suspend,
     /// Goes on under another protocol, with the rest of the input.
     Become(Box<dyn Protocol>),
 }
@@ -55,7 +56,7 @@ pub(super) struct Local {
     pub(super) machine: String,
     pub(super) folder: u128,
     pub(super) limits: Limits,
-    pub(super) shared: Arc<Shared>,
+    pub(super) signals: Arc<LoopSignals>,
 }
 
 /// One connection's turn: what its protocol may use.

@@ -3,23 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::loop_signals::LoopSignals;
 use super::outlet::Outlet;
 use super::protocol::Local;
-use super::shared::Shared;
 use crate::wire::client::{Answer, Response};
 
 /// A client as seen by those who answer it.
 ///
-/// At its bounds it is *held*: the loop does not read from it. Below half of them it is released,
-/// by whoever brings it there; the gap keeps a client at its bound from waking the loop with each
-/// answer.
+/// A client at one of its bounds is *throttled*: the event loop does not read from its connection.
+/// The thread whose answer brings the client below half of its bounds wakes the loop, which then
+/// reads again. Without the gap between the bound and its half, a client at its bound would wake
+/// the loop with each answer.
 pub(super) struct Client {
     pub(super) outlet: Arc<Outlet>,
     pub(super) in_flight: AtomicUsize,
-    held: AtomicBool,
+    throttled: AtomicBool,
     max_in_flight: usize,
     max_queued: usize,
-    shared: Arc<Shared>,
+    signals: Arc<LoopSignals>,
 }
 
 impl Client {
@@ -27,21 +28,22 @@ impl Client {
         Self {
             outlet: outlet.clone(),
             in_flight: AtomicUsize::new(0),
-            held: AtomicBool::new(false),
+            throttled: AtomicBool::new(false),
             max_in_flight: local.limits.max_in_flight,
             max_queued: local.limits.client_queue_bytes,
-            shared: local.shared.clone(),
+            signals: local.signals.clone(),
         }
     }
 
-    /// Whether no further request may be read. If so, the loop will be woken when one may.
+    /// Whether the client is throttled. If it is, the loop is woken when it no longer is.
     pub(super) fn must_wait(&self) -> bool {
         let over = self.in_flight.load(Ordering::SeqCst) >= self.max_in_flight
             || self.outlet.queued() >= self.max_queued;
-        self.held.store(over, Ordering::SeqCst);
-        // Whoever relieved the client before it was marked as held saw no reason to wake the loop.
-        // All these accesses are sequentially consistent: one of the two sees the other.
-        over && !(self.is_relieved() && self.held.swap(false, Ordering::SeqCst))
+        self.throttled.store(over, Ordering::SeqCst);
+        // A thread that answered between the look at the bounds and the mark saw no mark, and did
+        // not wake the loop. So the loop looks at the bounds once more. All these accesses are
+        // sequentially consistent: either the thread sees the mark, or the loop sees its answer.
+        over && !(self.is_relieved() && self.throttled.swap(false, Ordering::SeqCst))
     }
 
     fn is_relieved(&self) -> bool {
@@ -49,20 +51,21 @@ impl Client {
             && self.outlet.queued() <= self.max_queued / 2
     }
 
-    /// Wakes the loop if it holds this client back and no longer needs to.
+    /// Called after an answer: wakes the loop if it throttles this client and no longer has to.
     fn relieve(&self) {
-        if self.held.load(Ordering::SeqCst)
+        if self.throttled.load(Ordering::SeqCst)
             && self.is_relieved()
-            && self.held.swap(false, Ordering::SeqCst)
+            && self.throttled.swap(false, Ordering::SeqCst)
         {
-            self.shared.wake();
+            self.signals.wake();
         }
     }
 }
 
 /// Where the answer to one request goes. Good for one answer, from any thread; none of its methods
-/// blocks. If the client has gone, the answer is dropped. If this is dropped without an answer,
-/// the client gets none and waits until its own time runs out.
+/// blocks. If the connection has closed, the answer is dropped: the client sees the connection
+/// close and takes the request's outcome for unknown. If a `ReplyTo` is dropped without an answer,
+/// the client waits until the request's time is up.
 pub struct ReplyTo {
     pub(super) client: Arc<Client>,
     id: u64,
@@ -83,11 +86,13 @@ impl ReplyTo {
         self.client.outlet.send([&Response { id, answer }]);
     }
 
-    /// Sends the answer together with others: at the latest when `replies` is flushed.
+    /// Leaves the answer in the connection's buffer. It is sent when `replies` is flushed, at the
+    /// latest.
     pub fn queue(self, answer: Answer, replies: &mut Replies) {
         let id = self.id;
         self.client.outlet.queue(&Response { id, answer });
-        // Answers to one client often come in a row. If not, flushing it twice costs little.
+        // Answers to one client often come in a row, so a look at the last client finds most
+        // duplicates. To flush a client twice costs little.
         let last = replies.touched.last();
         if last.is_none_or(|last| !Arc::ptr_eq(last, &self.client)) {
             replies.touched.push(self.client.clone());
@@ -102,7 +107,8 @@ impl Drop for ReplyTo {
     }
 }
 
-/// Gathers answers, so that each client's take one write, not one each. Flushes when dropped.
+/// The clients with answers that are queued and not sent yet. All answers to one client then take
+/// one write to its socket. Flushes when dropped.
 #[derive(Default)]
 pub struct Replies {
     touched: Vec<Arc<Client>>,

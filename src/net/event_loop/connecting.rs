@@ -66,9 +66,9 @@ impl EventLoop {
     }
 
     pub(super) fn dial_due(&mut self) {
-        let (now, shared) = (Instant::now(), &self.local.shared);
+        let (now, signals) = (Instant::now(), &self.local.signals);
         let due = self.dialers.iter_mut();
-        let due = due.filter_map(|(&peer, dialer)| Some((peer, dialer.due(now, shared)?)));
+        let due = due.filter_map(|(&peer, dialer)| Some((peer, dialer.due(now, signals)?)));
         for (peer, address) in due.collect::<Vec<_>>() {
             self.dial(peer, address);
         }

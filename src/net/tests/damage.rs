@@ -7,11 +7,11 @@ use proptest::sample::Index;
 
 use super::*;
 use crate::net::input::Input;
+use crate::net::loop_signals::LoopSignals;
 use crate::net::opening::Opening;
 use crate::net::outlet::{Bounds, Outlet, WhenFull};
 use crate::net::peer_side::Dialled;
 use crate::net::protocol::{Close, Local, Next, Protocol, Stage, Turn};
-use crate::net::shared::Shared;
 
 /// Accepts everybody and keeps what it is told.
 #[derive(Default)]
@@ -54,7 +54,7 @@ struct Outcome {
 
 fn feed<'a>(first: Box<dyn Protocol>, pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     let poll = Poll::new().unwrap();
-    let shared = Shared::new(Waker::new(poll.registry(), Token(0)).unwrap());
+    let signals = LoopSignals::new(Waker::new(poll.registry(), Token(0)).unwrap());
     let config = config(1);
     let local = Local {
         id: 1,
@@ -62,7 +62,7 @@ fn feed<'a>(first: Box<dyn Protocol>, pieces: impl IntoIterator<Item = &'a [u8]>
         machine: config.machine,
         folder: config.folder,
         limits: config.limits,
-        shared: Arc::new(shared),
+        signals: Arc::new(signals),
     };
     let outlet = Arc::new(Outlet::new(Bounds {
         queue: 0,
@@ -87,7 +87,7 @@ fn feed<'a>(first: Box<dyn Protocol>, pieces: impl IntoIterator<Item = &'a [u8]>
             match protocol.on_bytes(&mut input, &mut turn) {
                 Ok(Next::Become(next)) => protocol = next,
                 Ok(Next::Read) => break,
-                Ok(Next::Yield | Next::Hold) => panic!("not over any bound"),
+                Ok(Next::Yield | Next::Suspend) => panic!("not over any bound"),
                 Err(why) => {
                     closed = Some(std::mem::discriminant(&why));
                     break 'pieces;

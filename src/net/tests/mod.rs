@@ -150,7 +150,7 @@ impl Node {
     }
 
     fn wakeups(&self) -> u64 {
-        self.stopper.shared.wakeups.load(Ordering::SeqCst)
+        self.stopper.signals.wakeups.load(Ordering::SeqCst)
     }
 
     fn stop(&mut self) {
