@@ -125,7 +125,7 @@ fn one_who_asks_while_a_snapshot_is_written_gets_another_one_that_holds_everythi
 }
 
 #[test]
-fn an_apply_thread_that_misses_that_a_snapshot_is_due_is_caught() {
+fn a_task_of_a_snapshot_that_misses_its_nudge_is_caught() {
     assert!(is_caught(
         Sabotage::LostToken,
         every_command_gets_into_a_snapshot
