@@ -1,4 +1,4 @@
-//! The contract between the replicated log and what it replicates.
+//! The contract between the replicated log and the state machine that it replicates.
 
 use std::io;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::raft::Index;
 
-/// Tells whether a command may enter the log. Called from many threads and without the state
-/// machine at hand, so it can judge the command's form only, not what it would do.
+/// Tells whether a command may enter the log. It is called from many threads, and has no access to
+/// the state. So it judges the form of the command only, not what the command would do.
 ///
 /// The error is a sentence for the person who sent the command.
 pub type Gate = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
@@ -22,18 +22,20 @@ pub trait StateMachine: Send + 'static {
     /// What a command or a query answers. Cheap to clone.
     type Reply: Clone + Send + 'static;
 
-    /// A copy of the state at one moment, from which a snapshot is written while the machine goes
-    /// on. To make one must be quick, whatever the size of the state: an O(1) clone.
+    /// A copy of the state at one moment. A snapshot is written from it while the machine goes on.
+    /// A copy must be made in O(1), however large the state is: no command is executed meanwhile.
     type Snapshot: Send + 'static;
 
-    /// Whether a command or a query takes microseconds and never waits for anything. Then it is
-    /// executed by whichever thread of the node has committed it, without the detour over the
-    /// apply thread: a thread that also has to answer heartbeats, or to write the log.
+    /// Whether each command and each query takes microseconds and never waits for anything. If so,
+    /// the thread that has committed a command executes it, without waking the apply thread. That
+    /// thread also answers heartbeats or writes the log: a machine that says so wrongly delays
+    /// both, and may cost the leader its leadership.
     const QUICK: bool = false;
 
-    /// Names the kind of machine and every setting that its results depend on. Two nodes whose
-    /// identities differ refuse to talk to each other, and a data folder refuses a machine with
-    /// another identity than the one that it was made with.
+    /// The name of the kind of machine, and each setting that its results depend on. Replicas that
+    /// differ in these would diverge. So two nodes with different identities refuse to talk to each
+    /// other, and a data folder refuses a machine whose identity differs from the one that the
+    /// folder was made with.
     fn identity(&self) -> String;
 
     /// The check that every command passes before it enters the log.
@@ -42,21 +44,22 @@ pub trait StateMachine: Send + 'static {
     /// Executes a committed command. Called once for each, in log order, on every replica.
     fn apply(&mut self, at: At, command: &Bytes) -> Self::Reply;
 
-    /// Answers a question from the present state without changing it. The node calls this only
-    /// once the state is known to be current. The bytes come from a client unchecked.
+    /// Answers a question from the present state without changing it. The node calls this only when
+    /// the state is known to hold every write that was acknowledged before the question came. The
+    /// bytes come from a client unchecked.
     fn query(&self, query: &Bytes) -> Self::Reply;
 
-    /// As [`query`](Self::query); but `None` if the answer would [weigh](Self::weight) more than
-    /// `room`, which is to be found out without gathering much more than that. So a question with a
-    /// large answer keeps nobody waiting who is short of time. As it is here: for a machine whose
-    /// answers are all small.
+    /// As [`query`](Self::query), but `None` if the answer would [weigh](Self::weight) more than
+    /// `room`. The machine must find that out without gathering much more than `room`: the thread
+    /// that asks answers heartbeats, and leaves a question with a large answer to the apply thread.
+    /// The default is for a machine whose answers are all small.
     fn query_within(&self, query: &Bytes, room: usize) -> Option<Self::Reply> {
         let _ = room;
         Some(self.query(query))
     }
 
-    /// About how much work it is to gather a reply, to write it and to send it, in bytes. The node
-    /// bounds by this what it answers at a time.
+    /// How much work a reply is to gather, to encode and to send, as a number of bytes. The node
+    /// bounds by this how much it answers at a time.
     fn weight(reply: &Self::Reply) -> usize {
         let _ = reply;
         0
@@ -75,8 +78,9 @@ pub trait StateMachine: Send + 'static {
     /// Only what `out` returns.
     fn write_snapshot(snapshot: &Self::Snapshot, out: &mut dyn io::Write) -> io::Result<()>;
 
-    /// A machine with the settings of this one and the state that was written. All of `input` is
-    /// the state; a machine restored from it has the digest of the one that it was taken from.
+    /// A machine with the settings of this one and the state that
+    /// [`write_snapshot`](Self::write_snapshot) wrote. All of `input` is the state. The new machine
+    /// has the same digest as the one from which the copy was made.
     ///
     /// # Errors
     /// What `input` returns, or [`io::ErrorKind::InvalidData`] with a sentence if the bytes are no
@@ -92,7 +96,7 @@ pub trait StateMachine: Send + 'static {
     fn gauges(&self) -> Vec<(&'static str, u64)>;
 }
 
-/// Where in the log, and when in cluster time, a command is applied.
+/// Where in the log a command stands, and when in cluster time it was proposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {
     /// The index of the command's entry.

@@ -1,5 +1,6 @@
-//! What takes the disk long and has nothing to do with the log's next write: sending and storing
-//! parts of snapshots, removing files that nobody needs, making the log's next segment ready.
+//! Work with files that takes long and that the log's next write does not depend on: sending and
+//! storing parts of snapshots, removing files of the log that are no longer needed, making the
+//! log's next segment ready.
 
 use std::collections::VecDeque;
 
@@ -12,22 +13,24 @@ use crate::machine::StateMachine;
 use crate::raft::{EntryId, Part, PartRequest, StoredSnapshot};
 use crate::storage::{Incoming, Sealed, SnapshotInfo, Snapshots, StorageError, Unneeded};
 
-/// Runs one errand after the other, so that neither heartbeats nor the log wait for them.
+/// Runs one errand after the other, on a thread of its own, so that neither heartbeats nor the log
+/// wait for them.
 #[derive(Default)]
 pub struct Courier {
-    /// What the next step does.
+    /// The errand that the next step runs.
     under_way: Option<Errand>,
-    /// What the core has asked for together, and comes after that.
+    /// The errands after that one. At most what the core has handed out at one time: more is taken
+    /// from the core only when this is empty.
     waiting: VecDeque<Errand>,
-    /// The snapshot that is being received, as far as it has come.
+    /// The snapshot that is being received: its last entry, and its file as far as it has come.
     incoming: Option<(EntryId, Incoming)>,
     sending: Sending,
 }
 
-/// One thing to do with files. Each is a step: between two of them anything else may happen to the
-/// node, a crash included.
+/// One piece of work with files. Each is one step: between two of them, anything else may happen to
+/// the node, a crash included.
 enum Errand {
-    /// Files of the log that nobody needs any more.
+    /// Removes files of the log that the snapshots cover.
     Remove(Unneeded),
     /// Makes a little more of the log's next segment ready.
     MakeSpare,
@@ -35,18 +38,20 @@ enum Errand {
     Send(PartRequest),
     /// Stores a part of a snapshot that the leader has sent.
     Store(Part),
-    /// All parts have come: verifies the file and makes it durable.
+    /// All parts of a snapshot have come: verifies the file and makes it durable.
     Seal(EntryId, Incoming),
-    /// Gives the file its name, durably; then the state machine takes it over.
+    /// Gives the file its name, durably, and tells the core, which has the state machine take the
+    /// state over.
     Place(EntryId, Sealed),
 }
 
 impl Courier {
-    /// Does what is under way, and chooses what comes next. Returns whether there is anything.
+    /// Runs the errand that is under way, and chooses the next one. False if there is none.
     ///
     /// # Errors
-    /// [`NodeError::Storage`] if files of the log cannot be removed: the node must stop, for the
-    /// disk has failed. No other errand stops a node when it fails.
+    /// [`NodeError::Storage`] if files of the log cannot be removed: then the disk has failed, and
+    /// the node must stop. Another errand that fails does not stop the node: nothing that was
+    /// acknowledged depends on it.
     pub fn step<S: StateMachine>(&mut self, hub: &Hub<S>) -> Result<bool, NodeError> {
         let follow_up = match self.under_way.take() {
             Some(errand) => self.run_errand(hub, errand)?,
@@ -59,7 +64,8 @@ impl Courier {
         Ok(self.under_way.is_some())
     }
 
-    /// The snapshot that the next step puts in its place, if that is what it does.
+    /// The last entry of the snapshot that the next step puts in its place, if that is what the
+    /// step does.
     pub fn placing(&self) -> Option<EntryId> {
         match self.under_way {
             Some(Errand::Place(last, _)) => Some(last),
@@ -77,7 +83,8 @@ impl Courier {
         matches!(self.under_way, Some(Errand::Remove(_)))
     }
 
-    /// Removing comes first: while the disk is full, it is what makes room for the rest.
+    /// Chooses the next errand. To remove files comes first: if the disk is full, only that makes
+    /// room for the other errands.
     fn next<S: StateMachine>(&mut self, hub: &Hub<S>) -> Option<Errand> {
         if let Some(unneeded) = hub.files.next_unneeded() {
             return Some(Errand::Remove(unneeded));
@@ -88,12 +95,13 @@ impl Courier {
             let to_store = errands.to_store.into_iter().map(Errand::Store);
             self.waiting = to_send.chain(to_store).collect();
         }
-        // Followers wait for parts; nobody waits for a segment before the present one is full.
+        // Parts come before segments: a follower waits for the part, but the log needs the next
+        // segment only when the present one is full. Should it not be ready then, the log makes it.
         let spare = hub.files.spares.are_wanted().then_some(Errand::MakeSpare);
         self.waiting.pop_front().or(spare)
     }
 
-    /// Returns what follows from the errand at once, if anything does.
+    /// Runs an errand. Returns the errand that has to follow it at once, if there is one.
     fn run_errand<S: StateMachine>(
         &mut self,
         hub: &Hub<S>,
@@ -141,7 +149,8 @@ impl Courier {
         }
     }
 
-    /// Writes a part to the file that it belongs to. After an error the transfer starts over.
+    /// Writes a part to the file that it belongs to. After an error the file is dropped, and the
+    /// transfer starts over.
     pub(super) fn store(
         &mut self,
         files: &Snapshots,
@@ -190,9 +199,9 @@ pub(super) enum Stored {
     Whole(SnapshotInfo),
 }
 
-/// A snapshot that is on disk already, because this node was not in a position to install it when
-/// it arrived, is as good as one that has just arrived: were it refused, the leader would send it
-/// again and again.
+/// If the snapshot was refused because a newer one, or the same, is on this disk already, the one
+/// on the disk counts as the one that has arrived. That happens if the core could not install it
+/// when it came. Were it reported as an error, the leader would send it again and again.
 pub(super) fn in_its_place(
     files: &Snapshots,
     result: Result<SnapshotInfo, StorageError>,
@@ -206,7 +215,7 @@ pub(super) fn in_its_place(
 /// Tells the core what has come of a part of the snapshot up to `last`.
 fn tell<S: StateMachine>(hub: &Hub<S>, last: EntryId, stored: Result<Stored, StorageError>) {
     match stored {
-        // What comes of a complete file is told once it is known.
+        // The core hears of a complete file only when the file is verified and in its place.
         Ok(Stored::Complete(_)) => {}
         Ok(Stored::Partly(received)) => hub.exchange(|replica| replica.part_stored(last, received)),
         Ok(Stored::Whole(info)) => {

@@ -1,14 +1,21 @@
-//! Executing what is committed, in log order, and answering those who wait for it.
+//! Executing committed entries in log order, and answering the requests that wait for them.
 //!
-//! Whoever holds the machine's lock executes. With a [quick](StateMachine::QUICK) machine that is
-//! most of the time the thread that has committed: to wake another one would take longer than the
-//! work. The apply thread does the rest: what comes while somebody executes, a snapshot to be
-//! installed, reads with large answers, and all else that is too slow for a thread that others wait
-//! for. It works in batches, and begins each of them with what is committed by then: so a write
-//! waits for a page or two of a scan at the most, however many scans there are.
+//! A thread executes while it holds the machine's lock. With a [quick](StateMachine::QUICK)
+//! machine, most of the time that is the thread whose input committed the entries (`rpc` or
+//! `replicator`): to wake the apply thread would take longer than the work. The apply thread
+//! executes the rest:
 //!
-//! Who executes is decided here alone: [`Hub::execute_here`] says no, or executes, and
-//! [`Hub::apply`] does all that it left.
+//! - what becomes committed while another thread executes;
+//! - a snapshot to be installed, and reads with large answers: other threads wait for `rpc` and
+//!   `replicator`, so these do no work that takes long;
+//! - everything, for a machine that is not quick, or was slow the last time.
+//!
+//! The apply thread works in batches, and begins each batch with what is committed by then. So a
+//! write waits for a page or two of a scan at the most, however many scans there are.
+//!
+//! Which thread executes is decided here alone: [`Hub::execute_here`] refuses or executes, and
+//! [`Hub::apply`] does all that is left. No work is forgotten between the two: each thread that
+//! leaves work wakes the apply thread after it has released the replica's lock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,15 +31,16 @@ use crate::machine::{Gate, StateMachine};
 use crate::net::Replies;
 use crate::raft::{EntryId, SnapshotMeta};
 
-/// A machine that took this long for its last work is left to the apply thread.
+/// If the machine took longer than this for its last batch, the apply thread executes the next one,
+/// whichever thread committed it.
 const PATIENCE: Duration = Duration::from_millis(2);
 
-/// The state machine and what others may know of it without waiting for it.
+/// The state machine, and what other threads may learn of it without waiting for it.
 pub(super) struct Execution<S: StateMachine> {
-    /// Who holds it executes what is committed.
+    /// The thread that holds the lock executes committed entries.
     machine: Mutex<Machine<S>>,
-    /// The machine's gauges as they were after its last work. The machine itself is locked while it
-    /// works, and nobody who asks for a status may wait for that.
+    /// A copy of the machine's gauges, made after its last batch. A status is answered from it: the
+    /// machine's lock may be held for long, and a status must not wait for it.
     gauges: Mutex<Vec<(&'static str, u64)>>,
     gate: Gate,
 }
@@ -60,10 +68,11 @@ impl<S: StateMachine> Execution<S> {
 pub(super) struct Machine<S: StateMachine> {
     state: S,
     executor: Executor,
-    /// What was taken from the replica and is not executed yet.
+    /// The batch that was taken from the replica and is not executed yet. Under threads this is
+    /// `None` whenever the lock is free, unless the thread that executed panicked.
     taken: Option<(Work<Waiter<S::Reply>>, Share)>,
     replies: Replies,
-    /// Whether its last work took longer than [`PATIENCE`].
+    /// Whether the last batch took longer than [`PATIENCE`].
     slow: bool,
 }
 
@@ -78,7 +87,7 @@ impl<S: StateMachine> Machine<S> {
         }
     }
 
-    /// Takes one share of what there is to do. False if there is nothing.
+    /// Takes one share of the work out of the replica. False if there is no work.
     fn begin(&mut self, hub: &Hub<S>, share: Share) -> bool {
         assert!(self.taken.is_none(), "the machine does one thing at a time");
         let mut replica = hub.replica();
@@ -87,22 +96,24 @@ impl<S: StateMachine> Machine<S> {
         }
         let work = replica.take_work(share);
         if let Some(meta) = &work.install {
-            // Under the replica's lock: while it is held, no two newer snapshots can take this
-            // one's place and have its file removed.
+            // Pinned before the replica's lock is released. Files are removed when a snapshot is
+            // put in its place, and the core hears of that under this lock: later, two newer
+            // snapshots could have had this one's file removed.
             hub.files.snapshots.pin(meta.last);
         }
         self.taken = Some((work, share));
         true
     }
 
-    /// Does what was taken.
+    /// Executes the batch that was taken, answers, and reports to the replica.
     fn finish(&mut self, hub: &Hub<S>) -> Result<(), NodeError> {
         let Some((work, share)) = self.taken.take() else {
             return Ok(());
         };
         let now = hub.clock().now;
         let (began, started) = (sync::now(), now());
-        // To take over a snapshot is not what a batch takes.
+        // The stage `apply` shows how long a batch takes; a batch that installs a snapshot would
+        // distort it.
         let is_batch = work.install.is_none() && !work.is_empty();
         if let Some(meta) = &work.install {
             let files = &hub.files.snapshots;
@@ -136,7 +147,7 @@ impl<S: StateMachine> Machine<S> {
         Ok(())
     }
 
-    /// Returns the reads that were too much for this share.
+    /// Executes the entries, then answers reads. Returns the reads that exceed the share.
     fn execute(
         &mut self,
         work: Work<Waiter<S::Reply>>,
@@ -151,7 +162,7 @@ impl<S: StateMachine> Machine<S> {
         }
         let mut reads = work.reads;
         if !reads.large.is_empty() {
-            // A client that has written does not wait for what others read.
+            // The replies to writes leave now: to gather the large answers may take long.
             self.replies.flush();
         }
         let replies = &mut self.replies;
@@ -172,15 +183,17 @@ impl<S: StateMachine> Hub<S> {
         self.execution.machine.lock().begin(self, self.shares().own)
     }
 
-    /// Executes what was taken and answers those who wait.
+    /// Executes what [`begin_apply`](Self::begin_apply) took, and answers the requests that wait
+    /// for it.
     ///
     /// # Errors
-    /// [`NodeError`] if a snapshot cannot be taken over, or a command does not decode.
+    /// [`NodeError`] if the state of a snapshot cannot be taken over.
     pub fn finish_apply(&self) -> Result<(), NodeError> {
         self.execution.machine.lock().finish(self)
     }
 
-    /// The snapshot whose state [`finish_apply`](Self::finish_apply) takes over, if it does.
+    /// The snapshot whose state the next [`finish_apply`](Self::finish_apply) takes over, if there
+    /// is one.
     pub fn installing(&self) -> Option<SnapshotMeta> {
         let machine = self.execution.machine.lock();
         machine.taken.as_ref()?.0.install.clone()
@@ -196,7 +209,7 @@ impl<S: StateMachine> Hub<S> {
         look(&self.execution.machine.lock().state)
     }
 
-    /// Executes one share of what is committed. Returns whether there was any.
+    /// Executes one share of the work. False if there was no work.
     fn apply(&self) -> Result<bool, NodeError> {
         let mut machine = self.execution.machine.lock();
         let has_begun = machine.begin(self, self.shares().own);
@@ -206,8 +219,8 @@ impl<S: StateMachine> Hub<S> {
         Ok(has_begun)
     }
 
-    /// The apply thread: executes until the node stops. Not what is left then: nobody waits for it
-    /// any more, and a restart executes it again.
+    /// The apply thread: executes until the node stops. What is committed and not executed by then
+    /// is left: all requests have ended, and the next start executes it from the log.
     pub(super) fn run_apply(&self, nudged: &Nudged) -> Result<(), NodeError> {
         while !self.is_stopping() {
             if !self.apply()? {
@@ -217,15 +230,16 @@ impl<S: StateMachine> Hub<S> {
         Ok(())
     }
 
-    /// Executes on the caller's thread, which others wait for, what is short enough for it. False
-    /// if anything was left to the apply thread, which is to be woken then.
+    /// Executes one share of short work on the caller's thread, `rpc` or `replicator`. False if
+    /// there may be work left: then the caller must wake the apply thread.
     pub(super) fn execute_here(self: &Arc<Self>) -> bool {
-        // A machine that does not say that it is quick may take its time, or hang: elections and
-        // the log must go on.
+        // A machine that does not say that it is quick may take long, or hang. Elections and the
+        // log must go on meanwhile.
         if !S::QUICK {
             return false;
         }
-        // Somebody executes already: the apply thread looks again when that is done.
+        // Another thread executes. The caller wakes the apply thread, which waits for the lock and
+        // then looks again.
         let Some(mut machine) = self.execution.machine.try_lock() else {
             return false;
         };

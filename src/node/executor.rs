@@ -1,5 +1,5 @@
-//! How far the state machine has come, and how it goes on: what the apply thread does, without the
-//! thread, so that a simulator drives the same.
+//! How far the state machine has come in the log, and how it executes the next entry or takes over
+//! a snapshot.
 
 use super::NodeError;
 use super::replica::Replica;
@@ -13,13 +13,13 @@ pub(super) struct Executor {
     /// The last entry that the machine has executed, and its time.
     last: EntryId,
     time_ms: u64,
-    /// The last entry that the replica was told of.
+    /// The last entry that the replica was told is executed: `told ≤ last`.
     told: EntryId,
 }
 
 impl Executor {
-    /// The machine is as the snapshot has it that the node starts from, and the replica knows;
-    /// without one it is empty.
+    /// The machine has the state of the snapshot that the node starts from, and the replica knows
+    /// that. Without a snapshot the machine is empty.
     pub fn behind(snapshot: Option<&SnapshotMeta>) -> Self {
         let last = snapshot.map_or(EntryId::ZERO, |meta| meta.last);
         let time_ms = snapshot.map_or(0, |meta| meta.time_ms);
@@ -60,8 +60,8 @@ impl Executor {
         Ok(())
     }
 
-    /// Tells the replica how far the machine is. If a snapshot is to be taken of it as it is now,
-    /// returns what that stands for.
+    /// Tells the replica how far the machine has come. Returns the meta data of a snapshot if the
+    /// present state is to be copied for one.
     pub fn report<W>(&mut self, replica: &mut Replica<W>) -> Option<SnapshotMeta> {
         if self.has_moved() {
             replica.applied(self.last.index);
@@ -70,7 +70,7 @@ impl Executor {
         replica.begin_snapshot(self.last, self.time_ms)
     }
 
-    /// Whether there is something that the replica has not been told.
+    /// Whether the machine has executed or installed something since the last report.
     pub fn has_moved(&self) -> bool {
         self.last != self.told
     }

@@ -1,4 +1,6 @@
-//! The files of a node, as its threads see them: who leaves what to whom.
+//! The files of a node, and the work on them that one thread leaves to another: the taker of
+//! snapshots and the courier tell the replicator how far the log may be cut, and the replicator
+//! leaves files to the courier to be removed.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -10,7 +12,7 @@ use crate::machine::StateMachine;
 use crate::raft::Index;
 use crate::storage::{Snapshots, Spares, Storage, Unneeded};
 
-/// What the replicator, the courier and the taker of snapshots leave to each other.
+/// The files of a node, as the replicator, the courier and the taker of snapshots share them.
 pub(super) struct Files {
     /// The snapshots on this node's disk.
     pub snapshots: Snapshots,
@@ -21,8 +23,8 @@ pub(super) struct Files {
     /// Up to this index, inclusive, the replicator may let go of the log; 0 if there is nothing to
     /// let go of.
     cut_to: AtomicU64,
-    /// Files that the replicator has let go of and the courier has not removed yet. At most one
-    /// item for each snapshot.
+    /// Files that the replicator has let go of and the courier has not removed yet. At most
+    /// one item for each snapshot that was taken since.
     unneeded: Mutex<VecDeque<Unneeded>>,
 }
 
@@ -45,7 +47,8 @@ impl Files {
         self.log_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Up to where the replicator is to let go of the log, if anywhere. Zeroes it.
+    /// The index up to which, inclusive, the replicator is to let go of the log, if there is one.
+    /// The next call returns another one only after another [`cut_log`](Self::cut_log).
     pub fn take_cut(&self) -> Option<Index> {
         match self.cut_to.swap(0, Ordering::SeqCst) {
             0 => None,
@@ -53,7 +56,7 @@ impl Files {
         }
     }
 
-    /// Up to where the replicator is to let go of the log; 0: nowhere.
+    /// The index that [`take_cut`](Self::take_cut) would return; 0 if it would return none.
     pub fn cut_to(&self) -> Index {
         self.cut_to.load(Ordering::SeqCst)
     }
@@ -70,15 +73,16 @@ impl Files {
         }
     }
 
-    /// Lets the courier make the log's next segment ready, if the log has come near its end.
+    /// Lets the courier make the log's next segment ready, if the log has come near the end of the
+    /// present one.
     pub fn want_spare<S: StateMachine>(&self, hub: &Hub<S>) {
         if self.spares.are_wanted() {
             hub.wake(Task::Carry);
         }
     }
 
-    /// Lets the replicator let go of what the log does not need any more, now that there is a new
-    /// snapshot.
+    /// Called when a new snapshot is in its place: lets the replicator cut the log behind the older
+    /// one.
     pub fn cut_log<S: StateMachine>(&self, hub: &Hub<S>) {
         let index = self.snapshots.log_needed_behind();
         self.cut_to.fetch_max(index, Ordering::SeqCst);

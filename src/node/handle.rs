@@ -36,7 +36,7 @@ impl<S: StateMachine> Handle<S> {
             taker,
             ticker,
         } = parts;
-        // From here on a failure drops the handle, which ends the threads that exist already.
+        // If a thread cannot be started, the handle is dropped, which ends those that run already.
         let mut handle = Self {
             hub: hub.clone(),
             threads: Threads::default(),
@@ -79,7 +79,7 @@ impl<S: StateMachine> Handle<S> {
         self.hub.admit(&command).map_err(Outcome::Invalid)?;
         let (waiter, outcome) = channel();
         let ticks = self.hub.deadline(timeout);
-        // The nudge goes to the replicator, which sends and writes at once.
+        // The replicator is woken. It sends the entry to the followers and writes it.
         let id = self
             .hub
             .input(|replica| replica.submit(command, ticks, waiter));
@@ -159,13 +159,13 @@ impl<S: StateMachine> Handle<S> {
     /// node does not lead any more when `timeout` has passed.
     pub fn resign(&self, timeout: Duration) -> bool {
         let successor = self.hub.exchange(|replica| replica.transfer(None));
-        // With nobody to hand over to there is nothing to wait for.
+        // Without a successor, leadership is not handed over, and there is nothing to wait for.
         let timeout = successor.map_or(Duration::ZERO, |_| timeout);
         self.wait_until(timeout, |raft| raft.role() != RoleName::Leader)
     }
 
-    /// Stops the node and waits for its threads, unless it is one of them that calls. Requests
-    /// that are under way end as unknown, and so does at once whatever is asked from then on.
+    /// Stops the node and waits until its threads have ended, unless one of them is the caller.
+    /// Requests that are under way end as unknown, and each later request ends so at once.
     pub fn shutdown(&self) {
         self.hub.stop(None);
         self.join();

@@ -1,9 +1,11 @@
-//! What the tasks of a node share: one lock, and the signals by which they wake each other.
+//! What the tasks of a node share: the replica behind one lock, and the signals by which the tasks
+//! wake each other.
 //!
-//! Every task does the same two things with the hub: it puts something into the replica, and it
-//! acts on what has come of that. Both happen in [`Hub::input`] and its siblings. What comes of an
-//! input is collected under the same lock under which it was put in, so no consequence gets lost;
-//! it is acted upon after the lock is released, so nobody waits for a system call under it.
+//! Each task puts inputs into the replica and then acts on the consequences: it wakes other tasks,
+//! ends requests, sends messages. [`Hub::input`], [`Hub::exchange`] and
+//! `Hub::exchange_and_execute` do both. The consequences of an input are collected before the
+//! replica's lock is released, so there is never something to do of which no thread knows. They are
+//! acted upon after the lock is released, so that no thread waits for a system call of another one.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,8 +32,8 @@ use crate::storage::Snapshots;
 use crate::wire::client::Answer;
 use crate::wire::frame;
 
-/// The largest command, in bytes: what is left of a frame for it, with a share for what surrounds
-/// it.
+/// The largest command, in bytes: the largest frame, less 64 KiB for the other fields of the
+/// message that carries the command.
 const MAX_COMMAND: usize = frame::MAX_PAYLOAD - (64 << 10);
 
 const _: () = assert!(
@@ -45,55 +47,60 @@ pub struct Surroundings {
     pub transport: Arc<dyn Transport>,
     /// Wakes the tasks of the node.
     pub wake: Wake,
-    /// Called when the node stops, after everybody who waits has been answered.
+    /// Called when the node stops, after all waiting requests have ended. It may be called more
+    /// than once.
     pub on_stop: Box<dyn Fn() + Send + Sync>,
     /// The time.
     pub clock: Clock,
-    /// How much a thread executes at a time. Less than the [default](Shares::default) only where a
-    /// test wants batches to end in the middle.
+    /// How much a thread executes at a time. Tests set less than the [default](Shares::default), so
+    /// that a batch ends in the middle.
     pub shares: Shares,
 }
 
 /// What the tasks of a node share.
 ///
-/// Lock order: `sending`, then the machine's lock in `execution`, then `replica`. The locks in
-/// `files`, `copied` and `end` are taken alone; those of `stages` last, but not under `replica`.
-/// Under `replica` no system call is made and no waiter is answered.
+/// Lock order: `sending`, then the machine's lock in `execution`, then `replica`. Under the locks
+/// of `files`, `copied`, `end`, `scheduling` and `stages` no other lock of the hub is taken; those
+/// of `stages` are not taken under `replica`. Under `replica` no system call is made and no waiter
+/// is answered.
 pub struct Hub<S: StateMachine> {
     pub(super) config: Config,
     replica: Mutex<Replica<Waiter<S::Reply>>>,
     /// Signalled when a role, a term or the applied index has changed.
     changed: Condvar,
-    /// Signalled when the node stops. Who waits for that alone is not woken by each command.
+    /// Signalled when the node stops. A condition of its own, so that a thread that waits for the
+    /// end of the node is not woken by each command.
     ended: Condvar,
     surroundings: Surroundings,
-    /// Held while messages are taken and sent, so that no thread overtakes another: a follower
-    /// would take entries that overtake others for a loss.
+    /// Held from before messages are taken out of the replica until they are sent. Otherwise a
+    /// thread could send later messages first, and a follower that gets entries out of order
+    /// refuses them as if the earlier ones had been lost.
     sending: Mutex<()>,
     pub(super) execution: Execution<S>,
     pub(super) files: Files,
-    /// A copy of the state that is to be written as a snapshot. At most one: the next one is not
-    /// made before this one is written.
+    /// A copy of the state that is to be written as a snapshot. At most one: the replica lets no
+    /// copy be made before the one before it is written or has failed.
     copied: Mutex<Option<Copied<S>>>,
     pub(super) stages: Stages,
-    /// How the busy threads come by a processor.
+    /// How the system schedules the busy threads.
     pub(super) scheduling: Scheduling,
     pub(super) started: Instant,
     stopping: AtomicBool,
     end: Mutex<Option<NodeError>>,
 }
 
-/// What an input brought about that others have to act on.
+/// The consequences of an input, for other tasks and for requests that wait.
 struct Consequences<R> {
-    /// First of all: a node whose core has found a fault does nothing more.
+    /// Comes first: a node whose core has found a fault stops, and does nothing else.
     fault: Option<Fault>,
     has_write: bool,
     has_errands: bool,
     has_work: bool,
     events: Vec<Event>,
-    /// Requests that have ended without being executed here.
+    /// Requests that end without having been executed here.
     ended: Vec<(Waiter<R>, End)>,
-    /// Entries to be freed after the replica's lock was released. Last: nobody waits for this.
+    /// Entries that the log has let go of. To free many takes long, so that happens last, and
+    /// without the replica's lock.
     removed: Removed,
 }
 
@@ -138,7 +145,8 @@ impl<S: StateMachine> Hub<S> {
         }
     }
 
-    /// The replica, to look at. Nobody else gets at it meanwhile.
+    /// The replica, locked. For reading: a caller that changes it would have to act on the
+    /// consequences.
     pub(super) fn replica(&self) -> MutexGuard<'_, Replica<Waiter<S::Reply>>> {
         self.replica.lock()
     }
@@ -148,8 +156,9 @@ impl<S: StateMachine> Hub<S> {
         look(self.replica.lock().raft())
     }
 
-    /// Puts something into the replica and wakes whoever has to act on it. Messages wait: they
-    /// leave with the replicator, which is woken if there is something to write.
+    /// Puts something into the replica and wakes the tasks that have to act on it. Messages stay in
+    /// the replica until a thread takes them in an [`exchange`](Self::exchange): the replicator,
+    /// which is woken if there is something to write, or the ticker with the next tick.
     pub fn input<T>(&self, put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T) -> T {
         let at = sync::now();
         let mut replica = self.replica.lock();
@@ -167,9 +176,9 @@ impl<S: StateMachine> Hub<S> {
         result
     }
 
-    /// As [`exchange`](Self::exchange); and what has become due to be executed is executed at once,
-    /// on the caller's thread, if `has_time` says that it has time for it: to wake another thread
-    /// would take longer. What is put in came at the moment `at`.
+    /// As [`exchange`](Self::exchange), and executes on the caller's thread what has become
+    /// committed, if `has_time` says that the caller has the time: to wake the apply thread would
+    /// take longer than the work. `at` is the moment at which the input came.
     pub(super) fn exchange_and_execute<T>(
         self: &Arc<Self>,
         at: Instant,
@@ -196,8 +205,8 @@ impl<S: StateMachine> Hub<S> {
         let messages = replica.take_messages();
         let consequences = self.consequences(&mut replica, at);
         drop(replica);
-        // Before the replicator is woken: the way of an entry over a follower's disk is longer than
-        // over this node's own.
+        // Messages leave before the replicator is woken: to commit an entry by way of a follower
+        // takes a round trip and a sync, and only the sync by way of this node's disk.
         if !messages.is_empty() {
             self.stages.sending(&messages);
             self.surroundings.transport.send(messages);
@@ -206,7 +215,7 @@ impl<S: StateMachine> Hub<S> {
         (result, consequences)
     }
 
-    /// What has come of an input that came at the moment `at`.
+    /// Collects the consequences of an input that came at the moment `at`.
     fn consequences(
         &self,
         replica: &mut Replica<Waiter<S::Reply>>,
@@ -264,12 +273,13 @@ impl<S: StateMachine> Hub<S> {
         (self.surroundings.wake)(task);
     }
 
-    /// Sends a message in whatever order: a part of a snapshot.
+    /// Sends a part of a snapshot. It may overtake other messages and be overtaken, for the
+    /// receiver looks at the offset of each part.
     pub(super) fn transmit(&self, message: Envelope) {
         self.surroundings.transport.send(vec![message]);
     }
 
-    /// What a client is told of a request that ended so.
+    /// The answer that a client gets to a request with this outcome.
     pub fn answer(&self, outcome: Outcome<S::Reply>) -> Answer {
         match outcome {
             Outcome::Reply(reply) => encode::<S>(&reply),
@@ -286,8 +296,9 @@ impl<S: StateMachine> Hub<S> {
         self.config.members.get(&id).cloned()
     }
 
-    /// Whether a command may enter the log: the log must never hold what does not decode, as all
-    /// replicas would fail on it, nor what no message can carry.
+    /// Whether a command may enter the log. The log must not hold a command that does not decode,
+    /// for every replica would fail on it, nor one that no message can carry, for no follower would
+    /// get it.
     pub(super) fn admit(&self, command: &[u8]) -> Result<(), String> {
         if command.len() > MAX_COMMAND {
             return Err(format!(
@@ -305,9 +316,9 @@ impl<S: StateMachine> Hub<S> {
         let Some(found) = admissible::in_message(self.execution.gate(), envelope) else {
             return true;
         };
-        // The core drops what comes from a leader of an earlier term, as it would if the command
-        // was sound: the sender may have been put right since. A term never goes back, so what is
-        // behind now is behind when the core gets it.
+        // The core drops a message of an earlier term without looking at its entries, so it does no
+        // harm there, and its sender may have been repaired since. The node's term never goes back:
+        // a message that is behind now is still behind when the core gets it.
         if envelope.term < self.with_raft(Raft::term) {
             return true;
         }
@@ -315,7 +326,7 @@ impl<S: StateMachine> Hub<S> {
         false
     }
 
-    /// How many ticks a request may take that asks for this time.
+    /// The number of ticks after which a request that asks for this time ends.
     pub(super) fn deadline(&self, timeout: Duration) -> u64 {
         self.config.ticks(timeout.min(self.config.max_request_time))
     }
@@ -325,7 +336,8 @@ impl<S: StateMachine> Hub<S> {
         &self.files.snapshots
     }
 
-    /// Up to where the replicator is to let go of the log; 0: nowhere.
+    /// The index up to which, inclusive, the replicator is to let go of the log on disk; 0 if there
+    /// is nothing to let go of.
     pub fn cut_to(&self) -> Index {
         self.files.cut_to()
     }
@@ -354,7 +366,8 @@ impl<S: StateMachine> Hub<S> {
                 *end = Some(error);
             }
         }
-        // Under the lock, so that no thread is between looking at `stopping` and waiting.
+        // Set under the lock: a thread that waits for a condition looks at `stopping` under the
+        // same lock, so it sees the mark, or waits already when it is notified.
         let mut replica = self.replica.lock();
         self.stopping.store(true, Ordering::SeqCst);
         replica.abandon();
@@ -362,7 +375,7 @@ impl<S: StateMachine> Hub<S> {
         drop(replica);
         self.changed.notify_all();
         self.ended.notify_all();
-        // While the event loop still runs: it sends what waits before it ends.
+        // Before the event loop is told to end: it sends the answers that wait and then closes.
         self.end_all(ended);
         let tasks = [
             Task::Apply,
@@ -392,7 +405,7 @@ impl<S: StateMachine> Hub<S> {
         timeout: Duration,
         mut holds: impl FnMut(&Replica<Waiter<S::Reply>>) -> bool,
     ) -> bool {
-        // None: longer than any clock runs.
+        // `None` if the deadline lies beyond what the clock can count to.
         let deadline = sync::now().checked_add(timeout);
         let mut replica = self.replica.lock();
         loop {

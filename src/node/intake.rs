@@ -1,4 +1,5 @@
-//! What comes in from the network: requests of clients and messages of peers become inputs.
+//! What comes in from the network: requests of clients and messages of peers become inputs of the
+//! replica.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +14,20 @@ use crate::machine::StateMachine;
 use crate::raft::{Envelope, NodeId};
 use crate::wire::client::Answer;
 
-/// Gathers what one wake-up of the event loop brings in, and puts it in under one lock.
+/// Gathers what one wake-up of the event loop brings in, and puts all of it into the replica under
+/// one lock.
 pub struct Intake<S: StateMachine> {
     hub: Arc<Hub<S>>,
     inputs: Vec<Input<S::Reply>>,
-    /// What the messages among them acknowledge, for the measurement of rounds.
+    /// What the gathered messages acknowledge: the stages `round` and `heartbeat` are measured by
+    /// it.
     acknowledged: Vec<Acknowledged>,
 }
 
 enum Input<R> {
     Absent(NodeId),
     Message(Envelope),
-    /// A command, how many ticks it may take, and who waits for its reply.
+    /// A command, how many ticks it may take, and the waiter for its reply.
     Submit(Bytes, u64, Waiter<R>),
     /// The same of a query.
     Query(Bytes, u64, Waiter<R>),
@@ -45,8 +48,8 @@ impl<S: StateMachine> Intake<S> {
         self.inputs.push(Input::Absent(peer));
     }
 
-    /// A peer has sent a message. The core does not see one that this node could never carry out:
-    /// then the node stops.
+    /// A peer has sent a message. If it holds a command that this node cannot execute, the core
+    /// does not see the message and the node stops; see [`admissible`](super::admissible).
     pub fn message(&mut self, envelope: Envelope) {
         if !self.hub.takes(&envelope) {
             return;
@@ -55,8 +58,8 @@ impl<S: StateMachine> Intake<S> {
         self.inputs.push(Input::Message(envelope));
     }
 
-    /// A client wants a command executed. What the state machine cannot execute is refused at once:
-    /// the log must never hold it.
+    /// A client wants a command executed. A command that the state machine cannot execute is
+    /// refused here: once it is in the log, no replica can go on.
     pub fn submit(&mut self, command: Bytes, timeout: Duration, waiter: Waiter<S::Reply>) {
         match self.hub.admit(&command) {
             Ok(()) => {
@@ -76,7 +79,8 @@ impl<S: StateMachine> Intake<S> {
         self.inputs.push(Input::Query(query, ticks, waiter));
     }
 
-    /// Puts in what was gathered, sends what may leave, and executes what was committed by it.
+    /// Puts the gathered inputs into the replica, sends the messages that may leave, and executes
+    /// the entries that have become committed.
     pub fn flush(&mut self) {
         if self.inputs.is_empty() {
             return;

@@ -1,4 +1,4 @@
-//! How a request ends, and the way back to who asked.
+//! How a request ends, and the way back to the client that sent it.
 
 use std::time::Duration;
 
@@ -20,12 +20,14 @@ pub enum Outcome<R> {
     Ended(End),
 }
 
-/// Who waits for a request's end.
+/// The one that waits for a request's end, and is told of it exactly once. If a waiter is dropped
+/// instead, a client in this process takes its request for ended by the shutdown of the node, and
+/// one on a connection waits until its time is up or the connection closes.
 pub enum Waiter<R> {
     /// A client on a connection.
     Remote(ReplyTo),
-    /// Somebody in this process. The function must not block: the thread that calls it has other
-    /// requests to answer.
+    /// A client in this process. The function must not block: the thread that calls it has other
+    /// requests to answer, and may hold the machine's lock.
     Local(Box<dyn FnOnce(Outcome<R>) + Send>),
 }
 
@@ -52,7 +54,7 @@ impl<R> Pending<R> {
 /// A channel for one outcome, and the waiter that sends it there.
 pub(super) fn channel<R: Send + 'static>() -> (Waiter<R>, Receiver<Outcome<R>>) {
     let (sender, outcome) = bounded(1);
-    // The receiver may have given up; then nobody wants to know.
+    // If the receiver has given up, sending fails, and no one waits for the outcome.
     let tell = move |outcome| drop(sender.try_send(outcome));
     (Waiter::Local(Box::new(tell)), outcome)
 }
@@ -62,7 +64,7 @@ pub(super) fn receive<R>(outcome: &Receiver<Outcome<R>>, timeout: Duration) -> O
     outcome.recv_timeout(timeout).unwrap_or_else(|error| {
         Outcome::Ended(End::Unknown(match error {
             Timeout => Doubt::Timeout,
-            // The node went down with the request.
+            // The waiter was dropped without being told: the node stopped.
             Disconnected => Doubt::ShuttingDown,
         }))
     })

@@ -1,12 +1,12 @@
-//! Whom the event loop has met, and what of that is still to be written down.
+//! The other nodes that the event loop has met, and what of that is not on disk yet.
 //!
-//! A folder's number must be on disk before its node is welcomed, and an admission before it takes
-//! effect; see [`Peers`]. The event loop must not wait for the disk. So it only looks at what is
-//! known here and asks for what is missing, and a thread of its own writes. That thread ends when
-//! nothing is left to be written, ever: in a cluster whose nodes all know each other it has nothing
-//! to do.
+//! The number of a peer's folder must be on disk before the peer is welcomed, and this node's
+//! admission before it takes effect; see [`Peers`]. The event loop must not wait for the disk. So
+//! it looks up here what is on disk and asks for what is missing, and the thread `peers` writes.
+//! That thread ends when all other nodes are known and this node is admitted: then nothing can ever
+//! be missing.
 //!
-//! What waits is bounded: one folder for each other member, and one admission.
+//! What waits to be written is bounded: one folder for each other member, and one admission.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,9 +32,9 @@ pub(super) struct Register {
 struct State {
     /// The folders that are on disk.
     known: BTreeMap<NodeId, u128>,
-    /// Those that are to be written down, one for each node that is not known.
+    /// The folders that are to be written, at most one for each node that is not known.
     wanted: BTreeMap<NodeId, u128>,
-    /// Who has welcomed this node since it started.
+    /// The nodes that have welcomed this node since it started.
     welcomed_by: BTreeSet<NodeId>,
     admitted: bool,
 }
@@ -77,9 +77,9 @@ impl Register {
         (Arc::new(register), nudged)
     }
 
-    /// Looks up a node that comes with this folder. If none of its folders is known, this one is
-    /// written down, unless another one of the same node is being written already: then that one
-    /// is its first.
+    /// Looks up a node that calls with this folder. If no folder of the node is known, this one
+    /// will be written, unless another folder of the same node waits to be written already: the
+    /// first folder that a node calls with is the one that counts.
     pub fn meet(&self, peer: NodeId, folder: u128) -> Acquainted {
         let mut state = self.state.lock();
         match state.known.get(&peer) {

@@ -12,12 +12,12 @@ use crate::machine::StateMachine;
 use crate::raft::Write;
 use crate::storage::Storage;
 
-/// Writes the log, one write after the other. Whatever gathers while one write is under way goes
-/// into the next (group commit).
+/// Writes the log, one write after the other. All entries that are proposed or received while one
+/// write is under way go into the next write together (group commit).
 pub struct Replicator {
     storage: Storage,
-    /// The write that the core has handed out and the disk does not have yet, and since when the
-    /// oldest part of it has waited.
+    /// The write that the core has handed out and that is not on the disk yet, and the moment at
+    /// which its oldest input came.
     under_way: Option<(Write, Option<Instant>)>,
 }
 
@@ -29,7 +29,7 @@ impl Replicator {
         }
     }
 
-    /// The write that the next step brings to the disk.
+    /// The write that the next step brings to the disk, if there is one.
     pub fn under_way(&self) -> Option<&Write> {
         self.under_way.as_ref().map(|(write, _)| write)
     }
@@ -39,13 +39,14 @@ impl Replicator {
         &mut self.storage
     }
 
-    /// Brings the write that is under way to the disk, reports it, and takes the next one. Messages
-    /// leave before the write that is taken is begun: so the followers write at the same time as
-    /// this node (thesis 10.2.1). Returns whether there is a write to go on with.
+    /// Brings the write that is under way to the disk, reports it as durable, and takes the next
+    /// one. In the same step the messages leave that waited for the disk, and the entries of the
+    /// next write, before that write begins: so the followers write at the same time as this node
+    /// (thesis 10.2.1). False if there is nothing to write.
     ///
     /// # Errors
-    /// [`NodeError::Storage`] if the disk failed. The node must stop: nobody knows what the disk
-    /// holds.
+    /// [`NodeError::Storage`] if the disk failed. The node must stop: after a failed sync it is not
+    /// known what the disk holds, and another sync may report success for data that was lost.
     pub fn step<S: StateMachine>(&mut self, hub: &Arc<Hub<S>>) -> Result<bool, NodeError> {
         self.under_way = match self.under_way.take() {
             None => hub.exchange(|replica| Some((replica.take_write()?, hub.stages.taken()))),
@@ -74,7 +75,8 @@ impl Replicator {
                 replica.durable(write.id);
                 Some((replica.take_write()?, hub.stages.taken()))
             },
-            // The next write is more urgent: the apply thread can do the rest.
+            // If there is a next write, it comes first: clients of the whole cluster wait for it,
+            // and the apply thread can execute meanwhile.
             Option::is_none,
         );
         if let Some(written) = written {
@@ -88,9 +90,9 @@ impl Replicator {
         Ok(next)
     }
 
-    /// Lets go of what the log does not need any more, and notes its size for the status. After
-    /// each write, not only when none waits: clients that take turns may leave no such moment for
-    /// hours, and meanwhile the log would fill the disk.
+    /// Lets go of the part of the log that the snapshots cover, and notes the log's size for the
+    /// status. This is done after each write, even if another write waits: two groups of clients
+    /// that take turns can keep a write waiting for hours, and the log would fill the disk.
     fn look_after_log<S: StateMachine>(&mut self, hub: &Hub<S>) {
         if let Some(index) = hub.files.take_cut() {
             let unneeded = self.storage.let_go(index);

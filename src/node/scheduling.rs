@@ -1,43 +1,48 @@
-//! How the threads of a node come by a processor.
+//! The scheduling policy of a node's busy threads, `rpc` and `replicator`.
 //!
-//! A thread that wakes another one mostly has more to do: the message for the second follower, the
-//! reply to the next client. If the system lets the woken one push it aside, as it usually does,
-//! then what would be one batch falls apart into many. So the busy threads are batch threads
-//! (`SCHED_BATCH`, see sched(7)): woken, they wait until a processor is free.
+//! A thread that wakes another thread mostly has more to do: to send the message to the second
+//! follower, to write the reply to the next client. By default the system preempts the waking
+//! thread in favour of the woken one, and what would be one batch falls apart into many small ones.
+//! So the busy threads are batch threads (`SCHED_BATCH`, see sched(7)): a batch thread that is
+//! woken waits until a processor is free.
 //!
-//! That is right among themselves, but beside a stranger who computes without end they would wait
-//! for the end of his time slice at each step of each request. So each watches how long it waits,
-//! and when that is too long, all of them are usual threads again for a while.
+//! This helps where the busy threads share processors with each other. Where a processor is free it
+//! changes nothing: the woken thread runs there at once. It does harm beside another program that
+//! computes without end: a batch thread would wait for the end of that program's time slice at each
+//! step of each request. So each busy thread measures how long it waits for a processor. If the
+//! wait is too long, all busy threads of the node go back to the default policy for a while.
 
 use std::time::{Duration, Instant};
 
 use super::sync::{self, Mutex};
 
-/// How often a thread looks.
+/// How often a thread measures its wait.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// With fewer turns in that time, a wait says nothing.
+/// If a thread got a processor fewer times than this in an interval, its wait is not judged.
 const FEWEST_TURNS: u64 = 8;
-/// The longest that a turn may have to be waited for, on the average. The nodes of a cluster that
-/// take each other's processors wait for a tenth of it; who waits for another's slice, for twice.
+/// The longest average wait for a turn on a processor that is not too long. As measured: nodes that
+/// share processors with each other wait a tenth of this; beside a program that computes without
+/// end, each turn is waited for twice as long as this.
 const PATIENCE: Duration = Duration::from_millis(1);
-/// For how long they stay usual threads at first, and at the most: twice as long each time, unless
-/// it went well for as long as the most.
+/// For how long the threads keep the default policy after a wait that was too long: the first time,
+/// and at the most. Each time it is twice as long, unless the last pause ended longer than
+/// [`LONGEST_PAUSE`] ago; then it is the first one again.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// What the threads of a node have in common.
+/// What the busy threads of a node share: the pause that is under way.
 #[derive(Default)]
 pub(super) struct Scheduling(Mutex<Pauses>);
 
 #[derive(Debug, Default)]
 struct Pauses {
     last: Duration,
-    /// Batch threads again from here on.
+    /// When the last pause ends or has ended; `None` before the first one.
     until: Option<Instant>,
 }
 
 impl Pauses {
-    /// A thread has waited for too long.
+    /// A thread has waited too long: begins a pause, unless one is under way.
     fn pause(&mut self, now: Instant) {
         if self.are_on(now) {
             return;
@@ -63,7 +68,7 @@ struct Turns {
 }
 
 impl Turns {
-    /// Whether the wait for each turn since then was too long.
+    /// Whether the average wait for a turn was too long between `before` and now.
     fn were_late(&self, before: &Self) -> bool {
         let count = self.count.saturating_sub(before.count);
         let waited = self.waited.saturating_sub(before.waited);
@@ -71,17 +76,17 @@ impl Turns {
     }
 }
 
-/// One thread's view of it, which that thread keeps.
+/// One busy thread: its policy, and how it fared at the last look.
 pub(super) struct Worker {
     looked: Option<Instant>,
     before: Option<Turns>,
     is_batch: bool,
-    /// The system does not take part: nothing is tried again.
+    /// The policy cannot be changed, or must not be: nothing is tried any more.
     is_fixed: bool,
 }
 
 impl Worker {
-    /// The calling thread, as it is.
+    /// The calling thread, with the policy that it has.
     pub fn new() -> Self {
         Self {
             looked: None,
@@ -91,8 +96,8 @@ impl Worker {
         }
     }
 
-    /// Now and then looks how the calling thread fares, and does what follows from it. To be called
-    /// each time before it works.
+    /// Measures the calling thread's wait, if an interval has passed, and sets its policy. The
+    /// thread calls this each time before it works.
     pub fn look(&mut self, scheduling: &Scheduling) {
         if self.is_fixed {
             return;
@@ -104,7 +109,7 @@ impl Worker {
         }
         self.looked = Some(now);
         let Some(turns) = system::turns() else {
-            // Without knowing what it costs it is not done.
+            // The wait cannot be measured, so harm would not be noticed: the default policy it is.
             self.is_fixed = !self.become_batch(false);
             return;
         };
@@ -119,7 +124,7 @@ impl Worker {
         self.is_fixed = !self.become_batch(are_batch);
     }
 
-    /// Whether it could be done.
+    /// Sets the policy. False if the system refuses.
     fn become_batch(&mut self, batch: bool) -> bool {
         let change = self.is_batch != batch;
         self.is_batch = batch;
@@ -137,18 +142,21 @@ mod system {
 
     use super::Turns;
 
-    /// The niceness of a process of which nobody has said anything.
+    /// The niceness of a process unless somebody has set another one.
     const USUAL_NICENESS: i32 = 0;
-    /// The same as the crate counts, from 0 for 19 to 99 for -20; a test sees to it that it is.
+    /// The same niceness in the crate's scale, from 0 for 19 to 99 for -20. A test checks that the
+    /// niceness stays as it was.
     const USUAL_PRIORITY: u8 = 47;
 
-    /// Whoever made the process nicer has thought about it; and the crate would undo that.
+    /// Whether the policy may be changed. Not if somebody has set the niceness of the process: the
+    /// crate can only set both together, and would undo that.
     pub fn takes_part() -> bool {
         rustix::process::getpriority_process(None) == Ok(USUAL_NICENESS)
     }
 
-    /// See proc(5), `/proc/PID/schedstat`: time on a processor, time of waiting for one, both in
-    /// nanoseconds, and number of turns.
+    /// What the kernel has counted for the calling thread: `/proc/PID/schedstat` in proc(5) holds
+    /// the time on a processor and the time of waiting for one, both in nanoseconds, and the number
+    /// of turns.
     pub fn turns() -> Option<Turns> {
         let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
         let mut numbers = text.split_whitespace().map(str::parse::<u64>);

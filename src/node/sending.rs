@@ -5,17 +5,18 @@ use std::collections::BTreeSet;
 use crate::raft::{EntryId, Envelope, Message, NodeId, PartRequest};
 use crate::storage::{Snapshots, StorageError};
 
-/// What is remembered of the snapshots that are being sent.
+/// Reads parts of snapshots, and remembers which snapshots were verified.
 #[derive(Default)]
 pub(super) struct Sending {
-    /// The snapshots that were found whole, and whose last part has not been sent since.
+    /// The last entries of the snapshots that were found whole and whose last part has not been
+    /// sent since. At most as many as there are files: two.
     verified: BTreeSet<EntryId>,
 }
 
-/// A part that cannot be read.
+/// A part that cannot be read: the core has to send another snapshot.
 #[derive(Debug)]
 pub(super) struct Gone {
-    /// Who needs it.
+    /// The follower that needs the part.
     pub to: NodeId,
     /// The last entry of the snapshot.
     pub last: EntryId,
@@ -24,16 +25,16 @@ pub(super) struct Gone {
 }
 
 impl Sending {
-    /// Reads a part that is to be sent. Before the first one, all of the snapshot is verified: had
-    /// it gone bad since it was written, the follower would refuse it again and again. A damaged
-    /// one is set aside.
+    /// Reads a part that is to be sent. Before the first part is read, the whole file is verified:
+    /// a follower refuses a damaged file, and the leader would send it again and again. A damaged
+    /// file is set aside instead.
     ///
     /// The first part may be asked for many times, by several followers, or because it was lost on
     /// its way. To read the whole file each time could keep the disk busy for good. So a file that
-    /// was found whole is not verified again before its last part has been sent: no follower can
-    /// refuse a file before it has all of it. If one does then, the file may have gone bad since it
-    /// was verified, and the next first part finds that out. So a file is verified at most once for
-    /// each time that it is sent as a whole.
+    /// was found whole is not verified again before its last part has been sent. That is enough: a
+    /// follower can refuse a file only when it has all of it. If a follower refuses the file then,
+    /// it may have been damaged after it was verified, and the next first part finds that out. So a
+    /// file is verified at most once for each time that it is sent as a whole.
     pub fn fetch(&mut self, files: &Snapshots, request: PartRequest) -> Result<Envelope, Gone> {
         let PartRequest {
             mut envelope,
@@ -69,7 +70,7 @@ impl Sending {
         let verified = files.verify(last).map(drop);
         match &verified {
             Ok(()) => {
-                // Those that are gone need not be remembered.
+                // A file that is not there any more is forgotten, so that the set does not grow.
                 let kept = files.list();
                 let is_kept = |of: &EntryId| kept.iter().any(|info| info.meta.last == *of);
                 self.verified.retain(is_kept);

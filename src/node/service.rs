@@ -19,11 +19,11 @@ use crate::wire::handshake::{Caller, Hello, Welcome};
 pub(super) struct NodeService<S: StateMachine> {
     hub: Arc<Hub<S>>,
     machine: String,
-    /// Whom this node knows. A thread of its own writes it down.
+    /// The nodes that this node knows, by their folders. The thread `peers` writes it to the disk.
     register: Arc<Register>,
-    /// What one wake-up of the loop has brought in.
+    /// Gathers what one wake-up of the loop brings in.
     intake: Intake<S>,
-    /// The event loop's thread.
+    /// The scheduling of the event loop's thread.
     worker: Worker,
 }
 
@@ -38,7 +38,8 @@ impl<S: StateMachine> NodeService<S> {
         }
     }
 
-    /// Why this node does not talk to a caller, if it does not, whatever the caller's data folder.
+    /// Why this node refuses a caller, if it does: everything that can be judged without the
+    /// caller's data folder.
     fn objection(&self, hello: &Hello) -> Option<String> {
         let config = &self.hub.config;
         let (id, cluster) = (config.id, &config.cluster);
@@ -141,7 +142,8 @@ pub fn transfer<S: StateMachine>(hub: &Hub<S>, to: Option<NodeId>) -> Answer {
     });
     match begun {
         Ok(()) => Answer::Transferring,
-        // Done already; the request may well be the repeat of one whose answer got lost.
+        // The wanted node leads already. The request may be the repeat of one whose answer was
+        // lost.
         Err((Some(leader), _)) if to == Some(leader) && leader == hub.config.id => {
             Answer::Transferring
         }
@@ -153,7 +155,8 @@ pub fn transfer<S: StateMachine>(hub: &Hub<S>, to: Option<NodeId>) -> Answer {
     }
 }
 
-/// Has a snapshot taken. Whoever asks watches the status for its end: nobody waits here.
+/// Has a snapshot taken, and answers before it is written. The client watches the status for the
+/// end: the event loop must not wait.
 pub fn snapshot<S: StateMachine>(hub: &Hub<S>) -> Answer {
     hub.input(|replica| {
         let is_there = !replica.want_snapshot();

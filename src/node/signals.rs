@@ -2,8 +2,8 @@
 
 use super::sync::{Nudged, Nudger, nudges};
 
-/// What a node does, divided by what each part waits for. In production a thread carries out each
-/// task; the simulator carries out all of them itself, a step at a time.
+/// The tasks of a node. Each waits for something else, so each has a thread of its own in
+/// production; the simulator carries out all of them in one thread, a step at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Executes committed commands and answers reads: [`Hub::apply`](super::hub::Hub::apply).
@@ -19,8 +19,8 @@ pub enum Task {
     Tick,
 }
 
-/// Wakes whoever carries out a task. It must neither block nor lose a wake-up: a task that is woken
-/// while it is carried out is carried out once more. It is called without any lock held.
+/// Wakes the thread of a task. It must neither block nor lose a wake-up: a task that is woken
+/// during a step takes another step afterwards. It is called without the replica's lock.
 pub type Wake = Box<dyn Fn(Task) + Send + Sync>;
 
 /// The ends at which the threads of a node wait, one for each task.
@@ -32,8 +32,8 @@ pub(super) struct Sleepers {
     pub tick: Nudged,
 }
 
-/// The signals between threads. Each is a channel for one token, which is all that a signal needs:
-/// it says "look again", and to be told so twice changes nothing.
+/// The signals between threads. Each is a channel with room for one token. One is enough: the token
+/// says "look again", and a thread that looks sees everything that was put in before.
 pub(super) fn between_threads() -> (Wake, Sleepers) {
     let (apply_end, apply) = nudges();
     let (replicate_end, replicate) = nudges();

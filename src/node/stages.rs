@@ -12,9 +12,12 @@
 //! | `reply` | that | all replies are with the system |
 //!
 //! A time is taken once for each write, message or run of execution, however many commands share
-//! it: so these are times of batches. What one thread at a time does has one lock to note it under,
-//! held for some ten nanoseconds, which nobody else wants but a status, for as long as two copies
-//! of 12 KiB take. Nothing else is locked under these.
+//! it: so these are times of batches.
+//!
+//! Three locks protect the times: one for the replicator's stages, one for the rounds, one for the
+//! stages of execution. Each is held for some ten nanoseconds to note a time. Only a status takes
+//! them from another thread, for as long as it takes to copy 24 KiB. No other lock is taken under
+//! them.
 
 mod recent;
 mod rounds;
@@ -43,14 +46,14 @@ pub(super) struct Stages {
 
 const NONE: u64 = u64::MAX;
 
-/// What the replicator notes.
+/// The stages that the replicator notes.
 struct Log {
     queue: Recent,
     write: Recent,
     sync: Recent,
 }
 
-/// What is noted by whoever holds the machine.
+/// The stages that the thread notes which holds the machine.
 struct Execution {
     apply: Recent,
     reply: Recent,
@@ -86,9 +89,9 @@ impl Stages {
         }
     }
 
-    /// Something that came at this moment has to be written. Called under the replica's lock, which
-    /// orders it with [`taken`](Self::taken): the moment of something that was taken already would
-    /// be held against the next write, however late that comes.
+    /// An input that came at this moment has to be written. Called under the replica's lock, as
+    /// [`taken`](Self::taken) is. Without the lock, the moment of an input could be noted after the
+    /// input was taken, and would count for the next write, which may come much later.
     pub fn put_in(&self, at: Instant) {
         if self.waits_since.load(Ordering::Relaxed) == NONE {
             let ns = at.saturating_duration_since(self.started).as_nanos();
@@ -96,8 +99,8 @@ impl Stages {
         }
     }
 
-    /// All that has to be written is taken, under the replica's lock. Returns since when the oldest
-    /// of it has waited.
+    /// The replicator takes all that has to be written. Called under the replica's lock. Returns
+    /// the moment at which the oldest of these inputs came.
     pub fn taken(&self) -> Option<Instant> {
         match self.waits_since.load(Ordering::Relaxed) {
             NONE => None,
@@ -126,7 +129,7 @@ impl Stages {
         }
     }
 
-    /// These have arrived.
+    /// These acknowledgements have arrived at the moment `at`.
     pub fn acknowledged(&self, all: &[Acknowledged], at: Instant) {
         if all.is_empty() {
             return;
@@ -137,7 +140,8 @@ impl Stages {
         }
     }
 
-    /// A run of execution is over: it began, executed, and if it had replies to send, sent them.
+    /// A run of execution is over. The moments: it began, it had executed, and, if there were
+    /// replies to send, they were with the system.
     pub fn executed(&self, began: Instant, executed: Instant, replied: Option<Instant>) {
         let mut execution = self.execution.lock();
         execution.apply.note(began, executed);
@@ -149,7 +153,8 @@ impl Stages {
     /// What all of them have taken lately, in the order in which a command passes them.
     pub fn lately(&self) -> Vec<Stage> {
         let now = sync::now();
-        // One after the other, so that each lock is soon free again; and summed up without it.
+        // Each lock is taken for one copy only, and the copies are summed up without a lock, so
+        // that the busy threads wait for no more than a copy.
         let queue = self.log.lock().queue.copy(now);
         let write = self.log.lock().write.copy(now);
         let sync = self.log.lock().sync.copy(now);

@@ -1,11 +1,11 @@
-//! The tasks of a node as steps, for who brings threads, clock and network of their own: the
-//! simulator, above all. Everybody else starts a node with [`Node::start`](super::Node::start).
+//! The tasks of a node as steps, for a caller that brings its own threads, clock and network: the
+//! simulator, above all. Other programs start a node with [`Node::start`](super::Node::start).
 //!
-//! [`assemble`] puts a node together on what was found on its disk. From then on each task wants a
-//! step whenever [`Surroundings::wake`] says so, and again as long as a step says that there is
-//! more to do; the [`Ticker`] says itself when it is due. Nothing happens between steps. The steps
-//! of one task are taken one after the other; those of different tasks in any order, and from any
-//! thread.
+//! [`assemble`] puts a node together from what was found on its disk. From then on the caller takes
+//! a step of a task whenever [`Surroundings::wake`] names the task, and another one as long as a
+//! step returns that there is more to do. The [`Ticker`] returns when its next step is due. Nothing
+//! happens between steps. The steps of one task must be taken one after the other; those of
+//! different tasks may be taken in any order, and from any thread.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,8 +48,9 @@ pub struct Parts<S: StateMachine> {
     pub ticker: Ticker,
 }
 
-/// Puts a node together: the core with the settings `core` and the log that was found, the machine
-/// with the state of the newest snapshot, if there is one. `now` is when it starts.
+/// Puts a node together: the core with the settings `core` and the log that was found, and the
+/// machine with the state of the newest snapshot, if there is one. `now` is the moment of the
+/// start.
 ///
 /// # Errors
 /// [`StartError`] if the log holds a command that the machine cannot execute, or the machine cannot
@@ -88,7 +89,8 @@ pub fn assemble<S: StateMachine>(
     })
 }
 
-/// The machine with the state of the snapshot, if there is one, and what that stands for.
+/// The machine with the state of the snapshot, and the snapshot's meta data; without a snapshot,
+/// the machine as it is.
 fn revive<'a, S: StateMachine>(
     machine: S,
     files: &Snapshots,

@@ -19,14 +19,14 @@ pub(super) struct Copied<S: StateMachine> {
     pub state: S::Snapshot,
 }
 
-/// Writes copies of the state to the disk, one at a time. Should that fail, the node goes on with
-/// the log as it is: nothing that was acknowledged depends on a snapshot.
+/// Writes copies of the state to the disk, one at a time. If a snapshot fails, the node goes on and
+/// its log stays as long as it is: nothing that was acknowledged depends on a snapshot.
 pub struct Taker<S: StateMachine> {
     under_way: Option<Stage<S>>,
 }
 
-/// How far a snapshot is. Each is a step: between two of them anything else may happen to the node,
-/// a crash included.
+/// How far a snapshot is. To go from one stage to the next is one step: between two of them,
+/// anything else may happen to the node, a crash included.
 enum Stage<S: StateMachine> {
     /// The state is copied, nothing is written.
     Copied(Copied<S>),
@@ -41,8 +41,8 @@ impl<S: StateMachine> Taker<S> {
         Self { under_way: None }
     }
 
-    /// Takes the next step with the snapshot that is under way, or takes on the next one. Returns
-    /// whether there is one to go on with.
+    /// Takes the next step with the snapshot that is under way, or takes on the copy that waits.
+    /// False if there is no snapshot to go on with.
     pub fn step(&mut self, hub: &Hub<S>) -> bool {
         if let Some(stage) = self.under_way.take() {
             let index = stage.last().index;
@@ -84,8 +84,8 @@ impl<S: StateMachine> Taker<S> {
         }
     }
 
-    /// The thread: writes snapshots until the node stops. It leaves the processor to the others,
-    /// for nobody waits for it.
+    /// The thread: writes snapshots until the node stops. It runs at a low priority, for no request
+    /// waits for a snapshot.
     pub(super) fn run(mut self, hub: &Arc<Hub<S>>, nudged: &Nudged) -> Result<(), NodeError> {
         sync::yield_to_others();
         while !hub.is_stopping() {
@@ -105,7 +105,7 @@ impl<S: StateMachine> Stage<S> {
         }
     }
 
-    /// Does what comes next. Breaks with the snapshot once it is in its place.
+    /// Takes the step to the next stage. Breaks with the snapshot when it is in its place.
     fn advance(
         self,
         hub: &Hub<S>,

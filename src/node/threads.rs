@@ -1,4 +1,5 @@
-//! The threads of a node. None of them decides anything: they carry.
+//! The threads of a node. No thread decides anything: each carries inputs to the replica and acts
+//! on what comes of them.
 
 use std::sync::Arc;
 
@@ -56,8 +57,8 @@ impl Threads {
         Ok(())
     }
 
-    /// Waits until all have ended, whoever else waits for them too. A thread of the node's own does
-    /// not wait: the others may be waiting for it.
+    /// Waits until all threads have ended, also if several callers wait at the same time. A thread
+    /// of the node itself does not wait: it would wait for its own end.
     pub fn join(&self) {
         if self.ids.contains(&thread::current().id()) {
             return;

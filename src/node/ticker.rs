@@ -11,7 +11,7 @@ use crate::machine::StateMachine;
 /// Counts ticks.
 pub struct Ticker {
     tick: Duration,
-    /// The most ticks that are made up for at once.
+    /// The most ticks that are handed in at one time.
     most: u64,
     /// When the next tick is due.
     next: Instant,
@@ -29,11 +29,12 @@ impl Ticker {
         }
     }
 
-    /// Hands in the ticks that have become due by `now`. Returns when to come again.
+    /// Hands in the ticks that have become due by `now`. Returns when the next one is due.
     ///
-    /// After a pause of the whole process (SIGSTOP, a suspended machine) most of the time that has
-    /// passed is ignored, all but one heartbeat's worth: the messages that came meanwhile are still
-    /// to be read, and must not find a candidate.
+    /// After a pause of the whole process (SIGSTOP, a suspended machine) at most as many ticks are
+    /// handed in as make one heartbeat; the rest of the pause is ignored. Otherwise the election
+    /// timeout would be over before the node has read the leader's messages that came meanwhile,
+    /// and the node would depose a leader that is alive.
     pub fn step<S: StateMachine>(&mut self, hub: &Hub<S>, now: Instant) -> Instant {
         if now < self.next {
             return self.next;

@@ -1,4 +1,4 @@
-//! What a replica hands to the state machine, and how much of it a thread takes on at a time.
+//! The work that a replica hands to the state machine, and how much of it a thread takes at a time.
 
 use std::collections::VecDeque;
 
@@ -6,8 +6,9 @@ use super::waiters::Read;
 use crate::machine::StateMachine;
 use crate::raft::{Entry, SnapshotMeta};
 
-/// An answer that weighs more than this, in bytes, is left to the apply thread. To gather so much
-/// in vain costs about as much as to answer ten small reads.
+/// A read whose answer weighs more than this, in bytes, is left to the apply thread. A thread finds
+/// that out by gathering so much and giving up, which costs about as much as to answer ten small
+/// reads.
 const LARGE_FROM: usize = 16 << 10;
 
 /// How much work a thread takes on at a time.
@@ -15,8 +16,8 @@ const LARGE_FROM: usize = 16 << 10;
 pub struct Share {
     /// About how many bytes of the log.
     pub log_bytes: usize,
-    /// About how many bytes of answers, as the state machine weighs them, reads may produce: half
-    /// a page of a scan costs more than a thousand small reads, so their number says nothing.
+    /// About how many bytes of answers reads may produce, as the state machine weighs them. The
+    /// bound is not their number: half a page of a scan costs more than a thousand small reads.
     pub reply_bytes: usize,
     /// An answer that weighs more than this is large.
     pub large_from: usize,
@@ -25,7 +26,7 @@ pub struct Share {
 }
 
 impl Share {
-    /// All that there is.
+    /// No bound.
     pub const EVERYTHING: Self = Self {
         log_bytes: usize::MAX,
         reply_bytes: usize::MAX,
@@ -37,10 +38,11 @@ impl Share {
 /// How much the threads of a node execute at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Shares {
-    /// The apply thread: enough to spread the cost of a lock, little enough not to keep the first
-    /// one waiting for the last one's reply.
+    /// For the apply thread. Large enough that the cost of the locks is spread over many entries;
+    /// small enough that the first client of a batch does not wait long, for replies leave when the
+    /// batch is done.
     pub own: Share,
-    /// A thread that has other things to do.
+    /// For a thread that has other tasks: `rpc` and `replicator`.
     pub here: Share,
 }
 
@@ -73,12 +75,12 @@ pub enum Takes {
     All,
 }
 
-/// What the state machine has to do next, in this order.
+/// What the state machine does next: installs, executes and answers, in this order.
 #[derive(Debug)]
 pub struct Work<W> {
     /// A snapshot, already on disk, whose state takes the place of the present one.
     pub install: Option<SnapshotMeta>,
-    /// Committed entries, each with who waits for its reply.
+    /// Committed entries in log order, each with the waiter for its reply, if there is one.
     pub entries: Vec<(Entry, Option<W>)>,
     /// Reads to answer after that.
     pub reads: ReadyReads<W>,
@@ -101,14 +103,15 @@ impl<W> Default for Work<W> {
     }
 }
 
-/// Reads that may be answered. What a thread leaves of them goes back to the replica.
+/// Reads that may be answered now. Those that a thread does not answer go back to the replica.
 #[derive(Debug)]
 pub struct ReadyReads<W> {
-    /// Nobody has tried yet how large their answers are.
+    /// Reads that no thread has tried to answer yet, so it is not known how large the answers are.
     pub(super) untried: VecDeque<Read<W>>,
-    /// Their answers are known to be large.
+    /// Reads whose answers proved to be large in an earlier batch.
     pub(super) large: VecDeque<Read<W>>,
-    /// The same, as has just been found. They are answered after all others of their kind.
+    /// Reads whose answers proved to be large in this batch. They queue up behind the other large
+    /// ones.
     pub(super) found_large: VecDeque<Read<W>>,
 }
 
@@ -130,9 +133,10 @@ impl<W> ReadyReads<W> {
 
     /// Answers one share of them, each by `reply`.
     ///
-    /// A read with a large answer does not hold up those with small ones: it is given up as soon as
-    /// its answer proves to be large, and set aside for the apply thread. There the large ones have
-    /// a share of their own, so that neither kind keeps the other waiting for ever.
+    /// A read with a large answer does not delay reads with small ones: the machine gives it up as
+    /// soon as the answer proves to be large, and it is set aside for the apply thread. In a batch
+    /// of the apply thread, small and large reads have a share each, so that neither kind can keep
+    /// the other waiting for ever.
     pub(crate) fn answer<S: StateMachine>(
         &mut self,
         machine: &S,
@@ -147,7 +151,7 @@ impl<W> ReadyReads<W> {
                 produced += S::weight(&answer);
                 reply(read.waiter, answer);
             } else {
-                // So much was gathered in vain.
+                // The machine has gathered about so much before it gave up.
                 produced += share.large_from;
                 self.found_large.push_back(read);
             }
@@ -162,7 +166,7 @@ impl<W> ReadyReads<W> {
         }
     }
 
-    /// All of them.
+    /// The waiters of all reads.
     pub(super) fn into_waiters(self) -> impl Iterator<Item = W> {
         let large = self.large.into_iter().chain(self.found_large);
         self.untried
