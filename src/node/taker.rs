@@ -8,9 +8,9 @@ use super::NodeError;
 use super::courier::stored_as;
 use super::hub::Hub;
 use super::sync::{self, Nudged};
-use super::unhurried::Unhurried;
+use super::unhurried::{Pace, Unhurried};
 use crate::machine::StateMachine;
-use crate::raft::{EntryId, SnapshotMeta};
+use crate::raft::{EntryId, Index, SnapshotMeta};
 use crate::storage::{Sealed, SnapshotInfo, SnapshotWriter, StorageError};
 
 /// A copy of the state, and what it stands for. The copy is made in O(1) between two commands.
@@ -54,13 +54,7 @@ impl<S: StateMachine> Taker<S> {
                     hub.input(|replica| replica.snapshot_taken(stored_as(info)));
                 }
                 Err(error) => {
-                    if is_overtaken(&*error) {
-                        log::info!(
-                            "no snapshot up to {index}: a newer one has come from the leader"
-                        );
-                    } else {
-                        log::error!("no snapshot up to {index}: {error}. The log keeps growing");
-                    }
+                    tell_of_failure(index, &*error, hub.is_stopping());
                     hub.input(|replica| replica.snapshot_failed());
                 }
             }
@@ -113,9 +107,15 @@ impl<S: StateMachine> Stage<S> {
         let stage = match self {
             Self::Copied(copied) => {
                 let last = copied.meta.last;
-                let hurries = || hub.is_stopping() || hub.replica().snapshot_is_late();
+                // A node that stops gives the snapshot up: to write the state of a large store takes
+                // minutes, and the caller of the shutdown waits for this thread.
+                let pace = || match hub.is_stopping() {
+                    true => Pace::GiveUp,
+                    false if hub.replica().snapshot_is_late() => Pace::Hurry,
+                    false => Pace::Rest,
+                };
                 let file = hub.files.snapshots.create(copied.meta)?;
-                let mut file = Unhurried::new(file, hub.clock(), hurries);
+                let mut file = Unhurried::new(file, hub.clock(), pace);
                 S::write_snapshot(&copied.state, &mut file)?;
                 Self::Written(last, file.into_inner())
             }
@@ -123,6 +123,16 @@ impl<S: StateMachine> Stage<S> {
             Self::Sealed(_, sealed) => return Ok(ControlFlow::Break(sealed.place()?)),
         };
         Ok(ControlFlow::Continue(stage))
+    }
+}
+
+fn tell_of_failure(index: Index, error: &(dyn Error + 'static), is_stopping: bool) {
+    if is_stopping {
+        log::info!("no snapshot up to {index}: the node stops");
+    } else if is_overtaken(error) {
+        log::info!("no snapshot up to {index}: a newer one has come from the leader");
+    } else {
+        log::error!("no snapshot up to {index}: {error}. The log keeps growing");
     }
 }
 

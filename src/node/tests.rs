@@ -3,6 +3,7 @@
 mod always_writing;
 pub(super) mod disk;
 mod handshakes;
+mod shutdown;
 mod snapshots;
 
 use std::io;
@@ -25,12 +26,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 type Step = Box<dyn FnMut() + Send>;
 
+/// Writes a state.
+type WriteState = fn(&mut dyn io::Write) -> io::Result<()>;
+
 /// Does one thing for each command, and another to write its state.
-struct Machine(Step, fn());
+struct Machine(Step, WriteState);
 
 impl StateMachine for Machine {
     type Reply = ();
-    type Snapshot = fn();
+    type Snapshot = WriteState;
 
     fn identity(&self) -> String {
         "a test's machine".into()
@@ -48,13 +52,12 @@ impl StateMachine for Machine {
 
     fn encode_reply((): &(), _: &mut Vec<u8>) {}
 
-    fn snapshot(&self) -> fn() {
+    fn snapshot(&self) -> WriteState {
         self.1
     }
 
-    fn write_snapshot(step: &fn(), _: &mut dyn io::Write) -> io::Result<()> {
-        step();
-        Ok(())
+    fn write_snapshot(write: &WriteState, out: &mut dyn io::Write) -> io::Result<()> {
+        write(out)
     }
 
     fn restore(&self, _: &mut dyn io::Read) -> io::Result<Self> {
@@ -103,7 +106,7 @@ const SHUTTING_DOWN: Outcome<()> = Outcome::Ended(End::Unknown(Doubt::ShuttingDo
 
 #[test]
 fn a_panic_in_the_state_machine_stops_the_node_and_ends_every_request() {
-    let machine = Machine(Box::new(|| panic!("as the test wants it")), || {});
+    let machine = Machine(Box::new(|| panic!("as the test wants it")), |_| Ok(()));
     let node = leader(machine, Box::new(|| {}));
     let first = start(&node, Bytes::new());
     assert_eq!(first.wait(PATIENCE), SHUTTING_DOWN);
@@ -122,7 +125,7 @@ fn a_panic_in_the_state_machine_stops_the_node_and_ends_every_request() {
 
 #[test]
 fn a_panic_while_a_snapshot_is_written_stops_the_node_instead_of_ending_all_snapshots() {
-    let machine = Machine(Box::new(|| {}), || panic!("as the test wants it"));
+    let machine = Machine(Box::new(|| {}), |_| panic!("as the test wants it"));
     let node = leader(machine, Box::new(|| {}));
     assert_eq!(
         start(&node, Bytes::new()).wait(PATIENCE),
@@ -149,7 +152,7 @@ fn held() -> (Machine, SyncSender<()>, Receiver<()>, Arc<AtomicUsize>) {
             let _ = held.recv_timeout(PATIENCE);
         }
     };
-    (Machine(Box::new(step), || {}), go, begun, count)
+    (Machine(Box::new(step), |_| Ok(())), go, begun, count)
 }
 
 #[test]
@@ -207,7 +210,7 @@ fn a_node_can_be_dropped_by_a_thread_of_its_own() {
         drop(node);
         ends.send(()).expect("room for one");
     };
-    let node = leader(Machine(Box::new(step), || {}), Box::new(|| {}));
+    let node = leader(Machine(Box::new(step), |_| Ok(())), Box::new(|| {}));
     let pending = start(&node, Bytes::new());
     *slot.lock() = Some(node);
     go.send(()).expect("room for one");

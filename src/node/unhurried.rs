@@ -1,53 +1,67 @@
-//! Writing what nobody waits for.
+//! Writing a file that no request waits for, without getting in the way of those that do.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 
-/// How long it works at a time, at least. Where a thread of low priority has the processor, one
-/// that is woken may have to wait for it to sleep: a scheduler lets each run for its slice, which
-/// is ten times as long.
+/// The writer works for at least so long before it rests. A thread that is woken while a thread of
+/// low priority runs may have to wait until that one sleeps: a scheduler lets it run for its slice,
+/// which is ten times as long as this.
 const BURST: Duration = Duration::from_micros(50);
 
-/// So many times as long as it has worked, it rests.
+/// After each burst the writer rests so many times as long as the burst took.
 const REST: u32 = 4;
 
-/// The longest rest. A disk that hangs for seconds is no reason to wait for much longer.
+/// The longest rest. If the disk hangs for seconds, a burst takes as long; to rest for a multiple of
+/// that would help nobody.
 const LONGEST_REST: Duration = Duration::from_millis(10);
 
-/// Writes in bursts and rests after each, so that the others have most of the processor and of the
-/// disk, except while `hurries` says that there is no time left.
-pub(super) struct Unhurried<W, H> {
+/// How the writer goes on after a burst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// It rests, so that other threads have most of the processor and of the disk.
+    Rest,
+    /// It goes on at once: there is no time left.
+    Hurry,
+    /// It fails: what it writes is not wanted any more.
+    GiveUp,
+}
+
+/// Writes in bursts, and asks `pace` after each how to go on.
+pub(super) struct Unhurried<W, P> {
     out: W,
     clock: Clock,
-    hurries: H,
+    pace: P,
+    /// When the burst began.
     since: Instant,
 }
 
-impl<W: Write, H: Fn() -> bool> Unhurried<W, H> {
-    pub fn new(out: W, clock: Clock, hurries: H) -> Self {
+impl<W: Write, P: Fn() -> Pace> Unhurried<W, P> {
+    pub fn new(out: W, clock: Clock, pace: P) -> Self {
         Self {
             out,
             clock,
-            hurries,
+            pace,
             since: (clock.now)(),
         }
     }
 
-    /// What it has written to.
+    /// The writer underneath.
     pub fn into_inner(self) -> W {
         self.out
     }
 }
 
-impl<W: Write, H: Fn() -> bool> Write for Unhurried<W, H> {
+impl<W: Write, P: Fn() -> Pace> Write for Unhurried<W, P> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.out.write(bytes)?;
         let took = (self.clock.now)() - self.since;
         if took >= BURST {
-            if !(self.hurries)() {
-                (self.clock.rest)((took * REST).min(LONGEST_REST));
+            match (self.pace)() {
+                Pace::Rest => (self.clock.rest)((took * REST).min(LONGEST_REST)),
+                Pace::Hurry => {}
+                Pace::GiveUp => return Err(io::Error::other("it is not wanted any more")),
             }
             self.since = (self.clock.now)();
         }
@@ -85,7 +99,7 @@ mod tests {
     #[test]
     fn it_rests_for_most_of_the_time() {
         let begun = sync::now();
-        let mut out = Unhurried::new(Slow(Vec::new()), Clock::default(), || false);
+        let mut out = Unhurried::new(Slow(Vec::new()), Clock::default(), || Pace::Rest);
         for _ in 0..10 {
             out.write_all(b"piece ").unwrap();
         }
@@ -96,14 +110,21 @@ mod tests {
     #[test]
     fn whether_there_is_time_is_asked_after_each_burst_alone() {
         let asked = Cell::new(0);
-        let hurries = || {
+        let pace = || {
             asked.set(asked.get() + 1);
-            true
+            Pace::Hurry
         };
-        let mut out = Unhurried::new(Slow(Vec::new()), Clock::default(), hurries);
+        let mut out = Unhurried::new(Slow(Vec::new()), Clock::default(), pace);
         for piece in [&b"piece "[..], b"", b"piece "] {
             out.write_all(piece).unwrap();
         }
         assert_eq!(asked.get(), 2);
+    }
+
+    #[test]
+    fn what_is_not_wanted_any_more_is_given_up_after_one_burst() {
+        let mut out = Unhurried::new(Slow(Vec::new()), Clock::default(), || Pace::GiveUp);
+        assert!(out.write_all(b"piece ").is_err());
+        assert_eq!(out.into_inner().0, b"piece ");
     }
 }

@@ -106,7 +106,7 @@ struct Seen {
 }
 
 fn busy_node(during_sync: &DuringSync) -> Arc<Handle<Machine>> {
-    let machine = Machine(Box::new(|| {}), || {});
+    let machine = Machine(Box::new(|| {}), |_| Ok(()));
     let (disk, during_sync) = (SimDisk::new(1), during_sync.clone());
     let disk: Arc<dyn Disk> = Arc::new(BusyDisk { disk, during_sync });
     let config = Config {

@@ -62,7 +62,7 @@ fn node(disk: &WatchedDisk) -> Handle<Machine> {
     let members = [(1, 1), (2, 2), (3, 3)].map(|(id, port)| (id, format!("127.0.0.1:{port}")));
     let mut config = Config::new(1, members, "in memory");
     config.listen = Some("127.0.0.1:0".to_string());
-    let machine = Machine(Box::new(|| {}), || {});
+    let machine = Machine(Box::new(|| {}), |_| Ok(()));
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     Node::serve(config, machine, &disk).unwrap()
 }
