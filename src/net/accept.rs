@@ -12,19 +12,22 @@ use crate::wire::handshake::Welcome;
 /// How many callers are taken in before the connections have their turn.
 const PER_TURN: usize = 64;
 
-/// How long not to accept when the system fails to: usually it is out of file descriptors, and
-/// the listener would be ready again at once, for ever.
+/// After the system failed to accept, nothing is accepted for so long. Usually it is out of file
+/// descriptors. Without a pause the loop would try again at once, over and over, and use up a
+/// processor.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The listening socket.
 pub(super) struct Acceptor {
     listener: TcpListener,
-    /// Callers may be waiting. The kernel says so once, not again for those left over.
+    /// Callers may be waiting. The kernel reports that once, and not again for callers that were
+    /// left waiting.
     pub(super) ready: bool,
     /// No accepting before then.
     paused_until: Option<Instant>,
-    /// Told in the log already: the system fails to accept, or the node is full.
+    /// The system fails to accept, and that is in the log already.
     failing: bool,
+    /// There is no room for callers, and that is in the log already.
     full: bool,
 }
 
@@ -49,8 +52,8 @@ impl Acceptor {
         self.ready && self.paused_until.is_none()
     }
 
-    /// The callers that wait, up to one turn's share; as many as there is `room` for, the others
-    /// are sent away.
+    /// Accepts callers that wait, up to one turn's share. Returns as many as there is `room` for;
+    /// the others are refused and closed.
     pub(super) fn accept(&mut self, now: Instant, room: usize) -> Vec<(TcpStream, SocketAddr)> {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
@@ -79,7 +82,7 @@ impl Acceptor {
     fn failed(&mut self, error: &std::io::Error, now: Instant) {
         match error.kind() {
             ErrorKind::WouldBlock => self.ready = false,
-            // The caller gave up before it was its turn.
+            // The caller gave up while it waited; the next one may be there.
             ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
             _ => {
                 if !self.failing {
@@ -107,7 +110,7 @@ impl Acceptor {
             &Welcome::Refused("too many connections".into()),
             &mut refusal,
         );
-        // A courtesy: the connection closes either way.
+        // If the refusal cannot be sent, the caller sees the connection close without a reason.
         let _ = socket.write(&refusal);
     }
 }

@@ -1,4 +1,4 @@
-//! Where a peer is: an address, or a name that stands for some.
+//! Where a peer is: an IP address, or a host name that stands for one or more.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -10,16 +10,16 @@ use crate::raft::NodeId;
 
 /// A peer's address as given, and what it stands for.
 ///
-/// Looking a name up can take seconds and cannot be interrupted, so it has a short-lived thread of
-/// its own, called `resolve`: one at a time for each peer, none for a peer given by IP address. A
-/// name is looked up before each dial, as it may stand for another machine by then, except that all
-/// the addresses of one answer are tried first. The thread is not joined when the loop ends: it
-/// holds nothing but the place where it leaves its answer.
+/// To look a name up can take seconds and cannot be interrupted, so a short-lived thread called
+/// `resolve` does it: at most one at a time for each peer, and none for a peer given by IP address.
+/// The addresses of one answer are tried one after the other. Then the name is looked up again, for
+/// it may stand for another machine by now. The thread is not joined when the loop ends, for it
+/// owns nothing but a reference to the place where it leaves its answer.
 pub(super) enum Address {
     Fixed(SocketAddr),
     Name {
         text: String,
-        /// What the last answer holds that was not tried yet.
+        /// The addresses of the last answer that were not tried yet, the next one last.
         untried: Vec<SocketAddr>,
     },
 }
@@ -28,7 +28,7 @@ pub(super) enum Address {
 pub(super) enum Lookup {
     /// Dial this.
     Dial(SocketAddr),
-    /// Wait: the answer will be handed in.
+    /// Wait: the answer will come through [`LoopSignals::hand_in`].
     Resolving,
     /// No thread could be started.
     Failed(io::Error),

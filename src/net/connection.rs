@@ -24,9 +24,9 @@ pub(super) struct Connection {
     pub(super) dialled: Option<NodeId>,
     /// Dialled, and not known to be established yet.
     pub(super) connecting: bool,
-    /// It is among the runnable ones already.
+    /// It is in the loop's list of runnable connections already.
     pub(super) runnable: bool,
-    /// Closed unless it has got further by then.
+    /// When the connection is closed unless it has reached the next [`Stage`] by then.
     pub(super) deadline: Option<Instant>,
     socket: Arc<TcpStream>,
     input: Input,
@@ -73,12 +73,13 @@ impl Connection {
         self.protocol.stage()
     }
 
-    /// Takes note of what the kernel reports: sends what waits, and finds out whether a dialled
-    /// connection is established. The reading is left to [`turn`](Self::turn).
+    /// Takes note of what the kernel reports, and sends waiting bytes if there is room. Reading is
+    /// left to [`turn`](Self::turn).
     pub(super) fn on_event(&mut self, event: &Event) -> Result<(), Close> {
         self.ended |= event.is_read_closed() || event.is_error();
         if self.suspended && self.ended {
-            // Nobody is left to answer to; what was not read is of no use.
+            // The client has closed its end, so it gets no answer. What was not read from it need
+            // not be executed: no one was told that it would be.
             return Err(Close::Ended);
         }
         if event.is_writable() && !self.connecting {
@@ -118,7 +119,7 @@ impl Connection {
                     continue;
                 }
                 Next::Yield => return Ok(Turned::More),
-                // A client that has gone is not waited for.
+                // The client has closed its end: there is no answer to wait for.
                 Next::Suspend if self.ended => return Err(Close::Ended),
                 Next::Suspend => {
                     self.suspended = true;
@@ -139,8 +140,9 @@ impl Connection {
                 Ok(len) => {
                     self.input.append(&scratch[..len]);
                     share -= len;
-                    // Less than asked for means that no more was there: what comes later will be
-                    // reported anew. Only an end that was reported already would not.
+                    // Fewer bytes than asked for mean that the socket is empty, and the kernel will
+                    // report what comes later. If it has reported the end already, it will not
+                    // report it again: then the loop must read on until it sees the end.
                     drained = len < room && !self.ended;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Turned::Idle),

@@ -16,7 +16,7 @@ use crate::wire::handshake::{Caller, Hello, MAGIC, VERSION};
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The one who keeps up the connection to one peer.
+/// Keeps up the connection to one peer.
 pub(super) struct Dialer {
     pub(super) peer: NodeId,
     pub(super) outlet: Arc<Outlet>,
@@ -24,16 +24,16 @@ pub(super) struct Dialer {
     address: Address,
     state: State,
     pause: Duration,
-    /// What was wrong last, so that the log tells it once and not with each attempt.
+    /// Why the last attempt failed. The same reason is logged once, not with each attempt.
     trouble: Option<String>,
 }
 
 enum State {
-    /// Not connected. The next attempt is due then.
+    /// Not connected. The next attempt is due at this moment.
     Waiting(Instant),
     /// A name is being looked up, or a connection is under way or open.
     Busy,
-    /// The peer has welcomed this node.
+    /// The peer has welcomed this node, at this moment.
     Welcomed(Instant),
 }
 
@@ -93,7 +93,7 @@ impl Dialer {
         first
     }
 
-    /// The first bytes on a connection that was established.
+    /// The first bytes to send on an established connection: the magic and the hello.
     pub(super) fn prelude(&self, local: &Local) -> Vec<u8> {
         let hello = Hello {
             version: VERSION,
@@ -124,7 +124,8 @@ impl Dialer {
     /// The attempt failed, or the connection ended.
     pub(super) fn lost(&mut self, why: &Close, now: Instant) {
         let why = why.to_string();
-        // A peer that welcomes and closes over and over is no better than one that is not there.
+        // The pauses start over only after a connection that lasted. A peer that welcomes this node
+        // and closes at once, over and over, would otherwise be dialled a hundred times a second.
         if let State::Welcomed(since) = self.state
             && now.duration_since(since) >= LONGEST_PAUSE
         {
@@ -143,8 +144,8 @@ impl Dialer {
     }
 }
 
-/// Between half of the pause and all of it, so that nodes that lost each other at the same moment
-/// do not come back all at once.
+/// A random time between half of the pause and all of it, so that nodes that lost a peer at the
+/// same moment do not all dial it at the same moment.
 fn jittered(pause: Duration) -> Duration {
     // The standard library seeds each `RandomState` differently: random enough for a pause.
     let random = RandomState::new().hash_one(0u8) % 1024;

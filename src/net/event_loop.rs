@@ -25,8 +25,8 @@ use crate::raft::NodeId;
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
-/// Connections are numbered from here on, and no number is used twice: an event that comes late
-/// can only find its own connection, or none.
+/// Connections are numbered from here on, and no number is used twice. So a late event of a closed
+/// connection finds no connection, and never another one.
 const FIRST_CONNECTION: usize = 2;
 
 /// How many events one wake-up takes from the kernel.
@@ -35,7 +35,8 @@ const EVENTS: usize = 1024;
 const MESSAGES_PER_TURN: usize = 512;
 /// The buffer that all connections read into.
 const SCRATCH: usize = 64 << 10;
-/// What an empty outgoing buffer of a peer keeps, in bytes: peers are few and get much.
+/// How much memory the empty outgoing buffer of a peer keeps, in bytes. It is much, for peers are
+/// few and get large messages.
 const PEER_KEEPS: usize = 1 << 20;
 
 pub(super) struct EventLoop {
@@ -45,13 +46,13 @@ pub(super) struct EventLoop {
     acceptor: Acceptor,
     connections: HashMap<Token, Connection>,
     dialers: BTreeMap<NodeId, Dialer>,
-    /// Of connections that are opening.
+    /// The deadlines of connections that are opening; a connection in here has the same one.
     deadlines: BTreeSet<(Instant, Token)>,
-    /// Those whose turn it is.
+    /// The connections that get a turn in this round of the loop, or in the next one.
     runnable: Vec<Token>,
-    /// Those that are not read from.
+    /// The connections that are not read from until the loop is woken.
     suspended: BTreeSet<Token>,
-    /// The peers at whose addresses nobody listens, as was just found.
+    /// The peers at whose addresses no process listens, as found in this round of the loop.
     absent: Vec<NodeId>,
     clients: usize,
     next_token: usize,
@@ -119,7 +120,8 @@ impl EventLoop {
         let mut events = Events::with_capacity(EVENTS);
         let carried = self.carry(&mut events, service);
         let result = carried.and_then(|()| self.linger(&mut events));
-        // Whoever can send shares the sockets: they do not close by being dropped here.
+        // Other threads share the outlets, and the outlets the sockets: to drop the connections
+        // would not close them.
         for connection in self.connections.values() {
             connection.outlet.finish();
             connection.outlet.close();
@@ -146,7 +148,8 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Sleeps until something happens or is due: without end if nothing is.
+    /// Sleeps until the kernel reports an event or a deadline passes. Without a deadline there is
+    /// no timeout; if a connection is runnable, it does not sleep.
     fn wait(&mut self, events: &mut Events) -> Result<(), NetError> {
         let timeout = if self.runnable.is_empty() && !self.acceptor.is_runnable() {
             let dials = self.dialers.values().filter_map(Dialer::deadline);
@@ -239,7 +242,7 @@ impl EventLoop {
         delivered
     }
 
-    /// A connection has come further in its life.
+    /// A connection has reached another stage.
     fn advanced(&mut self, token: Token, stage: Stage, service: &mut dyn Service) {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
@@ -286,7 +289,8 @@ impl EventLoop {
         if let Some(deadline) = connection.deadline {
             self.deadlines.remove(&(deadline, token));
         }
-        // What was decided on this side is the reason; the end of the socket only its consequence.
+        // If this side broke the connection off, that is the reason to log: the end of the socket
+        // is only its consequence.
         let broken = connection.outlet.close().map(Close::BrokenOff);
         let why = broken.as_ref().unwrap_or(why);
         if connection.stage() == Stage::Client {
@@ -306,7 +310,8 @@ impl EventLoop {
         // Dropping the last handle of the socket closes it and takes it out of the poll.
     }
 
-    /// Sends what waits for a moment longer, reading and accepting no more.
+    /// Goes on to send waiting bytes, for [`Limits::linger`](super::Limits::linger) at the most. It
+    /// neither reads nor accepts any more.
     fn linger(&mut self, events: &mut Events) -> Result<(), NetError> {
         let until = Instant::now() + self.local.limits.linger;
         for connection in self.connections.values() {

@@ -1,4 +1,4 @@
-//! Bytes that have arrived and are not used yet.
+//! Bytes that have arrived on a connection and are not decoded yet.
 
 use serde::de::DeserializeOwned;
 
@@ -8,8 +8,8 @@ use crate::wire::{codec, frame};
 /// How much memory an empty input may keep, in bytes.
 const KEEP: usize = 4 << 10;
 
-/// The received bytes of one connection. Bounded by its protocol: nothing is read while a whole
-/// frame is there.
+/// The received bytes of one connection. They are bounded by the largest frame and one read: the
+/// protocol takes each whole frame out before more is read.
 #[derive(Default)]
 pub(super) struct Input {
     buffer: Vec<u8>,

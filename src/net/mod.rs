@@ -1,11 +1,11 @@
 //! The node's sockets: one event loop on one port, for peers and clients alike.
 //!
-//! The loop knows nothing of consensus. It carries bytes, and hands decoded messages to a
-//! [`Service`], all on its own thread. What goes out does not pass through the loop: waking a
-//! thread on another core costs more than a system call, so *whoever* has something to send
-//! ([`ReplyTo`], [`Peers`]) locks the connection's outlet, encodes at the end of its buffer and
-//! writes to the non-blocking socket on the spot. Only what the kernel does not take stays in the
-//! buffer, and the loop sends it when the kernel reports room.
+//! The loop knows nothing of consensus. On its own thread it reads bytes, decodes messages and
+//! hands them to a [`Service`]. Outgoing messages do not pass through the loop: to wake a thread on
+//! another core costs more than a system call. So the thread that has something to send
+//! ([`ReplyTo`], [`Peers`]) locks the connection's outlet, encodes the message at the end of its
+//! buffer, and writes to the non-blocking socket itself. Bytes that the kernel does not take stay
+//! in the buffer, and the loop sends them when the kernel reports room.
 //!
 //! ```text
 //!   accepted socket ─▶ Opening ─▶ ClientSide ─▶ Service::request ─▶ ReplyTo ─┐
@@ -15,17 +15,20 @@
 //!   dialled socket ◀── Dialer: one per other node                   Peers ───┘
 //! ```
 //!
-//! - Between two nodes there are two connections; each node sends on the one that it dialled. A
-//!   node that is not connected, or has too much waiting, is sent nothing: consensus repeats.
+//! - Between two nodes there are two connections; each node sends on the one that it dialled.
+//!   Messages to a node that is not connected, or for which too many bytes wait, are dropped. That
+//!   is safe: consensus repeats what matters.
 //! - Every socket is registered once, edge-triggered, for reading and writing. A connection that
-//!   has more than its share to read is put behind the others and remembered as runnable.
-//! - A client over its bounds ([`Limits`]) is no longer read from, so that TCP holds it back.
-//!   Whoever brings it below the bounds again wakes the loop.
-//! - The loop sleeps without a timeout when nothing is due. Deadlines exist only while a
-//!   connection opens and while a peer is to be dialled again.
+//!   has more than its share to read is put behind the others and remembered as runnable: the
+//!   kernel does not report it again.
+//! - A client at one of its bounds ([`Limits`]) is throttled: nothing is read from it, so its own
+//!   sends block in TCP. The thread whose answer brings it well below its bounds wakes the loop.
+//! - The loop sleeps without a timeout when nothing is due. There are deadlines only while a
+//!   connection opens, while a peer waits to be dialled, and after the system failed to accept.
 //! - Bytes of a caller reach a `Protocol` (`protocol.rs`) as they come: a further protocol on the
 //!   same port is told apart in `opening.rs` by its first bytes.
-//! - Whatever is wrong with what came in ends that one connection with one line in the log.
+//! - Bytes that are wrong in any way end the connection that they came on, with one line in the
+//!   log, and nothing else.
 //!
 //! What is missing: encryption and authentication (use a private network); a bound over all
 //! connections together, as only each one is bounded; peers that join while the loop runs.
@@ -66,8 +69,8 @@ pub use reply::{Replies, ReplyTo};
 pub trait Service: Send {
     /// Somebody opens a connection. The version is this node's own already; the cluster, the ids
     /// and the machine's identity are for the service to judge. `None` if that has to wait for
-    /// something: the service is asked again each time that the loop is [woken](Net::waker).
-    /// Whoever calls waits no longer than [`Limits::handshake`].
+    /// something: the service is asked again each time that the loop is [woken](Net::waker), until
+    /// [`Limits::handshake`] has passed and the connection is closed.
     fn hello(&mut self, hello: &Hello, from: SocketAddr) -> Option<Welcome>;
 
     /// A peer has welcomed this node, on the connection that this node opened.
@@ -82,8 +85,8 @@ pub trait Service: Send {
     /// A request of a client.
     fn request(&mut self, request: Request, reply: ReplyTo);
 
-    /// Everything that one wake-up of the loop brought in has been delivered: the place for work
-    /// that is cheaper when done for many at once, such as sending gathered [`Replies`].
+    /// All that one wake-up of the loop brought in has been delivered. Here the service does the
+    /// work that is cheaper for many messages at once, such as sending gathered [`Replies`].
     fn flush(&mut self);
 }
 
@@ -110,18 +113,19 @@ pub struct Config {
 /// The bounds on what others can make a node hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Clients connected at a time. One more is refused with a reason. Connections that have not
-    /// said yet who they are, and peers, have some room beyond it, so that clients cannot keep
-    /// peers out.
+    /// Clients connected at a time. One more is refused with a reason. There is some room beyond
+    /// this for peers, and for callers that are not known yet to be clients, so that clients cannot
+    /// keep peers out.
     pub max_clients: usize,
-    /// Requests of one client that are not answered yet; at the bound it is not read from.
+    /// Requests of one client that are not answered yet. At the bound the client is throttled.
     pub max_in_flight: usize,
-    /// Bytes waiting to be sent to one client; at the bound it is not read from. Requests that
-    /// are under way may go past it, up to eight times as much: then the connection is closed.
+    /// Bytes waiting to be sent to one client. At the bound the client is throttled. The answers to
+    /// requests that are under way may exceed it; at eight times as much the connection is closed.
     pub client_queue_bytes: usize,
     /// Bytes waiting to be sent to one peer; past it messages to it are dropped.
     pub peer_queue_bytes: usize,
-    /// How long a peer may take none of what waits for it before the connection is given up.
+    /// If a peer has taken none of the bytes that wait for it for so long, the connection is
+    /// closed.
     pub peer_stall: Duration,
     /// How long a caller may take to say who it is.
     pub handshake: Duration,

@@ -1,4 +1,4 @@
-//! The first bytes of an accepted connection: who calls, and may it?
+//! The first bytes of an accepted connection: what the caller is, and whether it is welcome.
 //!
 //! Another protocol on the same port would be told apart here, by a first byte that differs from
 //! the magic's.
@@ -10,14 +10,14 @@ use super::protocol::{Close, Next, Protocol, Stage, Turn};
 use crate::wire::frame;
 use crate::wire::handshake::{Caller, Hello, HelloError, MAGIC, MAX_HELLO, Welcome};
 
-/// How many of a stranger's bytes are shown in the log.
+/// How many bytes of a caller that speaks another protocol are shown in the log.
 const SHOWN: usize = 32;
 
 /// Awaits the magic and the hello.
 #[derive(Default)]
 pub(super) struct Opening {
     magic_seen: bool,
-    /// What the caller has said, while the service cannot tell yet whether it is welcome.
+    /// The caller's hello, while the service cannot tell yet whether the caller is welcome.
     hello: Option<Hello>,
 }
 
@@ -98,8 +98,9 @@ fn refuse(who: &str, why: String, turn: &mut Turn<'_>) -> Box<dyn Protocol> {
     Box::new(Refused)
 }
 
-/// Throws away what a refused caller still sends. Closing at once would make the system reset the
-/// connection, and the refusal might never be read.
+/// Discards what a refused caller still sends, until it closes or its deadline passes. If this side
+/// closed at once, with bytes unread, the system would reset the connection, and the caller might
+/// never read the refusal.
 struct Refused;
 
 impl Protocol for Refused {

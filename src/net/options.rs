@@ -12,8 +12,8 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// For a connection that somebody opened: a caller whose machine vanished must not hold its place
-/// for ever.
+/// Sets the options of an accepted socket. With keep-alive, a caller whose machine vanished does
+/// not occupy its place for ever.
 pub(super) fn accepted(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     sockopt::set_socket_keepalive(socket, true)?;
@@ -23,9 +23,10 @@ pub(super) fn accepted(socket: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// For a connection to a peer: if what was sent is not acknowledged within `patience`, it is dead.
-/// Without this the kernel repeats ever more rarely, and after a cut of the network that lasts some
-/// minutes the nodes would need two more to find each other again.
+/// Sets the options of a socket that dials a peer. If the peer's kernel does not acknowledge sent
+/// bytes within `patience`, the connection ends and the peer is dialled again. Without this limit
+/// the kernel retransmits ever more rarely: after a partition of some minutes, the nodes would need
+/// up to two more minutes to find each other.
 pub(super) fn dialled(socket: &TcpStream, patience: Duration) -> io::Result<()> {
     socket.set_nodelay(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]

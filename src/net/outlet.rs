@@ -1,4 +1,4 @@
-//! The sending half of a connection, open to every thread.
+//! The sending half of a connection, which every thread may use.
 
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use crate::wire::frame;
 
-/// When this much waits, it is written without waiting for the end of a batch, in bytes.
+/// If so many bytes wait, they are written before the end of the batch: the receiver can work on
+/// them, and the buffer does not grow without need.
 const EAGER: usize = 256 << 10;
 
 /// How an outlet is bounded.
@@ -20,13 +21,13 @@ const EAGER: usize = 256 << 10;
 pub(super) struct Bounds {
     /// With this many bytes waiting, nothing more is taken in.
     pub(super) queue: usize,
-    /// What becomes of a value that comes then.
+    /// What happens to a value that comes when the queue is full.
     pub(super) when_full: WhenFull,
     /// How much memory an empty buffer may keep, in bytes.
     pub(super) keep: usize,
 }
 
-/// What becomes of a value that finds the queue full.
+/// What happens to a value that comes when the queue is full.
 #[derive(Clone, Debug)]
 pub(super) enum WhenFull {
     /// It is dropped, as if the network had lost it. If the socket has taken nothing for this long,
@@ -51,8 +52,8 @@ struct State {
     buffer: Vec<u8>,
     /// The kernel has `buffer[..sent]`.
     sent: usize,
-    /// Since when the kernel has no room. The loop clears it when the room is back; until then a
-    /// write would be a wasted system call.
+    /// Since when the kernel has no room for more bytes. Until the loop clears this, when the
+    /// kernel reports room, a write would be a wasted system call.
     blocked: Option<Instant>,
     /// Nothing follows what waits: the sending half of the socket is closed behind it.
     finishing: bool,
@@ -81,8 +82,8 @@ impl Outlet {
         });
     }
 
-    /// Lets go of the socket and of what waits. Tells why the connection was broken off, if it
-    /// was.
+    /// Drops the socket and the waiting bytes. Returns why the connection was broken off from this
+    /// side, if it was.
     pub(super) fn close(&self) -> Option<String> {
         self.with(|state, _| std::mem::take(state).broken)
     }
@@ -96,7 +97,7 @@ impl Outlet {
         self.queued.load(Ordering::SeqCst)
     }
 
-    /// Takes in one value without writing it yet, unless a lot waits.
+    /// Appends one value to the buffer. Nothing is written, unless [`EAGER`] bytes wait.
     pub(super) fn queue<T: Serialize>(&self, value: &T) {
         self.with(|state, bounds| {
             state.push(value, bounds);
@@ -164,7 +165,8 @@ impl State {
             }
             return;
         }
-        // What was sent makes way once it is the larger part: every byte moves once at most.
+        // The sent bytes are removed once they are the larger part of the buffer. So, on the
+        // average, a byte is moved once at most.
         if self.sent > waiting {
             self.buffer.drain(..self.sent);
             self.sent = 0;
@@ -216,8 +218,8 @@ impl State {
         }
     }
 
-    /// Gives the connection up. The loop owns it: shutting the socket down makes the loop see its
-    /// end and clean up.
+    /// Ends the connection from any thread. The loop owns the connection: it sees the end of the
+    /// socket that is shut down here, and cleans up.
     fn break_off(&mut self, why: String) {
         if let Some(socket) = self.socket.take() {
             // An error means that the other side was faster.

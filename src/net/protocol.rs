@@ -14,9 +14,10 @@ use crate::wire::codec::DecodeError;
 use crate::wire::frame::FrameError;
 use crate::wire::handshake::HelloError;
 
-/// Bytes in, bytes out. A connection changes its protocol as it learns who calls.
+/// What a connection does with received bytes. It begins as [`Opening`](super::opening::Opening)
+/// and changes its protocol when it knows what the caller is.
 pub(super) trait Protocol: Send {
-    /// Uses up as much of the input as it can and may.
+    /// Takes whole messages out of the input, as many as this turn allows, and delivers them.
     fn on_bytes(&mut self, input: &mut Input, turn: &mut Turn<'_>) -> Result<Next, Close>;
 
     /// How far the connection has come.
@@ -27,7 +28,7 @@ pub(super) trait Protocol: Send {
 pub(super) enum Next {
     /// Reads on: what is left is not a whole message.
     Read,
-    /// Comes back after the others had their turn: there is more, but this turn is over.
+    /// Goes on in the next turn, after the other connections had theirs: there is more input.
     Yield,
     /// Reads no more until the loop is woken: the client is throttled, or the service cannot judge
     /// the caller yet.
@@ -39,9 +40,10 @@ pub(super) enum Next {
 /// The stages in the life of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// It is not known yet who calls, or whether the node that was dialled welcomes us.
+    /// It is not known yet what the caller is; or, on a dialled connection, whether the peer
+    /// welcomes this node.
     Opening,
-    /// The caller was refused; what it goes on to send is thrown away until it closes.
+    /// The caller was refused. What it still sends is discarded until it closes.
     Refused,
     /// The caller is a client.
     Client,
