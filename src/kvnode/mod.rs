@@ -114,8 +114,9 @@ pub fn main(open_disk: impl FnOnce(&Path) -> Result<Arc<dyn Disk>, StorageError>
         return offline::run(command).into();
     }
     let args = Args::parse();
-    // Else the system would end the process without a word where a limit on the size of files
-    // (ulimit -f) ends a write; now the write fails.
+    // A write beyond the limit on the size of files (ulimit -f) raises this signal, which ends the
+    // process without a word. With a handler, the write fails instead, and the node stops and says
+    // why.
     let too_large = Arc::new(AtomicBool::new(false));
     if let Err(error) = flag::register(SIGXFSZ, too_large) {
         eprintln!("kvnode: cannot catch a signal: {error}");
@@ -157,7 +158,8 @@ fn run(
         election: Duration::from_millis(args.election_ms),
         ..Timing::default()
     };
-    // Before the node starts: told to stop in that moment, it stops cleanly once it has started.
+    // Registered before the node starts: a signal that comes during the start is kept, and the node
+    // stops cleanly once it runs.
     let signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| (Exit::Failed, format!("cannot listen for signals: {error}")))?;
     let node = Node::start_with(config, Kv::new(limits), open_disk).map_err(explain)?;
@@ -190,7 +192,8 @@ fn serve(node: &Handle<Kv>, mut signals: Signals) -> Result<Exit, (Exit, String)
                         std::process::exit(Exit::Failed as i32);
                     }
                 });
-                // With nobody to take over, the others elect a leader by themselves.
+                // If no node can take over within this time, the others elect a leader by
+                // themselves.
                 node.resign(Duration::from_secs(1));
                 node.shutdown();
             }

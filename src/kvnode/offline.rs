@@ -122,8 +122,8 @@ fn look(folder: &Path) -> Done {
     }
 }
 
-/// What tells whether the store that this folder was made with can execute a command. Of another
-/// machine nothing can be told.
+/// The check whether the store that the folder was made with can execute a command. A folder of
+/// another machine passes unchecked: this program does not know its commands.
 fn judge(machine: &str) -> Judge {
     match Kv::of_identity(machine) {
         Some(store) => {
@@ -155,7 +155,8 @@ fn make(file: &Path, data: &Path, id: NodeId, list: &str, name: &str) -> Done {
     Ok(Exit::Stopped)
 }
 
-/// Whoever reads this may stop before its end.
+/// Writes to standard output. An error is ignored: the reader of a pipe may close it before the
+/// end.
 fn say(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
@@ -251,7 +252,7 @@ fn describe(inspection: &Inspection, out: &mut String) -> fmt::Result {
     }
 }
 
-/// With what the node would start, if it would.
+/// The state and the log that a node would start with, or that it would not start.
 fn describe_start(inspection: &Inspection, out: &mut String) -> fmt::Result {
     let start = inspection.start;
     match start.filter(|_| inspection.inadmissible.is_empty()) {

@@ -1,21 +1,21 @@
 //! Commands that this node's state machine cannot execute, and how they are kept out.
 //!
-//! A command passes the [gate](crate::machine::StateMachine::gate) of the leader before the leader
-//! appends it. So no correct leader of the same version sends a command that a follower's gate
-//! refuses; one that does is faulty, or runs another version. Once such an entry is committed,
-//! every replica has to execute it, at every start again, and none can. Therefore a node looks at
-//! all that enters its log from outside:
+//! A command passes the leader's [gate](crate::machine::StateMachine::gate) before the leader
+//! appends it. So a correct leader of the same version sends no command that a follower's gate
+//! refuses; a leader that does is faulty, or runs another version. If such an entry were committed,
+//! every replica would have to execute it, at each start again, and none could. Therefore a node
+//! checks every command that enters its log from outside:
 //!
-//! - what a leader sends is looked at before the core sees the message, so before it is written
-//!   ([`in_message`]);
-//! - what the log on disk holds is looked at before the node starts ([`in_log`]).
+//! - the commands that a leader sends, before the core sees the message, and so before they are
+//!   written ([`in_message`]);
+//! - the commands in the log on disk, before the node starts ([`in_log`]).
 //!
 //! A node that finds such a command stops, with the index and the advice, and has changed nothing
 //! on its disk. What reaches [`apply`](crate::machine::StateMachine::apply) has passed the gate of
 //! this very process: there a command that does not decode is a bug of our own, and panics.
 //!
-//! The cost: a follower reads each command once more than it would have to. The gate reads it in
-//! place, without a copy, in a fraction of a microsecond, and without any lock.
+//! The cost: a follower decodes each command once more. The gate reads the command in place,
+//! without a copy and without a lock, in a fraction of a microsecond.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ use crate::raft::{Entry, EntryId, Envelope, Index, Message, NodeId, Payload, Ter
      all nodes before this one is started again"
 )]
 pub struct InadmissibleFromLeader {
-    /// Who sent it.
+    /// The node that sent it.
     pub leader: NodeId,
     /// The term in which it was sent.
     pub term: Term,

@@ -20,9 +20,9 @@ pub struct Config {
     pub listen: Option<String>,
     /// The folder that holds all that must survive a crash. It belongs to this node alone.
     pub data: PathBuf,
-    /// The clock of elections.
+    /// The times by which leaders are elected; see [`Timing`].
     pub timing: Timing,
-    /// The longest that a request may take, whatever its client asks for.
+    /// The longest time that a request may take. A client that asks for more gets this.
     pub max_request_time: Duration,
     /// After how many bytes of log a snapshot is taken, or after as many as the last one has, if
     /// that is more. `None`: only when asked for, and the log grows until then.
@@ -31,7 +31,7 @@ pub struct Config {
     pub max_waiting: usize,
 }
 
-/// How long things take in an election. All nodes should have the same.
+/// The times by which leaders are elected. All nodes should have the same.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// The unit in which the others are counted.

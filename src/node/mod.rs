@@ -1,8 +1,8 @@
 //! A running node: the threads that carry inputs to the pure core and outputs away from it.
 //!
-//! Each task is a type or a function with a step ([`steps`]); each thread does nothing but to take
-//! one step after the other, and to wait when there is nothing to do. A simulator takes the same
-//! steps in an order and at times of its own.
+//! Each task is a type or a function with a step ([`steps`]). Each thread takes one step after the
+//! other, and waits when there is nothing to do. A simulator takes the same steps, in an order and
+//! at times that it draws.
 //!
 //! | thread | steps | what it does |
 //! | --- | --- | --- |
@@ -14,9 +14,9 @@
 //! | `snapshot` | [`Taker::step`](steps::Taker::step) | writes snapshots |
 //! | `peers` | | writes down whom the node has met; ends when it has met everybody |
 //!
-//! They share a [`Hub`](steps::Hub): the core and those who wait for it behind one lock, and the
-//! signals by which the threads wake each other. Everything that decides is in [`Replica`] and
-//! below; see [`Node::start`] for the way in.
+//! The threads share a [`Hub`](steps::Hub): the core and the requests that wait for it behind one
+//! lock, and the signals by which the threads wake each other. All decisions are made by
+//! [`Replica`] and the modules that it uses. A program starts a node with [`Node::start`].
 
 mod admissible;
 mod clock;
@@ -200,7 +200,8 @@ impl Node {
         let identity = machine.identity();
         let mut opened = open(&config, disk, &identity)?;
         let known = opened.storage.peers()?;
-        // Where there is nobody to ask, there is nobody to deceive either.
+        // A node that needs no welcome has no other voter that its votes and acknowledgements could
+        // mislead.
         let needed = welcomes_needed(config.members.len());
         opened.admitted = known.admitted() || needed == 0;
         if !opened.admitted {
@@ -259,9 +260,10 @@ impl Node {
 struct Opened {
     storage: Storage,
     recovered: Recovered,
-    /// Nodes that start together must not time out together (paper 5.2).
+    /// Drawn for each start: nodes that start together must not time out together (paper 5.2).
     seed: u64,
-    /// Whether it is known that this node's folder is the only one that it ever took part with.
+    /// Whether this folder is admitted: it is known that the node has never voted or acknowledged
+    /// with another one.
     admitted: bool,
 }
 

@@ -1,20 +1,23 @@
 //! When a node takes a snapshot of its state.
 
-/// One that is under way is late when this part of the log is there that makes the next one due.
-/// Until it is written, what changes in the state is in memory twice.
+/// A snapshot that is being written is late when one part in so many has been applied of the log
+/// that makes the next one due. A late one should be written without rests: until it is done, each
+/// part of the state that changes is in memory twice.
 const LATE: u64 = 16;
 
 /// Counts what has been applied since the last snapshot.
 #[derive(Debug)]
 pub(super) struct SnapshotDue {
-    /// How many bytes of entries make one due, at least; `None`: none is ever due by itself.
+    /// At least so many bytes of entries make a snapshot due; `None`: it is due only when asked
+    /// for.
     log_bytes: Option<u64>,
-    /// How large the last one was. To write one as large for less log than that would cost a
-    /// growing share of the writes as the store grows.
+    /// How large the last snapshot was, in bytes. The next one is not due before as much log has
+    /// been applied: otherwise, as the store grows, snapshots would take a growing share of all
+    /// writes.
     last_bytes: u64,
     applied: u64,
     under_way: bool,
-    /// Somebody has asked for one.
+    /// A client, or the core for a follower, has asked for one.
     wanted: bool,
 }
 
@@ -29,7 +32,7 @@ impl SnapshotDue {
         }
     }
 
-    /// Entries of this weight are being applied.
+    /// Entries of so many bytes are being applied.
     pub fn applied(&mut self, bytes: usize) {
         self.applied += bytes as u64;
     }
@@ -45,10 +48,10 @@ impl SnapshotDue {
         self.under_way && enough.is_some_and(|bytes| self.applied >= bytes.div_ceil(LATE))
     }
 
-    /// How much makes one due, if anything does.
+    /// How many bytes of applied entries make one due; `None` if no number does.
     fn enough(&self) -> Option<u64> {
         let bytes = self.log_bytes?;
-        // Even a threshold of nothing is not reached by nothing.
+        // At least one byte: with a threshold of 0 and nothing applied, there is nothing to save.
         Some(bytes.max(self.last_bytes).max(1))
     }
 

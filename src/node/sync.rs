@@ -21,8 +21,8 @@ mod real {
     pub use parking_lot::{Condvar, Mutex, MutexGuard};
 
     /// The sending end of a channel with room for one token: a signal that can neither block nor
-    /// get lost. Unlike a channel for values it does not spin before it sleeps, which would take
-    /// the processor from those whose work it waits for.
+    /// get lost. It is a parker, not a channel for values: such a channel spins before it sleeps,
+    /// and would take the processor from the thread whose work it waits for.
     pub struct Nudger(Unparker);
 
     /// The receiving end.
@@ -53,8 +53,8 @@ mod real {
         }
     }
 
-    /// Lets the others have the processor first: this thread does what nobody waits for. Where the
-    /// system does not know priorities of threads, it goes on as it was.
+    /// Gives the calling thread a low priority: no request waits for what it does. If the system
+    /// has no priorities of threads, or refuses, the thread keeps the one that it has.
     pub fn yield_to_others() {
         #[cfg(target_os = "linux")]
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);

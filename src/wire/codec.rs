@@ -16,12 +16,13 @@
 //! | struct, tuple | the fields in the order of their declaration, nothing between them |
 //! | enum | the variant's number, then its fields |
 //!
-//! Nothing is self-describing: whoever adds, removes or reorders a field changes the format.
+//! Nothing is self-describing: to add, to remove or to reorder a field changes the format.
 
 use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
 use serde::{Deserialize, Serialize};
 
-/// No value that decodes may claim more memory than this, in bytes, whatever its length fields say.
+/// The most memory that a decoded value may claim, in bytes. Damaged or hostile length fields
+/// cannot make a node allocate more.
 pub const DECODE_LIMIT: usize = 64 << 20;
 
 const CONFIG: Configuration<LittleEndian, Varint, Limit<DECODE_LIMIT>> =
@@ -68,7 +69,7 @@ pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeErr
     }
 }
 
-/// Reads a value from the start of `bytes`, whatever follows it.
+/// Reads a value from the start of `bytes`, and ignores the bytes behind it.
 ///
 /// # Errors
 /// [`DecodeError`] if the bytes are malformed or claim too much memory.

@@ -32,7 +32,8 @@ pub const VERSION: u16 = 2;
 /// The largest [`Hello`] or [`Welcome`] that is accepted, in bytes.
 pub const MAX_HELLO: usize = 4096;
 
-/// Who calls, and whom it believes to have reached.
+/// The first frame of a connection: what the caller is, and which cluster and node it means to
+/// reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The caller's [`VERSION`].

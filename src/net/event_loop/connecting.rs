@@ -97,9 +97,9 @@ impl EventLoop {
         self.connections.insert(token, connection);
     }
 
-    /// Opens the way to a peer if its connection is established now. It may take long to be
-    /// welcomed, as a peer that is stopped has a kernel that accepts; that is no reason to dial
-    /// again.
+    /// Opens the outlet to a peer if its connection is established now. From here on the connection
+    /// has no deadline: the kernel of a frozen process accepts, and the welcome comes only when the
+    /// process goes on. To dial again would not speed that up.
     pub(super) fn establish(&mut self, token: Token) -> Result<(), Close> {
         let Some(connection) = self.connections.get_mut(&token) else {
             return Ok(());

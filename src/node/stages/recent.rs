@@ -6,9 +6,10 @@ use hdrhistogram::Histogram;
 
 use crate::wire::client::Stage;
 
-/// So long is gathered into one histogram. Two are shown together: the one that is being filled and
-/// the one before it, so that what is shown is from the last 10 to 20 seconds. Over the whole life
-/// of a node the percentiles would stand still after a few hours, whatever happened.
+/// The period that one histogram covers. Two histograms are shown together, the one that is being
+/// filled and the one before it, so the figures are of the last 10 to 20 seconds. Figures of the
+/// whole life of a node would hardly move after a few hours, and would not show that something has
+/// become slow.
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// What is shorter counts as this; the steps between short times are about as large.
@@ -25,8 +26,8 @@ fn times() -> Times {
         .expect("the bounds are those of a histogram")
 }
 
-/// The times that something has taken lately. To note one is a few nanoseconds, allocates nothing
-/// and reads no clock: whoever notes has the two moments.
+/// The times that something has taken lately. To note a time takes a few nanoseconds and no
+/// allocation. The caller brings both moments: no clock is read here.
 pub struct Recent {
     /// When the present period began.
     began: Instant,

@@ -8,8 +8,8 @@ use std::time::Instant;
 use super::recent::Recent;
 use crate::raft::{Envelope, Message, NodeId, Term};
 
-/// So many questions of one kind are timed on their way to one follower, others are not. More are
-/// on their way only if they are full.
+/// At most so many messages of one kind are timed on their way to one follower. Usually fewer are
+/// on their way at a time; only full ones may be more, and it is enough to time some of them.
 const MAX_TIMED: usize = 64;
 
 /// The two kinds of questions, and where they stand in an array.
