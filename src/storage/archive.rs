@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::raft::{HardState, Membership, NodeId, SnapshotMeta, Write};
 
 use super::disk::real_disk::names_in;
-use super::disk::{Disk, File, Folder, ReadOnlyDisk, RealDisk, unfinished};
+use super::disk::{Disk, Folder, NamedFile, ReadOnlyDisk, RealDisk, unfinished};
 use super::error::StorageError;
 use super::snapshot::{self, SnapshotInfo, SnapshotReader};
 use super::voter::identity::{self, Identity};
@@ -52,7 +52,7 @@ pub fn back_up(folder: &Path, to: &Path) -> Result<Backup, StorageError> {
     // A folder that is not there says so, rather than that a file in it is not.
     source.list()?;
     let (_, identity) = identity::look(&source)?;
-    let owner = snapshot::Owner::from(&identity);
+    let owner = snapshot::SnapshotOwner::from(&identity);
     let mut passed_over = Vec::new();
     for _ in 0..ATTEMPTS {
         passed_over.clear();
@@ -93,7 +93,11 @@ fn copy(from: &Path, to: &Path) -> Result<(), StorageError> {
 }
 
 /// Copies a snapshot's file, which is there under its new name when the copy is known to be good.
-pub(super) fn copy_into(source: &File, folder: &Folder, name: &str) -> Result<(), StorageError> {
+pub(super) fn copy_into(
+    source: &NamedFile,
+    folder: &Folder,
+    name: &str,
+) -> Result<(), StorageError> {
     let temp = unfinished(name);
     if folder.list()?.contains(&temp) {
         let advice = "It is left from a backup that was interrupted: remove it and try again";
@@ -112,7 +116,7 @@ pub(super) fn copy_into(source: &File, folder: &Folder, name: &str) -> Result<()
     folder.sync()
 }
 
-fn copy_bytes(source: &File, folder: &Folder, temp: &str) -> Result<(), StorageError> {
+fn copy_bytes(source: &NamedFile, folder: &Folder, temp: &str) -> Result<(), StorageError> {
     let file = folder.create_unfinished(temp)?;
     let len = source.len()?;
     let mut offset = 0;
@@ -227,11 +231,11 @@ pub(super) fn check_not_half_restored(folder: &Path) -> Result<(), StorageError>
 }
 
 /// Opens a snapshot's file, wherever it is and whoever it belongs to.
-fn open(path: &Path) -> Result<(snapshot::Owner, SnapshotReader), StorageError> {
+fn open(path: &Path) -> Result<(snapshot::SnapshotOwner, SnapshotReader), StorageError> {
     snapshot::open_any(open_file(path)?).map_err(for_backup)
 }
 
-fn open_file(path: &Path) -> Result<File, StorageError> {
+fn open_file(path: &Path) -> Result<NamedFile, StorageError> {
     Folder::new(Arc::new(ReadOnlyDisk::new(parent(path)))).open(file_name(path)?)
 }
 

@@ -14,7 +14,7 @@ use super::log::replay::{self, Replay};
 use super::log::segment;
 use super::recovery;
 use super::snapshot::{self, SnapshotInfo};
-use super::voter::identity::{self, Identity, Owner};
+use super::voter::identity::{self, FolderOwner, Identity};
 use super::voter::peers::Peers;
 use super::voter::vote;
 
@@ -159,7 +159,7 @@ impl Inspection {
         }
     }
 
-    fn vote(&mut self, folder: &Folder, owner: &Owner) {
+    fn vote(&mut self, folder: &Folder, owner: &FolderOwner) {
         let found = vote::read(folder, owner);
         if let Some(found) = self.note_damage(found) {
             self.hard_state = Some(found.state());
@@ -171,7 +171,7 @@ impl Inspection {
     fn segment(
         &mut self,
         folder: &Folder,
-        owner: &Owner,
+        owner: &FolderOwner,
         number: u64,
         is_last: bool,
     ) -> Result<(), StorageError> {
@@ -207,7 +207,7 @@ impl Inspection {
     }
 
     fn snapshot(&mut self, folder: &Folder, name: &str, last: EntryId) {
-        let owner = snapshot::Owner::from(&self.identity);
+        let owner = snapshot::SnapshotOwner::from(&self.identity);
         let verified = snapshot::verify(folder, &owner, last);
         let info = self.note_damage(verified);
         self.snapshots.push(InspectedSnapshot {
@@ -217,8 +217,8 @@ impl Inspection {
     }
 
     /// Whether all parts fit together, as at a start; and the log that the node would start with.
-    fn start(&self, folder: &Folder, owner: &Owner) -> Result<Option<Start>, StorageError> {
-        let snapshots = recovery::find(folder, &snapshot::Owner::from(&self.identity))?;
+    fn start(&self, folder: &Folder, owner: &FolderOwner) -> Result<Option<Start>, StorageError> {
+        let snapshots = recovery::find(folder, &snapshot::SnapshotOwner::from(&self.identity))?;
         let covered = snapshots.last().index;
         let (mut replay, _) = replay::read(folder, owner, &super::Options::default(), covered)?;
         let Some(hard_state) = self.hard_state else {

@@ -72,10 +72,10 @@ pub use voter::{Acquaintance, Identity, Peers, welcomes_needed};
 use disk::Folder;
 use error::VOTE_ADVICE;
 use log::replay;
-use log::writer::{self, Log};
+use log::writer::{self, LogWriter};
 use recovery::Fit;
-use voter::identity::{self, Owner};
-use voter::vote::{self, Vote};
+use voter::identity::{self, FolderOwner};
+use voter::vote::{self, VoteFile};
 
 /// How the log uses its space.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,9 +130,9 @@ pub struct Recovered {
 /// The data folder of a running node, open for writing.
 pub struct Storage {
     folder: Folder,
-    owner: Owner,
-    vote: Vote,
-    log: Log,
+    owner: FolderOwner,
+    vote: VoteFile,
+    log: LogWriter,
     snapshots: Snapshots,
     /// Why nothing more may be written.
     stopped: Option<String>,
@@ -157,7 +157,7 @@ impl Storage {
             None => create(&folder, identity, &options)?,
         };
         let found = vote::read(&folder, &owner)?;
-        let snapshot_owner = snapshot::Owner::from(identity);
+        let snapshot_owner = snapshot::SnapshotOwner::from(identity);
         let snapshots = recovery::find(&folder, &snapshot_owner)?;
         let base = snapshots.last();
         let (mut replay, last) = replay::read(&folder, &owner, &options, base.index)?;
@@ -178,8 +178,8 @@ impl Storage {
         };
         folder.remove_unfinished()?;
         let vote = found.settle()?;
-        let writing = snapshot::Writing::from(&options);
-        let mut log = Log::settle(&folder, options, replay, last)?;
+        let writing = snapshot::SnapshotOptions::from(&options);
+        let mut log = LogWriter::settle(&folder, options, replay, last)?;
         let kept = snapshots.settle(&folder)?;
         folder.sync()?;
         if fit == Fit::StartsAnew {
@@ -324,7 +324,11 @@ impl Storage {
 }
 
 /// Makes a new folder: see [`identity`] for the order.
-fn create(folder: &Folder, identity: &Identity, options: &Options) -> Result<Owner, StorageError> {
+fn create(
+    folder: &Folder,
+    identity: &Identity,
+    options: &Options,
+) -> Result<FolderOwner, StorageError> {
     let owner = identity::begin(folder, identity)?;
     vote::create(folder, &owner)?;
     writer::create(folder, &owner, options)?;

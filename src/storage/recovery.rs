@@ -35,19 +35,19 @@ use crate::raft::EntryId;
 use super::disk::Folder;
 use super::error::{NO_START_ADVICE, StorageError};
 use super::log::replay::{self, Replay};
-use super::snapshot::{self, Owner, SnapshotInfo};
+use super::snapshot::{self, SnapshotInfo, SnapshotOwner};
 
 /// The snapshots of a folder.
-pub(super) struct Found {
+pub(super) struct FoundSnapshots {
     /// The newest valid one, which has been read to its end.
     pub(super) newest: Option<SnapshotInfo>,
     /// The one before it, of which only both ends have been read.
     older: Option<SnapshotInfo>,
     /// Those that are newer and not valid, the newest first.
-    bad: Vec<Bad>,
+    bad: Vec<BadSnapshot>,
 }
 
-struct Bad {
+struct BadSnapshot {
     last: EntryId,
     problem: String,
 }
@@ -62,11 +62,11 @@ pub(super) enum Fit {
 }
 
 /// Looks for a snapshot to start from. Changes nothing.
-pub(super) fn find(folder: &Folder, owner: &Owner) -> Result<Found, StorageError> {
+pub(super) fn find(folder: &Folder, owner: &SnapshotOwner) -> Result<FoundSnapshots, StorageError> {
     let names = folder.list()?;
     let mut ids: Vec<EntryId> = names.iter().filter_map(|n| snapshot::last_of(n)).collect();
     ids.sort_unstable_by_key(|id| std::cmp::Reverse((id.index, id.term)));
-    let mut found = Found {
+    let mut found = FoundSnapshots {
         newest: None,
         older: None,
         bad: Vec::new(),
@@ -82,11 +82,11 @@ pub(super) fn find(folder: &Folder, owner: &Owner) -> Result<Found, StorageError
             Err(error @ StorageError::WrongFolder { .. }) => return Err(error),
             Err(StorageError::Damaged {
                 offset, problem, ..
-            }) => found.bad.push(Bad {
+            }) => found.bad.push(BadSnapshot {
                 last,
                 problem: format!("{problem} (at offset {offset})"),
             }),
-            Err(error) => found.bad.push(Bad {
+            Err(error) => found.bad.push(BadSnapshot {
                 last,
                 problem: error.to_string(),
             }),
@@ -95,7 +95,7 @@ pub(super) fn find(folder: &Folder, owner: &Owner) -> Result<Found, StorageError
     Ok(found)
 }
 
-impl Found {
+impl FoundSnapshots {
     /// The last entry of the snapshot that is used.
     pub(super) fn last(&self) -> EntryId {
         let newest = self.newest.as_ref();
@@ -186,7 +186,7 @@ impl Found {
     /// Gives those that are not valid another name; the folder is not synced yet. Returns the valid
     /// ones, oldest first.
     pub(super) fn settle(self, folder: &Folder) -> Result<Vec<SnapshotInfo>, StorageError> {
-        for Bad { last, .. } in &self.bad {
+        for BadSnapshot { last, .. } in &self.bad {
             snapshot::set_aside(folder, *last)?;
         }
         Ok(self.older.into_iter().chain(self.newest).collect())

@@ -17,7 +17,7 @@ pub(in crate::storage) struct Folder {
 }
 
 /// An open file that knows its name.
-pub(in crate::storage) struct File {
+pub(in crate::storage) struct NamedFile {
     path: PathBuf,
     file: Box<dyn DiskFile>,
 }
@@ -27,8 +27,8 @@ impl Folder {
         Self { disk }
     }
 
-    fn file(&self, path: PathBuf, file: Box<dyn DiskFile>) -> File {
-        File { path, file }
+    fn file(&self, path: PathBuf, file: Box<dyn DiskFile>) -> NamedFile {
+        NamedFile { path, file }
     }
 
     pub(in crate::storage) fn path(&self) -> &Path {
@@ -39,7 +39,7 @@ impl Folder {
         self.disk.list().map_err(at(self.path(), "list the folder"))
     }
 
-    pub(in crate::storage) fn open(&self, name: &str) -> Result<File, StorageError> {
+    pub(in crate::storage) fn open(&self, name: &str) -> Result<NamedFile, StorageError> {
         let path = self.path().join(name);
         match self.disk.open(name) {
             Ok(file) => Ok(self.file(path, file)),
@@ -68,7 +68,7 @@ impl Folder {
     pub(in crate::storage) fn create_unfinished(
         &self,
         unfinished: &str,
-    ) -> Result<File, StorageError> {
+    ) -> Result<NamedFile, StorageError> {
         let path = self.path().join(unfinished);
         let file = self.disk.create(unfinished).map_err(at(&path, "create"))?;
         Ok(self.file(path, file))
@@ -78,8 +78,8 @@ impl Folder {
     pub(in crate::storage) fn begin(
         &self,
         name: &str,
-        fill: impl FnOnce(&File) -> Result<(), StorageError>,
-    ) -> Result<File, StorageError> {
+        fill: impl FnOnce(&NamedFile) -> Result<(), StorageError>,
+    ) -> Result<NamedFile, StorageError> {
         let file = self.create_unfinished(&unfinished(name))?;
         fill(&file)?;
         file.sync()?;
@@ -95,9 +95,9 @@ impl Folder {
     /// As [`finish`](Self::finish), for the file at hand, whatever its name is.
     pub(in crate::storage) fn finish_file(
         &self,
-        mut file: File,
+        mut file: NamedFile,
         name: &str,
-    ) -> Result<File, StorageError> {
+    ) -> Result<NamedFile, StorageError> {
         let unfinished = file.path.file_name().unwrap_or_default();
         self.rename(&unfinished.to_string_lossy(), name)?;
         self.sync()?;
@@ -109,8 +109,8 @@ impl Folder {
     pub(in crate::storage) fn create(
         &self,
         name: &str,
-        fill: impl FnOnce(&File) -> Result<(), StorageError>,
-    ) -> Result<File, StorageError> {
+        fill: impl FnOnce(&NamedFile) -> Result<(), StorageError>,
+    ) -> Result<NamedFile, StorageError> {
         let file = self.begin(name, fill)?;
         self.finish_file(file, name)
     }
@@ -144,7 +144,7 @@ pub(in crate::storage) fn is_unfinished(name: &str) -> bool {
     name.ends_with(UNFINISHED)
 }
 
-impl File {
+impl NamedFile {
     pub(in crate::storage) fn path(&self) -> &Path {
         &self.path
     }

@@ -34,7 +34,7 @@ pub use read_only_disk::ReadOnlyDisk;
 pub use real_disk::RealDisk;
 pub use sim_disk::{Outcome, SimDisk};
 
-pub(super) use folder::{File, Folder, is_unfinished, unfinished};
+pub(super) use folder::{Folder, NamedFile, is_unfinished, unfinished};
 
 /// What a disk writes as a whole, in bytes. The log's memory and files are aligned to it.
 pub(super) const SECTOR: usize = 512;

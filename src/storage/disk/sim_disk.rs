@@ -1,7 +1,7 @@
 //! A disk in memory that crashes, tears, fails and rots on demand, the same way for the same seed.
 //!
-//! It keeps apart what was written and what is durable, for the bytes of files and for the names
-//! in the folder, and promises nothing but what the head of `disk/mod.rs` lists. To kill the process
+//! It keeps apart what was written and what is durable, for the bytes of files and for the names in
+//! the folder, and promises nothing but what the head of `disk/mod.rs` lists. To kill the process
 //! only, open the same disk again: all that was written is still there, durable or not.
 //!
 //! What it does not do: reorder operations that were synced, lose a sync that succeeded, or tear
@@ -21,7 +21,7 @@ use super::{Disk, DiskFile, SECTOR};
 #[derive(Clone, Debug)]
 pub struct SimDisk {
     folder: Arc<PathBuf>,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<DiskState>>,
 }
 
 /// What becomes of that which was not synced when the power fails.
@@ -36,7 +36,7 @@ pub enum Outcome {
 }
 
 #[derive(Clone, Debug)]
-struct State {
+struct DiskState {
     random: u64,
     files: Vec<Contents>,
     names: BTreeMap<String, usize>,
@@ -63,7 +63,7 @@ type Renaming = Vec<(String, Option<usize>)>;
 impl SimDisk {
     /// An empty disk.
     pub fn new(seed: u64) -> Self {
-        Self::with(State {
+        Self::with(DiskState {
             random: seed,
             files: Vec::new(),
             names: BTreeMap::new(),
@@ -76,7 +76,7 @@ impl SimDisk {
         })
     }
 
-    fn with(state: State) -> Self {
+    fn with(state: DiskState) -> Self {
         Self {
             folder: Arc::new(PathBuf::from("/simulated")),
             state: Arc::new(Mutex::new(state)),
@@ -103,7 +103,7 @@ impl SimDisk {
         let files = state.files.iter();
         let files = files.map(|file| file.after_crash(outcome, &mut random));
         let files = files.collect();
-        Self::with(State {
+        Self::with(DiskState {
             files,
             durable_names: names.clone(),
             names,
@@ -194,7 +194,7 @@ impl SimDisk {
     }
 }
 
-impl State {
+impl DiskState {
     /// Counts an operation that is about to change the disk. `Ok(true)`: it is the one to fail.
     fn operate(&mut self) -> io::Result<bool> {
         let number = self.operations;
@@ -305,7 +305,7 @@ fn failure() -> io::Error {
 
 /// An open file of a [`SimDisk`].
 struct SimFile {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<DiskState>>,
     id: usize,
 }
 

@@ -47,7 +47,7 @@ const RESTART_MAGIC: [u8; 4] = *b"rkvS";
 const MAX_ENTRY: usize = codec::DECODE_LIMIT / 2;
 
 /// What the first bytes of a record say.
-pub(in crate::storage) struct Header {
+pub(in crate::storage) struct RecordHeader {
     pub(in crate::storage) sequence: u64,
     restarts: bool,
     payload_len: usize,
@@ -55,7 +55,7 @@ pub(in crate::storage) struct Header {
 }
 
 /// What a record says.
-pub(in crate::storage) struct Contents {
+pub(in crate::storage) struct RecordContents {
     /// The entry behind which the log starts anew, if it does.
     pub(in crate::storage) restart: Option<EntryId>,
     /// The entries; none only if the log starts anew.
@@ -102,7 +102,7 @@ pub(in crate::storage) fn stamp(record: &mut [u8], sequence: u64, marks: Marks) 
     record[28..HEADER].copy_from_slice(&header_checksum.to_le_bytes());
 }
 
-impl Header {
+impl RecordHeader {
     /// Reads the header at the start of `bytes`; `None` if there is none of this life of the file.
     pub(in crate::storage) fn read(bytes: &[u8], marks: Marks) -> Option<Self> {
         let header = bytes.first_chunk::<HEADER>()?;
@@ -139,7 +139,7 @@ impl Header {
     }
 
     /// What a payload of this record says.
-    pub(in crate::storage) fn contents(&self, payload: &[u8]) -> Result<Contents, String> {
+    pub(in crate::storage) fn contents(&self, payload: &[u8]) -> Result<RecordContents, String> {
         let (restart, rest) = match self.restarts {
             false => (None, payload),
             true => {
@@ -150,7 +150,7 @@ impl Header {
             }
         };
         let entries = entries(rest)?;
-        Ok(Contents { restart, entries })
+        Ok(RecordContents { restart, entries })
     }
 }
 

@@ -9,14 +9,14 @@ use std::collections::VecDeque;
 use crate::raft::{Entry, EntryId, Index};
 use crate::storage::Options;
 use crate::storage::block::{self, BLOCK};
-use crate::storage::disk::{File, Folder};
+use crate::storage::disk::{Folder, NamedFile};
 use crate::storage::error::{LOG_ADVICE, StorageError};
-use crate::storage::voter::identity::Owner;
+use crate::storage::voter::identity::FolderOwner;
 
 use super::outline::Outline;
-use super::record::{self, Contents};
+use super::record::{self, RecordContents};
 use super::sectors::Marks;
-use super::segment::{self, Damage, Extent, Header};
+use super::segment::{self, Damage, Extent, SegmentHeader};
 
 /// What the segments hold.
 pub(in crate::storage) struct Replay {
@@ -33,9 +33,9 @@ pub(in crate::storage) struct Replay {
 }
 
 /// The last segment, and where the log ends in it.
-pub(in crate::storage) struct Last {
-    pub(in crate::storage) file: File,
-    pub(in crate::storage) header: Header,
+pub(in crate::storage) struct LastSegment {
+    pub(in crate::storage) file: NamedFile,
+    pub(in crate::storage) header: SegmentHeader,
     /// The file's length.
     pub(in crate::storage) len: usize,
     /// Where the last record ends and the next one goes.
@@ -58,17 +58,17 @@ fn numbers(folder: &Folder) -> Result<Vec<u64>, StorageError> {
 /// verified, since nothing else will hold those up to it. Changes nothing on disk.
 pub(in crate::storage) fn read(
     folder: &Folder,
-    owner: &Owner,
+    owner: &FolderOwner,
     options: &Options,
     covered: Index,
-) -> Result<(Replay, Last), StorageError> {
+) -> Result<(Replay, LastSegment), StorageError> {
     let numbers = numbers(folder)?;
     let mut replay = Replay::new(options, covered);
     // Segments are removed from the oldest on. Whether so many of them may be missing depends on
     // the snapshot that is used: see `recovery.rs`.
     let first = numbers.first().copied().unwrap_or(1);
     let mut bytes = Vec::new();
-    let mut last: Option<Last> = None;
+    let mut last: Option<LastSegment> = None;
     let mut start_of_last = BLOCK;
     for (number, expected) in numbers.into_iter().zip(first..) {
         if number != expected {
@@ -90,7 +90,7 @@ pub(in crate::storage) fn read(
         let (start, end) = replay
             .records(number, &bytes, header.marks)
             .map_err(damaged_in(&file))?;
-        last = Some(Last {
+        last = Some(LastSegment {
             file,
             header,
             len: bytes.len(),
@@ -106,12 +106,12 @@ pub(in crate::storage) fn read(
     Ok((replay, last))
 }
 
-fn torn_bytes(last: &Last, bytes: &[u8], sequence: u64) -> Result<usize, StorageError> {
+fn torn_bytes(last: &LastSegment, bytes: &[u8], sequence: u64) -> Result<usize, StorageError> {
     segment::torn_bytes(bytes, last.end, last.header.marks, sequence)
         .map_err(damaged_in(&last.file))
 }
 
-impl Last {
+impl LastSegment {
     /// What recovery will do to the end of the log, if it is worth telling.
     pub(in crate::storage) fn note(&self) -> Option<String> {
         let Self {
@@ -129,7 +129,7 @@ impl Last {
 
 impl Replay {
     /// A replay that starts with the given segment.
-    pub(in crate::storage) fn starting_with(header: &Header) -> Self {
+    pub(in crate::storage) fn starting_with(header: &SegmentHeader) -> Self {
         Self {
             outline: Outline::cut_behind(header.previous),
             sequence: header.first_sequence,
@@ -165,7 +165,7 @@ impl Replay {
         });
         let (mut start, mut end) = (BLOCK, BLOCK);
         let mut data = Vec::new();
-        while let Some(header) = record::Header::read(&bytes[end..], marks)
+        while let Some(header) = record::RecordHeader::read(&bytes[end..], marks)
             && header.sequence == self.sequence
             && let Some(payload) = header.payload(&bytes[end..], marks, &mut data)
         {
@@ -180,8 +180,8 @@ impl Replay {
         Ok((start, end))
     }
 
-    fn record(&mut self, header: &record::Header, payload: &[u8]) -> Result<(), String> {
-        let Contents { restart, entries } = header.contents(payload)?;
+    fn record(&mut self, header: &record::RecordHeader, payload: &[u8]) -> Result<(), String> {
+        let RecordContents { restart, entries } = header.contents(payload)?;
         if let Some(base) = restart {
             self.outline = Outline::after(base);
             self.entries.clear();
@@ -206,7 +206,12 @@ impl Replay {
     }
 
     /// What is wrong when a segment does not start where the one before it ends.
-    fn not_continued(&self, file: &File, header: &Header, before: Option<&Last>) -> StorageError {
+    fn not_continued(
+        &self,
+        file: &NamedFile,
+        header: &SegmentHeader,
+        before: Option<&LastSegment>,
+    ) -> StorageError {
         match before {
             Some(before) if header.first_sequence > self.sequence => {
                 damaged_in(&before.file)(Damage {
@@ -234,13 +239,13 @@ impl Replay {
 }
 
 pub(in crate::storage) fn read_header(
-    file: &File,
+    file: &NamedFile,
     bytes: &[u8],
     number: u64,
-    owner: &Owner,
-) -> Result<Header, StorageError> {
+    owner: &FolderOwner,
+) -> Result<SegmentHeader, StorageError> {
     let damaged = |problem: String| damaged_in(file)(Damage { offset: 0, problem });
-    let header: Header = block::unseal(segment::MAGIC, bytes)
+    let header: SegmentHeader = block::unseal(segment::MAGIC, bytes)
         .map_err(|error| damaged(format!("its header is not valid: {error}")))?;
     if header.owner != *owner {
         return Err(damaged(format!(
@@ -266,7 +271,7 @@ pub(in crate::storage) fn missing(folder: &Folder, number: u64) -> StorageError 
     }
 }
 
-pub(in crate::storage) fn damaged_in(file: &File) -> impl FnOnce(Damage) -> StorageError {
+pub(in crate::storage) fn damaged_in(file: &NamedFile) -> impl FnOnce(Damage) -> StorageError {
     let path = file.path().to_path_buf();
     move |damage| StorageError::Damaged {
         path,

@@ -1,11 +1,25 @@
-//! Sectors: the log as a disk writes it.
+//! Sectors: how recovery tells bytes that a crash left out from bytes that were changed later.
 //!
-//! A disk writes a sector of 512 bytes as a whole or not at all. So a record has sectors of its
-//! own, and each of them ends with a mark, a number of 8 bytes that says that it was written in the
-//! present life of its file. The sectors of a torn record that were never written are known by
-//! another mark: the zeros of a file that was filled ahead, or the mark of an earlier life, for a
-//! segment that nobody needs any more becomes a new one. With no other mark than these, no crash
-//! has to do with what is wrong.
+//! A disk writes a sector of 512 bytes as a whole or not at all. A crash in the middle of a write
+//! leaves some of its sectors new and the others as they were before. To tell one from the other,
+//!
+//! - no sector holds parts of two records, and
+//! - each sector ends with a mark, a number of 8 bytes, behind 504 bytes of the record.
+//!
+//! A file may become a segment more than once: when a segment is no longer needed, its file becomes
+//! a new segment without being overwritten first. Each time is a *life* of the file. All sectors
+//! that are written in one life have the same mark, and no two lives of a file have the same one.
+//! So the mark of a sector says what happened to it:
+//!
+//! | mark | what it means |
+//! | --- | --- |
+//! | that of the present life | the sector was written since the file became this segment |
+//! | zero | it was not: it has been zero since the file was filled with zeros |
+//! | that of an earlier life | it was not: it still holds what it held in that life |
+//! | any other | something else than a crash has changed the sector |
+//!
+//! A crash can leave a sector in one of the first three states only. In the last one the sector is
+//! damaged.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +30,11 @@ const MARK: usize = size_of::<u64>();
 /// How many bytes of a record a sector holds.
 pub(in crate::storage) const DATA: usize = SECTOR - MARK;
 
-/// A file has so many lives at the most: all their marks are tried when a record is torn.
+/// How many lives a file has at most; after the last one it is removed. The bound keeps recovery
+/// short: a sector without the present mark is compared with the marks of all earlier lives.
 const LIVES: u32 = 1000;
 
-/// The marks of a file: one for each of its lives.
+/// The marks of a file, one for each of its lives, and which life is the present one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::storage) struct Marks {
     /// A random number, drawn when the file was created.
@@ -30,12 +45,12 @@ pub(in crate::storage) struct Marks {
 
 /// What a sector is, by its mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::storage) enum State {
+pub(in crate::storage) enum SectorState {
     /// Written in the present life.
     Written,
     /// Not written since the present life began.
     Unwritten,
-    /// Neither: the mark itself has been changed.
+    /// The mark is of no life of this file: something else than a crash has changed it.
     Spoilt,
 }
 
@@ -44,18 +59,19 @@ impl Marks {
         Self { file, life: 0 }
     }
 
-    /// Those of the file's next life, if it is to have another one.
+    /// The marks of the file in its next life; `None` if this one is its last.
     pub(in crate::storage) fn of_next_life(self) -> Option<Self> {
         let life = self.life + 1;
         (life < LIVES).then_some(Self { life, ..self })
     }
 
-    /// What the sectors are marked with that are written now.
+    /// The mark of the present life: what every sector gets that is written now.
     pub(in crate::storage) fn present(self) -> u64 {
         self.of_life(self.life)
     }
 
-    /// The finalizer of splitmix64: never the same number for two lives.
+    /// The mark of a life. This is the finalizer of splitmix64, which maps different numbers to
+    /// different numbers; so two lives of a file differ. Zero becomes 1, as zero means "unwritten".
     fn of_life(self, life: u32) -> u64 {
         let z = self.file ^ u64::from(life);
         let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -63,13 +79,14 @@ impl Marks {
         (z ^ (z >> 31)).max(1)
     }
 
-    /// What the sector at the start of `bytes` is.
-    pub(in crate::storage) fn state(self, bytes: &[u8]) -> State {
+    /// Judges the sector at the start of `bytes` by its mark. A sector that the end of the file
+    /// cuts short has none, and counts as spoilt.
+    pub(in crate::storage) fn state(self, bytes: &[u8]) -> SectorState {
         let was_before = |mark| mark == 0 || (0..self.life).any(|life| self.of_life(life) == mark);
         match mark(bytes) {
-            Some(mark) if mark == self.present() => State::Written,
-            Some(mark) if was_before(mark) => State::Unwritten,
-            _ => State::Spoilt,
+            Some(mark) if mark == self.present() => SectorState::Written,
+            Some(mark) if was_before(mark) => SectorState::Unwritten,
+            _ => SectorState::Spoilt,
         }
     }
 
@@ -88,8 +105,8 @@ fn mark(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(*mark))
 }
 
-/// Puts together what sectors hold, in place of what is in `data`. False if one of them was not
-/// written in the present life, or there is only a part of it.
+/// Puts the data of the sectors together, without their marks, in place of what is in `data`.
+/// Returns false if a sector lacks the present mark or is cut short; then `data` is of no use.
 pub(in crate::storage) fn gather(sectors: &[u8], marks: Marks, data: &mut Vec<u8>) -> bool {
     data.clear();
     let present = Some(marks.present());
@@ -99,7 +116,8 @@ pub(in crate::storage) fn gather(sectors: &[u8], marks: Marks, data: &mut Vec<u8
     })
 }
 
-/// Sectors that are to be written, in memory that a disk can take them from without a copy.
+/// Sectors that are to be written. They lie in memory that is aligned to whole sectors, so that the
+/// kernel can hand them to the disk without copying them into its cache first.
 #[derive(Default)]
 pub(in crate::storage) struct Sectors {
     memory: Vec<u8>,
@@ -108,10 +126,11 @@ pub(in crate::storage) struct Sectors {
 }
 
 impl Sectors {
-    /// Distributes the data over sectors, in place of what was there.
+    /// Distributes the data over sectors, 504 bytes and the present mark in each, in place of what
+    /// was there.
     ///
     /// # Panics
-    /// If the last sector would not be full.
+    /// If the data is not a multiple of 504 bytes: the caller pads it with zeros.
     pub(in crate::storage) fn fill(&mut self, data: &[u8], marks: Marks) {
         assert!(data.len().is_multiple_of(DATA), "a sector would be left");
         self.len = data.len() / DATA * SECTOR;
@@ -176,16 +195,16 @@ mod tests {
         let first = Marks::of_new_file(7);
         let second = first.of_next_life().expect("the second of many lives");
         let sector = filled(&[5; DATA], first);
-        assert_eq!(first.state(&sector), State::Written);
-        assert_eq!(second.state(&sector), State::Unwritten);
-        assert_eq!(second.state(&[0; SECTOR]), State::Unwritten);
+        assert_eq!(first.state(&sector), SectorState::Written);
+        assert_eq!(second.state(&sector), SectorState::Unwritten);
+        assert_eq!(second.state(&[0; SECTOR]), SectorState::Unwritten);
         let later = filled(&[5; DATA], second);
-        assert_eq!(first.state(&later), State::Spoilt);
-        assert_eq!(first.state(&sector[1..]), State::Spoilt);
+        assert_eq!(first.state(&later), SectorState::Spoilt);
+        assert_eq!(first.state(&sector[1..]), SectorState::Spoilt);
         for bit in 0..64 {
             let mut sector = sector.clone();
             sector[DATA + bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(second.state(&sector), State::Spoilt);
+            assert_eq!(second.state(&sector), SectorState::Spoilt);
         }
         let both = [sector, later, vec![0; SECTOR]].concat();
         assert_eq!(first.end_of_written(&both), SECTOR);

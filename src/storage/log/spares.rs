@@ -1,70 +1,79 @@
-//! The files of the segments that the log will need next: those of segments that nobody needs any
-//! more, used once more, or else a new one, filled with zeros while the present segment is written.
+//! Files that are made ready to become the next segments.
 //!
-//! To fill a segment takes the disk far longer than a write of the log, and whoever waits for that
-//! write would wait for both; and each byte of the log would be written twice. So a file that has
-//! served goes on to the next segment as it is: by the [marks](super::sectors) of its sectors, what
-//! it holds is not taken for something new.
+//! To fill a file of a segment's size with zeros takes the disk far longer than one write of the
+//! log takes. If the log did it when a segment is full, the writes behind it would wait. There are
+//! two ways around this:
 //!
-//! As long as there is none, another thread makes a new file ready. It keeps step with the log,
-//! piece by piece: a log that grows slowly is not disturbed by much at once, and one that stands
-//! still not at all. The log takes the file over when it comes to its end, as far as it is filled;
-//! where there is none, it makes its own.
+//! - **A file that has been a segment** becomes the next one without being overwritten. Its sectors
+//!   have the marks of an earlier life, so recovery does not take them for new ones: see
+//!   [marks](super::sectors). The log then writes each byte once only.
+//! - **A new file** is filled with zeros by another thread, as long as there is no old one. This
+//!   thread keeps step with the log: it fills a piece each time the log has grown by as much. So it
+//!   never writes much at once, and writes nothing while the log does not grow. When the log comes
+//!   to the end of its segment, it takes the file over, however much of it is filled.
 //!
-//! All of them have names of unfinished files: a crash at any point
-//! leaves nothing that counts.
+//! If there is no file at all, the log creates one itself.
+//!
+//! All these files have names that end in `.new`. Whenever a crash comes, the next start removes
+//! them, and no part of the log is in them: a file leaves the log durably, by a rename and a sync
+//! of the folder, before it is offered here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::storage::disk::{File, Folder, unfinished};
+use crate::storage::disk::{Folder, NamedFile, unfinished};
 use crate::storage::error::StorageError;
 
 use super::sectors::Marks;
 use super::segment::{self, Extent};
 
-/// How much is filled at a time, in bytes: a write of the log may have to wait for as much.
+/// How much of a file is filled at a time, in bytes. A write of the log may have to wait until the
+/// disk has written so much.
 const STEP: u64 = 64 << 10;
 
-/// So many files are kept to be used again; the others are removed.
+/// How many files of old segments are kept at most; the others are removed.
 const KEPT: usize = 16;
 
-/// Makes segments ready for the log of an open folder; for any thread.
+/// Makes the files of the log's next segments ready. Clones work on the same files, on any thread.
 #[derive(Clone)]
 pub struct Spares {
     folder: Folder,
     bytes: u64,
-    shared: Arc<Shared>,
+    files: Arc<SpareFiles>,
 }
 
-/// `wanted` and `done` are places in the files of all segments as if they were one file.
+/// The files that wait to become segments, and how far the next one is filled.
+///
+/// `wanted` and `done` count bytes over all segments: byte `b` of segment `n` has the number
+/// `n * bytes + b`, where `bytes` is the size of a segment.
 #[derive(Default)]
-struct Shared {
-    /// Up to here the files should be filled.
+struct SpareFiles {
+    /// Up to here, exclusive, the files should be filled.
     wanted: AtomicU64,
-    /// Up to here they are, or need not be any more.
+    /// Up to here, exclusive, they are filled, or need not be filled any more because the log has
+    /// reached that segment or filling it has failed.
     done: AtomicU64,
-    /// The file that is being filled, or is ready.
-    spare: Mutex<Option<Spare>>,
-    /// Files that have served.
-    used: Mutex<Vec<Ready>>,
+    /// The new file that is being filled, if one was begun.
+    spare: Mutex<Option<NewFile>>,
+    /// The files of old segments.
+    used: Mutex<Vec<ReadyFile>>,
 }
 
-struct Spare {
+struct NewFile {
     number: u64,
-    file: File,
-    /// Up to here it is durably zero.
+    file: NamedFile,
+    /// How many bytes from the start are zeros, durably.
     filled: u64,
 }
 
-/// A file for a segment, under a name of an unfinished one.
-pub(in crate::storage) struct Ready {
-    pub(in crate::storage) file: File,
-    /// Up to here it is there, durably.
+/// A file that can become a segment. Its name ends in `.new`.
+pub(in crate::storage) struct ReadyFile {
+    pub(in crate::storage) file: NamedFile,
+    /// How long the file is, durably.
     pub(in crate::storage) len: u64,
-    /// With what the sectors will be marked that are written from now on.
+    /// The marks of the life that begins when the file becomes a segment.
     pub(in crate::storage) marks: Marks,
 }
 
@@ -73,49 +82,56 @@ impl Spares {
         Self {
             folder: folder.clone(),
             bytes,
-            shared: Arc::default(),
+            files: Arc::default(),
         }
     }
 
-    /// Whether there is something to [`make`](Self::make). Never waits.
+    /// Whether [`make`](Self::make) would do something. Never waits.
     pub fn are_wanted(&self) -> bool {
-        let Shared { wanted, done, .. } = &*self.shared;
+        let SpareFiles { wanted, done, .. } = &*self.files;
         wanted.load(Ordering::SeqCst) > done.load(Ordering::SeqCst)
     }
 
-    /// Makes a little more of the next segment's file ready, if it is wanted.
+    /// Fills one more step of the next segment's file, if the log has grown enough to want it.
     ///
     /// # Errors
-    /// [`StorageError::Io`]. It is not tried again: the log will make its own file, or fail at it.
+    /// [`StorageError::Io`]. The file is removed and not begun again: the log will create its own,
+    /// and report the error if that fails too.
     pub fn make(&self) -> Result<(), StorageError> {
-        let mut spare = self.shared.spare.lock();
+        let mut spare = self.files.spare.lock();
         if !self.are_wanted() {
             return Ok(());
         }
-        let number = (self.shared.wanted.load(Ordering::SeqCst) - 1) / self.bytes;
+        let number = (self.files.wanted.load(Ordering::SeqCst) - 1) / self.bytes;
         let name = unfinished(&segment::name(number));
         let begun = spare.take().filter(|spare| spare.number == number);
         let filled = self.fill(number, &name, begun);
-        // After a failure, none of it is made any more.
+        // After a failure the segment counts as done, so that nobody tries again.
         let up_to = filled.as_ref().map_or(self.bytes, |spare| spare.filled);
         let done = number * self.bytes + up_to;
-        self.shared.done.store(done, Ordering::SeqCst);
+        self.files.done.store(done, Ordering::SeqCst);
         if filled.is_err() {
-            // What it holds would take the space that there is too little of.
+            // The disk may be full: the log needs the space more. If removing fails as well, the
+            // next start removes the file.
             let _ = self.folder.remove(&name);
         }
         *spare = Some(filled?);
         Ok(())
     }
 
-    /// Fills a little more of the file; begins it first if it was not begun.
-    fn fill(&self, number: u64, name: &str, begun: Option<Spare>) -> Result<Spare, StorageError> {
+    /// Fills one more step of the file; creates it first if it was not begun.
+    fn fill(
+        &self,
+        number: u64,
+        name: &str,
+        begun: Option<NewFile>,
+    ) -> Result<NewFile, StorageError> {
         let mut spare = match begun {
             Some(spare) => spare,
             None => {
                 let mut file = self.folder.create_unfinished(name)?;
                 file.expect_whole_sectors();
-                Spare {
+                NewFile {
                     number,
                     file,
                     filled: 0,
@@ -129,10 +145,12 @@ impl Spares {
         Ok(spare)
     }
 
-    /// The segment before `number` is written up to there: that one will be needed next. A log that
-    /// has only begun needs none yet.
+    /// Tells how far the log has come: the segment before `number` is written up to byte `written`.
+    /// Sets how far segment `number` should be filled by now. Nothing is wanted before an eighth of
+    /// the present segment is written, so that a log that has only begun takes no space for a
+    /// second segment; from there on, filling ends when the present segment does.
     pub(in crate::storage) fn keep_step(&self, number: u64, written: u64) {
-        if !self.shared.used.lock().is_empty() {
+        if !self.files.used.lock().is_empty() {
             return;
         }
         let begin = self.bytes / 8;
@@ -140,44 +158,46 @@ impl Spares {
         let up_to = written.saturating_sub(begin).min(left) * self.bytes / left;
         if up_to > 0 {
             let place = number * self.bytes + up_to;
-            self.shared.wanted.store(place, Ordering::SeqCst);
+            self.files.wanted.store(place, Ordering::SeqCst);
         }
     }
 
-    /// A file for this segment. One that was not begun to be filled by now, will not be. Waits for
-    /// no more than one step.
-    pub(in crate::storage) fn take(&self, number: u64) -> Option<Ready> {
-        let mut spare = self.shared.spare.lock();
+    /// Takes a file for segment `number`: the new one if it was begun, else one of an old segment,
+    /// else `None`. From now on nothing is filled for this segment. Waits for at most one step of
+    /// [`make`](Self::make).
+    pub(in crate::storage) fn take(&self, number: u64) -> Option<ReadyFile> {
+        let mut spare = self.files.spare.lock();
         let done = (number + 1) * self.bytes;
-        self.shared.done.store(done, Ordering::SeqCst);
+        self.files.done.store(done, Ordering::SeqCst);
         let spare = spare.take().filter(|spare| spare.number == number);
-        let filled = spare.map(|spare| Ready {
+        let filled = spare.map(|spare| ReadyFile {
             file: spare.file,
             len: spare.filled,
             marks: Marks::of_new_file(self.folder.unique_id()),
         });
-        filled.or_else(|| self.shared.used.lock().pop())
+        filled.or_else(|| self.files.used.lock().pop())
     }
 
-    /// Keeps the file of a segment that nobody needs any more, under another name, durably. False
-    /// if it is not to be used again; then nothing has happened.
+    /// Keeps the file of a segment that is no longer needed: renames it and syncs the folder, so
+    /// that it is no part of the log any more when it is overwritten. Returns false, and does
+    /// nothing, if the file has had its last life, is larger than a segment, or enough are kept.
     pub(in crate::storage) fn keep(&self, segment: &Extent) -> Result<bool, StorageError> {
         let Some(marks) = segment.marks.of_next_life() else {
             return Ok(false);
         };
-        // One that had to be larger than others would be larger for good.
-        if segment.file_bytes > self.bytes || self.shared.used.lock().len() >= KEPT {
+        // A file that grew beyond a segment's size for one large record would keep that size.
+        if segment.file_bytes > self.bytes || self.files.used.lock().len() >= KEPT {
             return Ok(false);
         }
         let name = segment::name(segment.number);
         self.folder.rename(&name, &unfinished(&name))?;
         self.folder.sync()?;
-        let ready = Ready {
+        let ready = ReadyFile {
             file: self.folder.open(&unfinished(&name))?,
             len: segment.file_bytes,
             marks,
         };
-        self.shared.used.lock().push(ready);
+        self.files.used.lock().push(ready);
         Ok(true)
     }
 }

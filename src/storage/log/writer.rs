@@ -1,24 +1,42 @@
-//! The log as the writer sees it: the end of the last segment.
+//! The end of the log: appending records, beginning segments, and cutting the start of the log.
 //!
-//! **Writing.** A write of the core becomes one [record](super::record), written with one
-//! `write_at` and made durable with one `sync_data`. The space for it was written and synced
-//! before, in an earlier life of the file or with zeros, so that the sync has no metadata to write.
-//! If the record does not fit into the segment, the next one is begun: a file is taken that is
-//! [ready for it](super::spares), or made, the header written and synced under another name; then
-//! the file gets its own name and the folder is synced, and only then is the record written. A
-//! record that is larger than a segment gets one that is as large as needed.
+//! # Appending
 //!
-//! **Recovery** replays all records and changes nothing before all has been found in order. Then
-//! it settles the end of the log: what it has read may have been in memory only, because the
-//! process was killed before its sync or because a sync failed. So it writes the last record once
-//! more, puts zeros in place of all that follows, for not even the file's length may have been
-//! synced, and syncs. Both write what is there already, but for a torn record; so a crash at this
-//! point changes nothing.
+//! A write of the core becomes one [record](super::record). It is written with one `write_at` and
+//! made durable with one `sync_data`. The space for it was written and synced before, with zeros or
+//! in an earlier life of the file, so that the sync has no metadata to write.
 //!
-//! **Deleting the start** once a snapshot covers it: whole segments go, oldest first, as long as no
-//! entry in them lies behind the snapshot. The folder is synced after each one, so that no crash
-//! can leave a gap; the header of the first one that is left says where the log goes on. Their
-//! files [serve again](super::spares).
+//! If the record does not fit into the segment, a new segment is begun, in this order:
+//!
+//! 1. take a file that is [made ready](super::spares), or create one, under a name that ends in
+//!    `.new`;
+//! 2. write and sync the segment's header;
+//! 3. rename the file, and sync the folder;
+//! 4. write the record.
+//!
+//! A crash before the end of step 3 leaves the segment there, without a record, or leaves no
+//! segment; both are the log as it was. A record that is larger than a segment gets a segment as
+//! large as it needs.
+//!
+//! # Taking over at a start
+//!
+//! Recovery reads all records and changes nothing on disk until it has found all of them in order.
+//! What it has read may be in the kernel's memory only: the process may have been killed before a
+//! sync, or a sync may have failed. The node is about to tell others of these entries, so
+//! [`LogWriter::settle`] first makes them durable. It writes the last record again, writes zeros
+//! over everything behind it, and syncs. The records before the last one are durable already,
+//! because a record is written only when all before it are.
+//!
+//! A crash in the middle of this is harmless. The last record is overwritten with the same bytes.
+//! The zeros replace bytes that no record needs: a torn record, or space that no record has used
+//! yet.
+//!
+//! # Cutting the start
+//!
+//! Once a snapshot covers a segment's entries, the segment is removed: the oldest first, and the
+//! folder is synced after each one. So a crash cannot leave a gap between segments, only more
+//! segments than needed. The header of the first segment that is left says behind which entry the
+//! log goes on. The files of removed segments [become new segments](super::spares).
 
 use std::collections::VecDeque;
 
@@ -26,41 +44,45 @@ use crate::raft::{Entry, EntryId, Index};
 use crate::storage::Options;
 use crate::storage::block::{self, BLOCK};
 use crate::storage::disk::SECTOR;
-use crate::storage::disk::{File, Folder};
+use crate::storage::disk::{Folder, NamedFile};
 use crate::storage::error::StorageError;
-use crate::storage::voter::identity::Owner;
+use crate::storage::voter::identity::FolderOwner;
 
 use super::outline::Outline;
 use super::record;
-use super::replay::{Last, Replay};
+use super::replay::{LastSegment, Replay};
 use super::sectors::{DATA, Marks, Sectors};
-use super::segment::{self, Extent, Header};
-use super::spares::{Ready, Spares};
+use super::segment::{self, Extent, SegmentHeader};
+use super::spares::{ReadyFile, Spares};
 
 /// The end of the log, open for writing.
-pub(in crate::storage) struct Log {
+pub(in crate::storage) struct LogWriter {
     folder: Folder,
     options: Options,
     outline: Outline,
-    file: File,
-    header: Header,
-    /// Where the next record goes.
+    file: NamedFile,
+    header: SegmentHeader,
+    /// Where the next record goes, in bytes from the start of the file.
     end: u64,
-    /// The file is there up to here, durably, with no sector behind `end` that could be taken for
-    /// one of a record.
+    /// The file's length that is durable, `end <= allocated`. No sector from `end` on has the mark
+    /// of the file's present life, so none can be taken for a part of a record.
     allocated: u64,
-    /// The next record's number.
+    /// The sequence number of the next record.
     sequence: u64,
-    /// The segments, the one at the end included; its length is entered when it is left.
+    /// The segments, oldest first. The last one is the one that is written; its `file_bytes` are
+    /// noted when the next one is begun.
     extents: VecDeque<Extent>,
     spares: Spares,
-    /// The record that is being written, and its sectors; kept for their memory.
+    /// The record that is being written, and its sectors. Kept between writes so that their memory
+    /// is used again.
     record: Vec<u8>,
     sectors: Sectors,
 }
 
-/// Segments at the start of the log that nobody needs any more, but whose files are still there.
-/// Dropped, they stay until the next start finds them, as after a crash.
+/// Segments at the start of the log that a snapshot covers, but whose files are still there. If
+/// this is dropped without [`remove`](Self::remove), the files stay. The next start takes them for
+/// the start of the log, as after a crash, and that is right: they still fit the segments behind
+/// them.
 pub struct Unneeded {
     folder: Folder,
     spares: Spares,
@@ -73,9 +95,10 @@ impl Unneeded {
         self.segments.is_empty()
     }
 
-    /// Takes the files out of the log, oldest first; returns how many bytes they have. Some are
-    /// kept for new segments, the others removed. What was let go of earlier must have been removed
-    /// before. It may take long: a file system takes milliseconds to free so many blocks.
+    /// Takes the files out of the log, oldest first, and returns how many bytes they have. Some are
+    /// kept for new segments, the others are removed. Segments that were let go of earlier must
+    /// have been removed before: otherwise a crash could leave a gap. This may take long: to free
+    /// the blocks of a segment takes a file system milliseconds.
     ///
     /// # Errors
     /// [`StorageError::Io`].
@@ -92,13 +115,13 @@ impl Unneeded {
     }
 }
 
-impl Log {
-    /// Takes over from recovery: settles the end of the log.
+impl LogWriter {
+    /// Takes over from recovery, and makes what it has read durable: see the head of this file.
     pub(in crate::storage) fn settle(
         folder: &Folder,
         options: Options,
         replay: Replay,
-        mut last: Last,
+        mut last: LastSegment,
     ) -> Result<Self, StorageError> {
         let (end, allocated) = (last.end as u64, last.len as u64);
         last.file
@@ -123,12 +146,16 @@ impl Log {
         })
     }
 
-    /// Makes the entries durable, in place of those from the first one's index on; or, with a
-    /// restart, in place of the whole log and behind that entry. Calls `written` between the write
-    /// and its sync.
+    /// Makes the entries durable. They replace the log's entries from the first one's index on.
+    /// With `restart`, they replace the whole log, which then starts behind that entry. Calls
+    /// `written` between the write of the record and its sync.
+    ///
+    /// After a crash in here the record is there as a whole, or recovery cuts it as torn. So the
+    /// log is the old one or the new one, never a part of both.
     ///
     /// # Panics
-    /// If they cannot follow the log: recovery would refuse to read them.
+    /// If the entries cannot follow the log. The caller has broken the rules of Raft then, and
+    /// recovery would refuse to read the record.
     pub(in crate::storage) fn append(
         &mut self,
         restart: Option<EntryId>,
@@ -163,13 +190,14 @@ impl Log {
         Ok(())
     }
 
-    /// How many bytes all the records have together.
+    /// How many bytes the records of all segments have together.
     pub(in crate::storage) fn record_bytes(&self) -> u64 {
         let extents = self.extents.iter();
         extents.map(|extent| extent.record_bytes).sum()
     }
 
-    /// Lets go of the oldest segments as long as they hold nothing behind the index.
+    /// Takes the oldest segments out of the list, as long as they hold no entry above `up_to`. The
+    /// last segment always stays: it says where the log ends.
     pub(in crate::storage) fn let_go(&mut self, up_to: Index) -> Unneeded {
         let mut segments = Vec::new();
         while self.extents.len() > 1
@@ -185,7 +213,8 @@ impl Log {
         }
     }
 
-    /// Goes on in a new segment.
+    /// Begins a new segment; `previous` is the last entry of the log at this moment. All records of
+    /// the segment before are durable, since each append ends with a sync.
     fn roll(&mut self, previous: EntryId) -> Result<(), StorageError> {
         let number = self.header.number + 1;
         let ready = self.spares.take(number);
@@ -193,7 +222,7 @@ impl Log {
             Some(ready) => ready.marks,
             None => Marks::of_new_file(self.folder.unique_id()),
         };
-        let header = Header {
+        let header = SegmentHeader {
             owner: self.header.owner.clone(),
             number,
             marks,
@@ -201,7 +230,7 @@ impl Log {
             previous,
         };
         let (file, allocated) = match ready {
-            Some(Ready { file, len, .. }) => (begin_again(&self.folder, file, &header)?, len),
+            Some(ReadyFile { file, len, .. }) => (begin_again(&self.folder, file, &header)?, len),
             None => (
                 create_segment(&self.folder, &header, &self.options)?,
                 first_allocation(&self.options),
@@ -225,12 +254,14 @@ impl Log {
         Ok(())
     }
 
-    /// Makes the segments that will be needed next ready.
+    /// What makes the files of the next segments ready.
     pub(in crate::storage) fn spares(&self) -> Spares {
         self.spares.clone()
     }
 
-    /// Sees to it that the next `len` bytes are zeros, durably.
+    /// Makes sure that the file is durable for `len` bytes behind the last record, with no sector
+    /// that could be taken for one of a record: zeros, or sectors of an earlier life of the file.
+    /// So a crash while the record is written cannot make the file end within it.
     fn reserve(&mut self, len: u64) -> Result<(), StorageError> {
         let needed = self.end + len;
         if needed <= self.allocated {
@@ -248,10 +279,10 @@ impl Log {
 /// Creates the first segment.
 pub(in crate::storage) fn create(
     folder: &Folder,
-    owner: &Owner,
+    owner: &FolderOwner,
     options: &Options,
 ) -> Result<(), StorageError> {
-    let header = Header {
+    let header = SegmentHeader {
         owner: owner.clone(),
         number: 1,
         marks: Marks::of_new_file(folder.unique_id()),
@@ -263,23 +294,28 @@ pub(in crate::storage) fn create(
 
 fn create_segment(
     folder: &Folder,
-    header: &Header,
+    header: &SegmentHeader,
     options: &Options,
-) -> Result<File, StorageError> {
+) -> Result<NamedFile, StorageError> {
     folder.create(&segment::name(header.number), |file| {
         file.write(&block::seal(segment::MAGIC, header), 0)?;
         file.allocate(BLOCK as u64, first_allocation(options))
     })
 }
 
-/// Makes a file that is there already a segment.
-fn begin_again(folder: &Folder, file: File, header: &Header) -> Result<File, StorageError> {
+/// Makes a segment of a file that was made ready. The header is durable before the file gets the
+/// segment's name.
+fn begin_again(
+    folder: &Folder,
+    file: NamedFile,
+    header: &SegmentHeader,
+) -> Result<NamedFile, StorageError> {
     file.write(&block::seal(segment::MAGIC, header), 0)?;
     file.sync()?;
     folder.finish_file(file, &segment::name(header.number))
 }
 
-/// How long a segment is when it is created, in bytes.
+/// How long the file of a segment is when it is created, in bytes.
 fn first_allocation(options: &Options) -> u64 {
     let allocated = options.allocate_bytes.min(options.segment_bytes);
     allocated.max(BLOCK as u64)

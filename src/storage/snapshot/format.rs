@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::raft::{EntryId, SnapshotMeta};
 use crate::storage::block::{self, BLOCK, BlockError};
-use crate::storage::disk::File;
+use crate::storage::disk::NamedFile;
 use crate::storage::error::{SNAPSHOT_ADVICE, StorageError};
 use crate::storage::voter::identity::Identity;
 
@@ -45,14 +45,14 @@ const PREFIX: &str = "snapshot-";
 
 /// What a snapshot belongs to: any node of the cluster may use it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::storage) struct Owner {
+pub(in crate::storage) struct SnapshotOwner {
     /// The name of the cluster.
     pub(super) cluster: String,
     /// The identity of the state machine.
     pub(in crate::storage) machine: String,
 }
 
-impl From<&Identity> for Owner {
+impl From<&Identity> for SnapshotOwner {
     fn from(identity: &Identity) -> Self {
         Self {
             cluster: identity.cluster.clone(),
@@ -88,8 +88,8 @@ pub(super) fn decompress(bytes: &[u8], state_len: usize) -> Result<Vec<u8>, Stri
 
 /// The start of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Header {
-    pub(super) owner: Owner,
+pub(super) struct SnapshotHeader {
+    pub(super) owner: SnapshotOwner,
     pub(super) meta: SnapshotMeta,
     /// When it was written, in milliseconds since 1970.
     pub(super) created_ms: u64,
@@ -110,19 +110,19 @@ pub(super) struct Footer {
     checksum: u32,
 }
 
-impl Header {
+impl SnapshotHeader {
     pub(super) fn seal(&self) -> Vec<u8> {
         block::seal(HEADER_MAGIC, self)
     }
 
     /// Reads the header of a file, whoever it belongs to.
-    pub(super) fn read(file: &File) -> Result<Self, StorageError> {
+    pub(super) fn read(file: &NamedFile) -> Result<Self, StorageError> {
         read_block(file, HEADER_MAGIC, 0, "header")
     }
 
     /// How the snapshot is not one for this owner.
-    pub(super) fn stranger(&self, owner: &Owner) -> Option<String> {
-        let Owner { cluster, machine } = &self.owner;
+    pub(super) fn stranger(&self, owner: &SnapshotOwner) -> Option<String> {
+        let SnapshotOwner { cluster, machine } = &self.owner;
         if *cluster != owner.cluster {
             let wanted = &owner.cluster;
             return Some(format!("it is of cluster {cluster:?}, not of {wanted:?}"));
@@ -144,7 +144,7 @@ impl Header {
 
 impl Footer {
     /// The footer of a snapshot without a state.
-    pub(super) fn of(header: &Header) -> Self {
+    pub(super) fn of(header: &SnapshotHeader) -> Self {
         Self {
             salt: header.salt,
             pieces: 0,
@@ -158,7 +158,7 @@ impl Footer {
     }
 
     /// Reads the footer of a file of at least one block.
-    pub(super) fn read(file: &File, len: u64) -> Result<Self, StorageError> {
+    pub(super) fn read(file: &NamedFile, len: u64) -> Result<Self, StorageError> {
         read_block(file, FOOTER_MAGIC, len - BLOCK as u64, "footer")
     }
 
@@ -189,7 +189,7 @@ pub(in crate::storage) fn last_of(file: &str) -> Option<EntryId> {
 }
 
 /// An error about what a snapshot's file holds.
-pub(super) fn damaged(file: &File, offset: u64, problem: impl Into<String>) -> StorageError {
+pub(super) fn damaged(file: &NamedFile, offset: u64, problem: impl Into<String>) -> StorageError {
     StorageError::Damaged {
         path: file.path().to_path_buf(),
         offset,
@@ -199,7 +199,7 @@ pub(super) fn damaged(file: &File, offset: u64, problem: impl Into<String>) -> S
 }
 
 fn read_block<T: serde::de::DeserializeOwned>(
-    file: &File,
+    file: &NamedFile,
     magic: &[u8; 8],
     offset: u64,
     what: &str,

@@ -4,10 +4,10 @@ use crate::raft::SnapshotMeta;
 use crate::storage::block::BLOCK;
 use crate::storage::error::StorageError;
 
-use super::format::Header;
+use super::format::SnapshotHeader;
 use super::reader::SnapshotReader;
 use super::sealed::Sealed;
-use super::writer::Temp;
+use super::writer::UnfinishedFile;
 use super::{SnapshotInfo, Snapshots};
 
 /// A snapshot that is being received: the bytes of the sender's file, in order.
@@ -18,7 +18,7 @@ pub struct Incoming {
     snapshots: Snapshots,
     /// Which of all the transfers this is.
     number: u64,
-    temp: Temp,
+    temp: UnfinishedFile,
     meta: SnapshotMeta,
     /// How many bytes it will have, and how many are there.
     bytes: u64,
@@ -33,7 +33,7 @@ impl Incoming {
     ) -> Result<Self, StorageError> {
         let number = snapshots.next_number();
         let name = snapshots.temp_name("incoming");
-        let temp = Temp::create(snapshots, name.clone())?;
+        let temp = UnfinishedFile::create(snapshots, name.clone())?;
         let before = snapshots.shared.receiving.lock().replace((number, name));
         if let Some((_, before)) = before {
             // Its owner may have removed it already; if it is still there and stays, the next
@@ -79,7 +79,8 @@ impl Incoming {
         self.temp.write(bytes, offset)?;
         self.next += bytes.len() as u64;
         if offset < BLOCK as u64 && self.next >= BLOCK as u64 {
-            let header = Header::read(&self.temp.file).map_err(|error| self.refused(&error))?;
+            let header =
+                SnapshotHeader::read(&self.temp.file).map_err(|error| self.refused(&error))?;
             self.check_header(&header)?;
         }
         Ok(self.next)
@@ -119,7 +120,7 @@ impl Incoming {
         })
     }
 
-    fn check_header(&self, header: &Header) -> Result<(), StorageError> {
+    fn check_header(&self, header: &SnapshotHeader) -> Result<(), StorageError> {
         if let Some(problem) = header.stranger(&self.snapshots.shared.owner) {
             return Err(self.failed(problem));
         }

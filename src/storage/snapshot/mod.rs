@@ -22,7 +22,7 @@ use crate::raft::{EntryId, Index, SnapshotMeta};
 
 use crate::storage::Options;
 use crate::storage::block::BLOCK;
-use crate::storage::disk::{File, Folder, unfinished};
+use crate::storage::disk::{Folder, NamedFile, unfinished};
 use crate::storage::error::StorageError;
 
 pub use incoming::Incoming;
@@ -30,7 +30,7 @@ pub use reader::SnapshotReader;
 pub use sealed::Sealed;
 pub use writer::SnapshotWriter;
 
-pub(super) use format::{Owner, PIECE, last_of, name};
+pub(super) use format::{PIECE, SnapshotOwner, last_of, name};
 
 /// How many snapshots are kept.
 const KEPT: usize = 2;
@@ -48,14 +48,14 @@ pub struct SnapshotInfo {
 
 /// How the files of snapshots are written.
 #[derive(Clone, Copy)]
-pub(super) struct Writing {
+pub(super) struct SnapshotOptions {
     /// How many bytes of the state a piece of a new one stands for, [`PIECE`] at the most.
     piece: usize,
     /// After how many bytes more a file is synced while it is being written or received.
     sync: u64,
 }
 
-impl From<&Options> for Writing {
+impl From<&Options> for SnapshotOptions {
     fn from(options: &Options) -> Self {
         Self {
             piece: options.snapshot_piece_bytes,
@@ -68,13 +68,13 @@ impl From<&Options> for Writing {
 /// the one that writes the log. What fails here does not stop the log.
 #[derive(Clone)]
 pub struct Snapshots {
-    shared: Arc<Shared>,
+    shared: Arc<SnapshotFolder>,
 }
 
-struct Shared {
+struct SnapshotFolder {
     folder: Folder,
-    owner: Owner,
-    writing: Writing,
+    owner: SnapshotOwner,
+    writing: SnapshotOptions,
     /// Those in their place, oldest first. Held for moments only.
     kept: Mutex<Vec<SnapshotInfo>>,
     /// The one whose state is being taken over: it stays, however many newer ones there are.
@@ -93,14 +93,14 @@ impl Snapshots {
     /// `kept` are the valid ones, oldest first.
     pub(super) fn new(
         folder: &Folder,
-        owner: Owner,
+        owner: SnapshotOwner,
         kept: Vec<SnapshotInfo>,
-        writing: Writing,
+        writing: SnapshotOptions,
     ) -> Self {
         let piece = writing.piece;
         assert!((1..=PIECE).contains(&piece), "nobody reads such pieces");
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(SnapshotFolder {
                 folder: folder.clone(),
                 owner,
                 writing,
@@ -262,7 +262,7 @@ pub(super) fn set_aside(folder: &Folder, last: EntryId) -> Result<(), StorageErr
 /// Opens a snapshot by its last entry.
 pub(super) fn open(
     folder: &Folder,
-    owner: &Owner,
+    owner: &SnapshotOwner,
     last: EntryId,
 ) -> Result<SnapshotReader, StorageError> {
     let file = open_file(folder, last)?;
@@ -281,10 +281,10 @@ pub(super) fn open(
 }
 
 /// Opens a snapshot's file under whatever name, and tells whose it is.
-pub(super) fn open_any(file: File) -> Result<(Owner, SnapshotReader), StorageError> {
+pub(super) fn open_any(file: NamedFile) -> Result<(SnapshotOwner, SnapshotReader), StorageError> {
     let owner = match file.len()? < BLOCK as u64 {
         true => return Err(format::damaged(&file, 0, "it is too short for a snapshot")),
-        false => format::Header::read(&file)?.owner,
+        false => format::SnapshotHeader::read(&file)?.owner,
     };
     let reader = SnapshotReader::new(file, &owner)?;
     Ok((owner, reader))
@@ -293,13 +293,13 @@ pub(super) fn open_any(file: File) -> Result<(Owner, SnapshotReader), StorageErr
 /// Reads all of a snapshot and verifies it.
 pub(super) fn verify(
     folder: &Folder,
-    owner: &Owner,
+    owner: &SnapshotOwner,
     last: EntryId,
 ) -> Result<SnapshotInfo, StorageError> {
     open(folder, owner, last)?.verify()
 }
 
-fn open_file(folder: &Folder, last: EntryId) -> Result<File, StorageError> {
+fn open_file(folder: &Folder, last: EntryId) -> Result<NamedFile, StorageError> {
     folder.open(&name(last)).map_err(|error| match error {
         StorageError::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             StorageError::NoSnapshot { path, last }

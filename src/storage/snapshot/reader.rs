@@ -3,11 +3,13 @@
 use std::io;
 
 use crate::storage::block::BLOCK;
-use crate::storage::disk::File;
+use crate::storage::disk::NamedFile;
 use crate::storage::error::StorageError;
 
 use super::SnapshotInfo;
-use super::format::{Footer, Header, Owner, PIECE, PIECE_HEADER, damaged, decompress};
+use super::format::{
+    Footer, PIECE, PIECE_HEADER, SnapshotHeader, SnapshotOwner, damaged, decompress,
+};
 
 /// The state in a snapshot, as it was written.
 ///
@@ -15,7 +17,7 @@ use super::format::{Footer, Header, Owner, PIECE, PIECE_HEADER, damaged, decompr
 /// error that wraps a [`StorageError`] takes the place of the first byte that is not certain, and
 /// of the end if the file was cut short.
 pub struct SnapshotReader {
-    file: File,
+    file: NamedFile,
     info: SnapshotInfo,
     /// What the file ends with.
     footer: Footer,
@@ -30,13 +32,13 @@ pub struct SnapshotReader {
 }
 
 impl SnapshotReader {
-    pub(super) fn new(file: File, owner: &Owner) -> Result<Self, StorageError> {
+    pub(super) fn new(file: NamedFile, owner: &SnapshotOwner) -> Result<Self, StorageError> {
         let len = file.len()?;
         let block = BLOCK as u64;
         if len < 2 * block {
             return Err(damaged(&file, len, "its end is missing"));
         }
-        let header = Header::read(&file)?;
+        let header = SnapshotHeader::read(&file)?;
         if let Some(problem) = header.stranger(owner) {
             return Err(damaged(&file, 0, problem));
         }

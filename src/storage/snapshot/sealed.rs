@@ -2,13 +2,13 @@
 
 use crate::storage::error::StorageError;
 
-use super::writer::Temp;
+use super::writer::UnfinishedFile;
 use super::{KEPT, SnapshotInfo, Snapshots, name};
 
 /// A snapshot whose file is complete and durable, under a name that the next start removes.
 pub struct Sealed {
     pub(super) snapshots: Snapshots,
-    pub(super) temp: Temp,
+    pub(super) temp: UnfinishedFile,
     pub(super) info: SnapshotInfo,
 }
 

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 
 use crate::raft::SnapshotMeta;
 use crate::storage::block::BLOCK;
-use crate::storage::disk::{File, Folder};
+use crate::storage::disk::{Folder, NamedFile};
 use crate::storage::error::StorageError;
 
-use super::format::{Compression, Footer, Header, PIECE_HEADER, compress};
+use super::format::{Compression, Footer, PIECE_HEADER, SnapshotHeader, compress};
 use super::sealed::Sealed;
 use super::{SnapshotInfo, Snapshots};
 
@@ -16,8 +16,8 @@ use super::{SnapshotInfo, Snapshots};
 /// [`finish`](Self::finish) has returned; dropped before, nothing of it remains.
 pub struct SnapshotWriter {
     snapshots: Snapshots,
-    temp: Temp,
-    header: Header,
+    temp: UnfinishedFile,
+    header: SnapshotHeader,
     footer: Footer,
     /// The piece of the state that is being filled.
     piece: Vec<u8>,
@@ -31,10 +31,10 @@ pub struct SnapshotWriter {
 }
 
 /// A file that goes when it is dropped, unless it was kept under another name.
-pub(super) struct Temp {
+pub(super) struct UnfinishedFile {
     folder: Folder,
     name: String,
-    pub(super) file: File,
+    pub(super) file: NamedFile,
     /// How many bytes are synced, and after how many more they are synced again.
     synced: u64,
     sync: u64,
@@ -44,14 +44,14 @@ pub(super) struct Temp {
 impl SnapshotWriter {
     pub(super) fn new(snapshots: &Snapshots, meta: SnapshotMeta) -> Result<Self, StorageError> {
         let shared = &snapshots.shared;
-        let header = Header {
+        let header = SnapshotHeader {
             owner: shared.owner.clone(),
             meta,
             created_ms: shared.folder.now_ms(),
             salt: shared.folder.unique_id(),
             compression: Compression::Lz4,
         };
-        let temp = Temp::create(snapshots, snapshots.temp_name("snapshot"))?;
+        let temp = UnfinishedFile::create(snapshots, snapshots.temp_name("snapshot"))?;
         temp.file.write(&header.seal(), 0)?;
         shared.written.store(BLOCK as u64, Ordering::Relaxed);
         Ok(Self {
@@ -139,7 +139,7 @@ impl io::Write for SnapshotWriter {
     }
 }
 
-impl Temp {
+impl UnfinishedFile {
     pub(super) fn create(snapshots: &Snapshots, name: String) -> Result<Self, StorageError> {
         let folder = &snapshots.shared.folder;
         Ok(Self {
@@ -175,7 +175,7 @@ impl Temp {
     }
 }
 
-impl Drop for Temp {
+impl Drop for UnfinishedFile {
     fn drop(&mut self) {
         if !self.kept {
             // If it cannot be removed now, the next start does.

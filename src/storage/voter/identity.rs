@@ -43,7 +43,7 @@ pub struct Identity {
 
 /// What every file of a folder repeats, so that a file from elsewhere is noticed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::storage) struct Owner {
+pub(in crate::storage) struct FolderOwner {
     /// The name of the cluster.
     pub(in crate::storage) cluster: String,
     /// The node's id.
@@ -54,12 +54,12 @@ pub(in crate::storage) struct Owner {
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Body {
-    owner: Owner,
+    owner: FolderOwner,
     /// The identity of the state machine.
     machine: String,
 }
 
-impl fmt::Display for Owner {
+impl fmt::Display for FolderOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             cluster,
@@ -79,7 +79,7 @@ pub(in crate::storage) fn read(
     folder: &Folder,
     names: &[String],
     wanted: &Identity,
-) -> Result<Option<Owner>, StorageError> {
+) -> Result<Option<FolderOwner>, StorageError> {
     let wrong = |problem, advice| StorageError::WrongFolder {
         folder: folder.path().to_path_buf(),
         problem,
@@ -109,7 +109,7 @@ pub(in crate::storage) fn read(
 ///
 /// # Errors
 /// If the file is missing, damaged, or of another format.
-pub(in crate::storage) fn look(folder: &Folder) -> Result<(Owner, Identity), StorageError> {
+pub(in crate::storage) fn look(folder: &Folder) -> Result<(FolderOwner, Identity), StorageError> {
     let Body { owner, machine } = load(folder)?;
     let identity = Identity {
         cluster: owner.cluster.clone(),
@@ -153,10 +153,10 @@ fn may_precede(name: &str, names: &[String]) -> bool {
 pub(in crate::storage) fn begin(
     folder: &Folder,
     identity: &Identity,
-) -> Result<Owner, StorageError> {
+) -> Result<FolderOwner, StorageError> {
     let id = u128::from(folder.unique_id()) << 64 | u128::from(folder.unique_id());
     let body = Body {
-        owner: Owner {
+        owner: FolderOwner {
             cluster: identity.cluster.clone(),
             node: identity.node,
             folder: id,
@@ -189,7 +189,7 @@ fn words_not_in(other: &str, text: &str) -> String {
 impl Body {
     /// How the folder is not the wanted one, and what to do about it.
     fn difference(&self, wanted: &Identity) -> Option<(String, &'static str)> {
-        let Owner { cluster, node, .. } = &self.owner;
+        let FolderOwner { cluster, node, .. } = &self.owner;
         if *cluster != wanted.cluster {
             let problem = format!(
                 "it belongs to cluster {cluster:?}, and this node is of cluster {:?}",

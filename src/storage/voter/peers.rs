@@ -59,10 +59,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::raft::NodeId;
 use crate::storage::block;
-use crate::storage::disk::{File, Folder};
+use crate::storage::disk::{Folder, NamedFile};
 use crate::storage::error::StorageError;
 
-use super::identity::Owner;
+use super::identity::FolderOwner;
 
 /// The name of the file.
 pub(in crate::storage) const NAME: &str = "peers";
@@ -80,7 +80,7 @@ pub struct Peers {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Book {
-    owner: Owner,
+    owner: FolderOwner,
     admitted: bool,
     folders: BTreeMap<NodeId, u128>,
 }
@@ -96,7 +96,10 @@ pub enum Acquaintance {
 
 impl Peers {
     /// Reads the file of a folder.
-    pub(in crate::storage) fn open(folder: &Folder, owner: &Owner) -> Result<Self, StorageError> {
+    pub(in crate::storage) fn open(
+        folder: &Folder,
+        owner: &FolderOwner,
+    ) -> Result<Self, StorageError> {
         let book = match folder.list()?.iter().any(|name| name == NAME) {
             true => read(folder, owner)?,
             false => Book {
@@ -157,13 +160,13 @@ impl Peers {
         change(&mut book);
         let block = block::seal(MAGIC, &book);
         self.folder
-            .create(NAME, |file: &File| file.write(&block, 0))?;
+            .create(NAME, |file: &NamedFile| file.write(&block, 0))?;
         self.book = book;
         Ok(())
     }
 }
 
-fn read(folder: &Folder, owner: &Owner) -> Result<Book, StorageError> {
+fn read(folder: &Folder, owner: &FolderOwner) -> Result<Book, StorageError> {
     let damaged = |problem| StorageError::Damaged {
         path: folder.path().join(NAME),
         offset: 0,
@@ -201,8 +204,8 @@ mod tests {
     use super::*;
     use crate::storage::SimDisk;
 
-    fn owner() -> Owner {
-        Owner {
+    fn owner() -> FolderOwner {
+        FolderOwner {
             cluster: "test".into(),
             node: 1,
             folder: 77,

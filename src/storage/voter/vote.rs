@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::raft::HardState;
 use crate::storage::block::{self, BLOCK};
-use crate::storage::disk::{File, Folder};
+use crate::storage::disk::{Folder, NamedFile};
 use crate::storage::error::{StorageError, VOTE_ADVICE};
 
-use super::identity::Owner;
+use super::identity::FolderOwner;
 
 /// The name of the file.
 pub(in crate::storage) const NAME: &str = "vote";
@@ -30,7 +30,7 @@ const COPIES: [u64; 2] = [0, BLOCK as u64];
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Ballot {
     /// Whose vote it is.
-    owner: Owner,
+    owner: FolderOwner,
     /// Grows by one with each change.
     sequence: u64,
     /// The term and vote.
@@ -38,14 +38,14 @@ struct Ballot {
 }
 
 /// The vote file, open for writing.
-pub(in crate::storage) struct Vote {
-    file: File,
+pub(in crate::storage) struct VoteFile {
+    file: NamedFile,
     current: Ballot,
 }
 
 /// A vote file that was read: which copy counts, and what is wrong with the other.
-pub(in crate::storage) struct Found {
-    vote: Vote,
+pub(in crate::storage) struct FoundVote {
+    vote: VoteFile,
     /// The place of the copy that counts.
     place: usize,
     /// Which copy is bad, and why.
@@ -53,19 +53,22 @@ pub(in crate::storage) struct Found {
 }
 
 /// Creates the file, with no term and no vote in it.
-pub(in crate::storage) fn create(folder: &Folder, owner: &Owner) -> Result<(), StorageError> {
+pub(in crate::storage) fn create(folder: &Folder, owner: &FolderOwner) -> Result<(), StorageError> {
     let copy = Ballot {
         owner: owner.clone(),
         sequence: 1,
         state: HardState::default(),
     };
     let block = block::seal(MAGIC, &copy);
-    let fill = |file: &File| COPIES.iter().try_for_each(|at| file.write(&block, *at));
+    let fill = |file: &NamedFile| COPIES.iter().try_for_each(|at| file.write(&block, *at));
     folder.create(NAME, fill).map(drop)
 }
 
 /// Reads the file. Changes nothing.
-pub(in crate::storage) fn read(folder: &Folder, owner: &Owner) -> Result<Found, StorageError> {
+pub(in crate::storage) fn read(
+    folder: &Folder,
+    owner: &FolderOwner,
+) -> Result<FoundVote, StorageError> {
     let path = folder.path().join(NAME);
     let damaged = |problem| StorageError::Damaged {
         path: path.clone(),
@@ -101,14 +104,14 @@ pub(in crate::storage) fn read(folder: &Folder, owner: &Owner) -> Result<Found, 
         let path = path.display();
         format!("the {which} copy of term and vote in {path}: {bad}")
     });
-    Ok(Found {
-        vote: Vote { file, current },
+    Ok(FoundVote {
+        vote: VoteFile { file, current },
         place,
         bad,
     })
 }
 
-fn read_copy(bytes: &[u8], at: u64, owner: &Owner) -> Result<Ballot, String> {
+fn read_copy(bytes: &[u8], at: u64, owner: &FolderOwner) -> Result<Ballot, String> {
     let bytes = bytes.get(at as usize..).unwrap_or_default();
     let copy: Ballot = block::unseal(MAGIC, bytes).map_err(|error| error.to_string())?;
     if copy.owner != *owner {
@@ -117,7 +120,7 @@ fn read_copy(bytes: &[u8], at: u64, owner: &Owner) -> Result<Ballot, String> {
     Ok(copy)
 }
 
-impl Found {
+impl FoundVote {
     /// The term and vote.
     pub(in crate::storage) fn state(&self) -> HardState {
         self.vote.current.state
@@ -131,14 +134,14 @@ impl Found {
     /// Makes both copies equal and durable. What was read may be in memory only, because the
     /// process was killed before a sync or because one failed; even of two equal copies that is
     /// true of the second. The one that counts is made durable before the other is touched.
-    pub(in crate::storage) fn settle(self) -> Result<Vote, StorageError> {
+    pub(in crate::storage) fn settle(self) -> Result<VoteFile, StorageError> {
         self.vote.write(COPIES[self.place])?;
         self.vote.write(COPIES[1 - self.place])?;
         Ok(self.vote)
     }
 }
 
-impl Vote {
+impl VoteFile {
     /// The term and vote.
     pub(in crate::storage) fn state(&self) -> HardState {
         self.current.state
