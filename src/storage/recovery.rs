@@ -1,34 +1,38 @@
-//! From which snapshot a node starts, and what of the log follows it.
+//! Where a node starts: from which snapshot, and with what part of the log.
 //!
-//! The newest snapshot that is valid is used; a damaged one is passed over, noted, and set aside
-//! under the name *name*`.damaged`, never removed. It is looked for before the log is read, so that
-//! what it covers of the log need not be held in memory. Then there are these cases:
+//! The node starts from the newest valid snapshot. A damaged one is passed over and noted; its file
+//! is renamed to its name and `.damaged`, and is never removed. The snapshot is chosen before the
+//! log is read, so that the entries which it covers need not be kept in memory. Then one of three
+//! cases holds:
 //!
-//! 1. The log holds the snapshot's last entry, or starts right behind it: it goes on from there.
-//!    What precedes is left for the snapshot before this one.
-//! 2. The log ends before that entry, or has one of another term in its place: a crash came between
-//!    a snapshot from the leader and the record with which the log starts anew behind it. That is
-//!    made up for here. Nothing is lost: the snapshot holds all that was committed up to it, and
-//!    what follows an entry that another one replaced was never committed.
-//! 3. The log starts only later: a part of it, or the snapshot that took its place, is missing or
-//!    damaged. The node does not start.
+//! 1. **The log goes on behind the snapshot.** It holds the snapshot's last entry, or starts right
+//!    behind it. The entries before stay in the log for the older snapshot.
+//! 2. **The log has to start anew.** It ends before the snapshot's last entry, or has an entry of
+//!    another term at that index. This is what a crash leaves behind between two steps: a snapshot
+//!    from the leader was put in its place, and the record with which the log starts anew behind it
+//!    was not durable yet. The second step is done here. Nothing is lost: the snapshot holds all
+//!    committed entries up to its last one. Entries behind an entry of another term conflict with
+//!    what was committed, so they were never committed themselves.
+//! 3. **The log starts too late.** A part of the log, or the snapshot that took its place, is
+//!    missing or damaged. The node does not start.
 //!
 //! # When an older snapshot can stand in for a damaged one
 //!
-//! It can if the log reaches back to it. The log is cut only behind the newest snapshot but one, so
-//! that holds for every snapshot that the node took itself while it had two.
+//! It can if the log reaches back to it. The log is cut only up to the older of the two newest
+//! snapshots. So the older one can stand in, if the node took the newer one itself.
 //!
-//! It does not hold for a snapshot that the leader sent. What lies between the end of this node's
-//! log and that snapshot was never in this log, so the log starts anew behind the snapshot, and an
-//! older one has nothing that continues it. The node may not start from the older one all the same:
-//! it would lack entries behind the received snapshot that it has acknowledged, and that may be
-//! committed because it did. So until the node has taken the next snapshot itself, damage to the
+//! It cannot if the leader sent the newer one. What lies between the end of this node's log and
+//! that snapshot was never in this log, so the log started anew behind it, and nothing continues
+//! the older snapshot. The node must not start from the older one all the same: it would lack
+//! entries that it has acknowledged behind the received snapshot, and some of them may be committed
+//! only because it did. So until the node has taken the next snapshot itself, damage to the
 //! received one is case 3, and the node has to be replaced.
 //!
-//! Before the record is durable with which the log starts anew, the older snapshot and the old log
-//! do stand in. That is safe: the node has acknowledged nothing of the received snapshot yet, as
-//! the acknowledgement waits for that record, and what the snapshot holds beyond this node's log
-//! was committed without this node's copy.
+//! There is one moment in which the older snapshot and the old log do stand in for a received one:
+//! before the record with which the log starts anew is durable. That is safe. The node has
+//! acknowledged nothing of the received snapshot yet, since its acknowledgement waits for that
+//! record. And what the snapshot holds beyond this node's log was committed by a majority that did
+//! not need this node's copy.
 
 use crate::raft::EntryId;
 
@@ -37,13 +41,14 @@ use super::error::{NO_START_ADVICE, StorageError};
 use super::log::replay::{self, Replay};
 use super::snapshot::{self, SnapshotInfo, SnapshotOwner};
 
-/// The snapshots of a folder.
+/// The snapshots of a folder, as they were found at a start.
 pub(super) struct FoundSnapshots {
-    /// The newest valid one, which has been read to its end.
+    /// The newest valid one. All of its file has been read and verified.
     pub(super) newest: Option<SnapshotInfo>,
-    /// The one before it, of which only both ends have been read.
+    /// The one before it. Only its header and footer have been read: it is not needed now, and to
+    /// read all of it would make the start longer.
     older: Option<SnapshotInfo>,
-    /// Those that are newer and not valid, the newest first.
+    /// Those that are newer than the newest valid one, the newest first.
     bad: Vec<BadSnapshot>,
 }
 
@@ -52,12 +57,12 @@ struct BadSnapshot {
     problem: String,
 }
 
-/// How the log follows the snapshot.
+/// How the log follows the snapshot: the first two cases at the head of this file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// It goes on behind it.
+    /// It goes on behind the snapshot.
     GoesOn,
-    /// It has to start anew behind it.
+    /// It has to start anew behind the snapshot; nothing of it is used.
     StartsAnew,
 }
 
@@ -102,7 +107,7 @@ impl FoundSnapshots {
         newest.map_or(EntryId::ZERO, |info| info.meta.last)
     }
 
-    /// What is passed over, one sentence each.
+    /// One sentence for each snapshot that is passed over.
     pub(super) fn notes(&self) -> impl Iterator<Item = String> {
         let instead = match &self.newest {
             Some(info) => format!("the one of entry {}", info.meta.last),
@@ -120,7 +125,11 @@ impl FoundSnapshots {
         })
     }
 
-    /// Leaves in the log what follows the snapshot. Changes nothing on disk.
+    /// Decides which of the three cases holds, and leaves in `replay` what follows the snapshot.
+    /// Changes nothing on disk.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`] in the third case.
     pub(super) fn fit(&self, folder: &Folder, replay: &mut Replay) -> Result<Fit, StorageError> {
         let last = self.last();
         let base = replay.outline.base();
@@ -133,17 +142,20 @@ impl FoundSnapshots {
             debug_assert!(first.is_none_or(|first| first == last.index + 1));
             return Ok(Fit::GoesOn);
         }
-        // The outline stays what the records on disk amount to until there is one that says so.
+        // The outline still describes the records on disk. It changes when the caller has appended
+        // the record with which the log starts anew.
         replay.entries.clear();
         Ok(Fit::StartsAnew)
     }
 
-    /// Why there is nothing that the log could follow.
+    /// The error of the third case: the log starts behind the last entry of the newest valid
+    /// snapshot.
     fn out_of_reach(&self, folder: &Folder, replay: &Replay) -> StorageError {
         let base = replay.outline.base().index;
         let first = replay.extents.front().map_or(1, |extent| extent.number);
         let Some(bad) = self.bad.first() else {
-            // The log was cut behind a snapshot; if there is none left at all, look for that.
+            // No snapshot is damaged, so one is missing, or a segment. If the first segment ever is
+            // there, no segment is missing: the log started anew behind a snapshot that is gone.
             return match first {
                 1 => self.no_snapshot(folder, base),
                 _ => replay::missing(folder, first - 1),
@@ -183,8 +195,8 @@ impl FoundSnapshots {
         }
     }
 
-    /// Gives those that are not valid another name; the folder is not synced yet. Returns the valid
-    /// ones, oldest first.
+    /// Renames the damaged snapshots. The caller syncs the folder. After a crash before that sync
+    /// they have their old names and are found damaged again. Returns the valid ones, oldest first.
     pub(super) fn settle(self, folder: &Folder) -> Result<Vec<SnapshotInfo>, StorageError> {
         for BadSnapshot { last, .. } in &self.bad {
             snapshot::set_aside(folder, *last)?;

@@ -1,4 +1,9 @@
-//! A disk whose errors name the file and the operation, and the one way to bring a file into being.
+//! A data folder and its files, with errors that name the file and the operation; and how a file comes
+//! into being.
+//!
+//! A file is created under a name that ends in `.new`, written, synced, and renamed; then the folder is
+//! synced. A crash before the rename leaves a file that the next start removes. A crash before the sync
+//! of the folder leaves the file under either name. So a file without `.new` is always complete.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +12,7 @@ use crate::storage::error::StorageError;
 
 use super::{Disk, DiskFile};
 
-/// Ends the name of a file that is not complete yet.
+/// The end of the name of a file that is not complete yet.
 const UNFINISHED: &str = ".new";
 
 /// The data folder.
@@ -64,7 +69,7 @@ impl Folder {
         renamed.map_err(at(&path, "rename a file to"))
     }
 
-    /// Creates an empty file under a name of its own, which must be an [`unfinished`] one.
+    /// Creates an empty file under a name that [`unfinished`] gives.
     pub(in crate::storage) fn create_unfinished(
         &self,
         unfinished: &str,
@@ -74,7 +79,7 @@ impl Folder {
         Ok(self.file(path, file))
     }
 
-    /// Writes and syncs a file under a name of its own that [`finish`](Self::finish) takes away.
+    /// Writes and syncs a file under its unfinished name, until [`finish`](Self::finish) renames it.
     pub(in crate::storage) fn begin(
         &self,
         name: &str,
@@ -86,13 +91,13 @@ impl Folder {
         Ok(file)
     }
 
-    /// Gives a file that was begun its name. Once this has returned, the file is there for good.
+    /// Gives a file that was begun its own name. No crash takes it away once this has returned.
     pub(in crate::storage) fn finish(&self, name: &str) -> Result<(), StorageError> {
         self.rename(&unfinished(name), name)?;
         self.sync()
     }
 
-    /// As [`finish`](Self::finish), for the file at hand, whatever its name is.
+    /// As [`finish`](Self::finish), for an open file whose unfinished name need not come from `name`.
     pub(in crate::storage) fn finish_file(
         &self,
         mut file: NamedFile,
@@ -105,7 +110,8 @@ impl Folder {
         Ok(file)
     }
 
-    /// Creates a file that is either there as a whole or not at all, whenever a crash comes.
+    /// Creates a file, or replaces it. Whenever a crash comes, the file is there as a whole, or what was
+    /// there before is.
     pub(in crate::storage) fn create(
         &self,
         name: &str,
@@ -115,7 +121,8 @@ impl Folder {
         self.finish_file(file, name)
     }
 
-    /// Removes what a crash left unfinished.
+    /// Removes all files with an unfinished name. The caller syncs the folder; files that come back
+    /// because it did not are removed at the next start.
     pub(in crate::storage) fn remove_unfinished(&self) -> Result<(), StorageError> {
         for name in self.list()? {
             if is_unfinished(&name) {
@@ -139,7 +146,7 @@ pub(in crate::storage) fn unfinished(name: &str) -> String {
     format!("{name}{UNFINISHED}")
 }
 
-/// Whether a file was not complete when a crash came.
+/// Whether a file has an unfinished name, so that nothing depends on it.
 pub(in crate::storage) fn is_unfinished(name: &str) -> bool {
     name.ends_with(UNFINISHED)
 }

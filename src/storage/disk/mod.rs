@@ -10,16 +10,19 @@
 //!
 //! # Assumptions
 //!
-//! The log is only as good as what it assumes of the disk. These are the assumptions, and
-//! [`SimDisk`] breaks everything that is not among them:
+//! All arguments about crashes in this folder rest on these assumptions about a disk, and on no others.
+//! [`SimDisk`] breaks everything else that a disk could be expected to do.
 //!
-//! 1. What was written to a file survives a crash once `sync_data` has returned without an error.
-//! 2. What was not synced may survive in any part and in any order, in units of 512 bytes that are
-//!    aligned to 512 bytes. Bytes that no write touched do not change.
-//! 3. A file that was created, renamed or removed may appear so or not after a crash, until
-//!    `sync_dir` has returned; syncing the file itself does not help. A rename is atomic.
-//! 4. After a write or a sync that failed, nothing is known about what was written since the last
-//!    good sync, and a later sync that succeeds proves nothing about it.
+//! 1. Bytes that were written to a file survive a crash once `sync_data` has returned without an error.
+//! 2. Bytes that were not synced may survive in any part and in any order, in units of 512 bytes that
+//!    are aligned to 512 bytes. Bytes that no write touched do not change.
+//! 3. A file that was created, renamed or removed may appear so or not after a crash, until `sync_dir`
+//!    has returned. To sync the file itself does not help. A rename is atomic.
+//! 4. After a write or a sync that failed, nothing is known about the bytes written since the last good
+//!    sync, and a later sync that succeeds proves nothing about them.
+//!
+//! `SimDisk` is a disk for tests. It is here, and not in `testkit`, because it is this list as a
+//! program: whoever changes the list changes both, and users of `storage` test against it.
 
 mod folder;
 pub(super) mod read_only_disk;
@@ -74,14 +77,14 @@ pub trait Disk: Send + Sync {
     /// What the operating system says.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Makes all that was created, renamed and removed durable.
+    /// Makes the names in the folder durable: all files that were created, renamed and removed.
     ///
     /// # Errors
     /// What the operating system says.
     fn sync_dir(&self) -> io::Result<()>;
 
-    /// A number that no other call on any disk returns. It is part of the disk because it is the
-    /// one thing that the log takes from chance: a simulated disk draws it from its seed.
+    /// A random number, different for each call on any disk. It comes from the disk so that a simulated
+    /// disk can draw it from its seed, and a test with the same seed takes the same course.
     fn unique_id(&self) -> u64;
 
     /// The time of day in milliseconds since 1970, for people to read: nothing depends on it.
@@ -116,19 +119,20 @@ pub trait DiskFile: Send + Sync {
     /// What the operating system says. Then any part of the bytes may have been written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Makes what was written durable, and the length with it.
+    /// Makes everything that was written durable, and the file's length.
     ///
     /// # Errors
-    /// What the operating system says. The file is not to be written to any more after it.
+    /// What the operating system says. After that the file must not be written to any more: see the
+    /// fourth assumption.
     fn sync_data(&self) -> io::Result<()>;
 
-    /// From now on mostly whole sectors of 512 bytes will be written, from memory that is aligned
-    /// like them, and nothing be read: such writes need not go through the system's cache. Changes
-    /// nothing in what is promised.
+    /// Announces that from now on mostly whole sectors of 512 bytes will be written, from memory that
+    /// is aligned to 512 bytes, and nothing will be read. A disk may write such sectors past the
+    /// kernel's cache. What the other functions promise stays the same.
     fn expect_whole_sectors(&mut self) {}
 
-    /// Fills the bytes from `from` up to `to`, exclusive, with zeros that are really written: a
-    /// later sync of data in their place then has no metadata to write.
+    /// Writes zeros from offset `from` up to `to`, exclusive. Once they are synced, a write in their
+    /// place changes no metadata of the file, and its sync is faster.
     ///
     /// # Errors
     /// As [`write_at`](Self::write_at).
@@ -144,7 +148,7 @@ pub trait DiskFile: Send + Sync {
         Ok(())
     }
 
-    /// So many zeros as it is best to write at once.
+    /// As many zeros as are best written at once.
     fn zeros(&self) -> &'static [u8] {
         static ZEROS: [u8; 4 << 10] = [0; 4 << 10];
         &ZEROS

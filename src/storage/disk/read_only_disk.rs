@@ -1,4 +1,4 @@
-//! A folder of the machine's file system that nobody changes through this.
+//! A data folder in the machine's file system that can only be read.
 
 use std::fs::File;
 use std::io;
@@ -9,10 +9,10 @@ use super::real_disk::names_in;
 use super::real_file::RealFile;
 use super::{Disk, DiskFile};
 
-/// A data folder for looking at: all that would change it is refused.
+/// A data folder that can only be read: everything that would change it is refused.
 ///
-/// It needs no lock and no right to write, so a node may run on the folder meanwhile. What is read
-/// then may be half written.
+/// It needs no lock and no right to write, so a node may run on the folder meanwhile. Then a file may
+/// be read while it is being written, and look damaged.
 #[derive(Debug)]
 pub struct ReadOnlyDisk {
     folder: PathBuf,

@@ -1,4 +1,4 @@
-//! The disk of the machine.
+//! A data folder in the machine's file system, locked against other processes.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
@@ -15,9 +15,10 @@ use crate::storage::error::StorageError;
 use super::real_file::RealFile;
 use super::{Disk, DiskFile};
 
-/// Holds the lock for as long as the process lives, and the process id for the person who wonders.
+/// The name of the file that is locked while a node runs. It holds the process id, for the message to
+/// a person who starts a second node on the folder.
 const LOCK: &str = "lock";
-/// How long to wait for the lock of another process, and how often to look.
+/// How long to wait for a lock that another process holds, and how long between two attempts.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -27,14 +28,14 @@ const PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct RealDisk {
     folder: PathBuf,
-    /// Open for syncing the names in it. `None` after a sync that failed: the system reports a
-    /// failure only once, and there is more than one thread that has to know of it.
+    /// The folder, open so that it can be synced. `None` after a sync that failed: the kernel reports a
+    /// failure once only, and every thread that syncs the folder later has to learn of it.
     handle: Mutex<Option<File>>,
     _lock: Option<File>,
 }
 
 impl RealDisk {
-    /// A folder that is nobody's, for a single file: without a lock.
+    /// A folder that is no data folder, for writing a single file into it: without a lock.
     pub(in crate::storage) fn unlocked(folder: &Path) -> io::Result<Self> {
         Ok(Self {
             handle: Mutex::new(Some(File::open(folder)?)),
@@ -92,8 +93,9 @@ impl RealDisk {
     }
 }
 
-/// Takes the lock, and waits a moment for it: whoever was killed with `kill -9` keeps it until the
-/// system has cleared away the last of its threads, and may be started again before that.
+/// Takes the lock, and waits a moment if another process holds it. A process that was killed with
+/// `kill -9` holds it until the kernel has ended its last thread, and the node may be started again
+/// before that.
 fn lock_soon(lock: &File) -> Result<(), TryLockError> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -104,7 +106,8 @@ fn lock_soon(lock: &File) -> Result<(), TryLockError> {
     }
 }
 
-/// Creates the folder and those above it, so that a crash cannot take their names away.
+/// Creates the folder and the missing ones above it. The folder above each new one is synced, so that
+/// no crash takes the new one away.
 fn create_durably(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -125,7 +128,7 @@ fn create_durably(folder: &Path) -> io::Result<()> {
 pub(in crate::storage) fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
-        // A name that is not UTF-8 is none of ours.
+        // The node gives no name that is not UTF-8.
         if let Ok(name) = entry?.file_name().into_string()
             && name != LOCK
         {
@@ -135,7 +138,7 @@ pub(in crate::storage) fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// What the lock's owner wrote into it; `None` if it is nothing to show to a person.
+/// The process id in the lock file; `None` if the file holds anything else.
 fn process_id(lock: &mut File) -> Option<String> {
     let mut text = String::new();
     lock.take(32).read_to_string(&mut text).ok()?;

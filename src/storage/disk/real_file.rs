@@ -1,4 +1,4 @@
-//! A file of the machine's disk.
+//! A file in the machine's file system. Whole sectors are written past the kernel's cache if possible.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use super::{DiskFile, SECTOR};
 
-/// An open file, and perhaps a second handle that does not go through the system's cache.
+/// An open file, and perhaps a second handle of it that does not go through the kernel's cache.
 pub(in crate::storage) struct RealFile {
     file: File,
     direct: Option<File>,
@@ -45,8 +45,8 @@ impl DiskFile for RealFile {
     fn zeros(&self) -> &'static [u8] {
         match self.direct {
             Some(_) => &ZEROS.0,
-            // What is written at once, the kernel may keep as one unit, and count and scan as a
-            // whole with each small write into it later.
+            // The kernel may cache what is written at once as one large unit. Each later small
+            // write into that unit then costs as much as the whole unit. So write pages.
             None => &ZEROS.0[..PAGE],
         }
     }
@@ -65,8 +65,8 @@ fn is_aligned(bytes: &[u8], offset: u64) -> bool {
     numbers.iter().all(|number| number.is_multiple_of(sector))
 }
 
-/// The same file once more, to be written to past the cache; `None` if its file system cannot do
-/// that by sectors, or does not say so.
+/// Opens the same file again for writing past the kernel's cache. `None` if the file system cannot do
+/// that in units of sectors, or does not say whether it can.
 #[cfg(target_os = "linux")]
 fn open_direct(file: &File) -> Option<File> {
     use std::fs::OpenOptions;
@@ -81,7 +81,7 @@ fn open_direct(file: &File) -> Option<File> {
         return None;
     }
     let flags = i32::try_from(OFlags::DIRECT.bits()).ok()?;
-    // Its name may have changed since it was opened.
+    // By its descriptor, since the file may have been renamed after it was opened.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let mut options = OpenOptions::new();
     options.write(true).custom_flags(flags).open(path).ok()

@@ -1,11 +1,12 @@
-//! A disk in memory that crashes, tears, fails and rots on demand, the same way for the same seed.
+//! A disk in memory, for tests, that crashes, tears, fails and rots on demand, in the same way for the
+//! same seed.
 //!
-//! It keeps apart what was written and what is durable, for the bytes of files and for the names in
-//! the folder, and promises nothing but what the head of `disk/mod.rs` lists. To kill the process
-//! only, open the same disk again: all that was written is still there, durable or not.
+//! It keeps what was written apart from what is durable, both for the bytes of files and for the names
+//! in the folder. It promises only the assumptions at the head of `disk/mod.rs`. A crash of the process
+//! alone is simulated by opening the same disk again: everything that was written is still there,
+//! durable or not.
 //!
-//! What it does not do: reorder operations that were synced, lose a sync that succeeded, or tear
-//! inside a sector.
+//! It never reorders operations that were synced, loses a sync that succeeded, or tears within a sector.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,7 +25,7 @@ pub struct SimDisk {
     state: Arc<Mutex<DiskState>>,
 }
 
-/// What becomes of that which was not synced when the power fails.
+/// What becomes of unsynced writes and names when the power fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Each write is kept, lost or torn, and each change of a name kept or lost, by chance.
@@ -53,11 +54,11 @@ struct DiskState {
 struct Contents {
     written: Vec<u8>,
     durable: Vec<u8>,
-    /// What was written since the last sync: where, and in place of nothing or of other bytes.
+    /// The writes since the last sync, in order: the offset and the bytes of each.
     pending: Vec<(usize, Vec<u8>)>,
 }
 
-/// A change of names that happens as a whole: each name with the file that it stands for after it.
+/// An atomic change of names: each name with the file that it stands for afterwards, if any.
 type Renaming = Vec<(String, Option<usize>)>;
 
 impl SimDisk {
@@ -83,9 +84,9 @@ impl SimDisk {
         }
     }
 
-    /// The disk as it may be found after the power failed just now, with all that it holds durable
-    /// and nothing set to fail. This disk stays as it is, so that one moment can be asked for many
-    /// of its outcomes: each call draws another one.
+    /// Returns the disk as it may be after a power failure at this moment. All that it holds is durable,
+    /// and nothing is set to fail. This disk stays as it is, and each call draws another outcome, so
+    /// that a test can try many outcomes of one moment.
     pub fn crash(&self) -> Self {
         self.crash_with(Outcome::Chance)
     }
@@ -122,16 +123,16 @@ impl SimDisk {
         self.state.lock().operations
     }
 
-    /// Stops the machine before the operation of this number (the first one is 0): it and all that
-    /// follow fail and change nothing.
+    /// Stops the machine before the operation of this number (the first one is 0). This operation and
+    /// all later ones fail and change nothing.
     pub fn stop_at(&self, operation: u64) {
         self.state.lock().stop_at = Some(operation);
     }
 
-    /// Makes the operation of this number fail (the first one is 0) and those after it succeed. A
-    /// write that fails has been done in part. A sync that fails leaves in place what was written,
-    /// but it will never become durable unless it is written again: so do Linux file systems. A
-    /// change or a sync of the folder that fails has done nothing.
+    /// Makes the operation of this number fail (the first one is 0); later ones succeed. A write that
+    /// fails has been done in part. After a sync that fails, the bytes can still be read, but they
+    /// become durable only if they are written again, as on Linux file systems. A change or a sync
+    /// of the folder that fails has done nothing.
     pub fn fail_at(&self, operation: u64) {
         self.state.lock().fail_at = Some(operation);
     }
@@ -188,14 +189,15 @@ impl SimDisk {
         state.durable_names.remove(name);
     }
 
-    /// Another disk with the same contents, durable and not, that goes its own way from here.
+    /// Returns a copy of this disk, with the same contents, durable and not. Later changes of one do not
+    /// show in the other.
     pub fn fork(&self) -> Self {
         Self::with(self.state.lock().clone())
     }
 }
 
 impl DiskState {
-    /// Counts an operation that is about to change the disk. `Ok(true)`: it is the one to fail.
+    /// Counts an operation that is about to change the disk. Returns whether it is the one to fail.
     fn operate(&mut self) -> io::Result<bool> {
         let number = self.operations;
         if self.stop_at.is_some_and(|stop| number >= stop) {

@@ -1,16 +1,23 @@
-//! The outline of a log: where it starts and ends, and where each term begins in it.
+//! The outline of a log: where it starts and ends, and at which index each term begins.
+//!
+//! It is what recovery and the writer need to tell whether a write continues the log, without the
+//! entries themselves.
 
 use crate::raft::{Entry, EntryId, Index, Term};
 
-/// What has to be known of a log to tell whether a write continues it.
+/// A log without its entries. It holds the indexes above `base.index`, up to `last.index`;
+/// `base.index <= last.index`, and terms never go down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::storage) struct Outline {
-    /// The last entry that precedes the log. Its term is 0 if it is not known.
+    /// The last entry before the log. Its term is 0 if it is not known: see
+    /// [`append`](Self::append).
     base: EntryId,
-    /// Whether the files that held the start of the log have been removed.
+    /// Whether segments that held the start of the log have been removed. Then records that are
+    /// left may still replace entries of the removed part.
     cut: bool,
-    /// The first entry of each term, in ascending order.
+    /// The first entry of each term in the log, in ascending order.
     terms: Vec<EntryId>,
+    /// The last entry, `base` if the log is empty.
     last: EntryId,
 }
 
@@ -25,8 +32,9 @@ impl Outline {
         }
     }
 
-    /// A log whose start has been removed; `previous` was its last entry then. What comes next may
-    /// replace entries of the part that is gone.
+    /// The log at the start of its first segment, when the segments before have been removed.
+    /// `previous` was the last entry when the segment was begun. The first records of the segment
+    /// may replace `previous` and entries before it.
     pub(in crate::storage) fn cut_behind(previous: EntryId) -> Self {
         Self {
             cut: previous.index > 0,
@@ -34,13 +42,15 @@ impl Outline {
         }
     }
 
-    /// The last entry that precedes the log. Its term is 0 if it is not known.
+    /// The last entry before the log. Its term is 0 if it is not known.
     pub(in crate::storage) fn base(&self) -> EntryId {
         self.base
     }
 
-    /// Whether the log, as far as it can tell, agrees with a snapshot of this entry, and so goes
-    /// on behind it. The log must reach back to it.
+    /// Whether the log goes on behind a snapshot whose last entry is `id`: it holds this very
+    /// entry, or starts right behind it. False if the log does not reach back to the index or ends
+    /// before it. If the term at the index is not known, the next entry decides: it must not be of
+    /// a lower term, as terms never go down.
     pub(in crate::storage) fn agrees(&self, id: EntryId) -> bool {
         let next = self.terms.iter().find(|start| start.index > id.index);
         match self.term_at(id.index) {
@@ -64,11 +74,16 @@ impl Outline {
         self.last
     }
 
-    /// Appends the entries, in place of those from the first one's index on. How many entries
-    /// before that index remain is what it returns.
+    /// Appends the entries; they replace the entries from the first one's index on. Returns how
+    /// many entries of the log remain before that index.
+    ///
+    /// If the start of the log was cut, the first entry may have an index at or below the base: it
+    /// replaces entries of the removed part. Then the log starts right before that index, and the
+    /// term there is not known.
     ///
     /// # Errors
-    /// A sentence if these entries cannot follow this log. Then nothing has changed.
+    /// A sentence if these entries cannot follow this log: there would be a gap, or a term would go
+    /// down. Then nothing has changed.
     pub(in crate::storage) fn append(&mut self, entries: &[Entry]) -> Result<usize, String> {
         let Some(first) = entries.first() else {
             return Err("there are no entries in it".into());

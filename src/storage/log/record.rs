@@ -15,17 +15,24 @@
 //! | | | zeros, to the end of the last sector |
 //!
 //! The payload is a sequence of entries, each one as its length (4 bytes) and its encoding by
-//! [`codec`]. They have consecutive indexes. If the first one's index lies within the log, they
-//! replace the log from there on.
+//! [`codec`]. Their indexes are consecutive. If the index of the first entry lies within the log,
+//! the entries replace the log from there on.
 //!
 //! With the magic `rkvS` the payload begins with term and index of an entry, 8 bytes each. A
-//! snapshot of that entry has taken the place of the whole log: what precedes the record is void,
-//! and the log starts behind that entry, with the entries that follow, if any. It is one record, so
-//! no crash can split it.
+//! snapshot that ends with this entry has taken the place of the whole log: replay ignores all
+//! records before this one, and the log starts behind that entry. Entries may follow in the same
+//! payload. Both facts are in one record, so a crash keeps both or neither.
 //!
-//! The salt and the sequence number let recovery tell a record from bytes that look like one: what
-//! another file or another life left on the disk has another salt, and a copy of an older record,
-//! say inside a client's value, has a lower number.
+//! The salt and the sequence number let recovery tell a record from bytes that only look like one.
+//! Bytes from another file or from an earlier life of this file have another salt. A copy of an
+//! older record, for example inside a value that a client has stored, has a lower sequence number.
+//!
+//! # What a crash may leave behind
+//!
+//! Any part of the last record's sectors. The header has a checksum of its own and lies in the
+//! first sector, so it is there as a whole or not at all. The payload's checksum covers the zeros
+//! behind the payload too, so a record is valid only if all of its sectors are there and unchanged.
+//! An invalid last record is cut or reported as damage: see `torn_bytes` in `segment.rs`.
 
 use crate::raft::{Entry, EntryId};
 use crate::storage::disk::SECTOR;
@@ -42,11 +49,11 @@ const MAGIC: [u8; 4] = *b"rkvR";
 /// The first bytes of a record with which the log starts anew.
 const RESTART_MAGIC: [u8; 4] = *b"rkvS";
 
-/// The largest encoding of one entry, in bytes: what is certain to decode, for values decode into
-/// more memory than their encoding takes.
+/// The largest encoding of one entry, in bytes. Decoding takes more memory than the encoding, up to
+/// a limit; half of the limit is certain to decode.
 const MAX_ENTRY: usize = codec::DECODE_LIMIT / 2;
 
-/// What the first bytes of a record say.
+/// The header of a record, which lies in its first sector.
 pub(in crate::storage) struct RecordHeader {
     pub(in crate::storage) sequence: u64,
     restarts: bool,
@@ -54,19 +61,20 @@ pub(in crate::storage) struct RecordHeader {
     payload_checksum: u32,
 }
 
-/// What a record says.
+/// The payload of a record.
 pub(in crate::storage) struct RecordContents {
     /// The entry behind which the log starts anew, if it does.
     pub(in crate::storage) restart: Option<EntryId>,
-    /// The entries; none only if the log starts anew.
+    /// The entries. There is at least one, unless the log starts anew.
     pub(in crate::storage) entries: Vec<Entry>,
 }
 
-/// Puts entries into a record, in place of what is in `out`: as much as whole sectors hold. It
-/// still needs its [`stamp`].
+/// Builds a record in `out`, padded to what whole sectors hold. What depends on the record's place
+/// in the log is left out: [`stamp`] adds it.
 ///
 /// # Panics
-/// If the entries are larger than what may enter a log.
+/// If an entry is so large that reading it back could fail. Larger commands are refused before they
+/// enter the log.
 pub(in crate::storage) fn fill(restart: Option<EntryId>, entries: &[Entry], out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(&[0; HEADER]);
@@ -94,7 +102,8 @@ pub(in crate::storage) fn fill(restart: Option<EntryId>, entries: &[Entry], out:
     out[24..28].copy_from_slice(&payload_checksum.to_le_bytes());
 }
 
-/// Completes a record with what depends on its place in the log.
+/// Completes a record with what depends on its place in the log: its number, the salt of the file,
+/// and the header's checksum.
 pub(in crate::storage) fn stamp(record: &mut [u8], sequence: u64, marks: Marks) {
     record[8..16].copy_from_slice(&sequence.to_le_bytes());
     record[16..24].copy_from_slice(&marks.present().to_le_bytes());
@@ -103,7 +112,8 @@ pub(in crate::storage) fn stamp(record: &mut [u8], sequence: u64, marks: Marks) 
 }
 
 impl RecordHeader {
-    /// Reads the header at the start of `bytes`; `None` if there is none of this life of the file.
+    /// Reads the header at the start of `bytes`; `None` if there is no valid header that was
+    /// written in the present life of the file.
     pub(in crate::storage) fn read(bytes: &[u8], marks: Marks) -> Option<Self> {
         let header = bytes.first_chunk::<HEADER>()?;
         let four = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i]));
@@ -120,13 +130,13 @@ impl RecordHeader {
         })
     }
 
-    /// How many bytes the record takes, in sectors.
+    /// How many bytes of the file the record takes: whole sectors, marks included.
     pub(in crate::storage) fn record_len(&self) -> usize {
         (HEADER + self.payload_len).div_ceil(DATA) * SECTOR
     }
 
-    /// The payload, if it is all there and intact. `bytes` start with the record; `data` is the
-    /// memory that the payload is put together in.
+    /// The payload; `None` if a sector of the record is missing or changed. `bytes` start with the
+    /// record, and the payload is put together in `data`.
     pub(in crate::storage) fn payload<'a>(
         &self,
         bytes: &[u8],
@@ -138,7 +148,7 @@ impl RecordHeader {
         intact.then(|| &data[HEADER..HEADER + self.payload_len])
     }
 
-    /// What a payload of this record says.
+    /// Decodes the payload of this record.
     pub(in crate::storage) fn contents(&self, payload: &[u8]) -> Result<RecordContents, String> {
         let (restart, rest) = match self.restarts {
             false => (None, payload),

@@ -1,8 +1,13 @@
-//! Reading the log back: segment after segment, record after record, in the order of the writes.
+//! Reading the log back at a start: segment after segment, record after record, as they were
+//! written.
 //!
-//! Every record is checked, but only those entries are held that lie behind the snapshot from which
-//! the node starts. The log on disk reaches back to the snapshot before that one, and is as long as
-//! a whole state is large; memory for it would be taken at each start and given back at once.
+//! Every record of every segment is checked, and nothing on disk is changed. Reading ends at the
+//! first record that is not valid. Whether what follows is the torn rest of the last write or
+//! damage is decided in [`segment::torn_bytes`].
+//!
+//! Only the entries behind the snapshot from which the node starts are kept in memory. The log on
+//! disk reaches back to the snapshot before that one, so it may be as long as a whole state is
+//! large, and the node would take that memory at each start only to give it back at once.
 
 use std::collections::VecDeque;
 
@@ -18,16 +23,16 @@ use super::record::{self, RecordContents};
 use super::sectors::Marks;
 use super::segment::{self, Damage, Extent, SegmentHeader};
 
-/// What the segments hold.
+/// What the segments hold, as far as they have been read.
 pub(in crate::storage) struct Replay {
-    /// The log's entries with indexes above `covered` and above the outline's base, without a gap.
+    /// The log's entries above `covered` and above the outline's base, in order and without a gap.
     pub(in crate::storage) entries: Vec<Entry>,
-    /// The last index of the snapshot from which the node starts, 0 without one.
+    /// The last index that the snapshot holds from which the node starts; 0 without a snapshot.
     covered: Index,
     pub(in crate::storage) outline: Outline,
-    /// What each segment takes and holds, the last one included.
+    /// How much space each segment takes and up to which entry it is needed, oldest first.
     pub(in crate::storage) extents: VecDeque<Extent>,
-    /// The sequence number of the record that would come next.
+    /// The sequence number that the next record has.
     pub(in crate::storage) sequence: u64,
     options: Options,
 }
@@ -40,9 +45,9 @@ pub(in crate::storage) struct LastSegment {
     pub(in crate::storage) len: usize,
     /// Where the last record ends and the next one goes.
     pub(in crate::storage) end: usize,
-    /// The record that ends there; empty if the segment has none.
+    /// The sectors of the record that ends there; empty if the segment has no record.
     pub(in crate::storage) record: Vec<u8>,
-    /// How many bytes of a torn record follow.
+    /// How many bytes of a torn record follow; 0 if there is none.
     pub(in crate::storage) torn: usize,
 }
 
@@ -54,8 +59,9 @@ fn numbers(folder: &Folder) -> Result<Vec<u64>, StorageError> {
     Ok(numbers)
 }
 
-/// Reads the log, and keeps the entries behind the index that a snapshot covers: it must have been
-/// verified, since nothing else will hold those up to it. Changes nothing on disk.
+/// Reads the log, and keeps the entries above `covered`, the last index of the snapshot from which
+/// the node starts. That snapshot must have been verified: the entries up to it are dropped here,
+/// so nothing else holds them. Changes nothing on disk.
 pub(in crate::storage) fn read(
     folder: &Folder,
     owner: &FolderOwner,
@@ -64,8 +70,9 @@ pub(in crate::storage) fn read(
 ) -> Result<(Replay, LastSegment), StorageError> {
     let numbers = numbers(folder)?;
     let mut replay = Replay::new(options, covered);
-    // Segments are removed from the oldest on. Whether so many of them may be missing depends on
-    // the snapshot that is used: see `recovery.rs`.
+    // Segments are removed from the oldest on, so the first number may be any, and a gap behind it
+    // is damage. Whether the first segment starts early enough for the snapshot that is used is
+    // judged in `recovery.rs`.
     let first = numbers.first().copied().unwrap_or(1);
     let mut bytes = Vec::new();
     let mut last: Option<LastSegment> = None;
@@ -112,7 +119,7 @@ fn torn_bytes(last: &LastSegment, bytes: &[u8], sequence: u64) -> Result<usize, 
 }
 
 impl LastSegment {
-    /// What recovery will do to the end of the log, if it is worth telling.
+    /// Tells the person who runs the node that a torn record is cut, if there is one.
     pub(in crate::storage) fn note(&self) -> Option<String> {
         let Self {
             file, end, torn, ..
@@ -128,7 +135,7 @@ impl LastSegment {
 }
 
 impl Replay {
-    /// A replay that starts with the given segment.
+    /// A replay that starts with the given segment: what was before it has been removed.
     pub(in crate::storage) fn starting_with(header: &SegmentHeader) -> Self {
         Self {
             outline: Outline::cut_behind(header.previous),
@@ -137,7 +144,8 @@ impl Replay {
         }
     }
 
-    /// A replay of a log from its very start, of which a snapshot covers all up to an index.
+    /// A replay that starts with the first record of the folder's life, and keeps the entries above
+    /// `covered`.
     pub(in crate::storage) fn new(options: &Options, covered: Index) -> Self {
         Self {
             entries: Vec::new(),
@@ -149,7 +157,8 @@ impl Replay {
         }
     }
 
-    /// Replays the records of a segment; returns where the last valid one starts and ends.
+    /// Replays the records of a segment up to the first one that is not valid. Returns where the
+    /// last valid record starts and ends; both are the end of the header if there is none.
     pub(in crate::storage) fn records(
         &mut self,
         number: u64,
@@ -169,7 +178,8 @@ impl Replay {
             && header.sequence == self.sequence
             && let Some(payload) = header.payload(&bytes[end..], marks, &mut data)
         {
-            // Its checksums hold, so this is what was written: no crash explains what is wrong.
+            // The checksums are right, so the record is as it was written. If it cannot follow the
+            // log, no crash explains that.
             self.record(&header, payload).map_err(|problem| Damage {
                 offset: end,
                 problem: format!("record {} makes no sense: {problem}", header.sequence),
@@ -198,14 +208,16 @@ impl Replay {
         Ok(())
     }
 
-    /// Drops the held entries from this index on. There are none of those that the snapshot covers,
-    /// so an entry's place here does not follow from its index and the outline's base.
+    /// Drops the entries from this index on. The place of an entry in the list does not follow from
+    /// its index, because the entries that the snapshot covers are not in the list.
     fn drop_from(&mut self, index: Index) {
         let kept = self.entries.partition_point(|e| e.id.index < index);
         self.entries.truncate(kept);
     }
 
-    /// What is wrong when a segment does not start where the one before it ends.
+    /// The error when a segment does not start where the segment before it ends. A segment is begun
+    /// when all records before it are durable. So if its header says that there were more records
+    /// than were read, a record at the end of the segment before is damaged, and not torn.
     fn not_continued(
         &self,
         file: &NamedFile,

@@ -20,8 +20,12 @@
 //!    is, in this order: the salt, the number of pieces, the length of the state, and a CRC-32C of
 //!    the checksums of all the pieces (4 bytes each).
 //!
-//! So a piece that was changed, moved or taken from another snapshot is noticed before a byte of it
-//! is used, and a file that lacks pieces or its end is noticed before the first.
+//! The checksum of a piece covers the salt and the piece's number. So a piece that was changed, moved,
+//! or taken from another snapshot is noticed before a byte of it is used. The footer is read first.
+//! So a file whose end is missing is noticed before the first piece is used, and a missing piece at
+//! the latest when the footer does not match the pieces.
+//!
+//! A crash leaves no file of this name that is incomplete: see the invariants in `mod.rs`.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +37,7 @@ use crate::storage::voter::identity::Identity;
 
 use super::SnapshotInfo;
 
-/// How many bytes of the state a piece stands for, but for the last one.
+/// How many bytes of the state each piece but the last one holds.
 pub(in crate::storage) const PIECE: usize = 64 << 10;
 
 /// How many bytes precede the bytes of a piece.
@@ -43,7 +47,8 @@ const HEADER_MAGIC: &[u8; 8] = b"rkvsnap\n";
 const FOOTER_MAGIC: &[u8; 8] = b"rkvsend\n";
 const PREFIX: &str = "snapshot-";
 
-/// What a snapshot belongs to: any node of the cluster may use it.
+/// What a snapshot belongs to: a cluster and a kind of state machine, but no node, because it travels
+/// from node to node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::storage) struct SnapshotOwner {
     /// The name of the cluster.
@@ -61,7 +66,7 @@ impl From<&Identity> for SnapshotOwner {
     }
 }
 
-/// How those pieces are compressed that become smaller by it.
+/// How pieces are compressed. A piece that would not become smaller is stored as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Compression {
     /// The block format of LZ4: of a store with values half text and half random it saves a
@@ -93,7 +98,8 @@ pub(super) struct SnapshotHeader {
     pub(super) meta: SnapshotMeta,
     /// When it was written, in milliseconds since 1970.
     pub(super) created_ms: u64,
-    /// A random number that enters all checksums.
+    /// A random number that is part of every piece's checksum, so that no piece of another snapshot
+    /// is valid here.
     pub(super) salt: u64,
     pub(super) compression: Compression,
 }
@@ -115,12 +121,12 @@ impl SnapshotHeader {
         block::seal(HEADER_MAGIC, self)
     }
 
-    /// Reads the header of a file, whoever it belongs to.
+    /// Reads the header of a file, whatever cluster it belongs to.
     pub(super) fn read(file: &NamedFile) -> Result<Self, StorageError> {
         read_block(file, HEADER_MAGIC, 0, "header")
     }
 
-    /// How the snapshot is not one for this owner.
+    /// A sentence if the snapshot does not belong to this owner.
     pub(super) fn stranger(&self, owner: &SnapshotOwner) -> Option<String> {
         let SnapshotOwner { cluster, machine } = &self.owner;
         if *cluster != owner.cluster {

@@ -12,15 +12,15 @@ use super::{SnapshotInfo, Snapshots};
 
 /// A snapshot that is being received: the bytes of the sender's file, in order.
 ///
-/// It replaces nothing before [`finish`](Self::finish) has verified the whole of it. Dropped
-/// before, or when another one is begun, nothing of it remains.
+/// It takes effect only when [`finish`](Self::finish) has verified all of it. If it is dropped before,
+/// or another transfer is begun, its file is removed.
 pub struct Incoming {
     snapshots: Snapshots,
-    /// Which of all the transfers this is.
+    /// The number of this transfer, by which it notices that another one has been begun.
     number: u64,
     temp: UnfinishedFile,
     meta: SnapshotMeta,
-    /// How many bytes it will have, and how many are there.
+    /// How many bytes the file will have, and how many have arrived: `next <= bytes`.
     bytes: u64,
     next: u64,
 }
@@ -36,8 +36,8 @@ impl Incoming {
         let temp = UnfinishedFile::create(snapshots, name.clone())?;
         let before = snapshots.shared.receiving.lock().replace((number, name));
         if let Some((_, before)) = before {
-            // Its owner may have removed it already; if it is still there and stays, the next
-            // start removes it.
+            // An error changes nothing: the file may have been removed already, and one that
+            // stays is removed at the next start.
             let _ = snapshots.shared.folder.remove(&before);
         }
         Ok(Self {
@@ -60,8 +60,9 @@ impl Incoming {
         self.next
     }
 
-    /// Takes a chunk of the file. One that does not start at the next byte, because it came twice
-    /// or one before it was lost, is left out. Returns where the next chunk must start.
+    /// Takes a chunk of the file, and returns where the next chunk must start. A chunk that does not
+    /// start at the next byte is dropped: it came twice, or one before it was lost. That is safe, as
+    /// the sender learns from the answer where to go on.
     ///
     /// # Errors
     /// [`StorageError::Transfer`] if it is not the announced snapshot, or another transfer has
@@ -97,7 +98,8 @@ impl Incoming {
         self.seal()?.place()
     }
 
-    /// Verifies the whole snapshot and makes it durable, but does not put it in its place yet.
+    /// Verifies the whole snapshot and makes it durable under its unfinished name. A crash after this
+    /// leaves a file that the next start removes.
     pub fn seal(self) -> Result<Sealed, StorageError> {
         self.check_current()?;
         if self.next != self.bytes {
@@ -139,7 +141,8 @@ impl Incoming {
         }
     }
 
-    /// What is wrong with a file that came from elsewhere is nothing wrong with the disk.
+    /// Turns an error about the file's contents into one about the transfer: the file came from
+    /// another node, so this node's disk is not at fault.
     fn refused(&self, error: &StorageError) -> StorageError {
         match error {
             StorageError::Damaged {

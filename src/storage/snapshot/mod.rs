@@ -1,10 +1,29 @@
-//! The snapshots of a data folder: taking them, reading them, sending and receiving them.
+//! Snapshots: the state as of one entry, in a file that takes the place of the log up to that entry.
 //!
-//! A snapshot is in its place as a whole or not at all: it is written under another name, synced,
-//! verified if it came from elsewhere, renamed, and then the folder is synced. The newest two are
-//! kept, so that there is one to go back to if the newest is found damaged; for that, the log must
-//! reach back to the older one: see [`Snapshots::log_needed_behind`]. It does not if the newest
-//! came from the leader and the log started anew behind it: see `recovery.rs`.
+//! Each snapshot is a file `snapshot-`, the index and the term of its last entry. The newest two are
+//! kept.
+//!
+//! # Invariants
+//!
+//! 1. **A file with a snapshot's name is complete and durable.** It is written under a name that ends in
+//!    `.new`, synced, verified if another node sent it, and renamed; then the folder is synced. A crash
+//!    before the rename leaves a file that the next start removes. A crash before the sync of the folder
+//!    leaves the file under either name. So the log is cut, or starts anew, only after that sync.
+//! 2. **The older snapshot can stand in for the newest one**, should that be found damaged, because the
+//!    log is not cut behind the older one: see [`Snapshots::log_needed_behind`]. This does not hold if
+//!    the newest one came from the leader and the log started anew behind it: see `recovery.rs`.
+//! 3. **Every byte is verified before it is used.** What is damaged is never taken for a state.
+//!
+//! # Files
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `mod.rs` | which snapshots there are, which may be removed |
+//! | [`format`] | the form of the file, to the byte |
+//! | [`writer`] | writing a snapshot that this node takes |
+//! | [`incoming`] | receiving one from another node |
+//! | [`sealed`] | the last step of both: putting the file in its place |
+//! | [`reader`] | reading the state back |
 
 mod format;
 mod incoming;
@@ -35,7 +54,7 @@ pub(super) use format::{PIECE, SnapshotOwner, last_of, name};
 /// How many snapshots are kept.
 const KEPT: usize = 2;
 
-/// A snapshot that is in its place.
+/// A snapshot under its own name: complete and durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotInfo {
     /// What it stands for.
@@ -49,9 +68,9 @@ pub struct SnapshotInfo {
 /// How the files of snapshots are written.
 #[derive(Clone, Copy)]
 pub(super) struct SnapshotOptions {
-    /// How many bytes of the state a piece of a new one stands for, [`PIECE`] at the most.
+    /// How many bytes of the state a piece of a new snapshot holds, at most [`PIECE`].
     piece: usize,
-    /// After how many bytes more a file is synced while it is being written or received.
+    /// A file that is being written or received is synced each time it has grown by so many bytes.
     sync: u64,
 }
 
@@ -64,8 +83,8 @@ impl From<&Options> for SnapshotOptions {
     }
 }
 
-/// The snapshots of a data folder. Clones are the same; each may be used by another thread, beside
-/// the one that writes the log. What fails here does not stop the log.
+/// The snapshots of a data folder. Clones work on the same snapshots, each on any thread, beside the
+/// thread that writes the log. An error here does not stop the log: no record depends on it.
 #[derive(Clone)]
 pub struct Snapshots {
     shared: Arc<SnapshotFolder>,
@@ -75,17 +94,18 @@ struct SnapshotFolder {
     folder: Folder,
     owner: SnapshotOwner,
     writing: SnapshotOptions,
-    /// Those in their place, oldest first. Held for moments only.
+    /// The valid snapshots, oldest first. Locked for moments only, never while the disk is waited for.
     kept: Mutex<Vec<SnapshotInfo>>,
-    /// The one whose state is being taken over: it stays, however many newer ones there are.
+    /// The snapshot from which the state machine is being restored. Its file stays, however many
+    /// newer snapshots there are.
     pinned: Mutex<Option<EntryId>>,
-    /// Held while one is put in its place.
+    /// Locked while a snapshot is put in its place, so that this is done by one thread at a time.
     placing: Mutex<()>,
-    /// The transfer under way: its number, and the name of its file.
+    /// The transfer from another node that is under way: its number, and the name of its file.
     receiving: Mutex<Option<(u64, String)>>,
-    /// How many bytes the writer that was begun last has written.
+    /// How many bytes the [`SnapshotWriter`] that was begun last has written.
     written: AtomicU64,
-    /// Makes names and numbers different.
+    /// The number of the next transfer or unfinished file, so that no two have the same.
     counter: AtomicU64,
 }
 
@@ -124,28 +144,29 @@ impl Snapshots {
         self.shared.kept.lock().clone()
     }
 
-    /// How large the file is by now that the [`SnapshotWriter`] begun last is writing, in bytes, or
-    /// was when it ended: for people who wait for it.
+    /// How many bytes the [`SnapshotWriter`] that was begun last has written, for people who wait for
+    /// the snapshot.
     pub fn written(&self) -> u64 {
         self.shared.written.load(Ordering::Relaxed)
     }
 
-    /// Up to which index [`Storage::cut`](super::Storage::cut) may go: the last index of the newest
-    /// snapshot but one. So if the newest is found damaged, the one before it and the log do, as
-    /// long as the log did not start anew in between. 0 as long as there are not two.
+    /// Up to which index [`Storage::cut`](super::Storage::cut) may go: the last index of the older of
+    /// the newest two snapshots, 0 if there are not two. Then the older one and the log behind it can
+    /// stand in for the newest one, unless the log started anew in between.
     pub fn log_needed_behind(&self) -> Index {
         let kept = self.shared.kept.lock();
         let second = kept.len().checked_sub(KEPT).and_then(|at| kept.get(at));
         second.map_or(0, |info| info.meta.last.index)
     }
 
-    /// Keeps the file of this snapshot until [`unpin`](Self::unpin), even if newer ones come; and
-    /// no other one that was pinned before.
+    /// Keeps the file of this snapshot until [`unpin`](Self::unpin), even if newer snapshots come. One
+    /// that was pinned before is not pinned any more.
     pub fn pin(&self, last: EntryId) {
         *self.shared.pinned.lock() = Some(last);
     }
 
-    /// The pinned file goes with the next snapshot, if it is not among the newest two then.
+    /// Ends what [`pin`](Self::pin) began. The file is removed when the next snapshot is put in its
+    /// place, unless it is one of the newest two.
     pub fn unpin(&self) {
         *self.shared.pinned.lock() = None;
     }
@@ -185,14 +206,15 @@ impl Snapshots {
     /// # Errors
     /// [`StorageError::Io`].
     pub fn set_aside(&self, last: EntryId) -> Result<(), StorageError> {
-        // Let go of at once: whoever asks for the newest one must not wait for the disk.
+        // The lock is released before the disk is used: other threads that ask for the newest
+        // snapshot must not wait for the disk.
         (self.shared.kept.lock()).retain(|info| info.meta.last != last);
         set_aside(&self.shared.folder, last)?;
         self.shared.folder.sync()
     }
 
-    /// Up to `max` bytes of a snapshot's file from `offset` on, for sending them to another node;
-    /// none at the end of the file. They are not verified here but by the one who receives them.
+    /// Reads up to `max` bytes of a snapshot's file from `offset` on, to be sent to another node; none
+    /// at the end of the file. They are not verified here: the node that receives them does that.
     ///
     /// # Errors
     /// [`StorageError::NoSnapshot`] if it is not there (any more), [`StorageError::Io`].
@@ -209,8 +231,8 @@ impl Snapshots {
         Ok(bytes.into())
     }
 
-    /// Begins to receive a snapshot whose file has so many bytes. There is one transfer at a time:
-    /// another one that is under way is discarded.
+    /// Begins to receive a snapshot whose file has `bytes` bytes. There is one transfer at a time: one
+    /// that is under way is discarded.
     ///
     /// # Errors
     /// [`StorageError::Superseded`] if there is one of this entry or a later one already;
@@ -250,10 +272,11 @@ impl Snapshots {
     }
 }
 
-/// Ends the name of a snapshot that is not to be used.
+/// The end of the name of a snapshot that was found damaged: it is never used again, or removed.
 pub(super) const SET_ASIDE: &str = ".damaged";
 
-/// Gives a damaged snapshot another name; the folder is not synced yet.
+/// Renames a damaged snapshot. The caller syncs the folder; after a crash before that, the snapshot is
+/// found damaged again.
 pub(super) fn set_aside(folder: &Folder, last: EntryId) -> Result<(), StorageError> {
     let name = name(last);
     folder.rename(&name, &format!("{name}{SET_ASIDE}"))
@@ -280,7 +303,7 @@ pub(super) fn open(
     Ok(reader)
 }
 
-/// Opens a snapshot's file under whatever name, and tells whose it is.
+/// Opens a snapshot's file under any name and of any cluster, and tells whom it belongs to.
 pub(super) fn open_any(file: NamedFile) -> Result<(SnapshotOwner, SnapshotReader), StorageError> {
     let owner = match file.len()? < BLOCK as u64 {
         true => return Err(format::damaged(&file, 0, "it is too short for a snapshot")),

@@ -13,17 +13,17 @@ use super::format::{
 
 /// The state in a snapshot, as it was written.
 ///
-/// It can be read to its end even if the snapshot is removed meanwhile. If the file is damaged, an
-/// error that wraps a [`StorageError`] takes the place of the first byte that is not certain, and
-/// of the end if the file was cut short.
+/// It can be read to its end even if the snapshot is removed meanwhile. If the file is damaged, reading
+/// ends with an error that wraps a [`StorageError`], before the first byte of a piece that is not
+/// valid. If pieces are missing, the error comes in place of the end.
 pub struct SnapshotReader {
     file: NamedFile,
     info: SnapshotInfo,
-    /// What the file ends with.
+    /// The footer of the file.
     footer: Footer,
-    /// What it would end with if it ended here.
+    /// The footer that the pieces read so far would have. It must equal `footer` at the end.
     so_far: Footer,
-    /// Where the next piece starts, and where the last one ends.
+    /// Where the next piece starts, and where the last piece ends: `at <= end`, in bytes.
     at: u64,
     end: u64,
     piece: Vec<u8>,
@@ -59,13 +59,14 @@ impl SnapshotReader {
         &self.info
     }
 
-    /// Reads all that is left, for nothing but its checksums.
+    /// Reads all that is left and checks it.
     pub(in crate::storage) fn verify(mut self) -> Result<SnapshotInfo, StorageError> {
         while self.next_piece()? {}
         Ok(self.info)
     }
 
-    /// Goes on to the next piece, if there is one; what is left of this one is lost.
+    /// Reads and verifies the next piece, in place of the present one. False at the end of the state,
+    /// once the footer has been found to match the pieces.
     fn next_piece(&mut self) -> Result<bool, StorageError> {
         let bad = |problem: &str| damaged(&self.file, self.at, problem);
         if self.at == self.end {

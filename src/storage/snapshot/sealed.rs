@@ -1,11 +1,12 @@
-//! The last step of a snapshot: under its name, for good.
+//! The last step of a snapshot, taken or received: its file gets its name, durably.
 
 use crate::storage::error::StorageError;
 
 use super::writer::UnfinishedFile;
 use super::{KEPT, SnapshotInfo, Snapshots, name};
 
-/// A snapshot whose file is complete and durable, under a name that the next start removes.
+/// A snapshot whose file is complete and durable, but still has a name that ends in `.new`. If this
+/// is dropped, or a crash comes, the snapshot is not there.
 pub struct Sealed {
     pub(super) snapshots: Snapshots,
     pub(super) temp: UnfinishedFile,
@@ -13,8 +14,12 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// Puts the file in its place, durably, and removes those that are not needed any more: all but
-    /// the newest two. One thread at a time.
+    /// Renames the file and syncs the folder; then removes all snapshots but the newest two. One
+    /// thread at a time does this.
+    ///
+    /// The log is cut, or starts anew behind the snapshot, only when this has returned. So a crash
+    /// before the sync of the folder, which may take the name back, leaves the log that the snapshot
+    /// would have replaced.
     ///
     /// # Errors
     /// [`StorageError::Superseded`] if there is a newer snapshot by now, [`StorageError::Io`]. The
@@ -31,7 +36,7 @@ impl Sealed {
         snapshots.check_new(info.meta.last)?;
         temp.keep(&name(info.meta.last))?;
         shared.folder.sync()?;
-        // From here on the snapshot is one to start from.
+        // From here on no crash takes the snapshot away, and the log may be cut behind it.
         let oldest_kept = {
             let mut kept = shared.kept.lock();
             kept.push(info.clone());
@@ -40,7 +45,7 @@ impl Sealed {
             kept[0].meta.last
         };
         if let Err(error) = snapshots.remove_before(oldest_kept) {
-            // It costs space, nothing else; the next snapshot tries again.
+            // An old snapshot that stays costs only space, and the next snapshot tries again.
             log::warn!("an old snapshot remains: {error}");
         }
         Ok(info)

@@ -1,4 +1,4 @@
-//! Writing a snapshot, under a name of its own until it is complete and durable.
+//! Writing a snapshot that this node takes, under an unfinished name until it is complete and durable.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -13,29 +13,30 @@ use super::sealed::Sealed;
 use super::{SnapshotInfo, Snapshots};
 
 /// Takes the state of a new snapshot through [`io::Write`]. The snapshot is there once
-/// [`finish`](Self::finish) has returned; dropped before, nothing of it remains.
+/// [`finish`](Self::finish) has returned. If the writer is dropped before, its file is removed.
 pub struct SnapshotWriter {
     snapshots: Snapshots,
     temp: UnfinishedFile,
     header: SnapshotHeader,
     footer: Footer,
-    /// The piece of the state that is being filled.
+    /// The part of the state that the next piece will hold.
     piece: Vec<u8>,
-    /// For compressing it, and for writing it with its header.
+    /// Memory for the compressed piece, and for the piece with its header.
     compressed: Vec<u8>,
     record: Vec<u8>,
     /// How many bytes of the file are written.
     at: u64,
-    /// An earlier write failed, so the file has a gap.
+    /// An earlier write failed, so a piece may be missing in the file: it cannot be completed.
     failed: bool,
 }
 
-/// A file that goes when it is dropped, unless it was kept under another name.
+/// A file under an unfinished name. It is removed when this is dropped, unless [`keep`](Self::keep)
+/// has renamed it.
 pub(super) struct UnfinishedFile {
     folder: Folder,
     name: String,
     pub(super) file: NamedFile,
-    /// How many bytes are synced, and after how many more they are synced again.
+    /// How many bytes are synced, and after how many further bytes the next sync comes.
     synced: u64,
     sync: u64,
     kept: bool,
@@ -78,7 +79,8 @@ impl SnapshotWriter {
         self.seal()?.place()
     }
 
-    /// Completes the file and makes it durable, but does not put it in its place yet.
+    /// Completes the file and makes it durable under its unfinished name. A crash after this leaves a
+    /// file that the next start removes.
     pub fn seal(mut self) -> Result<Sealed, StorageError> {
         self.end_piece()?;
         self.temp.file.write(&self.footer.seal(), self.at)?;
@@ -91,7 +93,7 @@ impl SnapshotWriter {
         })
     }
 
-    /// Writes the piece, if there is anything in it.
+    /// Writes the piece that is being filled, if there is anything in it.
     fn end_piece(&mut self) -> Result<(), StorageError> {
         if self.failed {
             return Err(StorageError::SnapshotBroken {
@@ -167,7 +169,8 @@ impl UnfinishedFile {
         &self.name
     }
 
-    /// Gives the file its name. What remains to do is to sync the folder.
+    /// Gives the file its name. The caller syncs the folder: before that, a crash may take the name
+    /// back.
     pub(super) fn keep(mut self, name: &str) -> Result<(), StorageError> {
         self.folder.rename(&self.name, name)?;
         self.kept = true;
@@ -178,7 +181,7 @@ impl UnfinishedFile {
 impl Drop for UnfinishedFile {
     fn drop(&mut self) {
         if !self.kept {
-            // If it cannot be removed now, the next start does.
+            // If it cannot be removed now, the next start removes it.
             let _ = self.folder.remove(&self.name);
         }
     }

@@ -1,12 +1,22 @@
-//! Whose folder it is.
+//! Whom a data folder belongs to.
 //!
-//! The file `identity` is one [block] with the magic `rkvwho\0\n`. Its body is, in
-//! this order: the owner, which is the cluster's name, the node's id and a random number of 128
-//! bits for the folder; and the identity of the state machine. The file is written once, when the
-//! folder is made, and in two steps: first under the name `identity.new`, before there is any other
-//! file; then, when the vote and the first segment of the log exist, it gets its own name. So a
-//! folder with an `identity` is complete, and whatever is missing in it has been lost; a folder
-//! with an `identity.new` only was never in use.
+//! The file `identity` is one [block] with the magic `rkvwho\0\n`. Its body is, in this order:
+//!
+//! 1. the owner: the cluster's name, the node's id, and a random number of 128 bits for the folder;
+//! 2. the identity of the state machine.
+//!
+//! # What a crash may leave behind
+//!
+//! A new folder is made in three steps, each durable before the next:
+//!
+//! 1. the identity is written under the name `identity.new`;
+//! 2. the file `vote` and the first segment of the log are created;
+//! 3. `identity.new` is renamed to `identity`.
+//!
+//! So a folder with an `identity` was complete once, and a file that is missing in it was lost. A
+//! folder with an `identity.new` only was never used, as no node runs before step 3: what a crash
+//! left in it is replaced. Node files without either come from elsewhere, or their `identity` was
+//! lost: the folder is refused.
 
 use std::fmt;
 
@@ -29,7 +39,7 @@ const MAGIC: &[u8; 8] = b"rkvwho\0\n";
 /// The longest cluster name and machine identity together that a folder can hold, in bytes.
 const MAX_NAMES: usize = 2048;
 
-/// What a data folder belongs to, for good.
+/// What a data folder belongs to. It is decided when the folder is made, and never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The name of the cluster.
@@ -41,7 +51,8 @@ pub struct Identity {
     pub machine: String,
 }
 
-/// What every file of a folder repeats, so that a file from elsewhere is noticed.
+/// The owner of a folder. Every file but the snapshots repeats it, so that a file that was copied
+/// from another folder is noticed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::storage) struct FolderOwner {
     /// The name of the cluster.
@@ -71,10 +82,11 @@ impl fmt::Display for FolderOwner {
     }
 }
 
-/// Reads whose folder it is; `None` if it is new, or was never completed.
+/// Reads whom the folder belongs to, which must be `wanted`. `None` if the folder is new, or making
+/// it was interrupted.
 ///
 /// # Errors
-/// If it is another node's, or there are files in it that cannot be told whose they are.
+/// If it belongs to something else, or holds files of a node but no `identity`.
 pub(in crate::storage) fn read(
     folder: &Folder,
     names: &[String],
@@ -105,7 +117,7 @@ pub(in crate::storage) fn read(
     }
 }
 
-/// Reads whose folder it is, whoever that is.
+/// Reads whom the folder belongs to, without asking for a certain owner.
 ///
 /// # Errors
 /// If the file is missing, damaged, or of another format.
@@ -138,8 +150,9 @@ fn load(folder: &Folder) -> Result<Body, StorageError> {
     })
 }
 
-/// Whether a file may be there before the folder has its identity: none of the node's, but for
-/// those that a creation leaves behind that a crash interrupted.
+/// Whether a file may be in a folder that has no `identity`. The vote and the first segment may if
+/// there is an `identity.new`: making the folder was interrupted. Without it, and for every snapshot
+/// and later segment, a node had used the folder. Files with other names are not judged here.
 fn may_precede(name: &str, names: &[String]) -> bool {
     let interrupted = names.contains(&unfinished(NAME));
     match segment::number(name) {
@@ -149,7 +162,7 @@ fn may_precede(name: &str, names: &[String]) -> bool {
     }
 }
 
-/// Takes possession of a new folder, under the unfinished name until all else is in place.
+/// The first step of making a folder: `identity.new` is durable when this returns.
 pub(in crate::storage) fn begin(
     folder: &Folder,
     identity: &Identity,
@@ -170,12 +183,12 @@ pub(in crate::storage) fn begin(
     Ok(body.owner)
 }
 
-/// Declares a new folder complete.
+/// The last step of making a folder: the `identity` is durable when this returns.
 pub(in crate::storage) fn finish(folder: &Folder) -> Result<(), StorageError> {
     folder.finish(NAME)
 }
 
-/// The words of `text` that `other` lacks; all of it, if it only lacks words itself.
+/// The words of `text` that are not in `other`; all of `text` if there are none.
 fn words_not_in(other: &str, text: &str) -> String {
     let known: Vec<&str> = other.split(' ').collect();
     let words = text.split(' ').filter(|word| !known.contains(word));

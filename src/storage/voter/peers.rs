@@ -1,9 +1,9 @@
-//! Whom this node knows, and whether the others know it.
+//! Which folders the other nodes have, and whether this node's own folder counts.
 //!
-//! A node whose data folder was lost has forgotten its votes and its entries. Were it to come back
-//! under its old id as if nothing had happened, it could vote a second time in a term, or help to
-//! elect a leader that lacks an entry which the node had acknowledged. So every folder has a random
-//! number, drawn when the folder is made, and two rules hold:
+//! A node whose data folder was lost has forgotten its votes and its entries. If it came back under
+//! its old id as if nothing had happened, it could vote a second time in a term, or help to elect a
+//! leader that lacks an entry which the node had acknowledged. So every folder has a random number,
+//! drawn when the folder is made, and two rules hold:
 //!
 //! 1. Each node writes down, durably, the number of every other node's folder when it first hears
 //!    from that node, before it welcomes it. From then on it refuses the same node with another
@@ -48,10 +48,16 @@
 //! have to be up, which are more than the rest of a majority. And a node that lost its folder is
 //! kept out for good, by those that knew it.
 //!
-//! The file `peers` is one [block] with the magic `rkvpeer\n`. Its body is, in this
-//! order: the owner as in the file `identity`; whether this node's folder is
-//! admitted; the number of nodes known, and for each its id and the number of its folder. A change
-//! replaces the file as a whole. If it is missing, nobody is known.
+//! The file `peers` is one [block] with the magic `rkvpeer\n`. Its body is, in this order: the
+//! owner, as in the file `identity`; whether this node's folder is admitted; the number of nodes
+//! known, and for each its id and the number of its folder. If the file is missing, no node is
+//! known.
+//!
+//! ## What a crash may leave behind
+//!
+//! A change writes a whole new file and renames it over the old one, so a crash leaves the old
+//! contents or the new ones. If it leaves the old ones, the node has not acted on the change yet: it
+//! has not welcomed the node that it met, and has sent nothing that only an admitted node may send.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +78,7 @@ const MAGIC: &[u8; 8] = b"rkvpeer\n";
 const ADVICE: &str = "Check the disk. If the other files are sound, remove this one: the node \
     then takes part again once the others have welcomed it";
 
-/// What a node knows of the folders of its cluster, durably.
+/// What a node knows of the folders of its cluster. What is returned here is durable.
 pub struct Peers {
     folder: Folder,
     book: Book,
@@ -85,12 +91,12 @@ struct Book {
     folders: BTreeMap<NodeId, u128>,
 }
 
-/// Whether a peer has the folder that it is known with.
+/// Whether a peer still has the folder that this node wrote down for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquaintance {
-    /// It has, or it was not known before and is now.
+    /// It has. Or this node had met none of its folders, and has written this one down now.
     Known,
-    /// It has another one: what this node knew of it is not in there.
+    /// It has another one, so it may have forgotten votes and entries. It must be refused.
     OtherFolder,
 }
 
@@ -130,7 +136,7 @@ impl Peers {
         &self.book.folders
     }
 
-    /// Enough others have welcomed this node: remembers it.
+    /// Notes that enough others have welcomed this node; durable when this returns.
     ///
     /// # Errors
     /// [`StorageError`] if the file cannot be written; then nothing has changed.
@@ -138,7 +144,8 @@ impl Peers {
         self.change(|book| book.admitted = true)
     }
 
-    /// A peer comes with this folder. Its first one is remembered, durably, before this returns.
+    /// Compares a peer's folder with the one that was written down. If there is none, this one is
+    /// written down; it is durable when this returns.
     ///
     /// # Errors
     /// [`StorageError`] if the file cannot be written; then nothing has changed.

@@ -1,13 +1,19 @@
-//! The term and vote, each change of them durable as a whole.
+//! The node's term and its vote in that term.
 //!
-//! The file `vote` is two copies of one [block] with the magic `rkvvote\n`, at the
-//! offsets 0 and 4096. Its body is, in this order: the owner as in the file
-//! `identity`; a sequence number; the term; the vote, if any. To change it, the
-//! first copy is written and synced, then the second: at any moment at least one of them is whole
-//! and durable. The valid copy with the higher sequence number counts.
+//! The file `vote` holds two copies of one [block] with the magic `rkvvote\n`, at the offsets 0 and
+//! 4096. The body of the block is, in this order: the owner, as in the file `identity`; a sequence
+//! number; the term; the vote, if any. The valid copy with the higher sequence number counts.
 //!
-//! Nothing else can tell how this node voted, no peer and no entry of the log. So if both copies
-//! are bad, the node must not vote, and does not start.
+//! # What a crash may leave behind
+//!
+//! A change writes and syncs the first copy, and then writes and syncs the second. A crash in the
+//! first half leaves the second copy as it was, valid and durable; in the second half, the first
+//! copy is durable with the new vote. So at any moment at least one copy is valid. After a crash in
+//! the first half the node may have the old vote or the new one. Both are right, because it tells
+//! nobody of a vote before the change is done.
+//!
+//! If both copies are bad, the node does not start. No other file and no other node can tell how it
+//! voted, and a second vote in the same term could elect two leaders.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +37,7 @@ const COPIES: [u64; 2] = [0, BLOCK as u64];
 struct Ballot {
     /// Whose vote it is.
     owner: FolderOwner,
-    /// Grows by one with each change.
+    /// One more with each change, so that the newer copy is known after a crash.
     sequence: u64,
     /// The term and vote.
     state: HardState,
@@ -43,12 +49,12 @@ pub(in crate::storage) struct VoteFile {
     current: Ballot,
 }
 
-/// A vote file that was read: which copy counts, and what is wrong with the other.
+/// A vote file that was read, before anything in it is changed.
 pub(in crate::storage) struct FoundVote {
     vote: VoteFile,
-    /// The place of the copy that counts.
+    /// Which copy counts, as a place in [`COPIES`].
     place: usize,
-    /// Which copy is bad, and why.
+    /// A sentence about the other copy, if it is not valid.
     pub(in crate::storage) bad: Option<String>,
 }
 
@@ -126,14 +132,15 @@ impl FoundVote {
         self.vote.current.state
     }
 
-    /// What recovery will do to the file, if it is worth telling.
+    /// Tells the person who runs the node that a bad copy is replaced, if there is one.
     pub(in crate::storage) fn note(&self) -> Option<String> {
         self.bad.as_ref().map(|bad| format!("replaced {bad}"))
     }
 
-    /// Makes both copies equal and durable. What was read may be in memory only, because the
-    /// process was killed before a sync or because one failed; even of two equal copies that is
-    /// true of the second. The one that counts is made durable before the other is touched.
+    /// Makes both copies equal and durable. What was read may be in the kernel's memory only: the
+    /// process may have been killed before a sync, or a sync may have failed. So both are written
+    /// again, even if they are equal. The copy that counts is first, and is durable before the
+    /// other one is touched: a crash that tears one of them leaves the other.
     pub(in crate::storage) fn settle(self) -> Result<VoteFile, StorageError> {
         self.vote.write(COPIES[self.place])?;
         self.vote.write(COPIES[1 - self.place])?;
@@ -150,7 +157,7 @@ impl VoteFile {
     /// Makes a new term and vote durable.
     ///
     /// # Panics
-    /// If the term goes back, or the vote of a term is changed: no node may do that.
+    /// If the term would go down, or the vote in a term would change: that would be a second vote.
     pub(in crate::storage) fn store(&mut self, state: HardState) -> Result<(), StorageError> {
         let old = self.state();
         if old == state {
