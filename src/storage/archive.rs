@@ -1,10 +1,16 @@
-//! A snapshot's file outside of any data folder: taken out as a backup, and made a folder again.
+//! Backups: a snapshot's file outside of any data folder, and new data folders made from it.
 //!
-//! A restored folder is one whose node took a snapshot and lost its log: its vote file knows the
-//! snapshot's term and no vote, and the log is empty and starts anew behind the snapshot, which is
-//! the second case of `recovery.rs`. It is put together under the folder's name and `.new`, and
-//! renamed as a whole. So a crash leaves all of it or no folder; and where there is none, what is
-//! left beside its place keeps a node from starting there with nothing.
+//! A restored folder looks like that of a node that has a snapshot and has lost its log: the vote
+//! file holds the snapshot's term and no vote, and the log is empty. At the first start the log
+//! starts anew behind the snapshot, which is the second case in `recovery.rs`.
+//!
+//! # What a crash may leave behind
+//!
+//! - *While a backup is made:* a file whose name ends in `.new`, next to its place. Under its own
+//!   name the backup is complete, verified and durable.
+//! - *While a folder is restored:* it is made under its name and `.new`, and renamed as a whole. So
+//!   a crash leaves the whole folder or none. If it leaves none, a node that started there would
+//!   begin with an empty state; [`check_not_half_restored`] sees the unfinished folder and refuses.
 
 use std::ffi::OsString;
 use std::fs;
@@ -21,7 +27,7 @@ use super::snapshot::{self, SnapshotInfo, SnapshotReader};
 use super::voter::identity::{self, Identity};
 use super::{Options, Storage};
 
-/// How often a backup looks again after a running node has removed what it was about to copy.
+/// How often a backup starts over when a running node has removed the snapshot that it was copying.
 const ATTEMPTS: usize = 3;
 
 /// How much a backup copies at a time, in bytes.
@@ -49,7 +55,7 @@ pub fn back_up(folder: &Path, to: &Path) -> Result<Backup, StorageError> {
         return Err(unusable(to, "it is there already", EXISTS_ADVICE));
     }
     let source = Folder::new(Arc::new(ReadOnlyDisk::new(folder)));
-    // A folder that is not there says so, rather than that a file in it is not.
+    // If the folder is missing, the error should name the folder and not a file in it.
     source.list()?;
     let (_, identity) = identity::look(&source)?;
     let owner = snapshot::SnapshotOwner::from(&identity);
@@ -92,7 +98,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), StorageError> {
     )
 }
 
-/// Copies a snapshot's file, which is there under its new name when the copy is known to be good.
+/// Copies a snapshot's file. The copy gets its name only when it has been verified.
 pub(super) fn copy_into(
     source: &NamedFile,
     folder: &Folder,
@@ -109,7 +115,7 @@ pub(super) fn copy_into(
     }
     let copied = copy_bytes(source, folder, &temp).and_then(|()| folder.rename(&temp, name));
     if copied.is_err() {
-        // What is left of it is of no use to anybody.
+        // A part of a backup is of no use. If removing fails, the next backup names the file.
         let _ = folder.remove(&temp);
     }
     copied?;
@@ -173,7 +179,7 @@ pub fn restore(
     });
     match &filled {
         Ok(_) => sync_parent(folder)?,
-        // What is left of it could be taken for a data folder.
+        // A part of a folder must not be taken for a data folder.
         Err(_) => drop(fs::remove_dir_all(&temp)),
     }
     filled
@@ -193,8 +199,9 @@ pub(super) fn fill(
     };
     let folder = disk.folder().to_path_buf();
     let (mut storage, _) = Storage::open(disk, identity, options)?;
-    // No node of the new cluster has voted in this term, and none will lead in it: a leader of it
-    // may have made entries that follow the snapshot's.
+    // The term must be at least the snapshot's. No node of the new cluster leads in this very term:
+    // a leader needs a term in which it was elected, and elections begin with a higher one. So no
+    // new entry has the term and index of one that the old cluster made behind the snapshot.
     storage.write(&Write {
         id: 0,
         hard_state: Some(HardState {
@@ -212,8 +219,8 @@ pub(super) fn fill(
     writer.finish()
 }
 
-/// Whether a restore was to make this folder and was interrupted. A node that started there would
-/// be one of a new cluster, without anything that the backup holds.
+/// Refuses a folder whose restore was interrupted. A node that started there would begin with an
+/// empty state, without anything that the backup holds.
 pub(super) fn check_not_half_restored(folder: &Path) -> Result<(), StorageError> {
     let is_there = names_in(folder).is_ok_and(|names| !names.is_empty());
     let Ok(temp) = sibling(folder) else {
@@ -230,7 +237,7 @@ pub(super) fn check_not_half_restored(folder: &Path) -> Result<(), StorageError>
     Err(unusable(&temp, problem, advice))
 }
 
-/// Opens a snapshot's file, wherever it is and whoever it belongs to.
+/// Opens a snapshot's file anywhere and of any cluster.
 fn open(path: &Path) -> Result<(snapshot::SnapshotOwner, SnapshotReader), StorageError> {
     snapshot::open_any(open_file(path)?).map_err(for_backup)
 }
@@ -247,7 +254,7 @@ fn file_name(path: &Path) -> Result<&str, StorageError> {
     })
 }
 
-/// The advice that fits a file that no node uses.
+/// Replaces the advice of an error about a snapshot by one for a backup, which no node uses.
 fn for_backup(error: StorageError) -> StorageError {
     match error {
         StorageError::Damaged {
@@ -282,7 +289,7 @@ fn at(path: &Path, operation: &'static str) -> impl FnOnce(io::Error) -> Storage
     }
 }
 
-/// The name under which a file or a folder is put together.
+/// The name that a file or folder has until it is complete.
 fn sibling(path: &Path) -> Result<PathBuf, StorageError> {
     let Some(name) = path.file_name() else {
         let advice = "Give it a name of its own";

@@ -1,4 +1,4 @@
-//! Blocks: the form of everything in the data folder that is not a record of the log.
+//! Blocks: the form of the small files, and of the heads of segments and snapshots.
 //!
 //! A block has 4096 bytes. Numbers are little-endian.
 //!
@@ -11,7 +11,12 @@
 //! | | | zeros |
 //! | 4092 | 4 | CRC-32C of all that precedes it |
 //!
-//! The frame stays the same in all versions, so that any version can tell that a folder is newer.
+//! Everything but the body stays the same in all versions, so that an older version can tell that a
+//! folder was written by a newer one.
+//!
+//! A crash in the middle of writing a block leaves some of its sectors as they were. The checksum
+//! does not match then, and the block is not valid. How each file gets by with that is explained
+//! where the file is written.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

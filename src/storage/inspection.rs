@@ -1,4 +1,5 @@
-//! What a data folder holds, for a person who looks at it. Nothing is changed.
+//! What a data folder holds, for a person. Everything is read as at a start, and nothing is
+//! changed.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub struct Inspection {
     pub segments: Vec<InspectedSegment>,
     /// The snapshots, oldest first.
     pub snapshots: Vec<InspectedSnapshot>,
-    /// With what a node would start: the last entry of the snapshot that it would use, and the last
+    /// Where a node would start: the last entry of the snapshot that it would use, and the last
     /// entry of the log behind it. `None` if it would not start.
     pub start: Option<(EntryId, EntryId)>,
     /// The commands in that log that the state machine cannot execute: with any of them the node
@@ -39,7 +40,8 @@ pub struct Inspection {
     pub inadmissible: Vec<InspectedCommand>,
     /// Files that the node does not use: unfinished, or set aside as damaged.
     pub unused: Vec<String>,
-    /// What the next start would repair, one sentence each: no damage.
+    /// What the next start would repair, one sentence each. This is what crashes leave, and no
+    /// damage.
     pub notes: Vec<String>,
     /// All that is damaged, one sentence each.
     pub damage: Vec<String>,
@@ -56,8 +58,8 @@ pub struct InspectedSegment {
     pub record_bytes: u64,
     /// How many records there are, each one a write of the node.
     pub records: u64,
-    /// The entries in them. Some of those in the segment before, and in this one, may be replaced
-    /// by later ones.
+    /// The entries in them, both ends included. Later records may have replaced some of them, and
+    /// these entries may have replaced some in earlier segments.
     pub entries: Option<RangeInclusive<Index>>,
 }
 
@@ -94,11 +96,11 @@ pub fn inspect(disk: Arc<dyn Disk>) -> Result<Inspection, StorageError> {
     inspect_with(disk, |_| Box::new(|_| Ok(())))
 }
 
-/// Tells whether a command can be executed; if not, why.
+/// Decides whether a command can be executed; the error says why not.
 pub type Judge = Box<dyn Fn(&[u8]) -> Result<(), String>>;
 
-/// As [`inspect`], and looks at every command in the log. `judge` makes the function that does, for
-/// a state machine that calls itself by this name ([`Identity::machine`]).
+/// As [`inspect`], and judges every command in the log. `judge` gets the identity of the state
+/// machine ([`Identity::machine`]) and returns the function that judges its commands.
 ///
 /// # Errors
 /// As [`inspect`].
@@ -167,7 +169,7 @@ impl Inspection {
         }
     }
 
-    /// Reads a segment for itself, so that damage in one does not hide that in the next.
+    /// Reads a segment by itself, so that damage in one segment does not hide damage in the next.
     fn segment(
         &mut self,
         folder: &Folder,
@@ -216,7 +218,8 @@ impl Inspection {
         });
     }
 
-    /// Whether all parts fit together, as at a start; and the log that the node would start with.
+    /// Checks whether all parts fit together, as a start does; returns the log that the node would
+    /// start with.
     fn start(&self, folder: &Folder, owner: &FolderOwner) -> Result<Option<Start>, StorageError> {
         let snapshots = recovery::find(folder, &snapshot::SnapshotOwner::from(&self.identity))?;
         let covered = snapshots.last().index;

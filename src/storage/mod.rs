@@ -19,29 +19,35 @@
 //! ends in `.new` is not complete yet, or is kept for a new segment; the next start removes it. A
 //! snapshot that was found damaged is renamed to its name and `.damaged`, and never removed.
 //!
-//! # What holds
+//! # Invariants
 //!
-//! 1. **Any prefix of the disk writes recovers to a log that was true at some moment.** A log that
-//!    is never overwritten but only continued makes it so: a record that starts within the log
-//!    replaces its tail when it is replayed, wholly or not at all.
-//! 2. **A write is there after a crash if it was acknowledged, and may be there if it was not.**
-//!    Term and vote are durable before the entries of the same write.
-//! 3. **A torn tail is cut, damage is not.** There is one record for each write and none is written
-//!    before the last one is durable, so only the last one can be torn; and it is taken for torn
-//!    only if a part of it was never written: see `torn_bytes` in `log/segment.rs`. Cutting is
-//!    noted; on damage nothing is changed and the node does not start.
-//! 4. **The first error of a write or a sync is the last**: nothing more is written, for nobody
-//!    knows what the disk holds. Recovery trusts only what it has written and synced itself.
-//! 5. **Log and snapshot fit, whichever is older.** A snapshot is in its place, wholly and durably,
-//!    before the part of the log that it covers is removed or the log starts anew behind it; a
-//!    crash in between is made up for: see `recovery.rs`. The log reaches back to the newest
-//!    snapshot but one, so that a damaged newest one is no loss, unless the leader had sent it: of
-//!    what precedes a received snapshot, the log has nothing that could continue an older one.
-//!    Until the node has taken the next one itself, it does not start without the received one.
-//! 6. **A folder belongs to one node**, and each file in it says to which.
+//! 1. **Whatever a crash leaves of the writes, recovery finds a log that the node once had.**
+//!    Records are only added. A record that starts within the log replaces the log's tail when it
+//!    is replayed, and it is valid as a whole or not at all. See [`log`].
+//! 2. **A write that was acknowledged is there after a crash; one that was not may be there.** Both
+//!    are right, since others rely only on what was acknowledged. Term and vote are durable before
+//!    the entries of the same write, so no entry is of a later term than the node's.
+//! 3. **A torn record is cut, damage is not.** A record is written only when all before it are
+//!    durable. So only the last record can be torn, and it was not acknowledged. It counts as torn
+//!    only if one of its sectors was never written: see `torn_bytes` in `log/segment.rs`. Cutting
+//!    is noted. On damage nothing is changed, and the node does not start.
+//! 4. **After the first write or sync that fails, nothing more is written.** Nobody knows what the
+//!    disk holds then, and a later sync that succeeds proves nothing. For the same reason recovery
+//!    writes and syncs again what it is going to rely on.
+//! 5. **The log fits the snapshot from which the node starts.** A snapshot is durable under its own
+//!    name before the log is cut up to it or starts anew behind it. A crash between the two leaves
+//!    more of the log than needed, or a log that recovery starts anew: see `recovery.rs`, also for
+//!    when an older snapshot can stand in for a damaged one.
+//! 6. **A folder belongs to one node**, and each file in it says to which; a snapshot says to which
+//!    cluster.
 //!
-//! What it cannot notice: that the disk lost synced records from the end of the log and left what
-//! was there before, or that the folder was replaced by an older copy of itself.
+//! # What it cannot notice
+//!
+//! - The disk loses synced sectors of the last record and gives back what was there before: the
+//!   record is cut as torn.
+//! - Both the header and the mark in the first sector of the last record are changed: the record is
+//!   taken for one that was never written.
+//! - The folder is replaced by an older copy of itself.
 
 mod archive;
 mod block;
@@ -80,17 +86,18 @@ use voter::vote::{self, VoteFile};
 /// How the log uses its space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// A segment that has reached this size is followed by another one, in bytes. A write that is
-    /// larger makes a larger segment.
+    /// The size of a segment in bytes. A record that does not fit into it begins the next segment;
+    /// a record that is larger than a segment makes a larger one.
     pub segment_bytes: u64,
-    /// In the first segment, the space ahead of the log is filled with zeros in steps of so many
-    /// bytes; each step costs a sync more. Later segments are filled ahead of time, see [`Spares`].
+    /// The space behind the last record is filled with zeros in steps of so many bytes, and each
+    /// step costs one more sync. This is for the first segment, and for segments that were not made
+    /// ready as a whole: see [`Spares`].
     pub allocate_bytes: u64,
-    /// How many bytes of the state a piece of a new snapshot stands for: 1 to 65536. A piece is
-    /// what is checked and compressed as a whole.
+    /// How many bytes of the state a piece of a new snapshot holds: 1 to 65536. Each piece is
+    /// compressed, and has a checksum, by itself.
     pub snapshot_piece_bytes: usize,
-    /// The file of a snapshot is synced each time so many bytes more of it have been written. Were
-    /// all of it left to one sync at the end, the log's syncs would have to wait behind that one.
+    /// The file of a snapshot is synced each time it has grown by so many bytes. If all of it were
+    /// left to one sync at the end, the log's syncs would have to wait for that one.
     pub snapshot_sync_bytes: u64,
 }
 
@@ -112,7 +119,7 @@ impl Options {
     }
 }
 
-/// What a node knew when it ended.
+/// What recovery has found: the state of the node when it ended. All of it is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
     /// The term and vote.
@@ -121,9 +128,9 @@ pub struct Recovered {
     pub snapshot: Option<SnapshotInfo>,
     /// The entry behind which the log starts: the snapshot's last one, or [`EntryId::ZERO`].
     pub base: EntryId,
-    /// The log behind it.
+    /// The entries behind `base`, in order and without a gap.
     pub entries: Vec<Entry>,
-    /// What was found out of order and repaired, for the node's own log: one sentence each.
+    /// One sentence for each thing that was repaired, for the messages of the program.
     pub notes: Vec<String>,
 }
 
@@ -134,13 +141,18 @@ pub struct Storage {
     vote: VoteFile,
     log: LogWriter,
     snapshots: Snapshots,
-    /// Why nothing more may be written.
+    /// The first error of a write. After it nothing more is written.
     stopped: Option<String>,
 }
 
 impl Storage {
     /// Opens the data folder, or makes a new one in an empty folder. All that is returned is
-    /// durable. If there is an error about what the folder holds, nothing in it has been changed.
+    /// durable.
+    ///
+    /// Everything is read and judged before anything is changed. So after an error about what the
+    /// folder holds, the folder is as it was. The changes that follow write again what was read,
+    /// cut a torn record, and rename or remove files that nothing depends on. So a crash among them
+    /// leaves a folder from which the next start recovers the same.
     ///
     /// # Errors
     /// [`StorageError::WrongFolder`] if it belongs to something else or is of another format,
@@ -210,8 +222,8 @@ impl Storage {
         self.write_and_tell(write, || ())
     }
 
-    /// As [`write`](Self::write); and calls `written` when the record is with the system, before
-    /// its sync. It is not called if there is nothing to write but the term and the vote.
+    /// As [`write`](Self::write), and calls `written` between the write of the record and its sync.
+    /// It is not called if there is no record to write, but only term and vote.
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -226,9 +238,9 @@ impl Storage {
         self.unless_stopped(|storage| storage.write_in_order(write, written))
     }
 
-    /// Takes from the start of the log the files that hold nothing behind the index; returns how
-    /// many bytes they have. Some entries up to the index may stay. Which index to give is what
-    /// [`Snapshots::log_needed_behind`] says.
+    /// Removes the segments at the start of the log that hold no entry above `up_to`, and returns
+    /// how many bytes they had. Entries up to the index stay if they share a segment with later
+    /// ones. [`Snapshots::log_needed_behind`] says which index to give.
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -239,7 +251,7 @@ impl Storage {
         self.unless_stopped(|storage| storage.let_go(up_to).remove())
     }
 
-    /// As [`cut`](Self::cut), but leaves it to the caller, and to any thread, to remove the files.
+    /// As [`cut`](Self::cut), but the caller removes the files, on any thread.
     ///
     /// # Panics
     /// If there is no snapshot that holds the entries up to the index.
@@ -252,7 +264,7 @@ impl Storage {
         self.log.let_go(up_to)
     }
 
-    /// Whom this node knows, and whether the others know it.
+    /// The folders of the nodes that this node has met, and whether its own is admitted.
     ///
     /// # Errors
     /// [`StorageError::Damaged`], [`StorageError::Io`].
@@ -265,7 +277,7 @@ impl Storage {
         self.snapshots.clone()
     }
 
-    /// Makes the segments ready that the log will need next, for any thread.
+    /// What makes the files of the log's next segments ready, for any thread.
     pub fn spares(&self) -> Spares {
         self.log.spares()
     }
@@ -275,7 +287,9 @@ impl Storage {
         newest.map_or(EntryId::ZERO, |info| info.meta.last)
     }
 
-    /// After the first error there is no other attempt.
+    /// Acts unless an earlier act failed. After the first error the disk may hold any part of what
+    /// was written since the last good sync; a record behind that could not be told from a torn
+    /// one.
     fn unless_stopped<T>(
         &mut self,
         act: impl FnOnce(&mut Self) -> Result<T, StorageError>,
@@ -317,13 +331,13 @@ impl Storage {
         self.log.append(write.restart, &write.entries, written)
     }
 
-    /// How many bytes the records of the log occupy, those included that were replaced since.
+    /// How many bytes the records of the log take, also those whose entries have been replaced.
     pub fn log_bytes(&self) -> u64 {
         self.log.record_bytes()
     }
 }
 
-/// Makes a new folder: see [`identity`] for the order.
+/// Makes a new folder. The order of the steps is explained in [`identity`].
 fn create(
     folder: &Folder,
     identity: &Identity,
@@ -336,7 +350,9 @@ fn create(
     Ok(owner)
 }
 
-/// A node knows the term of every entry before it writes the entry.
+/// Checks that the node's term is at least that of the last entry. The term is durable before the
+/// entry is written. So a lower term means that a vote file of an earlier time is in its place, and
+/// the node could vote a second time.
 fn check_term(
     folder: &Folder,
     state: HardState,

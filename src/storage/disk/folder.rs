@@ -1,9 +1,10 @@
-//! A data folder and its files, with errors that name the file and the operation; and how a file comes
-//! into being.
+//! A data folder and its files, with errors that name the file and the operation; and how a file
+//! comes into being.
 //!
-//! A file is created under a name that ends in `.new`, written, synced, and renamed; then the folder is
-//! synced. A crash before the rename leaves a file that the next start removes. A crash before the sync
-//! of the folder leaves the file under either name. So a file without `.new` is always complete.
+//! A file is created under a name that ends in `.new`, written, synced, and renamed; then the
+//! folder is synced. A crash before the rename leaves a file that the next start removes. A crash
+//! before the sync of the folder leaves the file under either name. So a file without `.new` is
+//! always complete.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,7 +80,8 @@ impl Folder {
         Ok(self.file(path, file))
     }
 
-    /// Writes and syncs a file under its unfinished name, until [`finish`](Self::finish) renames it.
+    /// Writes and syncs a file under its unfinished name, until [`finish`](Self::finish) renames
+    /// it.
     pub(in crate::storage) fn begin(
         &self,
         name: &str,
@@ -97,7 +99,8 @@ impl Folder {
         self.sync()
     }
 
-    /// As [`finish`](Self::finish), for an open file whose unfinished name need not come from `name`.
+    /// As [`finish`](Self::finish), for an open file whose unfinished name need not come from
+    /// `name`.
     pub(in crate::storage) fn finish_file(
         &self,
         mut file: NamedFile,
@@ -110,8 +113,8 @@ impl Folder {
         Ok(file)
     }
 
-    /// Creates a file, or replaces it. Whenever a crash comes, the file is there as a whole, or what was
-    /// there before is.
+    /// Creates a file, or replaces it. Whenever a crash comes, the file is there as a whole, or
+    /// what was there before is.
     pub(in crate::storage) fn create(
         &self,
         name: &str,

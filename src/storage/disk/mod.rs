@@ -10,16 +10,17 @@
 //!
 //! # Assumptions
 //!
-//! All arguments about crashes in this folder rest on these assumptions about a disk, and on no others.
-//! [`SimDisk`] breaks everything else that a disk could be expected to do.
+//! All arguments about crashes in this folder rest on these assumptions about a disk, and on no
+//! others. [`SimDisk`] breaks everything else that a disk could be expected to do.
 //!
-//! 1. Bytes that were written to a file survive a crash once `sync_data` has returned without an error.
-//! 2. Bytes that were not synced may survive in any part and in any order, in units of 512 bytes that
-//!    are aligned to 512 bytes. Bytes that no write touched do not change.
-//! 3. A file that was created, renamed or removed may appear so or not after a crash, until `sync_dir`
-//!    has returned. To sync the file itself does not help. A rename is atomic.
-//! 4. After a write or a sync that failed, nothing is known about the bytes written since the last good
-//!    sync, and a later sync that succeeds proves nothing about them.
+//! 1. Bytes that were written to a file survive a crash once `sync_data` has returned without an
+//!    error.
+//! 2. Bytes that were not synced may survive in any part and in any order, in units of 512 bytes
+//!    that are aligned to 512 bytes. Bytes that no write touched do not change.
+//! 3. A file that was created, renamed or removed may appear so or not after a crash, until
+//!    `sync_dir` has returned. To sync the file itself does not help. A rename is atomic.
+//! 4. After a write or a sync that failed, nothing is known about the bytes written since the last
+//!    good sync, and a later sync that succeeds proves nothing about them.
 //!
 //! `SimDisk` is a disk for tests. It is here, and not in `testkit`, because it is this list as a
 //! program: whoever changes the list changes both, and users of `storage` test against it.
@@ -83,8 +84,9 @@ pub trait Disk: Send + Sync {
     /// What the operating system says.
     fn sync_dir(&self) -> io::Result<()>;
 
-    /// A random number, different for each call on any disk. It comes from the disk so that a simulated
-    /// disk can draw it from its seed, and a test with the same seed takes the same course.
+    /// A random number, different for each call on any disk. It comes from the disk so that a
+    /// simulated disk can draw it from its seed, and a test with the same seed takes the same
+    /// course.
     fn unique_id(&self) -> u64;
 
     /// The time of day in milliseconds since 1970, for people to read: nothing depends on it.
@@ -126,13 +128,13 @@ pub trait DiskFile: Send + Sync {
     /// fourth assumption.
     fn sync_data(&self) -> io::Result<()>;
 
-    /// Announces that from now on mostly whole sectors of 512 bytes will be written, from memory that
-    /// is aligned to 512 bytes, and nothing will be read. A disk may write such sectors past the
-    /// kernel's cache. What the other functions promise stays the same.
+    /// Announces that from now on mostly whole sectors of 512 bytes will be written, from memory
+    /// that is aligned to 512 bytes, and nothing will be read. A disk may write such sectors past
+    /// the kernel's cache. What the other functions promise stays the same.
     fn expect_whole_sectors(&mut self) {}
 
-    /// Writes zeros from offset `from` up to `to`, exclusive. Once they are synced, a write in their
-    /// place changes no metadata of the file, and its sync is faster.
+    /// Writes zeros from offset `from` up to `to`, exclusive. Once they are synced, a write in
+    /// their place changes no metadata of the file, and its sync is faster.
     ///
     /// # Errors
     /// As [`write_at`](Self::write_at).

@@ -11,8 +11,8 @@ use super::{Disk, DiskFile};
 
 /// A data folder that can only be read: everything that would change it is refused.
 ///
-/// It needs no lock and no right to write, so a node may run on the folder meanwhile. Then a file may
-/// be read while it is being written, and look damaged.
+/// It needs no lock and no right to write, so a node may run on the folder meanwhile. Then a file
+/// may be read while it is being written, and look damaged.
 #[derive(Debug)]
 pub struct ReadOnlyDisk {
     folder: PathBuf,

@@ -15,8 +15,8 @@ use crate::storage::error::StorageError;
 use super::real_file::RealFile;
 use super::{Disk, DiskFile};
 
-/// The name of the file that is locked while a node runs. It holds the process id, for the message to
-/// a person who starts a second node on the folder.
+/// The name of the file that is locked while a node runs. It holds the process id, for the message
+/// to a person who starts a second node on the folder.
 const LOCK: &str = "lock";
 /// How long to wait for a lock that another process holds, and how long between two attempts.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -28,8 +28,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct RealDisk {
     folder: PathBuf,
-    /// The folder, open so that it can be synced. `None` after a sync that failed: the kernel reports a
-    /// failure once only, and every thread that syncs the folder later has to learn of it.
+    /// The folder, open so that it can be synced. `None` after a sync that failed: the kernel
+    /// reports a failure once only, and every thread that syncs the folder later has to learn of
+    /// it.
     handle: Mutex<Option<File>>,
     _lock: Option<File>,
 }
@@ -106,8 +107,8 @@ fn lock_soon(lock: &File) -> Result<(), TryLockError> {
     }
 }
 
-/// Creates the folder and the missing ones above it. The folder above each new one is synced, so that
-/// no crash takes the new one away.
+/// Creates the folder and the missing ones above it. The folder above each new one is synced, so
+/// that no crash takes the new one away.
 fn create_durably(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());

@@ -1,4 +1,5 @@
-//! A file in the machine's file system. Whole sectors are written past the kernel's cache if possible.
+//! A file in the machine's file system. Whole sectors are written past the kernel's cache if
+//! possible.
 
 use std::fs::File;
 use std::io;
@@ -65,8 +66,8 @@ fn is_aligned(bytes: &[u8], offset: u64) -> bool {
     numbers.iter().all(|number| number.is_multiple_of(sector))
 }
 
-/// Opens the same file again for writing past the kernel's cache. `None` if the file system cannot do
-/// that in units of sectors, or does not say whether it can.
+/// Opens the same file again for writing past the kernel's cache. `None` if the file system cannot
+/// do that in units of sectors, or does not say whether it can.
 #[cfg(target_os = "linux")]
 fn open_direct(file: &File) -> Option<File> {
     use std::fs::OpenOptions;

@@ -1,12 +1,13 @@
-//! A disk in memory, for tests, that crashes, tears, fails and rots on demand, in the same way for the
-//! same seed.
+//! A disk in memory, for tests, that crashes, tears, fails and rots on demand, in the same way for
+//! the same seed.
 //!
-//! It keeps what was written apart from what is durable, both for the bytes of files and for the names
-//! in the folder. It promises only the assumptions at the head of `disk/mod.rs`. A crash of the process
-//! alone is simulated by opening the same disk again: everything that was written is still there,
-//! durable or not.
+//! It keeps what was written apart from what is durable, both for the bytes of files and for the
+//! names in the folder. It promises only the assumptions at the head of `disk/mod.rs`. A crash of
+//! the process alone is simulated by opening the same disk again: everything that was written is
+//! still there, durable or not.
 //!
-//! It never reorders operations that were synced, loses a sync that succeeded, or tears within a sector.
+//! It never reorders operations that were synced, loses a sync that succeeded, or tears within a
+//! sector.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -84,9 +85,9 @@ impl SimDisk {
         }
     }
 
-    /// Returns the disk as it may be after a power failure at this moment. All that it holds is durable,
-    /// and nothing is set to fail. This disk stays as it is, and each call draws another outcome, so
-    /// that a test can try many outcomes of one moment.
+    /// Returns the disk as it may be after a power failure at this moment. All that it holds is
+    /// durable, and nothing is set to fail. This disk stays as it is, and each call draws another
+    /// outcome, so that a test can try many outcomes of one moment.
     pub fn crash(&self) -> Self {
         self.crash_with(Outcome::Chance)
     }
@@ -123,16 +124,16 @@ impl SimDisk {
         self.state.lock().operations
     }
 
-    /// Stops the machine before the operation of this number (the first one is 0). This operation and
-    /// all later ones fail and change nothing.
+    /// Stops the machine before the operation of this number (the first one is 0). This operation
+    /// and all later ones fail and change nothing.
     pub fn stop_at(&self, operation: u64) {
         self.state.lock().stop_at = Some(operation);
     }
 
-    /// Makes the operation of this number fail (the first one is 0); later ones succeed. A write that
-    /// fails has been done in part. After a sync that fails, the bytes can still be read, but they
-    /// become durable only if they are written again, as on Linux file systems. A change or a sync
-    /// of the folder that fails has done nothing.
+    /// Makes the operation of this number fail (the first one is 0); later ones succeed. A write
+    /// that fails has been done in part. After a sync that fails, the bytes can still be read, but
+    /// they become durable only if they are written again, as on Linux file systems. A change or a
+    /// sync of the folder that fails has done nothing.
     pub fn fail_at(&self, operation: u64) {
         self.state.lock().fail_at = Some(operation);
     }
@@ -189,8 +190,8 @@ impl SimDisk {
         state.durable_names.remove(name);
     }
 
-    /// Returns a copy of this disk, with the same contents, durable and not. Later changes of one do not
-    /// show in the other.
+    /// Returns a copy of this disk, with the same contents, durable and not. Later changes of one
+    /// do not show in the other.
     pub fn fork(&self) -> Self {
         Self::with(self.state.lock().clone())
     }

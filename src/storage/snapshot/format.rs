@@ -20,10 +20,10 @@
 //!    is, in this order: the salt, the number of pieces, the length of the state, and a CRC-32C of
 //!    the checksums of all the pieces (4 bytes each).
 //!
-//! The checksum of a piece covers the salt and the piece's number. So a piece that was changed, moved,
-//! or taken from another snapshot is noticed before a byte of it is used. The footer is read first.
-//! So a file whose end is missing is noticed before the first piece is used, and a missing piece at
-//! the latest when the footer does not match the pieces.
+//! The checksum of a piece covers the salt and the piece's number. So a piece that was changed,
+//! moved, or taken from another snapshot is noticed before a byte of it is used. The footer is read
+//! first. So a file whose end is missing is noticed before the first piece is used, and a missing
+//! piece at the latest when the footer does not match the pieces.
 //!
 //! A crash leaves no file of this name that is incomplete: see the invariants in `mod.rs`.
 
@@ -47,8 +47,8 @@ const HEADER_MAGIC: &[u8; 8] = b"rkvsnap\n";
 const FOOTER_MAGIC: &[u8; 8] = b"rkvsend\n";
 const PREFIX: &str = "snapshot-";
 
-/// What a snapshot belongs to: a cluster and a kind of state machine, but no node, because it travels
-/// from node to node.
+/// What a snapshot belongs to: a cluster and a kind of state machine, but no node, because it
+/// travels from node to node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::storage) struct SnapshotOwner {
     /// The name of the cluster.

@@ -12,8 +12,8 @@ use super::{SnapshotInfo, Snapshots};
 
 /// A snapshot that is being received: the bytes of the sender's file, in order.
 ///
-/// It takes effect only when [`finish`](Self::finish) has verified all of it. If it is dropped before,
-/// or another transfer is begun, its file is removed.
+/// It takes effect only when [`finish`](Self::finish) has verified all of it. If it is dropped
+/// before, or another transfer is begun, its file is removed.
 pub struct Incoming {
     snapshots: Snapshots,
     /// The number of this transfer, by which it notices that another one has been begun.
@@ -60,9 +60,9 @@ impl Incoming {
         self.next
     }
 
-    /// Takes a chunk of the file, and returns where the next chunk must start. A chunk that does not
-    /// start at the next byte is dropped: it came twice, or one before it was lost. That is safe, as
-    /// the sender learns from the answer where to go on.
+    /// Takes a chunk of the file, and returns where the next chunk must start. A chunk that does
+    /// not start at the next byte is dropped: it came twice, or one before it was lost. That is
+    /// safe, as the sender learns from the answer where to go on.
     ///
     /// # Errors
     /// [`StorageError::Transfer`] if it is not the announced snapshot, or another transfer has
@@ -98,8 +98,8 @@ impl Incoming {
         self.seal()?.place()
     }
 
-    /// Verifies the whole snapshot and makes it durable under its unfinished name. A crash after this
-    /// leaves a file that the next start removes.
+    /// Verifies the whole snapshot and makes it durable under its unfinished name. A crash after
+    /// this leaves a file that the next start removes.
     pub fn seal(self) -> Result<Sealed, StorageError> {
         self.check_current()?;
         if self.next != self.bytes {

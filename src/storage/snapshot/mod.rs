@@ -1,17 +1,20 @@
-//! Snapshots: the state as of one entry, in a file that takes the place of the log up to that entry.
+//! Snapshots: the state as of one entry, in a file that takes the place of the log up to that
+//! entry.
 //!
-//! Each snapshot is a file `snapshot-`, the index and the term of its last entry. The newest two are
-//! kept.
+//! Each snapshot is a file `snapshot-`, the index and the term of its last entry. The newest two
+//! are kept.
 //!
 //! # Invariants
 //!
-//! 1. **A file with a snapshot's name is complete and durable.** It is written under a name that ends in
-//!    `.new`, synced, verified if another node sent it, and renamed; then the folder is synced. A crash
-//!    before the rename leaves a file that the next start removes. A crash before the sync of the folder
-//!    leaves the file under either name. So the log is cut, or starts anew, only after that sync.
-//! 2. **The older snapshot can stand in for the newest one**, should that be found damaged, because the
-//!    log is not cut behind the older one: see [`Snapshots::log_needed_behind`]. This does not hold if
-//!    the newest one came from the leader and the log started anew behind it: see `recovery.rs`.
+//! 1. **A file with a snapshot's name is complete and durable.** It is written under a name that
+//!    ends in `.new`, synced, verified if another node sent it, and renamed; then the folder is
+//!    synced. A crash before the rename leaves a file that the next start removes. A crash before
+//!    the sync of the folder leaves the file under either name. So the log is cut, or starts anew,
+//!    only after that sync.
+//! 2. **The older snapshot can stand in for the newest one**, should that be found damaged, because
+//!    the log is not cut behind the older one: see [`Snapshots::log_needed_behind`]. This does not
+//!    hold if the newest one came from the leader and the log started anew behind it: see
+//!    `recovery.rs`.
 //! 3. **Every byte is verified before it is used.** What is damaged is never taken for a state.
 //!
 //! # Files
@@ -83,8 +86,8 @@ impl From<&Options> for SnapshotOptions {
     }
 }
 
-/// The snapshots of a data folder. Clones work on the same snapshots, each on any thread, beside the
-/// thread that writes the log. An error here does not stop the log: no record depends on it.
+/// The snapshots of a data folder. Clones work on the same snapshots, each on any thread, beside
+/// the thread that writes the log. An error here does not stop the log: no record depends on it.
 #[derive(Clone)]
 pub struct Snapshots {
     shared: Arc<SnapshotFolder>,
@@ -94,7 +97,8 @@ struct SnapshotFolder {
     folder: Folder,
     owner: SnapshotOwner,
     writing: SnapshotOptions,
-    /// The valid snapshots, oldest first. Locked for moments only, never while the disk is waited for.
+    /// The valid snapshots, oldest first. Locked for moments only, never while the disk is waited
+    /// for.
     kept: Mutex<Vec<SnapshotInfo>>,
     /// The snapshot from which the state machine is being restored. Its file stays, however many
     /// newer snapshots there are.
@@ -144,23 +148,23 @@ impl Snapshots {
         self.shared.kept.lock().clone()
     }
 
-    /// How many bytes the [`SnapshotWriter`] that was begun last has written, for people who wait for
-    /// the snapshot.
+    /// How many bytes the [`SnapshotWriter`] that was begun last has written, for people who wait
+    /// for the snapshot.
     pub fn written(&self) -> u64 {
         self.shared.written.load(Ordering::Relaxed)
     }
 
-    /// Up to which index [`Storage::cut`](super::Storage::cut) may go: the last index of the older of
-    /// the newest two snapshots, 0 if there are not two. Then the older one and the log behind it can
-    /// stand in for the newest one, unless the log started anew in between.
+    /// Up to which index [`Storage::cut`](super::Storage::cut) may go: the last index of the older
+    /// of the newest two snapshots, 0 if there are not two. Then the older one and the log behind
+    /// it can stand in for the newest one, unless the log started anew in between.
     pub fn log_needed_behind(&self) -> Index {
         let kept = self.shared.kept.lock();
         let second = kept.len().checked_sub(KEPT).and_then(|at| kept.get(at));
         second.map_or(0, |info| info.meta.last.index)
     }
 
-    /// Keeps the file of this snapshot until [`unpin`](Self::unpin), even if newer snapshots come. One
-    /// that was pinned before is not pinned any more.
+    /// Keeps the file of this snapshot until [`unpin`](Self::unpin), even if newer snapshots come.
+    /// One that was pinned before is not pinned any more.
     pub fn pin(&self, last: EntryId) {
         *self.shared.pinned.lock() = Some(last);
     }
@@ -213,8 +217,9 @@ impl Snapshots {
         self.shared.folder.sync()
     }
 
-    /// Reads up to `max` bytes of a snapshot's file from `offset` on, to be sent to another node; none
-    /// at the end of the file. They are not verified here: the node that receives them does that.
+    /// Reads up to `max` bytes of a snapshot's file from `offset` on, to be sent to another node;
+    /// none at the end of the file. They are not verified here: the node that receives them does
+    /// that.
     ///
     /// # Errors
     /// [`StorageError::NoSnapshot`] if it is not there (any more), [`StorageError::Io`].
@@ -231,8 +236,8 @@ impl Snapshots {
         Ok(bytes.into())
     }
 
-    /// Begins to receive a snapshot whose file has `bytes` bytes. There is one transfer at a time: one
-    /// that is under way is discarded.
+    /// Begins to receive a snapshot whose file has `bytes` bytes. There is one transfer at a time:
+    /// one that is under way is discarded.
     ///
     /// # Errors
     /// [`StorageError::Superseded`] if there is one of this entry or a later one already;
@@ -275,8 +280,8 @@ impl Snapshots {
 /// The end of the name of a snapshot that was found damaged: it is never used again, or removed.
 pub(super) const SET_ASIDE: &str = ".damaged";
 
-/// Renames a damaged snapshot. The caller syncs the folder; after a crash before that, the snapshot is
-/// found damaged again.
+/// Renames a damaged snapshot. The caller syncs the folder; after a crash before that, the snapshot
+/// is found damaged again.
 pub(super) fn set_aside(folder: &Folder, last: EntryId) -> Result<(), StorageError> {
     let name = name(last);
     folder.rename(&name, &format!("{name}{SET_ASIDE}"))

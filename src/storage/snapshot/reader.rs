@@ -13,9 +13,9 @@ use super::format::{
 
 /// The state in a snapshot, as it was written.
 ///
-/// It can be read to its end even if the snapshot is removed meanwhile. If the file is damaged, reading
-/// ends with an error that wraps a [`StorageError`], before the first byte of a piece that is not
-/// valid. If pieces are missing, the error comes in place of the end.
+/// It can be read to its end even if the snapshot is removed meanwhile. If the file is damaged,
+/// reading ends with an error that wraps a [`StorageError`], before the first byte of a piece that
+/// is not valid. If pieces are missing, the error comes in place of the end.
 pub struct SnapshotReader {
     file: NamedFile,
     info: SnapshotInfo,
@@ -65,8 +65,8 @@ impl SnapshotReader {
         Ok(self.info)
     }
 
-    /// Reads and verifies the next piece, in place of the present one. False at the end of the state,
-    /// once the footer has been found to match the pieces.
+    /// Reads and verifies the next piece, in place of the present one. False at the end of the
+    /// state, once the footer has been found to match the pieces.
     fn next_piece(&mut self) -> Result<bool, StorageError> {
         let bad = |problem: &str| damaged(&self.file, self.at, problem);
         if self.at == self.end {

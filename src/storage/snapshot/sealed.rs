@@ -18,8 +18,8 @@ impl Sealed {
     /// thread at a time does this.
     ///
     /// The log is cut, or starts anew behind the snapshot, only when this has returned. So a crash
-    /// before the sync of the folder, which may take the name back, leaves the log that the snapshot
-    /// would have replaced.
+    /// before the sync of the folder, which may take the name back, leaves the log that the
+    /// snapshot would have replaced.
     ///
     /// # Errors
     /// [`StorageError::Superseded`] if there is a newer snapshot by now, [`StorageError::Io`]. The

@@ -1,4 +1,5 @@
-//! Writing a snapshot that this node takes, under an unfinished name until it is complete and durable.
+//! Writing a snapshot that this node takes, under an unfinished name until it is complete and
+//! durable.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -79,8 +80,8 @@ impl SnapshotWriter {
         self.seal()?.place()
     }
 
-    /// Completes the file and makes it durable under its unfinished name. A crash after this leaves a
-    /// file that the next start removes.
+    /// Completes the file and makes it durable under its unfinished name. A crash after this leaves
+    /// a file that the next start removes.
     pub fn seal(mut self) -> Result<Sealed, StorageError> {
         self.end_piece()?;
         self.temp.file.write(&self.footer.seal(), self.at)?;

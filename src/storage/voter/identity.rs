@@ -151,8 +151,9 @@ fn load(folder: &Folder) -> Result<Body, StorageError> {
 }
 
 /// Whether a file may be in a folder that has no `identity`. The vote and the first segment may if
-/// there is an `identity.new`: making the folder was interrupted. Without it, and for every snapshot
-/// and later segment, a node had used the folder. Files with other names are not judged here.
+/// there is an `identity.new`: making the folder was interrupted. Without it, and for every
+/// snapshot and later segment, a node had used the folder. Files with other names are not judged
+/// here.
 fn may_precede(name: &str, names: &[String]) -> bool {
     let interrupted = names.contains(&unfinished(NAME));
     match segment::number(name) {

@@ -56,8 +56,9 @@
 //! ## What a crash may leave behind
 //!
 //! A change writes a whole new file and renames it over the old one, so a crash leaves the old
-//! contents or the new ones. If it leaves the old ones, the node has not acted on the change yet: it
-//! has not welcomed the node that it met, and has sent nothing that only an admitted node may send.
+//! contents or the new ones. If it leaves the old ones, the node has not acted on the change yet:
+//! it has not welcomed the node that it met, and has sent nothing that only an admitted node may
+//! send.
 
 use std::collections::BTreeMap;
 
