@@ -40,7 +40,8 @@ pub enum StorageError {
         /// What to do.
         advice: &'static str,
     },
-    /// A file does not hold what was made durable in it. Nothing has been changed.
+    /// A file does not hold what was made durable in it, and no crash explains that. Nothing has
+    /// been changed.
     #[error(
         "{} is damaged at offset {offset}: {problem}. Nothing has been changed. {advice}",
         path.display()
@@ -55,7 +56,7 @@ pub enum StorageError {
         /// What to do.
         advice: &'static str,
     },
-    /// There is no such snapshot: it has been removed because there are newer ones.
+    /// The snapshot is not there. It may have been removed because there are newer ones.
     #[error("there is no snapshot of entry {last} (any more): {} is not there", path.display())]
     NoSnapshot {
         /// The file that is missing.
@@ -63,7 +64,7 @@ pub enum StorageError {
         /// The last entry of the snapshot.
         last: EntryId,
     },
-    /// A snapshot is not wanted, for there is one of the same entry or a later one.
+    /// A snapshot is not needed: the node has one of the same entry or of a later one.
     #[error("a snapshot of entry {last} is of no use: there is one of entry {newest}")]
     Superseded {
         /// The last entry of the snapshot.
@@ -71,7 +72,7 @@ pub enum StorageError {
         /// The last entry of the newest one.
         newest: EntryId,
     },
-    /// What another node sent is not the snapshot that it announced. Nothing of it was kept.
+    /// Another node sent something else than the snapshot that it announced. None of it is kept.
     #[error("the snapshot of entry {last} from another node is refused: {problem}")]
     Transfer {
         /// The last entry of the snapshot.
@@ -79,7 +80,7 @@ pub enum StorageError {
         /// What is wrong.
         problem: String,
     },
-    /// A snapshot was to be completed although a part of it could not be written.
+    /// A snapshot cannot be completed because an earlier write to its file failed.
     #[error("{} cannot be completed: an earlier write to it failed", path.display())]
     SnapshotBroken {
         /// The incomplete file.
@@ -95,7 +96,8 @@ pub enum StorageError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// An earlier write failed. What the disk holds is only known after opening it again.
+    /// An earlier write failed, so nobody knows what the disk holds before the folder is opened
+    /// again.
     #[error("nothing more is written since an earlier write failed ({reason}). Restart the node")]
     Stopped {
         /// The error of that write.
@@ -127,8 +129,8 @@ fn io_advice(kind: io::ErrorKind) -> &'static str {
 
 /// What to do about a damaged log.
 ///
-/// Starting again under the same id with an empty folder is what people try first, and it is what
-/// loses data: the node would have forgotten entries and votes that others count on.
+/// People first try to start the node again under the same id with an empty folder. That can lose
+/// data: the node would have forgotten entries and votes that other nodes count on.
 pub(super) const LOG_ADVICE: &str = "The node does not start, because it could vote and answer \
     without entries that it has acknowledged. Check the disk; then restore the folder from a copy \
     that was made since the node last ran, or replace the node by one with another id. Do not \

@@ -83,7 +83,7 @@ pub struct InspectedSnapshot {
     pub info: Option<SnapshotInfo>,
 }
 
-/// Reads a data folder and verifies all of its checksums, whoever it belongs to.
+/// Reads a data folder and verifies all of its checksums, whatever node it belongs to.
 ///
 /// A node may run on the folder meanwhile. Then the end of the log may look torn or damaged, and
 /// files may come and go.

@@ -8,25 +8,25 @@
 //! 1. **The log goes on behind the snapshot.** It holds the snapshot's last entry, or starts right
 //!    behind it. The entries before stay in the log for the older snapshot.
 //! 2. **The log has to start anew.** It ends before the snapshot's last entry, or has an entry of
-//!    another term at that index. This is what a crash leaves behind between two steps: a snapshot
-//!    from the leader was put in its place, and the record with which the log starts anew behind it
-//!    was not durable yet. The second step is done here. Nothing is lost: the snapshot holds all
-//!    committed entries up to its last one. Entries behind an entry of another term conflict with
-//!    what was committed, so they were never committed themselves.
+//!    another term at that index. A crash leaves this behind in two ways. A snapshot from the
+//!    leader was in its place, and the record with which the log starts anew behind it was not
+//!    durable yet. Or the node executed committed entries before its own disk had them, took a
+//!    snapshot, and the crash came before the sync of their record. In both ways nothing is lost
+//!    when the log starts anew now: the snapshot holds all committed entries up to its last one,
+//!    and entries of the log that conflict with it were never committed.
 //! 3. **The log starts too late.** A part of the log, or the snapshot that took its place, is
 //!    missing or damaged. The node does not start.
 //!
 //! # When an older snapshot can stand in for a damaged one
 //!
-//! It can if the log reaches back to it. The log is cut only up to the older of the two newest
-//! snapshots. So the older one can stand in, if the node took the newer one itself.
+//! It can if the log reaches back to it. The log is cut only up to the older of the newest two
+//! snapshots. So the older one can stand in, unless the log started anew behind the newer one.
 //!
-//! It cannot if the leader sent the newer one. What lies between the end of this node's log and
-//! that snapshot was never in this log, so the log started anew behind it, and nothing continues
-//! the older snapshot. The node must not start from the older one all the same: it would lack
-//! entries that it has acknowledged behind the received snapshot, and some of them may be committed
-//! only because it did. So until the node has taken the next snapshot itself, damage to the
-//! received one is case 3, and the node has to be replaced.
+//! If the log started anew, nothing on this disk continues the older snapshot. For a snapshot from
+//! the leader, what lies between was never in this log. The node must not start from the older one
+//! all the same: it would lack entries that it has acknowledged, and some of them may be committed
+//! only because it did. So until the node has taken the next snapshot itself, damage to the newer
+//! one is case 3, and the node has to be replaced.
 //!
 //! There is one moment in which the older snapshot and the old log do stand in for a received one:
 //! before the record with which the log starts anew is durable. That is safe. The node has

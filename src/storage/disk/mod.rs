@@ -23,7 +23,8 @@
 //!    good sync, and a later sync that succeeds proves nothing about them.
 //!
 //! `SimDisk` is a disk for tests. It is here, and not in `testkit`, because it is this list as a
-//! program: whoever changes the list changes both, and users of `storage` test against it.
+//! program: a change of the list is a change of `SimDisk`. Besides, it is a public name of this
+//! module, so that tests of the storage alone need nothing else.
 
 mod folder;
 pub(super) mod read_only_disk;

@@ -12,9 +12,9 @@
 //!    the sync of the folder leaves the file under either name. So the log is cut, or starts anew,
 //!    only after that sync.
 //! 2. **The older snapshot can stand in for the newest one**, should that be found damaged, because
-//!    the log is not cut behind the older one: see [`Snapshots::log_needed_behind`]. This does not
-//!    hold if the newest one came from the leader and the log started anew behind it: see
-//!    `recovery.rs`.
+//!    the log keeps all entries behind the older one: see [`Snapshots::log_needed_behind`]. This
+//!    does not hold once the log started anew behind the newest one, as it does behind a snapshot
+//!    from the leader: see `recovery.rs`.
 //! 3. **Every byte is verified before it is used.** What is damaged is never taken for a state.
 //!
 //! # Files

@@ -105,7 +105,7 @@ fn every_bit_of_the_last_record_is_guarded_too() {
     }
 }
 
-/// Not what a record holds tells a sector that was written from one that was not.
+/// A written sector is told from an unwritten one by its mark, not by what it holds.
 #[test]
 fn every_bit_of_a_last_record_of_nothing_but_zeros_is_guarded_too() {
     let mut zeros = write(1, 2, 1, 0);

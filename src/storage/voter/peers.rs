@@ -46,7 +46,7 @@
 //! The nodes of a new cluster admit each other as soon as enough of them have met, and no flag has
 //! to tell a first start from a later one. The price is paid at that first start only: `w` others
 //! have to be up, which are more than the rest of a majority. And a node that lost its folder is
-//! kept out for good, by those that knew it.
+//! kept out for good by the nodes that knew its old folder.
 //!
 //! The file `peers` is one [block] with the magic `rkvpeer\n`. Its body is, in this order: the
 //! owner, as in the file `identity`; whether this node's folder is admitted; the number of nodes
