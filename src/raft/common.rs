@@ -241,9 +241,9 @@ impl Common {
 
     /// Lets go of some of what every member has, so that the log in memory is as long as what the
     /// slowest of them lacks.
-    pub fn let_go_of_held(&mut self) {
-        if !self.config.keeps_held {
-            self.log.let_go_of_held();
+    pub fn let_go_of_matched(&mut self) {
+        if !self.config.keeps_matched {
+            self.log.let_go_of_matched();
         }
     }
 

@@ -36,7 +36,7 @@ pub struct Config {
     pub trailing_bytes: usize,
     /// Whether the log in memory keeps what every member has on its disk, until a snapshot covers
     /// it. Nobody asks for it again: it is there to be looked at.
-    pub keeps_held: bool,
+    pub keeps_matched: bool,
     /// How many bytes of a snapshot one message carries at the most.
     pub snapshot_part_bytes: u64,
     /// How many bytes of a snapshot may be on their way to one follower, unacknowledged.
@@ -62,7 +62,7 @@ impl Config {
             max_inflight_messages: 256,
             max_uncommitted_bytes: 64 << 20,
             trailing_bytes: 8 << 20,
-            keeps_held: false,
+            keeps_matched: false,
             snapshot_part_bytes: 256 << 10,
             snapshot_window_bytes: 1 << 20,
             max_pending_reads: 16_384,

@@ -89,10 +89,10 @@ impl Follower {
             }
             Message::Heartbeat {
                 commit,
-                held,
+                matched_by_all,
                 round,
             } => {
-                if self.hear(common, from) && heartbeat(common, commit, held) {
+                if self.hear(common, from) && heartbeat(common, commit, matched_by_all) {
                     common.send(from, Message::HeartbeatReply { round });
                 }
             }
@@ -241,7 +241,7 @@ fn follow_each_other(common: &Common, prev: EntryId, entries: &[Entry]) -> bool 
 
 /// Handles a heartbeat of the present term's leader. It carries no more of the commit index than
 /// this node has acknowledged in this term. False if this node no longer has what it acknowledged.
-fn heartbeat(common: &mut Common, commit: Index, held: Index) -> bool {
+fn heartbeat(common: &mut Common, commit: Index, matched_by_all: Index) -> bool {
     let last = common.log.last().index;
     if commit > last {
         common.fault.get_or_insert(Fault::AcknowledgedEntriesLost {
@@ -251,7 +251,7 @@ fn heartbeat(common: &mut Common, commit: Index, held: Index) -> bool {
         return false;
     }
     common.log.commit_to(commit);
-    common.log.held_by_all(held);
+    common.log.set_matched_by_all(matched_by_all);
     true
 }
 

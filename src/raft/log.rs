@@ -38,7 +38,7 @@ pub(super) struct Log {
     applying: Index,
     applied: Index,
     /// Up to here every member of the cluster has the log on its disk.
-    held: Index,
+    matched_by_all: Index,
 }
 
 /// So many entries are let go of at a time: others wait for this.
@@ -59,7 +59,7 @@ impl Log {
             committed: base.index,
             applying: base.index,
             applied: base.index,
-            held: 0,
+            matched_by_all: 0,
         };
         entries.into_iter().for_each(|entry| log.push(entry));
         log.handed = log.last().index;
@@ -237,15 +237,15 @@ impl Log {
 
     /// Every member has the log up to `index` on its disk: none of them will ask for it again, nor
     /// will this node, once it has executed it.
-    pub fn held_by_all(&mut self, index: Index) {
-        self.held = self.held.max(index);
+    pub fn set_matched_by_all(&mut self, index: Index) {
+        self.matched_by_all = self.matched_by_all.max(index);
     }
 
     /// Lets go of some of what nobody needs any more, the oldest first.
-    pub fn let_go_of_held(&mut self) {
-        let up_to = self.held.min(self.applied).min(self.durable);
-        let held = up_to.saturating_sub(self.base.index) as usize;
-        self.remove_first(held.min(self.entries.len()).min(LET_GO));
+    pub fn let_go_of_matched(&mut self) {
+        let up_to = self.matched_by_all.min(self.applied).min(self.durable);
+        let count = up_to.saturating_sub(self.base.index) as usize;
+        self.remove_first(count.min(self.entries.len()).min(LET_GO));
     }
 
     /// A snapshot from the leader takes the place of the log up to `last`, which lies beyond all

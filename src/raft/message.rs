@@ -80,7 +80,7 @@ pub enum Message {
         /// The leader's commit index, but no further than what this follower is known to hold.
         commit: Index,
         /// Every member has the log up to here on its disk: nobody will ask for it again.
-        held: Index,
+        matched_by_all: Index,
         /// The number of the round of confirmations that this heartbeat belongs to. It only grows
         /// within a term.
         round: u64,

@@ -147,7 +147,7 @@ impl Raft {
     pub fn tick(&mut self) {
         self.role.tick(&mut self.common);
         self.check();
-        self.common.let_go_of_held();
+        self.common.let_go_of_matched();
     }
 
     /// A message has arrived. Whatever it holds, it does not panic: what no correct node sends is
@@ -227,7 +227,7 @@ impl Raft {
     /// If that goes back, or beyond what [`take_committed`](Self::take_committed) gave out.
     pub fn applied(&mut self, index: Index) {
         self.common.log.applied_to(index);
-        self.common.let_go_of_held();
+        self.common.let_go_of_matched();
     }
 
     /// The messages that may leave now, with all that has gathered since the last call.

@@ -29,12 +29,12 @@ impl Leader {
 
     pub(super) fn send_heartbeats(&mut self, common: &mut Common) {
         let (round, committed) = (self.reads.number(), common.log.committed());
-        let held = self.held_by_all(common);
+        let matched_by_all = self.matched_by_all(common);
         for (id, progress) in &self.progress {
             let commit = committed.min(progress.matched());
             let heartbeat = Message::Heartbeat {
                 commit,
-                held,
+                matched_by_all,
                 round,
             };
             common.send(*id, heartbeat);
@@ -42,7 +42,7 @@ impl Leader {
     }
 
     /// Up to where every member has the log on its disk.
-    fn held_by_all(&self, common: &Common) -> Index {
+    fn matched_by_all(&self, common: &Common) -> Index {
         let others = self.progress.values().map(Progress::matched);
         others.fold(common.log.durable(), Index::min)
     }
@@ -96,7 +96,7 @@ impl Leader {
         // Beyond the log: no follower of this term says so.
         if matched <= common.log.last().index && progress.accepted(matched) {
             self.advance_commit(common);
-            common.log.held_by_all(self.held_by_all(common));
+            common.log.set_matched_by_all(self.matched_by_all(common));
             self.finish_transfer(common);
         }
     }

@@ -291,7 +291,7 @@ fn proof_of_two_leaders_stops_the_node_whichever_comes_first() {
             from: 3,
             ..from_leader(Message::Heartbeat {
                 commit: 0,
-                held: 0,
+                matched_by_all: 0,
                 round: 0,
             })
         };

@@ -69,7 +69,7 @@ fn a_message_of_defaults_arrives_as_such_behind_one_with_every_field_set() {
             0,
             Message::Heartbeat {
                 commit: 0,
-                held: 0,
+                matched_by_all: 0,
                 round: 0,
             },
         ),

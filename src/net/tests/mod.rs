@@ -269,7 +269,7 @@ impl Remote {
 fn heartbeat(from: NodeId, to: NodeId, round: u64) -> Envelope {
     let message = Message::Heartbeat {
         commit: 0,
-        held: 0,
+        matched_by_all: 0,
         round,
     };
     Envelope {

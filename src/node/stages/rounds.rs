@@ -232,7 +232,7 @@ mod tests {
                 5,
                 Message::Heartbeat {
                     commit: 0,
-                    held: 0,
+                    matched_by_all: 0,
                     round,
                 },
             )

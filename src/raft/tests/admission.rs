@@ -13,7 +13,7 @@ const NEEDED: [(u64, usize); 4] = [(3, 2), (4, 2), (5, 3), (7, 5)];
 /// A cluster, its leader, and a node that is new, of which no others but the leader may know.
 fn with_a_new_node(size: u64) -> (Cluster, NodeId, NodeId) {
     let mut cluster = Cluster::with(size, |config: &mut Config| {
-        config.keeps_held = false;
+        config.keeps_matched = false;
         config.trailing_bytes = 0;
     });
     let new = size;
@@ -197,7 +197,7 @@ fn append(term: Term) -> Message {
 fn heartbeat() -> Message {
     Message::Heartbeat {
         commit: 0,
-        held: 0,
+        matched_by_all: 0,
         round: 3,
     }
 }

@@ -246,9 +246,9 @@ fn describe_heartbeat(message: &Message) -> String {
     match message {
         Message::Heartbeat {
             commit,
-            held,
+            matched_by_all,
             round,
-        } => format!("heartbeat commit {commit} held {held} round {round}"),
+        } => format!("heartbeat commit {commit} matched by all {matched_by_all} round {round}"),
         other => panic!("{other:?} is no heartbeat"),
     }
 }

@@ -157,7 +157,7 @@ impl Cluster {
         let library = Library::default();
         let node = |id| {
             let mut config = Config {
-                keeps_held: true,
+                keeps_matched: true,
                 ..Config::new(id, membership.clone(), id)
             };
             adjust(&mut config);

@@ -5,7 +5,7 @@ use super::snapshots::all_have;
 use crate::raft::{Config, NodeId};
 
 fn cluster() -> Cluster {
-    Cluster::with(3, |config: &mut Config| config.keeps_held = false)
+    Cluster::with(3, |config: &mut Config| config.keeps_matched = false)
 }
 
 /// How many entries the node holds in memory.

@@ -102,22 +102,23 @@ fn message() -> impl Strategy<Value = Message> {
         Message::Rejected { prev, conflict }
     });
     prop_oneof![
-        4 => append(),
-        1 => (number(), entry_id())
-            .prop_map(|(next_term, last)| Message::PreVote { next_term, last }),
-        1 => (number(), any::<bool>())
-            .prop_map(|(next_term, granted)| Message::PreVoteReply { next_term, granted }),
-        1 => (entry_id(), any::<bool>())
-            .prop_map(|(last, transfer)| Message::Vote { last, transfer }),
-        1 => any::<bool>().prop_map(|granted| Message::VoteReply { granted }),
-        2 => number().prop_map(|matched| Message::Accepted { matched }),
-        2 => rejected,
-        1 => (number(), number(), number())
-            .prop_map(|(commit, held, round)| Message::Heartbeat { commit, held, round }),
-        1 => number().prop_map(|round| Message::HeartbeatReply { round }),
-        1 => Just(Message::TimeoutNow),
-        1 => Just(Message::Outdated),
-    ]
+           4 => append(),
+           1 => (number(), entry_id())
+               .prop_map(|(next_term, last)| Message::PreVote { next_term, last }),
+           1 => (number(), any::<bool>())
+               .prop_map(|(next_term, granted)| Message::PreVoteReply { next_term, granted }),
+           1 => (entry_id(), any::<bool>())
+               .prop_map(|(last, transfer)| Message::Vote { last, transfer }),
+           1 => any::<bool>().prop_map(|granted| Message::VoteReply { granted }),
+           2 => number().prop_map(|matched| Message::Accepted { matched }),
+           2 => rejected,
+           1 => (number(), number(), number())
+               .prop_map(|(commit, matched_by_all, round)| {
+    Message::Heartbeat { commit, matched_by_all, round }}),
+           1 => number().prop_map(|round| Message::HeartbeatReply { round }),
+           1 => Just(Message::TimeoutNow),
+           1 => Just(Message::Outdated),
+       ]
 }
 
 fn input() -> impl Strategy<Value = Input> {

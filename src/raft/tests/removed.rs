@@ -61,10 +61,10 @@ fn hear(raft: &mut Raft, term: Term, message: Message) {
     });
 }
 
-fn heartbeat(commit: Index, held: Index) -> Message {
+fn heartbeat(commit: Index, matched_by_all: Index) -> Message {
     Message::Heartbeat {
         commit,
-        held,
+        matched_by_all,
         round: 0,
     }
 }

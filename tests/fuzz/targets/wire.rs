@@ -236,7 +236,7 @@ fn messages() -> [Message; 13] {
         Message::Rejected { prev: 9, conflict },
         Message::Heartbeat {
             commit: 9,
-            held: 7,
+            matched_by_all: 7,
             round: 1 << 20,
         },
         Message::HeartbeatReply { round: 1 },

@@ -202,7 +202,7 @@ impl World {
         config.max_uncommitted_bytes = self.plan.max_uncommitted_bytes;
         let snapshots = &self.plan.snapshots;
         config.trailing_bytes = snapshots.trailing_bytes;
-        config.keeps_held = snapshots.keeps_held;
+        config.keeps_matched = snapshots.keeps_matched;
         config.snapshot_part_bytes = snapshots.part_bytes;
         config.snapshot_window_bytes = snapshots.window_bytes;
         config

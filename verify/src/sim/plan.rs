@@ -131,7 +131,7 @@ pub(super) struct Snapshots {
     /// See [`Replica::new`](raftkv::node::Replica::new).
     pub log_bytes: Option<u64>,
     pub trailing_bytes: usize,
-    pub keeps_held: bool,
+    pub keeps_matched: bool,
     /// How much of a state is written at a time.
     pub piece_bytes: usize,
     /// How much of a file is written between two syncs.
@@ -216,7 +216,7 @@ impl Plan {
             snapshots: Snapshots {
                 log_bytes: None,
                 trailing_bytes: 0,
-                keeps_held: true,
+                keeps_matched: true,
                 piece_bytes: 4 << 10,
                 sync_bytes: 512 << 10,
                 part_bytes: 4 << 10,
@@ -295,7 +295,7 @@ fn snapshots(random: &mut Random) -> Snapshots {
     Snapshots {
         log_bytes: *random.pick(&[None, Some(0), Some(0), Some(30 << 10)]),
         trailing_bytes: *random.pick(&[0, 0, 500, 8 << 20]),
-        keeps_held: random.chance(0.3),
+        keeps_matched: random.chance(0.3),
         piece_bytes: *random.pick(&[300, 4 << 10, 64 << 10]),
         sync_bytes: *random.pick(&[1, 5 << 10, 512 << 10]),
         part_bytes,

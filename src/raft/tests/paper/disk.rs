@@ -190,7 +190,7 @@ fn a_flood_of_the_same_request_while_the_disk_is_slow_is_answered_once() {
             2,
             Message::Heartbeat {
                 commit: 0,
-                held: 0,
+                matched_by_all: 0,
                 round,
             },
         );

@@ -171,7 +171,7 @@ fn a_candidate_without_answers_asks_anew_whether_it_could_win() {
 fn a_candidate_that_hears_the_leader_of_its_own_term_follows_it() {
     let heartbeat = Message::Heartbeat {
         commit: 0,
-        held: 0,
+        matched_by_all: 0,
         round: 0,
     };
     for message in [heartbeat, append(id(0, 0), entries(1, &[5]), 0)] {
@@ -193,7 +193,7 @@ fn timeouts_differ_from_one_election_to_the_next_and_stay_within_their_bounds() 
             1,
             Message::Heartbeat {
                 commit: 0,
-                held: 0,
+                matched_by_all: 0,
                 round: 0,
             },
         );

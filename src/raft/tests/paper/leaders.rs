@@ -175,7 +175,7 @@ fn a_read_is_confirmed_by_a_round_that_began_after_it_arrived() {
     assert_eq!(raft.read(7), Ok(()));
     let round = Message::Heartbeat {
         commit: 1,
-        held: 1,
+        matched_by_all: 1,
         round: 1,
     };
     assert_eq!(said(&mut raft), [(2, 2, round.clone()), (3, 2, round)]);
@@ -224,7 +224,7 @@ fn a_round_whose_heartbeats_were_lost_is_confirmed_by_the_next_heartbeat() {
     (0..5).for_each(|_| raft.tick());
     let again = Message::Heartbeat {
         commit: 1,
-        held: 1,
+        matched_by_all: 1,
         round: 1,
     };
     assert!(said(&mut raft).contains(&(3, 2, again)));
@@ -279,7 +279,7 @@ fn who_is_asked_to_lead_campaigns_at_once_with_a_vote_that_the_lease_does_not_re
         5,
         Message::Heartbeat {
             commit: 0,
-            held: 0,
+            matched_by_all: 0,
             round: 0,
         },
     );
@@ -302,7 +302,7 @@ fn who_is_asked_to_lead_campaigns_at_once_with_a_vote_that_the_lease_does_not_re
         5,
         Message::Heartbeat {
             commit: 0,
-            held: 0,
+            matched_by_all: 0,
             round: 0,
         },
     );

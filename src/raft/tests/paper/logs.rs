@@ -83,7 +83,7 @@ fn a_heartbeat_carries_the_commit_index_and_is_answered_without_the_disk() {
         9,
         Message::Heartbeat {
             commit: 2,
-            held: 0,
+            matched_by_all: 0,
             round: 4,
         },
     );
@@ -162,7 +162,7 @@ fn a_heartbeat_beyond_the_log_is_proof_that_acknowledged_entries_were_lost() {
         9,
         Message::Heartbeat {
             commit: 2,
-            held: 0,
+            matched_by_all: 0,
             round: 0,
         },
     );

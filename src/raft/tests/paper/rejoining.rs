@@ -11,7 +11,7 @@ fn hearing_a_leader(term: Term) -> Raft {
         term,
         Message::Heartbeat {
             commit: 0,
-            held: 0,
+            matched_by_all: 0,
             round: 0,
         },
     );
@@ -58,7 +58,7 @@ fn a_node_stuck_at_a_higher_term_tells_it_to_the_leader_which_steps_down_for_a_n
         5,
         Message::Heartbeat {
             commit: 0,
-            held: 0,
+            matched_by_all: 0,
             round: 0,
         },
     );

@@ -35,7 +35,7 @@ fn requests_of_a_passed_term_are_told_the_present_one() {
         4,
         Message::Heartbeat {
             commit: 0,
-            held: 0,
+            matched_by_all: 0,
             round: 1,
         },
     );

@@ -122,7 +122,7 @@ impl Plan {
             max_uncommitted_bytes: 2000,
             max_pending_reads: 20,
             // Whole logs are compared.
-            keeps_held: true,
+            keeps_matched: true,
             ..Config::new(id, Membership::of_voters(1..=self.size), seed ^ (id << 32))
         }
     }

@@ -63,7 +63,7 @@ impl Node {
             },
             7 => Message::Heartbeat {
                 commit: input.near(self.raft.commit()),
-                held: input.near(self.raft.commit()),
+                matched_by_all: input.near(self.raft.commit()),
                 round: input.near(0),
             },
             8 => Message::HeartbeatReply {
