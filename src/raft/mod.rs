@@ -1,28 +1,4 @@
-//! The Raft consensus algorithm, pure.
-//!
-//! [`Raft`] owns no clock, no socket, no file, no thread and no source of randomness but the seed
-//! it was given. Inputs are method calls: a [`tick`](Raft::tick), a [`message`](Raft::step), a
-//! [`command`](Raft::propose), a [`read`](Raft::read), a write that is
-//! [`durable`](Raft::durable), entries that are [`applied`](Raft::applied). Outputs are collected
-//! afterwards, each by whoever carries it out:
-//!
-//! | output | carried out by | order |
-//! | --- | --- | --- |
-//! | [`take_messages`](Raft::take_messages) | the network | may be lost, repeated, reordered |
-//! | [`take_write`](Raft::take_write) | the disk | strictly in order, each reported when synced |
-//! | [`take_committed`](Raft::take_committed) | the state machine | strictly in order |
-//! | [`take_reads`](Raft::take_reads) | the state machine | once the index given is applied |
-//! | [`take_events`](Raft::take_events) | the log for people | |
-//! | [`take_removed`](Raft::take_removed) | whoever frees them, with no lock held | |
-//!
-//! A message that speaks of what is not on disk yet stays inside until the write is reported, so
-//! no carrier can get the order wrong. The same inputs give the same outputs, byte for byte.
-//!
-//! It follows the paper ("In Search of an Understandable Consensus Algorithm", extended version)
-//! and the thesis ("Consensus: Bridging Theory and Practice"); comments name the section.
-//!
-//! What is not here: changes of membership while the cluster runs. Their place is kept: all
-//! counting goes through [`Membership`].
+#![doc = include_str!("README.md")]
 
 mod candidate;
 mod common;
