@@ -1,4 +1,15 @@
 //! What a node has in every role: its durable state, its log, its outboxes.
+//!
+//! Three rules are kept here for all roles:
+//! - The term only grows, and there is one vote in a term ([`Common::enter_term`],
+//!   [`Common::vote_for`]).
+//! - What a message speaks of is on disk before the message leaves ([`Common::send`],
+//!   [`Common::acknowledge`]; paper figure 2, persistent state).
+//! - A node whose folder is not admitted says nothing that counts ([`Common::send_after`]).
+//!
+//! Term, vote and entries that gathered while the disk was busy go into one write and share a sync.
+//! Writes are numbered from 1, and `done_write < next_write`. A message waits for the number of the
+//! write that it depends on.
 
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
@@ -18,24 +29,34 @@ use super::types::{
 #[derive(Debug)]
 pub(super) struct Common {
     pub config: Config,
+    /// The present term, and the vote in it. No entry of the log is of a later term.
     hard_state: HardState,
-    /// The write that makes the present `hard_state` durable.
+    /// The write that makes the present `hard_state` durable: `hard_state_write <= next_write`. It
+    /// is `next_write` while the state has not been handed out, and 0 for the one found at a start.
     hard_state_write: WriteId,
     /// The id of the next write to be handed out.
     next_write: WriteId,
-    /// All writes up to this one are durable.
+    /// All writes up to this one are durable, inclusive; 0 before the first.
     done_write: WriteId,
     pub log: Log,
+    /// Messages that may leave, and messages that wait for a write.
     outbox: Outbox,
+    /// Draws election timeouts. Seeded, so that a run can be repeated.
     rng: ChaCha8Rng,
+    /// What has changed since the caller last asked, for people.
     pub events: Vec<Event>,
+    /// Reads that may be answered once the index given, inclusive, has been executed.
     pub reads_ready: Vec<(ReadId, Index)>,
+    /// Reads that cannot be answered here, because leadership was lost.
     pub reads_failed: Vec<ReadId>,
     pub snapshots: Snapshots,
+    /// The first proof that the cluster's promises are broken. It is never cleared: the caller
+    /// stops the node.
     pub fault: Option<Fault>,
 }
 
 impl Common {
+    /// The state of a node as it was found on its disk: all of it is durable.
     pub fn new(
         config: Config,
         hard_state: HardState,
@@ -84,13 +105,14 @@ impl Common {
         self.hard_state
     }
 
-    /// The members that messages go to.
+    /// All other members, learners included: those that a leader sends its log to.
     pub fn others(&self) -> Vec<NodeId> {
         let mut members = self.config.membership.members();
         members.remove(&self.id());
         members.into_iter().collect()
     }
 
+    /// All other voters: those that a candidate asks, and that leadership may be handed to.
     pub fn other_voters(&self) -> Vec<NodeId> {
         let mut voters = self.config.membership.voters();
         voters.remove(&self.id());
@@ -103,7 +125,8 @@ impl Common {
         self.set_hard_state(HardState { term, vote: None });
     }
 
-    /// Votes in the present term.
+    /// Votes in the present term. To vote for the same candidate again changes nothing, so that a
+    /// repeated question costs no write.
     pub fn vote_for(&mut self, candidate: NodeId) {
         let earlier = self.hard_state.vote;
         assert!(
@@ -118,6 +141,8 @@ impl Common {
         }
     }
 
+    /// Changes term and vote. The change goes into the next write; an earlier one that is under way
+    /// does not hold it.
     fn set_hard_state(&mut self, hard_state: HardState) {
         self.hard_state = hard_state;
         self.hard_state_write = self.next_write;
@@ -134,7 +159,8 @@ impl Common {
         self.send_after(self.hard_state_write, to, message);
     }
 
-    /// Acknowledges the log up to `matched`, once it is on disk.
+    /// Acknowledges the log up to `matched`, inclusive, once it is on disk, and the term with it:
+    /// the leader commits by this word, so it must survive a crash.
     pub fn acknowledge(&mut self, to: NodeId, matched: Index) {
         let log_write = match self.log.write_covering(matched) {
             Ok(None) => 0,
@@ -191,11 +217,13 @@ impl Common {
         self.snapshots.request(PartRequest { envelope, length });
     }
 
+    /// The messages that may leave now.
     pub fn take_messages(&mut self) -> Vec<Envelope> {
         self.outbox.take()
     }
 
-    /// All that the disk does not have yet, as one write.
+    /// All that has not been handed to the disk yet, as one write. Several writes may be under way;
+    /// the disk does them in order.
     pub fn take_write(&mut self) -> Option<Write> {
         if !self.has_write() {
             return None;
@@ -210,11 +238,12 @@ impl Common {
         })
     }
 
+    /// Whether [`take_write`](Self::take_write) would return something.
     pub fn has_write(&self) -> bool {
         self.hard_state_write == self.next_write || self.log.has_unwritten()
     }
 
-    /// The disk has done all writes up to `id`: what waited for them may leave.
+    /// The disk has done all writes up to `id`, inclusive: what waited for them may leave.
     pub fn durable(&mut self, id: WriteId) {
         assert!(
             self.done_write < id && id < self.next_write,
@@ -239,36 +268,40 @@ impl Common {
         id
     }
 
-    /// Lets go of some of what every member has, so that the log in memory is as long as what the
-    /// slowest of them lacks.
+    /// Drops from memory some of what every member has, so that the log in memory is as long as
+    /// what the slowest member lacks.
     pub fn let_go_of_matched(&mut self) {
         if !self.config.keeps_matched {
             self.log.let_go_of_matched();
         }
     }
 
-    /// Whether this node has a vote, and cannot have lost its former ones.
+    /// Whether this node may vote and stand for election: it is a voter, and its folder is
+    /// admitted, so it cannot have forgotten a vote that it gave.
     pub fn may_vote(&self) -> bool {
         self.config.admitted && self.config.membership.is_voter(self.id())
     }
 
-    /// Whether the log holds the last entry of a snapshot, and so goes on behind it.
+    /// Whether the log holds the very entry with which a snapshot ends, so that what follows in the
+    /// log follows the snapshot too.
     pub fn fits(&self, last: EntryId) -> bool {
         self.log.term_at(last.index) == Some(last.term)
     }
 
-    /// An election timeout, drawn anew each time (paper 5.2).
+    /// An election timeout in ticks, drawn anew each time from `election_ticks..2 *
+    /// election_ticks`, so that nodes that split the votes once hardly do so again (paper 5.2).
     pub fn random_timeout(&mut self) -> u32 {
         let shortest = self.config.election_ticks;
         shortest + self.rng.next_u32() % shortest
     }
 
-    /// A short wait, so that of those who learn of the leader's end at the same moment one asks for
-    /// votes before the others.
+    /// A short wait in ticks, from `1..=heartbeat_ticks`, so that of the nodes that learn of the
+    /// leader's end at the same moment one asks for votes before the others.
     pub fn short_timeout(&mut self) -> u32 {
         1 + self.rng.next_u32() % self.config.heartbeat_ticks
     }
 
+    /// Notes a change for people; nothing is decided by it.
     pub fn report(&mut self, role: RoleName, leader: Option<NodeId>, reason: Reason) {
         let term = self.term();
         self.events.push(Event {

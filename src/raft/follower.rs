@@ -1,4 +1,13 @@
 //! A node that follows a leader, or waits for one (paper 5.2, 5.3).
+//!
+//! A follower lets the leader overwrite its log, with two exceptions: entries that are committed
+//! here stay, and entries that no leader could have are not taken. A message that asks for the
+//! first is proof of a lost or forged log, and recorded as a [`Fault`]; one that asks for the
+//! second comes from a faulty node, and gets no answer.
+//!
+//! A follower asks for nothing: all that it lacks comes because the leader repeats its questions.
+//! So each message may be dropped, and it is enough that those which are handled are handled
+//! safely, in any order and any number of times.
 
 use super::MAX_INDEX;
 use super::common::Common;
@@ -10,15 +19,21 @@ use super::types::{Entry, EntryId, Index, NodeId, RoleName};
 
 #[derive(Debug)]
 pub(super) struct Follower {
+    /// The leader of the present term, once it was heard. It does not change within a term.
     leader: Option<NodeId>,
-    /// Ticks since the leader was heard, or a vote was given.
+    /// Ticks since the leader was heard, a vote was given, or this node's own write returned;
+    /// `elapsed < timeout` between two inputs.
     elapsed: u32,
+    /// When `elapsed` reaches this, the node asks for pre-votes. Random, so that of the nodes that
+    /// miss a leader one asks before the others (paper 5.2).
     timeout: u32,
-    /// Nobody listens at the leader's address any more.
+    /// Nobody listens at the leader's address any more, and the leader was not heard since. Only
+    /// set while `leader` is.
     is_leader_absent: bool,
 }
 
 impl Follower {
+    /// A follower in the present term, which waits for a whole timeout from now on.
     pub fn new(common: &mut Common, leader: Option<NodeId>) -> Self {
         Self {
             leader,
@@ -39,11 +54,13 @@ impl Follower {
         self.leader.is_some() && heard && !self.is_leader_absent
     }
 
+    /// One tick has passed. Returns the candidate that this node becomes if it has waited enough.
     pub fn tick(&mut self, common: &mut Common) -> Change {
         self.elapsed += 1;
         if self.elapsed < self.timeout {
             return None;
         }
+        // A learner, or a node whose folder is not admitted yet, must not lead: it waits on.
         if !common.may_vote() {
             self.elapsed = 0;
             return None;
@@ -60,7 +77,8 @@ impl Follower {
         self.elapsed = 0;
     }
 
-    /// The node's own write has returned: a slow disk must not look like a dead leader.
+    /// The node's own write has returned. A slow disk must not look like a dead leader, so the
+    /// leader that is followed gets a whole timeout from now on.
     pub fn disk_returned(&mut self) {
         if self.leader.is_some() && !self.is_leader_absent {
             self.elapsed = 0;
@@ -72,12 +90,16 @@ impl Follower {
         if self.leader == Some(peer) && !self.is_leader_absent {
             self.is_leader_absent = true;
             let soon = self.elapsed + common.short_timeout();
+            // Sooner only, never later: a broken connection must not prolong the wait.
             self.timeout = self.timeout.min(soon);
         }
     }
 
+    /// Handles a message of the present term.
     pub fn step(&mut self, common: &mut Common, from: NodeId, message: Message) -> Change {
         match message {
+            // Only the leader of the term sends these three, so each is a sign of life of it. If
+            // there are two leaders, nothing that either says may be trusted.
             Message::Append {
                 prev,
                 entries,
@@ -112,17 +134,23 @@ impl Follower {
                     snapshot_part(common, from, part);
                 }
             }
+            // The leader wants this node to lead. No pre-vote: the others hear the leader, and
+            // would refuse (thesis 3.10). An old one, repeated, only brings about an election,
+            // which is always safe.
             Message::TimeoutNow if common.may_vote() => {
                 return Some(Role::campaign(common, Reason::AskedToLead));
             }
-            // Answers to what this node asked in an earlier role of the same term. It has no use
-            // for them, and their senders do not wait for anything.
+            // Answers to what this node asked in an earlier role of the same term. To drop them is
+            // safe: their senders do not wait, and this node counts nothing any more. `TimeoutNow`
+            // gets here at a node that must not lead; the leader gives the transfer up in time.
+            // `Outdated` has said all that it says by its term.
             _ => {}
         }
         None
     }
 
-    /// Takes note of a sign of life. False if it comes from a second leader of the same term.
+    /// Takes note of a sign of life of the leader. False if it comes from a second leader of the
+    /// same term, which proves that a voter has voted twice.
     fn hear(&mut self, common: &mut Common, from: NodeId) -> bool {
         match self.leader {
             Some(known) if known != from => {
@@ -140,6 +168,8 @@ impl Follower {
             }
         }
         self.elapsed = 0;
+        // The leader lives after all: the shortened timeout must not stay, or this node would ask
+        // for pre-votes after each short pause.
         if std::mem::take(&mut self.is_leader_absent) {
             self.timeout = common.random_timeout();
         }
@@ -148,17 +178,25 @@ impl Follower {
 }
 
 /// Handles an append of the present term's leader (paper figure 2, AppendEntries 2 to 5).
+///
+/// A repeated or late append changes nothing: entries that are there already stay, with what
+/// follows them, and the answer is the same. An answer always says something that is true of this
+/// node's disk by the time it leaves.
 fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>, commit: Index) {
     if !follow_each_other(common, prev, &entries) {
         // No leader sends this; the bytes are from a faulty node. It gets no answer.
         return;
     }
+    // Where this append shows the logs to be equal, once `prev` matches and `entries` are taken.
     let verified = prev.index + entries.len() as Index;
     let committed = common.log.committed();
     match common.log.term_at(prev.index) {
+        // The same id, so the logs are equal up to here (paper 5.3, log matching).
         Some(term) if term == prev.term => {}
         // The log up to the base is covered by a snapshot and therefore committed: it matches.
         None if prev.index < common.log.base().index => {}
+        // Another entry where this node's is committed: the leader has lost or changed its log, or
+        // this node has.
         Some(_) if prev.index <= committed => {
             common
                 .fault
@@ -168,6 +206,8 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
                 });
             return;
         }
+        // No entry at `prev`, or one of another term that is not committed: the leader has to go
+        // back to where the logs may agree.
         _ => {
             let conflict = common.log.conflict_at(prev);
             let prev = prev.index;
@@ -189,31 +229,41 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
         // from a faulty node; they get no answer.
         Err(Wrong::TimeGoesBack) => return,
     }
-    // Not the log's own last entry: what lies behind `verified` may contradict the leader's.
+    // Not as far as this log reaches: what lies behind `verified` may contradict the leader's, and
+    // would be executed. Not below `committed` either: a late append carries an old commit index.
     common.log.commit_to(commit.min(verified).max(committed));
     common.acknowledge(from, verified);
 }
 
 /// What is wrong with entries that no leader has.
 enum Wrong {
+    /// The entry at this index is not the one that is committed here.
     ContradictsCommitted(Index),
+    /// An entry's cluster time lies before that of the entry that precedes it.
     TimeGoesBack,
 }
 
-/// Appends what the log does not have yet, in place of what contradicts it.
+/// Appends what the log does not have yet, in place of what contradicts it. The entries follow each
+/// other, and the first one follows an entry that this log shares with the leader's.
 fn take_over(common: &mut Common, entries: Vec<Entry>) -> Result<(), Wrong> {
     for entry in entries {
         let id = entry.id;
+        // Covered by a snapshot, hence committed: it is the same entry.
         if id.index < common.log.base().index {
             continue;
         }
         match common.log.term_at(id.index) {
-            // An append that was overtaken by later ones: what follows must stay (paper 5.3).
+            // It is there already. Only a contradiction truncates: this append may be an old one
+            // that later ones have overtaken, whose entries follow here and are acknowledged (paper
+            // 5.3).
             Some(term) if term == id.term => continue,
+            // A committed entry is never replaced.
             Some(_) if id.index <= common.log.committed() => {
                 return Err(Wrong::ContradictsCommitted(id.index));
             }
+            // Another entry, from a leader that did not get a quorum for it: all from here on goes.
             Some(_) => common.log.truncate(id.index),
+            // Behind the end of the log.
             None => {}
         }
         if entry.time_ms < common.log.last_time_ms() {
@@ -229,6 +279,7 @@ fn follow_each_other(common: &Common, prev: EntryId, entries: &[Entry]) -> bool 
     // Only what stands before the first entry has no term, and it has no index either.
     let real = (prev.index == 0) == (prev.term == 0);
     let mut last = prev;
+    // In every log indexes have no gap, and terms do not go back (paper 5.3).
     let consecutive = entries.iter().all(|entry| {
         let next = last.index.checked_add(1);
         let follows = Some(entry.id.index) == next && entry.id.term >= last.term;
@@ -236,11 +287,17 @@ fn follow_each_other(common: &Common, prev: EntryId, entries: &[Entry]) -> bool 
         follows
     });
     let in_order_of_time = entries.is_sorted_by_key(|entry| entry.time_ms);
+    // No leader has an entry of a term later than its own.
     real && consecutive && in_order_of_time && last.term <= common.term()
 }
 
-/// Handles a heartbeat of the present term's leader. It carries no more of the commit index than
-/// this node has acknowledged in this term. False if this node no longer has what it acknowledged.
+/// Handles a heartbeat of the present term's leader. False if this node no longer has what it
+/// acknowledged; then it gives no sign of life.
+///
+/// The heartbeat carries no more of the commit index than this node has acknowledged to this
+/// leader, which is equal to the leader's log. So the index may be taken over without a look at the
+/// entries, and one behind the end of this log proves that the disk has lost what it had reported
+/// as synced.
 fn heartbeat(common: &mut Common, commit: Index, matched_by_all: Index) -> bool {
     let last = common.log.last().index;
     if commit > last {
@@ -259,11 +316,13 @@ fn heartbeat(common: &mut Common, commit: Index, matched_by_all: Index) -> bool 
 fn snapshot_part(common: &mut Common, from: NodeId, part: Part) {
     let EntryId { term, index } = part.meta.last;
     if !(1..=common.term()).contains(&term) || index > MAX_INDEX {
-        // No leader of this term has such an entry; the bytes are from a faulty node.
+        // No leader of this term has such an entry; the bytes are from a faulty node, which gets no
+        // answer. An index that is not dropped here may be counted on from without overflow.
         return;
     }
     if index <= common.log.committed() {
-        // Nothing new, and known to be equal: no byte of it is looked at.
+        // What the snapshot covers is committed here, so the logs are equal up to there, and the
+        // leader is told so: it then sends entries again.
         common.acknowledge(from, index);
         return;
     }

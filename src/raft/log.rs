@@ -34,14 +34,17 @@ pub(super) struct Log {
     /// replaced while its write was under way, the write no longer counts for that index, even if
     /// the same entry comes back before the write completes (A-B-A).
     in_flight: VecDeque<(WriteId, Index)>,
+    /// Up to here a quorum has the log, so no entry up to here is ever replaced. Never goes back.
     committed: Index,
+    /// Up to here the state machine has been given the entries.
     applying: Index,
+    /// Up to here it has executed them.
     applied: Index,
     /// Up to here every member of the cluster has the log on its disk.
     matched_by_all: Index,
 }
 
-/// So many entries are let go of at a time: others wait for this.
+/// So many entries are dropped at a time: the caller may do it under a lock that others wait for.
 const LET_GO: usize = 256;
 
 impl Log {
@@ -215,7 +218,7 @@ impl Log {
 
     /// Removes the oldest `count` entries: the log then begins behind them.
     fn remove_first(&mut self, count: usize) {
-        // Whichever part is smaller moves: others wait for this.
+        // Moves the smaller part: the caller may hold a lock that others wait for.
         let removed: VecDeque<Entry> = match count <= self.entries.len() / 2 {
             true => self.entries.drain(..count).collect(),
             false => {

@@ -69,9 +69,8 @@ pub enum Message {
     Rejected {
         /// The index of the `prev` that was refused: tells a fresh rejection from a stale one.
         prev: Index,
-        /// Where the follower's log could agree at the latest: the last entry before `prev` whose
-        /// term the leader should look for (paper 5.3, "the follower can include the term of the
-        /// conflicting entry and the first index it stores for that term").
+        /// Where the follower's log could agree at the latest, so that the leader goes back by a
+        /// whole term at a time and not by one entry (paper 5.3, end).
         conflict: Conflict,
     },
     /// From the leader to every follower when there was nothing else to say for a while, and at
@@ -79,7 +78,8 @@ pub enum Message {
     Heartbeat {
         /// The leader's commit index, but no further than what this follower is known to hold.
         commit: Index,
-        /// Every member has the log up to here on its disk: nobody will ask for it again.
+        /// Every member has the log up to here on its disk, inclusive, so none will ask for it
+        /// again: the receiver may drop it from memory. It may be an old value; it only grows.
         matched_by_all: Index,
         /// The number of the round of confirmations that this heartbeat belongs to. It only grows
         /// within a term.

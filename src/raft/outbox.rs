@@ -1,8 +1,8 @@
 //! The two outboxes: messages that may leave now, and messages that must wait for the disk.
 //!
-//! That no vote and no acknowledgement leaves before the state it speaks of is durable (paper
-//! figure 2: "updated on stable storage before responding") is thus a property of the data, and
-//! not of the care with which threads are written.
+//! No vote and no acknowledgement may leave before the state that it speaks of is durable (paper
+//! figure 2, persistent state). With two outboxes this is a property of the data, and not of the
+//! care with which threads are written.
 
 use std::collections::VecDeque;
 
@@ -11,8 +11,9 @@ use super::types::{Term, WriteId};
 
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
+    /// Messages that speak only of what is durable, in the order in which they were sent.
     now: Vec<Envelope>,
-    /// Each with the write that must be done before it leaves.
+    /// Messages that wait, each with the write that must be done before it leaves.
     later: VecDeque<(WriteId, Envelope)>,
 }
 
@@ -34,8 +35,9 @@ impl Outbox {
         }
     }
 
-    /// All writes up to `done` are durable. Messages of a term that has passed are dropped: they
-    /// speak of a state that may be gone, and nobody listens to them any more.
+    /// All writes up to `done`, inclusive, are durable. Messages of a term that has passed are
+    /// dropped: they speak of a state that may be gone, such as entries that a later leader has
+    /// replaced. Dropping them is safe, because every receiver ignores a passed term.
     pub fn release(&mut self, done: WriteId, term: Term) {
         let waiting = std::mem::take(&mut self.later);
         for (write, envelope) in waiting {

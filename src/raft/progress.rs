@@ -1,4 +1,11 @@
 //! What the leader knows of one follower, and what it may send to it next.
+//!
+//! Invariant, asserted by [`Raft::check`](super::Raft) between any two inputs:
+//! `matched < next <= last + 1`, where `last` is the leader's last index.
+//!
+//! `matched` decides what is committed. It only grows, and only by the follower's own word about
+//! its disk. `next` is a guess, and a wrong one costs a round trip: it may go back, but never to
+//! `matched` or below.
 
 use std::collections::VecDeque;
 
@@ -11,36 +18,42 @@ pub(super) enum Flow {
     /// It is not known where the logs agree. One question at a time, without entries: a guess that
     /// fails costs nothing but the round trip.
     Probe {
-        /// Whether the question has been asked. It is asked again with every heartbeat.
+        /// Whether the question about `next - 1` has been asked. It is asked again with every
+        /// heartbeat, because it or its answer may have been lost.
         asked: bool,
     },
     /// The logs agree up to `next - 1`, as far as has been heard: entries are sent without waiting
     /// for answers, within the limits on what is on its way.
     Replicate {
-        /// The last index and the weight of each message that is on its way.
+        /// The last index, inclusive, and the weight of each message that is not acknowledged yet,
+        /// oldest first: indexes ascend, and each is larger than `matched`.
         in_flight: VecDeque<(Index, usize)>,
-        /// The weights together.
+        /// The sum of these weights.
         bytes: usize,
         /// Whether anything was acknowledged since the last heartbeat. If not, a message may have
         /// been lost.
         moved: bool,
     },
-    /// The entries that the follower needs next are no longer held: it gets a snapshot.
+    /// The leader's log no longer holds the entries that the follower needs next: it gets a
+    /// snapshot, and no entries before it has that.
     Snapshot(SnapshotSending),
 }
 
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// The follower's log is known to equal the leader's up to here, durably.
+    /// The follower has said that its log is on disk and equal to the leader's up to here,
+    /// inclusive; 0 if it has said nothing yet. It never goes back.
     matched: Index,
-    /// The next entry to send.
+    /// The index of the next entry to send, or to ask about: `matched < next <= last + 1`.
     next: Index,
+    /// How `next` moves, and what may be sent now.
     flow: Flow,
     /// Whether it has answered since the last quorum check (thesis 6.2). A new leader gives
     /// everybody the time until its first check. One that has not answered is sent no part of a
     /// snapshot: each costs a read of the disk. Heartbeats ask it whether it is back.
     pub active: bool,
-    /// The highest round of read confirmations that it has answered.
+    /// The highest round of read confirmations that it has answered; 0 before the first. It never
+    /// goes back, and is never higher than the last round begun.
     pub round: u64,
 }
 
@@ -70,13 +83,16 @@ impl Progress {
         self.flow == Flow::Probe { asked: false }
     }
 
+    /// The question has been sent. While entries are streamed, or a snapshot is sent, there is
+    /// nothing to note: an answer is judged by its index alone.
     pub fn asked(&mut self) {
         if let Flow::Probe { asked } = &mut self.flow {
             *asked = true;
         }
     }
 
-    /// Whether entries may be sent now.
+    /// Whether entries may be sent now. The limits are on what is on its way before this message,
+    /// so one message may exceed them: an entry larger than `max_bytes` is sent all the same.
     pub fn may_send(&self, max_messages: usize, max_bytes: usize) -> bool {
         match &self.flow {
             Flow::Replicate {
@@ -106,22 +122,29 @@ impl Progress {
         }
     }
 
-    /// The follower has acknowledged its log up to `index`. Returns whether that is news.
+    /// The follower has acknowledged its log up to `index`, inclusive, which the caller has found
+    /// within the leader's log. Returns whether that is news. A late or repeated acknowledgement
+    /// may come at any time; it changes nothing.
     pub fn accepted(&mut self, index: Index) -> bool {
         let news = index > self.matched;
         self.matched = self.matched.max(index);
         self.next = self.next.max(index + 1);
         match &mut self.flow {
-            // An answer to a question of long ago says nothing about the present one.
+            // An answer to an earlier question, below the present one: whether the logs agree at
+            // `next - 1` is still open.
             Flow::Probe { .. } if index + 1 < self.next => {}
-            // It has what the snapshot would bring, or at least not all of it yet.
+            // It lacks entries that only the snapshot can bring: the sending goes on.
             Flow::Snapshot(sending) if self.next <= sending.last().index => {}
+            // The question is answered with yes, or the snapshot is installed or not needed any
+            // more: entries may follow.
             Flow::Probe { .. } | Flow::Snapshot(_) => self.replicate(),
             Flow::Replicate {
                 in_flight,
                 bytes,
                 moved,
             } => {
+                // An acknowledgement covers all messages up to its index: those which are not
+                // acknowledged one by one have arrived too.
                 *moved |= news;
                 while let Some((last, weight)) = in_flight.front().copied() {
                     if last > index {
@@ -135,6 +158,7 @@ impl Progress {
         news
     }
 
+    /// Begins to stream entries from `next` on. Nothing is on its way yet.
     fn replicate(&mut self) {
         self.flow = Flow::Replicate {
             in_flight: VecDeque::new(),
@@ -148,15 +172,20 @@ impl Progress {
     /// since, must not move anything back.
     pub fn rejected(&mut self, prev: Index, next: Index) -> bool {
         let asked = match self.flow {
-            // Not `prev + 1`: a peer says what `prev` is. `next` is ours, and at least 1.
+            // Only the present question counts. Compared with `next - 1` and not `prev + 1`: a peer
+            // says what `prev` is, so `prev + 1` might overflow. `next` is at least 1.
             Flow::Probe { .. } => prev == self.next - 1,
+            // Any message on its way may be the one that was refused, because an earlier one was
+            // lost. None lies behind `next`.
             Flow::Replicate { .. } => prev < self.next,
+            // No question is open. Where the follower stands is known after the snapshot.
             Flow::Snapshot(_) => false,
         };
         // What was acknowledged matches for good. A follower that denies it has lost its disk: to
         // ask it again at once would go on without end.
         let fresh = asked && prev > self.matched;
         if fresh {
+            // At least one step back, so that the search ends, and not to what matches for good.
             self.next = next.clamp(self.matched + 1, prev);
             self.flow = Flow::Probe { asked: false };
         }
@@ -170,11 +199,14 @@ impl Progress {
         self.next <= base && !matches!(self.flow, Flow::Snapshot(_))
     }
 
+    /// Begins to send a snapshot. `next` stays: if the snapshot is abandoned, it is seen again that
+    /// the follower needs one.
     pub fn send_snapshot(&mut self, snapshot: StoredSnapshot) {
         self.flow = Flow::Snapshot(SnapshotSending::new(snapshot));
     }
 
-    /// If this snapshot is on its way, it does not arrive.
+    /// If the snapshot up to `last` is on its way, it never arrives: where the follower stands is
+    /// open again. One up to another entry is not touched, for the news may be late.
     pub fn abandon_snapshot(&mut self, last: EntryId) {
         let is_on_its_way = self.sending().is_some_and(|sending| sending.last() == last);
         if is_on_its_way {
@@ -233,101 +265,4 @@ impl Progress {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::raft::{Membership, SnapshotMeta};
-
-    fn replicating(last: Index) -> Progress {
-        let mut progress = Progress::new(last);
-        progress.accepted(last);
-        progress
-    }
-
-    #[test]
-    fn a_probe_asks_once_and_again_with_each_heartbeat() {
-        let mut progress = Progress::new(5);
-        assert!(progress.may_ask());
-        progress.asked();
-        assert!(!progress.may_ask());
-        assert!(progress.heartbeat_due());
-    }
-
-    #[test]
-    fn a_stale_rejection_moves_nothing() {
-        let mut progress = replicating(5);
-        progress.sent(8, 100);
-        assert!(!progress.rejected(5, 3), "matched up to 5 already");
-        assert!(!progress.rejected(9, 3), "never sent");
-        assert!(!Progress::new(5).rejected(Index::MAX, 3), "never asked");
-        assert_eq!((progress.matched(), progress.next()), (5, 9));
-        assert!(progress.rejected(7, 3));
-        assert_eq!((progress.matched(), progress.next()), (5, 6));
-    }
-
-    #[test]
-    fn a_rejection_goes_back_by_one_at_least() {
-        let mut progress = Progress::new(5);
-        assert!(progress.rejected(5, 99));
-        assert_eq!(progress.next(), 5);
-    }
-
-    #[test]
-    fn a_rejection_of_any_number_is_survived() {
-        let mut progress = Progress::new(5);
-        assert!(!progress.rejected(u64::MAX, u64::MAX));
-        assert!(!progress.rejected(0, 0), "an empty log rejects nothing");
-        assert_eq!(progress.next(), 6);
-    }
-
-    #[test]
-    fn a_follower_that_denies_what_it_acknowledged_is_not_asked_again_at_once() {
-        let mut progress = replicating(5);
-        progress.sent(6, 10);
-        assert!(progress.rejected(6, 1));
-        progress.asked();
-        assert!(!progress.rejected(5, 1));
-        assert!(!progress.may_ask(), "not before the next heartbeat");
-    }
-
-    #[test]
-    fn what_is_on_its_way_is_bounded_and_acknowledged_in_order() {
-        let mut progress = replicating(0);
-        progress.sent(2, 60);
-        assert!(progress.may_send(2, 100));
-        progress.sent(4, 60);
-        assert!(!progress.may_send(9, 100) && !progress.may_send(2, 1000));
-        assert!(progress.accepted(2));
-        assert!(progress.may_send(2, 100));
-        assert!(!progress.accepted(2), "the same acknowledgement again");
-    }
-
-    #[test]
-    fn silence_between_two_heartbeats_leads_to_a_question_but_progress_does_not() {
-        let mut progress = replicating(0);
-        progress.sent(1, 10);
-        assert!(!progress.heartbeat_due(), "just begun");
-        assert!(progress.heartbeat_due(), "nothing moved since");
-        progress.accepted(1);
-        assert!(!progress.heartbeat_due());
-    }
-
-    #[test]
-    fn a_follower_behind_the_log_gets_a_snapshot_until_it_is_past_it() {
-        let mut progress = replicating(3);
-        assert!(!progress.needs_snapshot(3));
-        assert!(progress.needs_snapshot(4));
-        let last = EntryId { term: 1, index: 9 };
-        let meta = SnapshotMeta {
-            last,
-            time_ms: 0,
-            membership: Membership::of_voters([1]),
-        };
-        progress.send_snapshot(StoredSnapshot { meta, bytes: 10 });
-        assert!(!progress.needs_snapshot(4), "it is on its way");
-        assert!(!progress.may_send(9, 100) && !progress.may_ask());
-        progress.accepted(8);
-        assert!(progress.sending().is_some(), "it has not all of it yet");
-        progress.accepted(9);
-        assert!(progress.sending().is_none() && progress.next() == 10);
-    }
-}
+mod tests;

@@ -1,7 +1,11 @@
 //! Reads without a log write: the leader confirms that it still leads (thesis 6.4).
 //!
 //! All reads that wait are confirmed by one round of heartbeats, which starts after they arrived.
-//! The answer to a heartbeat of round `n` confirms every round up to `n`.
+//! The answer to a heartbeat of round `n` confirms every round up to `n`: a node that
+//! was still in this term after round `n` began was so after each earlier one.
+//!
+//! A lost heartbeat needs no repetition of its own: the next ordinary heartbeat carries the number
+//! of the last round.
 
 use std::collections::VecDeque;
 
@@ -11,20 +15,27 @@ use super::types::{Index, ReadId};
 pub(super) struct Reads {
     /// Arrived, but in no round yet.
     waiting: Vec<ReadId>,
+    /// The rounds that are not confirmed yet, oldest first; their numbers ascend, and the last one
+    /// is at most `number`.
     rounds: VecDeque<Round>,
-    /// The number of the last round begun.
+    /// The number of the last round begun; 0 before the first. It only grows within a term.
     number: u64,
+    /// How many reads are in `waiting` and `rounds` together.
     pending: usize,
 }
 
 #[derive(Debug)]
 struct Round {
     number: u64,
+    /// The leader's commit index when the round began, inclusive. Every write that was acknowledged
+    /// before the reads arrived lies at or below it.
     index: Index,
+    /// The reads that had arrived when the round began; never empty.
     reads: Vec<ReadId>,
 }
 
 impl Reads {
+    /// Takes in a read, for the next round.
     pub fn add(&mut self, id: ReadId) {
         self.waiting.push(id);
         self.pending += 1;
@@ -72,7 +83,8 @@ impl Reads {
         ready
     }
 
-    /// Leadership is lost: none of these can be answered here.
+    /// Leadership is lost: returns all reads that wait, and forgets them. None can be answered
+    /// here.
     pub fn abandon(&mut self) -> Vec<ReadId> {
         let Self {
             waiting, rounds, ..

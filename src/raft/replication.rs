@@ -1,5 +1,11 @@
 //! How the leader brings its followers up to date: entries (paper 5.3), and snapshots where the
 //! entries are gone (paper section 7).
+//!
+//! What may be sent to a follower is decided by what is known of it, its [`Progress`]; this file
+//! reads the log and makes the messages. Nothing here is needed for safety: a follower takes over
+//! only what follows an entry that it shares with the leader, and a commit counts only what a
+//! follower has acknowledged. What is at stake is that every follower catches up in the end,
+//! whatever is lost, and that none costs more memory, disk or network than its limits allow.
 
 use super::common::Common;
 use super::leader::Leader;
@@ -7,9 +13,10 @@ use super::message::{Conflict, Message};
 use super::progress::Progress;
 use super::types::{Entry, EntryId, Index, NodeId};
 
-/// So many messages that are not full may be on their way to one follower. Its disk works on one
-/// while the next arrives; what comes meanwhile gathers into a larger one (as by Nagle's algorithm,
-/// RFC 896), which costs both sides and both disks less than many small ones.
+/// So many messages may be on their way to one follower before one that is not [`FULL`] has to
+/// wait. With two, the follower's disk works on one while the next arrives. What comes meanwhile
+/// gathers into a larger message (as by Nagle's algorithm, RFC 896), which costs both sides and
+/// both disks less than many small ones.
 const MAX_SMALL: usize = 2;
 
 /// A message with so many bytes of entries is full: it is sent at once, however many are on their
@@ -18,7 +25,10 @@ const FULL: usize = 64 << 10;
 
 impl Leader {
     /// Asks the followers of which nothing was heard since the last heartbeat where they stand.
+    /// What was lost is found out this way: there is no timer for a single message.
     pub(super) fn repeat_questions(&mut self, common: &mut Common) {
+        // A follower that needs a snapshot cannot be asked: the log no longer holds the entry that
+        // the question would name.
         for (id, progress) in &mut self.progress {
             if progress.heartbeat_due() && !progress.needs_snapshot(common.log.base().index) {
                 progress.asked();
@@ -27,10 +37,14 @@ impl Leader {
         }
     }
 
+    /// Sends every follower a heartbeat: a sign of life, the question of the present round of
+    /// confirmations, and how far the follower may commit.
     pub(super) fn send_heartbeats(&mut self, common: &mut Common) {
         let (round, committed) = (self.reads.number(), common.log.committed());
         let matched_by_all = self.matched_by_all(common);
         for (id, progress) in &self.progress {
+            // No further than the follower is known to have the log: behind that it may hold
+            // entries of another leader, which it must not execute.
             let commit = committed.min(progress.matched());
             let heartbeat = Message::Heartbeat {
                 commit,
@@ -41,12 +55,15 @@ impl Leader {
         }
     }
 
-    /// Up to where every member has the log on its disk.
+    /// Up to where every member, this node included, has the log on its disk. Learners count too:
+    /// they need the entries as much as voters do.
     fn matched_by_all(&self, common: &Common) -> Index {
         let others = self.progress.values().map(Progress::matched);
         others.fold(common.log.durable(), Index::min)
     }
 
+    /// Sends the follower all that it may be sent now: parts of a snapshot, one question, or
+    /// entries. Which of the three is decided by the progress; the other two then send nothing.
     pub(super) fn send_appends(&mut self, common: &mut Common, id: NodeId) {
         let Some(progress) = self.progress.get_mut(&id) else {
             return;
@@ -58,6 +75,7 @@ impl Leader {
             if !progress.active {
                 return;
             }
+            // Without one that fits, a new one is taken, and this is tried again when it is there.
             let Some(snapshot) = common.snapshots.reaching(base) else {
                 return;
             };
@@ -65,6 +83,8 @@ impl Leader {
         }
         let sending = progress.sending();
         let needed = sending.map(|sending| (sending.last(), sending.received()));
+        // Parts that still wait to be read for this follower, but that it has by now, or that
+        // belong to a snapshot which it does not get any more, would cost the disk for nothing.
         common.snapshots.keep_requests(id, needed);
         let (part_bytes, window) = (
             common.config.snapshot_part_bytes,
@@ -89,11 +109,13 @@ impl Leader {
         }
     }
 
+    /// A follower has its log on disk, equal to this leader's, up to `matched`.
     pub(super) fn accepted(&mut self, common: &mut Common, from: NodeId, matched: Index) {
         let Some(progress) = self.progress.get_mut(&from) else {
             return;
         };
-        // Beyond the log: no follower of this term says so.
+        // An index beyond the log is dropped: no correct follower of this term says so, and to
+        // count it would commit entries that do not exist yet.
         if matched <= common.log.last().index && progress.accepted(matched) {
             self.advance_commit(common);
             common.log.set_matched_by_all(self.matched_by_all(common));
@@ -101,6 +123,7 @@ impl Leader {
         }
     }
 
+    /// A follower's log does not match at `prev`: finds the next place to ask about.
     pub(super) fn rejected(
         &mut self,
         common: &mut Common,
@@ -116,22 +139,28 @@ impl Leader {
         // terms are higher.
         let possible = common.log.last_index_up_to_term(conflict.term);
         let next = match common.log.term_at(possible) {
+            // The follower names no term: it has worked out the index by itself.
             _ if conflict.term == 0 => conflict.first_index,
+            // This leader has entries of that term: the logs may agree up to the last of them.
             Some(term) if term == conflict.term => possible + 1,
+            // It has none: every entry of that term at the follower is wrong, and so is every one
+            // behind `possible`, where this leader's terms are higher.
             _ => conflict.first_index.min(possible + 1),
         };
         progress.rejected(prev, next);
     }
 
     /// The snapshot that is on its way to `to` cannot be read any more: another one has to be sent.
+    /// Which one is decided when messages are collected next.
     pub fn snapshot_gone(&mut self, to: NodeId, last: EntryId) {
         if let Some(progress) = self.progress.get_mut(&to) {
             progress.abandon_snapshot(last);
         }
     }
 
-    /// Up to where the log may be dropped: a follower that is being sent a snapshot will need what
-    /// follows it. One that has fallen silent holds nothing up.
+    /// Up to where the log may be dropped, inclusive. A follower that is being sent a snapshot will
+    /// need the entries behind it; without them it would need the next snapshot at once, and so on
+    /// for ever. A follower that has fallen silent keeps nothing from being dropped.
     pub fn may_compact_to(&self) -> Index {
         let active = self.progress.values().filter(|progress| progress.active);
         let sendings = active.filter_map(Progress::sending);

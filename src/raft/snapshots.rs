@@ -1,5 +1,13 @@
 //! The snapshots of this node, as far as consensus is concerned: the one that it can send, the
-//! parts that are to be sent, and the parts that have come in. Bytes are moved by others.
+//! parts that are to be sent, and the parts that have come in (paper section 7).
+//!
+//! The core counts offsets and leaves the bytes to its caller, because a file takes long to read
+//! and to write and heartbeats must not wait for it. A part to send is handed out as a message
+//! without data, which the caller fills in and sends. A part that came in is handed out to be
+//! stored, and the caller reports how far the file is. Only a whole, verified and durable snapshot
+//! comes back, with [`Raft::install`].
+//!
+//! Nothing in this file's queues has to survive: a part that is dropped is sent again.
 
 use std::collections::VecDeque;
 
@@ -11,7 +19,8 @@ use super::role::Role;
 use super::snapshot_sending::StoredSnapshot;
 use super::types::{EntryId, Index, NodeId, SnapshotMeta};
 
-/// How many received parts may wait to be stored; further ones are dropped and sent again.
+/// How many received parts may wait to be stored. Further ones are dropped, so that a leader that
+/// sends faster than the disk writes holds no memory here; they are sent again.
 const MAX_WAITING: usize = 16;
 
 /// A part of a snapshot that is to be read and sent.
@@ -38,13 +47,17 @@ pub struct Part {
 
 #[derive(Debug)]
 pub(super) struct Snapshots {
+    /// The newest snapshot on this node's disk, unless it was found damaged. Its last entry is
+    /// committed here.
     newest: Option<StoredSnapshot>,
-    /// Parts that wait to be read: no more than the windows of all followers hold.
+    /// Parts that wait to be read: no more than the windows of all followers hold, each once.
     requests: VecDeque<PartRequest>,
+    /// Parts that wait to be stored, in the order in which they came; at most [`MAX_WAITING`].
     received: VecDeque<Part>,
-    /// One that the state machine has to take over before it executes anything else.
+    /// A snapshot that the state machine has to take over before it executes anything else: the
+    /// entries up to it are not in the log any more.
     pub to_install: Option<SnapshotMeta>,
-    /// A follower needs a newer one than there is.
+    /// Whether a follower needs a newer snapshot than there is. Set until the caller has asked.
     wanted: bool,
 }
 
@@ -64,8 +77,10 @@ impl Snapshots {
         self.newest.as_ref()
     }
 
-    /// The newest snapshot, if the log behind `base` goes on where it ends. If it does not, because
-    /// the log had no need of one to let go of what all members had, a new one is wanted.
+    /// The newest snapshot, if the log, whose first entry lies right behind `base`, goes on where
+    /// the snapshot ends. Otherwise a follower that installed it would need entries that are gone,
+    /// and a new snapshot is wanted. That can be because the log drops what all members have
+    /// without any snapshot of it.
     pub fn reaching(&mut self, base: Index) -> Option<StoredSnapshot> {
         let newest = self.newest.as_ref();
         let reaching = newest.filter(|newest| newest.meta.last.index >= base);
@@ -73,11 +88,14 @@ impl Snapshots {
         reaching.cloned()
     }
 
-    /// This snapshot is not there any more.
+    /// The snapshot up to `last` is not there any more. A newer one that has been stored since
+    /// stays.
     pub fn forget(&mut self, last: EntryId) {
         self.newest.take_if(|newest| newest.meta.last == last);
     }
 
+    /// A snapshot is on this node's disk. An older one than is known changes nothing: the node's
+    /// own and one from the leader may be completed in any order.
     pub fn stored(&mut self, snapshot: StoredSnapshot) {
         let index = |s: &StoredSnapshot| s.meta.last.index;
         if self.newest.as_ref().map(index) < Some(index(&snapshot)) {
@@ -85,8 +103,8 @@ impl Snapshots {
         }
     }
 
-    /// Has a part read and sent. Where it waits already it waits once: a disk that is slower than
-    /// the heartbeats, with which parts are asked for again, would fall behind for good.
+    /// Has a part read and sent. A part that waits already is not added again: parts count as lost
+    /// after some heartbeats, and a disk slower than these would fall behind for good.
     pub fn request(&mut self, request: PartRequest) {
         if !self.requests.contains(&request) {
             self.requests.push_back(request);
@@ -97,6 +115,7 @@ impl Snapshots {
     /// snapshot given from the offset on.
     pub fn keep_requests(&mut self, to: NodeId, needed: Option<(EntryId, u64)>) {
         self.requests.retain(|request| {
+            // There are no others: `Common::request_part` makes every request.
             let Message::Snapshot { meta, offset, .. } = &request.envelope.message else {
                 return false;
             };
@@ -113,6 +132,7 @@ impl Snapshots {
         self.requests.pop_front()
     }
 
+    /// Keeps a part until the caller collects it; drops it if too many wait.
     pub fn receive(&mut self, part: Part) {
         if self.received.len() < MAX_WAITING {
             self.received.push_back(part);
@@ -136,8 +156,8 @@ impl Raft {
     }
 
     /// Whether a snapshot has to be taken, since the last call: a follower needs one, and there is
-    /// none that the log goes on behind. So it is when the follower has lost what it had
-    /// acknowledged, or this node its snapshot.
+    /// none that the log goes on behind. That happens when the follower has lost what it had
+    /// acknowledged, or when this node's snapshot is gone or damaged.
     pub fn take_snapshot_wanted(&mut self) -> bool {
         std::mem::take(&mut self.common.snapshots.wanted)
     }
@@ -148,6 +168,7 @@ impl Raft {
         let last = snapshot.meta.last.index;
         self.common.snapshots.stored(snapshot);
         let up_to = match &self.role {
+            // A follower that is being sent an older snapshot needs the entries behind that one.
             Role::Leader(leader) => last.min(leader.may_compact_to()),
             _ => last,
         };
@@ -174,7 +195,9 @@ impl Raft {
         }
     }
 
-    /// The snapshot up to `last` has been stored up to the offset `received`.
+    /// The file of the snapshot up to `last` has been stored up to the offset `received`,
+    /// exclusive. The leader is told. A node that does not follow one any more tells nobody: the
+    /// next leader starts from the beginning.
     pub fn part_stored(&mut self, last: EntryId, received: u64) {
         if let Role::Follower(follower) = &self.role
             && let Some(leader) = follower.leader()
@@ -185,9 +208,15 @@ impl Raft {
     }
 
     /// A snapshot from the leader is whole, verified and durable. Returns whether it takes the
-    /// place of this node's state: it does not if the node has moved on meanwhile.
+    /// place of this node's state: it does not if the node has committed as much meanwhile, or no
+    /// longer follows.
+    ///
+    /// A snapshot stands for committed entries, whichever leader sent it, so it may be installed in
+    /// a later term than the one in which it came.
     pub fn install(&mut self, snapshot: StoredSnapshot) -> bool {
         let meta = snapshot.meta.clone();
+        // A leader's log only grows, and a candidate has asked for votes for the log that it has.
+        // To drop the snapshot is safe: a leader sends one again if this node still needs it.
         let Role::Follower(follower) = &self.role else {
             return false;
         };
@@ -195,11 +224,13 @@ impl Raft {
         self.common.snapshots.stored(snapshot);
         let index = meta.last.index;
         let news = index > self.common.log.committed();
+        // Otherwise the state machine has executed as much, or will: to go back would undo it.
         if news {
             let fits = self.common.fits(meta.last);
             self.common.log.install(meta.last, meta.time_ms, fits);
             self.common.snapshots.to_install = Some(meta);
         }
+        // True in either case: the log up to there is covered by a durable snapshot, or committed.
         if let Some(leader) = leader {
             self.common.acknowledge(leader, index);
         }
