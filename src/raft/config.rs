@@ -21,11 +21,13 @@ pub struct Config {
     pub heartbeat_ticks: u32,
     /// How many milliseconds of cluster time one tick stands for.
     pub tick_ms: u64,
-    /// Seeds the random election timeouts. Nodes must differ in it.
+    /// Seeds the random election timeouts. Nodes must differ in it: with the same timeouts they
+    /// would split the votes again and again.
     pub seed: u64,
     /// How many bytes of entries one message carries at the most; one entry is sent however large.
     pub max_append_bytes: usize,
-    /// How many bytes of entries may be on their way to one follower, unacknowledged.
+    /// With so many bytes of entries on their way to one follower, unacknowledged, no further
+    /// message is sent. So the bound may be exceeded by one message.
     pub max_inflight_bytes: usize,
     /// How many messages with entries may be on their way to one follower, unacknowledged.
     pub max_inflight_messages: usize,
@@ -34,8 +36,9 @@ pub struct Config {
     /// How many bytes of entries that a snapshot covers are kept in memory, for followers that lag
     /// a little.
     pub trailing_bytes: usize,
-    /// Whether the log in memory keeps what every member has on its disk, until a snapshot covers
-    /// it. Nobody asks for it again: it is there to be looked at.
+    /// Whether the log in memory keeps the entries that every member has on its disk, until a
+    /// snapshot covers them. No member asks for such an entry again, so a node that serves clients
+    /// leaves this off and saves the memory; a test that compares logs turns it on.
     pub keeps_matched: bool,
     /// How many bytes of a snapshot one message carries at the most.
     pub snapshot_part_bytes: u64,

@@ -1,5 +1,5 @@
 //! The node that leads its term: it replicates its log and decides what is committed (paper 5.3,
-//! 5.4.2), confirms reads (thesis 6.4), hands leadership over on request (thesis 3.10), and steps
+//! 5.4.2), confirms reads (thesis 6.4), transfers leadership on request (thesis 3.10), and steps
 //! down when no quorum answers (thesis 6.2).
 //!
 //! Three rules make a leader safe, and each has one place:
@@ -41,14 +41,14 @@ pub(super) struct Leader {
     quorum_elapsed: u32,
     /// The reads that wait for a quorum to confirm that this node still leads.
     pub(super) reads: Reads,
-    /// The hand-over of leadership that is under way. While there is one, commands are refused.
+    /// The transfer of leadership that is under way. While there is one, commands are refused.
     transfer: Option<Transfer>,
     /// What the entries of this term that are not committed weigh together. Entries of earlier
     /// terms do not count: this leader did not accept them.
     uncommitted_bytes: usize,
 }
 
-/// A hand-over of leadership that is under way (thesis 3.10).
+/// A transfer of leadership that is under way (thesis 3.10).
 #[derive(Debug)]
 struct Transfer {
     /// The voter that is to lead next; never this node.
@@ -174,7 +174,7 @@ impl Leader {
         Ok(())
     }
 
-    /// Hands leadership to a voter: `to`, or the one that is furthest along, where one that has
+    /// Transfers leadership to a voter: `to`, or the one that is furthest along, where one that has
     /// answered lately comes before one that has not. Returns to whom; `None` if `to` is no other
     /// voter, or there is none. A transfer that is under way is replaced.
     pub fn transfer(&mut self, common: &mut Common, to: Option<NodeId>) -> Option<NodeId> {

@@ -12,9 +12,11 @@ use super::types::{Index, NodeId};
 /// The voters and learners of a cluster, and during a change of voters the outgoing set too.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
+    /// The voters, or those after a change that is under way.
     voters: BTreeSet<NodeId>,
     /// The voters before a change that is under way; empty when none is.
     outgoing: BTreeSet<NodeId>,
+    /// Members that receive the log and count towards no quorum.
     learners: BTreeSet<NodeId>,
 }
 
@@ -51,7 +53,7 @@ impl Membership {
         }
     }
 
-    /// All members, voters first of all sets and learners too, in ascending order.
+    /// All members, the voters of both sets and the learners, in ascending order.
     pub fn members(&self) -> BTreeSet<NodeId> {
         let voters = self.voters.union(&self.outgoing).copied();
         voters.chain(self.learners.iter().copied()).collect()
@@ -82,7 +84,8 @@ impl Membership {
         self.voters.union(&self.outgoing).copied().collect()
     }
 
-    /// Counts a vote: `votes` holds the answers so far.
+    /// Counts a vote: `votes` holds the answers so far. Answers of nodes that are no voters count
+    /// for nothing.
     pub fn vote_result(&self, votes: &BTreeMap<NodeId, bool>) -> VoteResult {
         let results = self.sets().map(|set| majority_vote(set, votes));
         results.fold(VoteResult::Won, |all, one| match (all, one) {
@@ -106,6 +109,8 @@ impl Membership {
         self.sets()
             .map(|set| {
                 let mut values: Vec<Index> = set.iter().map(|id| reached(*id)).collect();
+                // Of n values in descending order the one at n / 2 is reached by n / 2 + 1 voters,
+                // a majority: the third of 4 or 5, the fourth of 7.
                 values.sort_unstable_by(|a, b| b.cmp(a));
                 values[set.len() / 2]
             })
@@ -113,6 +118,7 @@ impl Membership {
             .unwrap_or(0)
     }
 
+    /// The sets of voters of which each must agree: one, or two during a change.
     fn sets(&self) -> impl Iterator<Item = &BTreeSet<NodeId>> {
         [&self.voters, &self.outgoing]
             .into_iter()

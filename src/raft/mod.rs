@@ -40,10 +40,12 @@ use common::Common;
 use follower::Follower;
 use role::Role;
 
-/// Terms beyond this are not believed, so that counting on from one cannot overflow.
+/// A message of a term beyond this is dropped, so that `term + 1` cannot overflow. No cluster lives
+/// to see so many elections.
 const MAX_TERM: Term = Term::MAX / 2;
 
-/// Indexes beyond this neither. Entries come one behind the other, but snapshots leap.
+/// A snapshot whose last index lies beyond this is dropped, so that `index + 1` cannot overflow.
+/// Entries need no such bound: each has the index behind the one before.
 const MAX_INDEX: Index = Index::MAX / 2;
 
 /// The reads that are decided, as [`Raft::take_reads`] hands them out.
@@ -77,7 +79,9 @@ pub struct DecidedReads {
 /// ```
 #[derive(Debug)]
 pub struct Raft {
+    /// What the node has in every role.
     common: Common,
+    /// What it has in its present role.
     role: Role,
 }
 
@@ -136,8 +140,9 @@ impl Raft {
             message,
         } = envelope;
         let for_this_node = to == self.common.id() && from != to;
-        // Not for this node, or from nobody it knows: there is nobody to answer. And no cluster
-        // lives to see such a term: the bytes are wrong.
+        // A message for another node, or from a stranger, has no sender that waits for an answer of
+        // this node. One of an incredible term is damaged. To drop any of them is to lose a
+        // message, which every sender has to expect.
         if !for_this_node || !self.common.config.membership.contains(from) || term > MAX_TERM {
             return;
         }
@@ -177,7 +182,7 @@ impl Raft {
         }
     }
 
-    /// Hands leadership over to `to`, or to the voter that is furthest along (thesis 3.10).
+    /// Transfers leadership to `to`, or to the voter that is furthest along (thesis 3.10).
     /// Returns to whom, or `None` if this node does not lead or there is no such voter. It is
     /// given up if it has not happened within an election timeout.
     pub fn transfer(&mut self, to: Option<NodeId>) -> Option<NodeId> {
@@ -200,7 +205,7 @@ impl Raft {
     /// The state machine has executed all entries up to `index`.
     ///
     /// # Panics
-    /// If that goes back, or beyond what [`take_committed`](Self::take_committed) gave out.
+    /// If `index` goes back, or beyond what [`take_committed`](Self::take_committed) gave out.
     pub fn applied(&mut self, index: Index) {
         self.common.log.applied_to(index);
         self.common.let_go_of_matched();
@@ -253,8 +258,8 @@ impl Raft {
         std::mem::take(&mut self.common.events)
     }
 
-    /// The entries that the log has let go of since the last call. To be taken after each input:
-    /// until then they stay in memory.
+    /// The entries that the log has dropped since the last call, to be freed by the caller. To be
+    /// taken after each input: until then they stay in memory.
     pub fn take_removed(&mut self) -> Removed {
         self.common.log.take_removed()
     }

@@ -6,7 +6,7 @@ pub enum ProposeError {
     /// This node does not lead.
     #[error("this node does not lead")]
     NotLeader,
-    /// Too much is uncommitted, or leadership is being handed over.
+    /// Too much is uncommitted, or leadership is being transferred.
     #[error("too much is under way")]
     Busy,
 }

@@ -1,4 +1,4 @@
-//! Entries that the log has let go of.
+//! Entries that the log has dropped and the caller is to free.
 
 use std::collections::VecDeque;
 
