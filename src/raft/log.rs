@@ -162,14 +162,14 @@ impl Log {
         let possible = self.last_index_up_to_term(prev.term).min(prev.index);
         match self.get(prev.index).filter(|_| possible == prev.index) {
             None => Conflict {
-                term: 0,
+                term: None,
                 first_index: possible + 1,
             },
             Some(entry) => {
                 let term = entry.id.term;
                 let first = self.entries.partition_point(|entry| entry.id.term < term);
                 Conflict {
-                    term,
+                    term: Some(term),
                     first_index: self.base.index + 1 + first as Index,
                 }
             }

@@ -121,10 +121,10 @@ pub enum Message {
 /// Where a follower's log departs from the leader's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflict {
-    /// The term of the follower's entry at `prev`, or zero if it holds none there that could be in
-    /// the leader's log: none at all, or one of a higher term than `prev`'s.
-    pub term: Term,
-    /// The first index that the follower holds of that term; for term zero, the index after the
-    /// last entry that could be in the leader's log.
+    /// The term of the follower's entry at `prev`; `None` if the follower has no entry there that
+    /// could be in the leader's log: none at all, or one of a higher term than `prev`'s.
+    pub term: Option<Term>,
+    /// The first index at which the follower has an entry of that term; without a term, the index
+    /// behind the last entry that could be in the leader's log.
     pub first_index: Index,
 }

@@ -137,15 +137,19 @@ impl Leader {
         // Where this leader has entries of the conflicting term too, the logs may agree up to the
         // last of them; otherwise not within that term at all (paper 5.3), nor where this leader's
         // terms are higher.
-        let possible = common.log.last_index_up_to_term(conflict.term);
-        let next = match common.log.term_at(possible) {
+        let next = match conflict.term {
             // The follower names no term: it has worked out the index by itself.
-            _ if conflict.term == 0 => conflict.first_index,
-            // This leader has entries of that term: the logs may agree up to the last of them.
-            Some(term) if term == conflict.term => possible + 1,
-            // It has none: every entry of that term at the follower is wrong, and so is every one
-            // behind `possible`, where this leader's terms are higher.
-            _ => conflict.first_index.min(possible + 1),
+            None => conflict.first_index,
+            Some(term) => {
+                let possible = common.log.last_index_up_to_term(term);
+                match common.log.term_at(possible) == Some(term) {
+                    // This leader has entries of that term: the logs may agree up to the last one.
+                    true => possible + 1,
+                    // It has none: every entry of that term at the follower is wrong, and so is
+                    // every one behind `possible`, where this leader's terms are higher.
+                    false => conflict.first_index.min(possible + 1),
+                }
+            }
         };
         progress.rejected(prev, next);
     }

@@ -278,7 +278,7 @@ fn a_follower_without_a_log_is_helped(stop: bool) {
     let nothing = Message::Rejected {
         prev: LAST.index,
         conflict: Conflict {
-            term: 0,
+            term: None,
             first_index: 1,
         },
     };

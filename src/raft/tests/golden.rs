@@ -218,8 +218,11 @@ fn describe(envelope: &Envelope) -> String {
         }
         Message::Accepted { matched } => format!("accepted up to {matched}"),
         Message::Rejected { prev, conflict } => {
-            let (term, first) = (conflict.term, conflict.first_index);
-            format!("rejected after {prev}, t{term} from {first}")
+            let first = conflict.first_index;
+            let term = conflict
+                .term
+                .map_or("no term".into(), |term| format!("t{term}"));
+            format!("rejected after {prev}, {term} from {first}")
         }
         Message::Heartbeat { .. } => describe_heartbeat(message),
         Message::HeartbeatReply { round } => format!("heartbeat heard, round {round}"),

@@ -97,10 +97,11 @@ fn append() -> impl Strategy<Value = Message> {
 }
 
 fn message() -> impl Strategy<Value = Message> {
-    let rejected = (number(), number(), number()).prop_map(|(prev, term, first_index)| {
-        let conflict = Conflict { term, first_index };
-        Message::Rejected { prev, conflict }
-    });
+    let rejected =
+        (number(), prop::option::of(number()), number()).prop_map(|(prev, term, first_index)| {
+            let conflict = Conflict { term, first_index };
+            Message::Rejected { prev, conflict }
+        });
     prop_oneof![
            4 => append(),
            1 => (number(), entry_id())

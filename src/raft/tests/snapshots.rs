@@ -372,7 +372,7 @@ fn parts_that_wait_for_a_slow_disk_wait_once_and_not_longer_than_they_are_needed
     for _ in 0..100 {
         // The follower is there, and its log does not reach to what the leader holds.
         let conflict = crate::raft::Conflict {
-            term: 0,
+            term: None,
             first_index: 1,
         };
         let prev = raft.last().index;

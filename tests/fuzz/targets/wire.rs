@@ -211,7 +211,7 @@ fn envelope(message: Message) -> Envelope {
 fn messages() -> [Message; 13] {
     let last = EntryId { term: 3, index: 9 };
     let conflict = Conflict {
-        term: 2,
+        term: Some(2),
         first_index: 4,
     };
     let entries = [(10, Payload::Empty), (11, Payload::Command("x".into()))];

@@ -97,7 +97,7 @@ fn a_refusal_leads_to_the_last_entry_of_the_conflicting_term_if_the_leader_has_i
     said(&mut raft);
     // The follower holds 1, 3, 3, 3, 3.
     let conflict = Conflict {
-        term: 3,
+        term: Some(3),
         first_index: 2,
     };
     give(&mut raft, 2, 6, Message::Rejected { prev: 5, conflict });
@@ -110,7 +110,7 @@ fn a_refusal_leads_before_the_conflicting_term_if_the_leader_does_not_have_it() 
     said(&mut raft);
     // The follower holds 1, 3, 4, 4, 4: it cannot match from 3 on.
     let conflict = Conflict {
-        term: 4,
+        term: Some(4),
         first_index: 3,
     };
     give(&mut raft, 2, 6, Message::Rejected { prev: 5, conflict });
@@ -121,7 +121,7 @@ fn a_refusal_leads_before_the_conflicting_term_if_the_leader_does_not_have_it() 
 fn stale_refusals_move_nothing() {
     let mut raft = established(&[1, 1], 2);
     let conflict = Conflict {
-        term: 0,
+        term: None,
         first_index: 1,
     };
     for prev in [0, 1, 2, 9, u64::MAX] {
@@ -142,7 +142,7 @@ fn a_lost_append_is_noticed_by_the_silence_and_repeated() {
         |(_, _, m): &(_, _, Message)| matches!(m, Message::Append { prev, .. } if prev.index == 3);
     assert_eq!(said(&mut raft).iter().filter(|m| asked(m)).count(), 2);
     let conflict = Conflict {
-        term: 0,
+        term: None,
         first_index: 3,
     };
     give(&mut raft, 2, 2, Message::Rejected { prev: 3, conflict });
@@ -331,7 +331,7 @@ fn a_refusal_skips_all_terms_that_the_follower_cannot_hold_there() {
     said(&mut raft);
     // The follower holds 1, 1, 1, 2, 2.
     let conflict = Conflict {
-        term: 2,
+        term: Some(2),
         first_index: 4,
     };
     give(&mut raft, 2, 9, Message::Rejected { prev: 5, conflict });

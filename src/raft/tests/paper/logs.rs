@@ -12,7 +12,7 @@ fn answer(raft: &mut Raft, message: Message) -> Vec<Message> {
         .collect()
 }
 
-fn rejected(prev: Index, term: Term, first_index: Index) -> Message {
+fn rejected(prev: Index, term: Option<Term>, first_index: Index) -> Message {
     let conflict = crate::raft::Conflict { term, first_index };
     Message::Rejected { prev, conflict }
 }
@@ -22,7 +22,7 @@ fn an_append_behind_the_end_of_the_log_is_refused_with_where_it_ends() {
     let mut raft = follower(3, 9, &[1, 1]);
     assert_eq!(
         answer(&mut raft, append(id(5, 4), vec![], 0)),
-        [rejected(5, 0, 3)]
+        [rejected(5, None, 3)]
     );
 }
 
@@ -31,7 +31,7 @@ fn an_append_after_another_entry_is_refused_with_its_term_and_that_terms_first_i
     let mut raft = follower(3, 9, &[1, 2, 3, 3, 3]);
     assert_eq!(
         answer(&mut raft, append(id(5, 4), vec![], 0)),
-        [rejected(5, 3, 3)]
+        [rejected(5, Some(3), 3)]
     );
     assert_eq!(terms_of(&raft), [1, 2, 3, 3, 3], "a refusal drops nothing");
 }
@@ -193,12 +193,12 @@ fn a_refusal_skips_all_terms_that_the_leader_cannot_hold_there() {
     let mut raft = follower(3, 9, &[1, 2, 2, 4, 5, 6, 7, 8]);
     assert_eq!(
         answer(&mut raft, append(id(8, 3), vec![], 0)),
-        [rejected(8, 0, 4)]
+        [rejected(8, None, 4)]
     );
     let mut raft = follower(3, 9, &[4, 5, 6]);
     assert_eq!(
         answer(&mut raft, append(id(3, 3), vec![], 0)),
-        [rejected(3, 0, 1)]
+        [rejected(3, None, 1)]
     );
 }
 

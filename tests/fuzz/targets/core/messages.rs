@@ -57,7 +57,7 @@ impl Node {
             6 => Message::Rejected {
                 prev: input.near(self.raft.last().index),
                 conflict: Conflict {
-                    term: input.near(term),
+                    term: Some(input.near(term)).filter(|term| *term != 0),
                     first_index: input.near(self.raft.last().index),
                 },
             },
