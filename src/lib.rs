@@ -2,14 +2,14 @@
 //!
 //! Three or five nodes keep one copy of the data each. A client sees one store that survives the
 //! loss of a minority of the nodes, loses no acknowledged write, and executes each write exactly
-//! once, however often the network makes the client repeat it.
+//! once, even if the network makes the client send it several times.
 //!
-//! The crate is the store's servers and client, and the parts that they are made of:
+//! The crate has the servers and the client of the store, and the parts that they are made of:
 //!
 //! | module | what | knows of |
 //! | --- | --- | --- |
-//! | [`client`] | [`Clerk`](client::Clerk): finds the leader, repeats, numbers its writes | `kv`, `wire` |
-//! | [`node`] | [`Node`](node::Node): threads that carry between the parts below | all below |
+//! | [`client`] | [`Clerk`](client::Clerk): finds the leader, repeats lost requests, numbers its writes | `kv`, `wire` |
+//! | [`node`] | [`Node`](node::Node): the threads of a node, which carry bytes between the parts below | all below |
 //! | [`net`] | one event loop for peers and clients | `wire` |
 //! | [`storage`] | the log, term and vote on a [`Disk`](storage::Disk) | `raft`'s types |
 //! | [`kv`] | the store and its sessions, a state machine | [`machine`] |
@@ -17,8 +17,10 @@
 //! | [`wire`] | frames, handshake, messages | `raft`'s types |
 //! | [`testkit`] | whole clusters within one process | all |
 //!
-//! To replicate something else than this store, implement
-//! [`StateMachine`](machine::StateMachine) and hand it to [`Node::start`](node::Node::start).
+//! To replicate something other than this store, implement
+//! [`StateMachine`](machine::StateMachine) and start a node with it:
+//! [`Node::start`](node::Node::start). `docs/architecture.md` leads through the code, and
+//! `docs/glossary.md` explains the words that it uses in a sense of its own.
 //!
 //! ```
 //! use raftkv::testkit::Cluster;

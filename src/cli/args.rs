@@ -107,7 +107,7 @@ fn run(args: &Args) -> Result<u8, UsageError> {
     };
     match &args.command[..] {
         [bench, ..] if bench == "bench" => return Ok(args.bench(&options)),
-        // Its options are its own, and so is its help.
+        // `bench` has options of its own, so its help comes from them and not from the catalogue.
         [help, bench] if help == "help" && bench == "bench" => {
             bench::args::Args::parse_from(["bench", "--help"]);
         }
@@ -154,7 +154,7 @@ fn run(args: &Args) -> Result<u8, UsageError> {
 impl Args {
     /// The single command, if there is one.
     fn request(&self) -> Result<Option<Request>, UsageError> {
-        // On Unix, these are the argument's bytes, whatever they are.
+        // On Unix these are the argument's own bytes, also if they are not UTF-8.
         let words = self.command.iter();
         let words: Vec<_> = words
             .map(|word| Word::bare(word.as_encoded_bytes()))
@@ -165,7 +165,7 @@ impl Args {
         }
     }
 
-    /// Puts load on the cluster, by the options behind the word `bench`.
+    /// Puts load on the cluster, with the options that follow the word `bench`.
     fn bench(&self, options: &Options) -> u8 {
         let args = bench::args::Args::parse_from(&self.command);
         let format = self.output.unwrap_or(Format::Table);
@@ -184,7 +184,7 @@ impl Args {
 
 /// Reads a time such as 500ms, 10s, 1.5s, 2m or 1h; a number alone is seconds.
 fn duration(text: &str) -> Result<Duration, String> {
-    /// Long enough for anything, short enough for all arithmetic.
+    /// A limit that no user needs to pass, below which no arithmetic on times overflows.
     const LONGEST: f64 = 24.0 * 3600.0;
     let wrong = || format!("{text:?} is no time: write 500ms, 10s, 1.5s or 2m");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

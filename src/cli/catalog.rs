@@ -1,36 +1,36 @@
-//! The commands, one row each. Parsing, help, completion and hints are all made from these rows: a
-//! new command is a row here, a variant of [`Command`], and an arm in the
-//! [session](super::session) that executes it.
+//! The commands, one row each. Parsing, help, completion and hints all use these rows. To add a
+//! command, add a row here, a variant of [`Command`], and an arm in the [session](super::session),
+//! which executes it.
 
 use bytes::Bytes;
 
 use super::command::{Arguments, Command, Extent, Format, Input, Range};
 use super::grammar;
 
-/// What is to be known about a command.
+/// What parsing, help and completion need to know of a command.
 #[derive(Debug)]
 pub struct Spec {
     /// Its name.
     pub name: &'static str,
-    /// Other names that are understood.
+    /// Other names for the same command.
     pub aliases: &'static [&'static str],
     /// How to write it, on one line.
     pub usage: &'static str,
     /// What it does, on one line.
     pub summary: &'static str,
-    /// What else there is to know.
+    /// Further explanations; may be empty.
     pub details: &'static str,
     /// Lines that can be typed as they are.
     pub examples: &'static [&'static str],
-    /// Its options besides [`COMMON`].
+    /// The options that it has in addition to [`COMMON`].
     pub options: &'static [Opt],
-    /// What its operands are, in order.
+    /// The kinds of its operands, in order.
     pub operands: &'static [Operand],
-    /// How many operands there must be.
+    /// How many operands there must be at least.
     pub required: usize,
     /// Whether the last operand may be repeated.
     pub repeats: bool,
-    /// Makes the command; the operands are between `required` and the most that are allowed.
+    /// Makes the command. The number of operands has been checked.
     pub build: fn(&mut Arguments) -> Result<Command, String>,
 }
 
@@ -41,18 +41,18 @@ pub struct Opt {
     pub name: &'static str,
     /// Its short name with one minus.
     pub short: Option<&'static str>,
-    /// What its value is, if it has one.
+    /// The name of its value in help, if it has a value.
     pub value: Option<&'static str>,
     /// What it does.
     pub summary: &'static str,
 }
 
-/// What an operand is: completion goes by it.
+/// The kind of an operand, by which completion finds candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operand {
     /// A key, or the beginning of one.
     Key,
-    /// Something that only the user knows.
+    /// Something that only the user knows: completion offers nothing.
     Value,
     /// The name of a command.
     Command,
@@ -66,7 +66,7 @@ impl Spec {
         std::iter::once(self.name).chain(self.aliases.iter().copied())
     }
 
-    /// What the operand at the place is, counted from zero.
+    /// The kind of the operand at this place, counted from zero; `None` if there may be none.
     pub fn operand(&self, place: usize) -> Option<Operand> {
         match self.operands.get(place) {
             None if self.repeats => self.operands.last().copied(),
@@ -75,7 +75,7 @@ impl Spec {
     }
 }
 
-/// Finds a command by one of its names, in whatever case.
+/// Finds a command by one of its names, in upper or lower case.
 pub fn find(name: &[u8]) -> Option<&'static Spec> {
     COMMANDS.iter().find(|spec| {
         spec.names()
@@ -456,7 +456,7 @@ fn build_scan(arguments: &mut Arguments) -> Result<Command, String> {
     }))
 }
 
-/// The first key behind all those that start with the prefix; `None` if there is none such.
+/// The lowest key above all keys that start with the prefix; `None` if there is no such key.
 pub fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
     let last = prefix.iter().rposition(|&byte| byte != 0xff)?;
     let mut end = prefix[..=last].to_vec();

@@ -1,7 +1,7 @@
-//! From words to a command.
+//! Makes a command of words, the same way for the shell, a pipe and the command line.
 //!
-//! What a command takes stands in its row of the [catalogue](super::catalog); here the words are
-//! held against it, the same way whether they come from the shell, a pipe or the command line.
+//! The row of the command in the [catalogue](super::catalog) says which options and operands it
+//! takes; this file checks the words against that row.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use super::catalog::{self, COMMON, Opt, Spec};
 use super::grammar::{self, Word};
 use crate::raft::NodeId;
 
-/// A command as it is typed, checked as far as that is possible without a cluster.
+/// A command, checked as far as that is possible without a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Read a value.
@@ -54,14 +54,14 @@ pub enum Command {
         /// Show each node's own counters as well.
         verbose: bool,
     },
-    /// Hand leadership over.
+    /// Transfer leadership.
     Transfer {
-        /// To whom; `None`: to the node that is furthest along.
+        /// The node that is to lead; `None`: the one whose log is most up to date.
         to: Option<NodeId>,
     },
     /// Take a snapshot.
     Snapshot {
-        /// Which node; `None`: all of them.
+        /// The node that takes it; `None`: all nodes.
         id: Option<NodeId>,
     },
     /// Show how long each answer took, or stop it.
@@ -77,7 +77,7 @@ pub enum Command {
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// It stands in the command.
+    /// The command contains it.
     Here(Bytes),
     /// It is the content of a file; `-` is standard input.
     File(PathBuf),
@@ -86,9 +86,9 @@ pub enum Input {
 /// Which keys a scan reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// The first key, inclusive. Empty: from the first of all.
+    /// The first key, inclusive. Empty: from the first key of all.
     pub start: Bytes,
-    /// The end, exclusive. `None`: to the last of all.
+    /// The end, exclusive. `None`: to the last key of all.
     pub end: Option<Bytes>,
     /// How many keys to read.
     pub extent: Extent,
@@ -99,7 +99,7 @@ pub struct Range {
 /// How far a scan goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// As much as the server answers at once.
+    /// One page: as much as the server returns at once.
     Page,
     /// This many keys.
     Limit(u64),
@@ -135,16 +135,16 @@ impl Format {
     }
 }
 
-/// A command and what it says about its own answer.
+/// A command, and the form in which its answer is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// What to do.
     pub command: Command,
-    /// The form of this one answer, where it is not the usual one.
+    /// The form of this answer; `None` for the form that the session has set.
     pub format: Option<Format>,
 }
 
-/// Words that are no command: a sentence that says what is wrong and what to write instead.
+/// Why words are not a command: a sentence that says what is wrong and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
@@ -152,7 +152,7 @@ pub struct UsageError(pub String);
 /// Reads one line. `None` if it is blank or a comment.
 ///
 /// # Errors
-/// [`UsageError`] if it is neither words nor, then, a command.
+/// [`UsageError`] if the line cannot be split into words, or if the words are not a command.
 pub fn parse_line(line: &[u8]) -> Result<Option<Request>, UsageError> {
     let words = grammar::split(line).map_err(|error| UsageError(error.to_string()))?;
     match words.is_empty() {
@@ -205,7 +205,8 @@ pub fn parse(words: &[Word]) -> Result<Request, UsageError> {
     Ok(Request { command, format })
 }
 
-/// The words behind a command's name, sorted into operands and options.
+/// The words that follow a command's name, sorted into operands and options. `build` takes them
+/// out.
 #[derive(Debug, Default)]
 pub struct Arguments {
     operands: Vec<Bytes>,
@@ -259,7 +260,7 @@ impl Arguments {
         Some(self.options.swap_remove(at).1)
     }
 
-    /// Takes an option that has no value out.
+    /// Takes out an option without a value. Returns whether it was there.
     pub fn flag(&mut self, name: &str) -> bool {
         self.take(name).is_some()
     }
@@ -269,7 +270,7 @@ impl Arguments {
         (!self.operands.is_empty()).then(|| self.operands.remove(0))
     }
 
-    /// Takes the first operand out, which must be there.
+    /// Takes the first operand out. An error, which calls it `what`, if there is none.
     pub fn required(&mut self, what: &str) -> Result<Bytes, String> {
         self.operand().ok_or_else(|| format!("{what} is missing"))
     }
@@ -280,7 +281,8 @@ impl Arguments {
     }
 }
 
-/// A minus and a letter, or two: `-5` and `-` are data.
+/// Whether the word looks like an option: a minus and a letter, or two minuses. `-5` and `-` are
+/// data.
 fn is_option(word: &[u8]) -> bool {
     matches!(word, [b'-', b'-', ..]) || matches!(word, [b'-', c, ..] if c.is_ascii_alphabetic())
 }
@@ -318,7 +320,7 @@ fn unknown_command(name: &[u8]) -> UsageError {
     })
 }
 
-/// The candidate that is the fewest typing errors away, if it is near enough to be meant.
+/// The candidate that differs from the typed word by the fewest typing errors, if they are few.
 fn nearest<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed: Vec<char> = typed.to_lowercase().chars().take(32).collect();
     candidates
@@ -330,8 +332,8 @@ fn nearest<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option
         .map(|(_, candidate)| candidate)
 }
 
-/// The distance of Damerau and Levenshtein: insertions, deletions, replacements, and two
-/// neighbours in the wrong order, each counted as one.
+/// The Damerau-Levenshtein distance: an insertion, a deletion, a replacement, and two neighbours in
+/// the wrong order count as one error each.
 fn distance(typed: &[char], candidate: &str) -> usize {
     let candidate: Vec<char> = candidate.chars().collect();
     let mut rows: Vec<Vec<usize>> = vec![(0..=typed.len()).collect()];

@@ -1,11 +1,11 @@
-//! What could come next on a line: completion and hints, made from the [catalogue](super::catalog).
+//! Completion and hints for a line that is being typed, made from the [catalogue](super::catalog).
 
 use bytes::Bytes;
 
 use super::catalog::{self, COMMANDS, COMMON, Operand, Spec};
 use super::grammar::{self, Word};
 
-/// Something that the unfinished word could be.
+/// One thing that the unfinished word could become.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// As it is shown in a list.
@@ -15,7 +15,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A word that is complete: a blank follows.
+    /// A candidate that is a complete word: a blank follows it.
     fn word(word: &str) -> Self {
         Self {
             shown: word.into(),
@@ -23,7 +23,7 @@ impl Candidate {
         }
     }
 
-    /// A key: others may start with it, so no blank follows.
+    /// A candidate that is a key. Longer keys may start with it, so no blank follows.
     fn key(key: &[u8]) -> Self {
         let word = grammar::word(key).into_owned();
         Self {
@@ -33,8 +33,8 @@ impl Candidate {
     }
 }
 
-/// What the word at the end of `line` could be, and where that word starts, in bytes. `keys` finds
-/// some of the keys that start with the given bytes.
+/// The offset in bytes at which the last word of `line` starts, and what that word could become.
+/// `keys` finds some of the keys that start with the given bytes.
 pub fn complete(line: &str, keys: impl FnOnce(&[u8]) -> Vec<Bytes>) -> (usize, Vec<Candidate>) {
     let Some((words, last)) = grammar::unfinished(line.as_bytes()) else {
         return (line.len(), Vec::new());
@@ -90,7 +90,7 @@ fn expected(words: &[Word], last: &Word) -> Expected {
     }
 }
 
-/// Whether the word is an option of the command, and then whether a value follows.
+/// If the word is an option of the command: whether a value follows it. Otherwise `None`.
 fn option(spec: &Spec, word: &Word) -> Option<bool> {
     let names = |name: &str| name.as_bytes() == word.bytes;
     let mut all = spec.options.iter().chain(COMMON);
@@ -119,7 +119,7 @@ pub fn hint(line: &str) -> Option<String> {
     if operands.iter().any(|word| option(spec, word).is_some()) {
         return None;
     }
-    // Of several ways to write the command, the first one.
+    // The usage may give several ways to write the command; the hint shows the first.
     let usage = spec.usage.split(" | ").next().unwrap_or_default();
     let usage: Vec<&str> = usage.split(' ').skip(1 + operands.len()).collect();
     match (usage.is_empty(), typed_blank) {

@@ -1,4 +1,5 @@
-//! One grammar for every way a command comes in, and its inverse for what goes out.
+//! One grammar for all commands, whether typed, piped or given as arguments, and its inverse, by
+//! which answers are written.
 //!
 //! A line is a sequence of words with blanks between them:
 //!
@@ -8,12 +9,12 @@
 //! | `'single'`  | every byte up to the next `'` stands for itself                                 |
 //! | `"double"`  | as single, but for `\xNN`, `\n`, `\r`, `\t`, `\0`, `\\`, `\"` and `\'`           |
 //!
-//! A line whose first byte that is no blank is `#` is a comment. Nothing is ever joined: a quote
-//! inside a bare word is an error and not, as in a shell, the start of a quoted part, because
-//! `put k {"a":1}` must not store `{a:1}` without a word about it.
+//! A line is a comment if its first byte that is not a blank is `#`. A quote inside a bare word is
+//! an error. In a shell it would start a quoted part of the word, and `put k {"a":1}` would store
+//! `{a:1}` without a warning.
 //!
-//! [`word`] writes bytes so that [`split`] reads them back as one word; [`line()`] writes them as a
-//! line of their own, where blanks are no reason for quotes.
+//! [`word`] writes bytes so that [`split`] reads them back as one word. [`line()`] writes bytes
+//! that have a line to themselves, so it needs no quotes for blanks.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -21,14 +22,14 @@ use std::fmt::Write as _;
 /// One word of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
-    /// What the word stands for, quotes and escapes resolved.
+    /// The bytes that the word stands for, with quotes removed and escapes resolved.
     pub bytes: Vec<u8>,
-    /// Whether it is data for certain and can be no option: it stood in quotes.
+    /// Whether the word was in quotes. Then it is data and cannot be an option.
     pub quoted: bool,
 }
 
 impl Word {
-    /// A word without quotes, as a shell hands it over.
+    /// A word that was not in quotes, such as an argument of the process.
     pub fn bare(bytes: impl Into<Vec<u8>>) -> Self {
         Self {
             bytes: bytes.into(),
@@ -37,7 +38,7 @@ impl Word {
     }
 }
 
-/// A line that is not made of words. Columns count bytes, the first is 1.
+/// Why a line cannot be split into words. Columns count bytes, and the first is 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrammarError {
     /// A quote is opened and never closed.
@@ -63,7 +64,7 @@ pub enum GrammarError {
          quote in a word, write '{{\"a\": 1}}' or \"it's\""
     )]
     Glued {
-        /// Where the surprise is.
+        /// The column of the quote, or of what follows it.
         column: usize,
     },
 }
@@ -107,19 +108,20 @@ fn places(line: &[u8]) -> Result<Vec<(usize, Word)>, GrammarError> {
 /// The word that is being typed at the end of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfinished {
-    /// Where it starts; the line's length if it has not been begun.
+    /// The offset at which it starts; the length of the line if nothing of it has been typed.
     pub start: usize,
-    /// What it is so far.
+    /// The part that has been typed.
     pub word: Word,
 }
 
-/// Splits a line that is still being typed into the words before the last blank and the one behind
-/// it. `None` if it is a comment or cannot become words.
+/// Splits a line that is being typed into its complete words and the last, unfinished one. `None`
+/// if the line is a comment, or if nothing that is typed next can make words of it.
 pub fn unfinished(line: &[u8]) -> Option<(Vec<Word>, Unfinished)> {
     if line.trim_ascii_start().starts_with(b"#") {
         return None;
     }
-    // An open quote swallows blanks, so the last word is found by closing it.
+    // Blanks after an open quote belong to the last word. So the line is split with the quote
+    // closed, if there is one: one of these three endings fits.
     let closings: [&[u8]; 3] = [b"", b"'", b"\""];
     let (mut words, closing) = closings.iter().find_map(|closing| {
         let words = places(&[line, *closing].concat()).ok()?;
@@ -205,7 +207,8 @@ fn escape(behind: &[u8]) -> Option<(u8, usize)> {
     Some((byte, 1))
 }
 
-/// A quoted word whose closing quote lies just before `end`: a blank or nothing may follow.
+/// A quoted word whose closing quote is the byte before `end`. Only a blank or the end of the line
+/// may follow.
 fn closed(line: &[u8], bytes: Vec<u8>, end: usize) -> Result<(Word, usize), GrammarError> {
     match line.get(end) {
         Some(&byte) if !is_blank(byte) => Err(GrammarError::Glued { column: end + 1 }),
@@ -219,8 +222,8 @@ fn closed(line: &[u8], bytes: Vec<u8>, end: usize) -> Result<(Word, usize), Gram
     }
 }
 
-/// Writes bytes as one word that [`split`] reads back, in quotes where it has to be. It never
-/// reads as an option or a comment.
+/// Writes bytes as one word that [`split`] reads back, in quotes where these are needed. The result
+/// never looks like an option or a comment.
 pub fn word(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text)
@@ -237,8 +240,8 @@ pub fn word(bytes: &[u8]) -> Cow<'_, str> {
 
 /// Writes bytes as a line of their own: as they are if they are plain text, else as [`word`] does.
 ///
-/// What starts with `"` is therefore always quoted, and what starts with `(` is never a value but
-/// something said about one, such as `(missing)`.
+/// So a line that starts with `"` is always a quoted value, and a line that starts with `(` is
+/// never a value: it says something about one, such as `(missing)`.
 pub fn line(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) if is_unmistakable(text) && !text.starts_with('"') && text.trim() == text => {
@@ -251,7 +254,7 @@ pub fn line(bytes: &[u8]) -> Cow<'_, str> {
 /// Reads back what [`line()`] wrote.
 ///
 /// # Errors
-/// [`GrammarError`] if it is quoted, and badly.
+/// [`GrammarError`] if it starts with a quote and is not one quoted word.
 pub fn unline(text: &[u8]) -> Result<Vec<u8>, GrammarError> {
     if text.first() != Some(&b'"') {
         return Ok(text.to_vec());
@@ -266,8 +269,8 @@ fn is_unmistakable(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('(') && text.chars().all(is_plain)
 }
 
-/// Whether a terminal shows the character as what it is. The ranges are characters that are not
-/// seen or that turn the direction of the text around them.
+/// Whether a terminal shows the character as itself. The ranges hold characters that are invisible
+/// or that change the direction of the text around them.
 fn is_plain(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

@@ -12,7 +12,7 @@ const GRAMMAR: &str = r#"Words are separated by blanks. Quote what has blanks, q
 'single' takes all as it is, "double" knows \xNN \n \r \t \0 \\ \" \'.
 A word behind -- is never an option. # starts a comment line."#;
 
-/// What help answers: about one command, or about all.
+/// The answer of `help`: about the command with this name, or about all.
 pub fn answer(name: Option<&str>) -> Answer {
     match COMMANDS.iter().find(|spec| Some(spec.name) == name) {
         None => Answer::Help {

@@ -1,6 +1,7 @@
-//! Ctrl-C: cancels what is under way, and ends the program where nothing is.
+//! Ctrl-C: cancels the command that is under way, or ends the program if there is none.
 //!
-//! At the prompt of the shell the terminal hands Ctrl-C to the line editor instead.
+//! At the prompt of the shell this file has nothing to do: the terminal hands Ctrl-C to the line
+//! editor.
 
 use std::io;
 use std::sync::Arc;
@@ -32,7 +33,8 @@ enum Effect {
 }
 
 impl Interrupt {
-    /// The program ends if there is nothing to cancel, or if cancelling was not enough.
+    /// For a single command or a pipe: Ctrl-C ends the program if there is nothing to cancel, or if
+    /// the command has already been cancelled and goes on.
     pub fn that_ends() -> Self {
         Self {
             state: AtomicU8::new(IDLE),
@@ -40,7 +42,7 @@ impl Interrupt {
         }
     }
 
-    /// The program always stays, however impatient its user is: it is a shell.
+    /// For the shell: Ctrl-C never ends the program.
     pub fn that_stays() -> Self {
         Self {
             stays: true,
@@ -48,14 +50,14 @@ impl Interrupt {
         }
     }
 
-    /// From now on this decides what SIGINT does.
+    /// From now on this decides what SIGINT does; `canceller` cancels calls.
     ///
     /// # Errors
     /// If the system refuses the handler or its thread.
     pub fn handle(self: &Arc<Self>, canceller: Canceller) -> io::Result<()> {
         let mut signals = Signals::new([SIGINT])?;
         let interrupt = Arc::clone(self);
-        // Lives as long as the program: it has nothing to finish.
+        // This thread is never joined: it has nothing to finish when the program ends.
         thread::Builder::new()
             .name("interrupt".into())
             .spawn(move || {
@@ -78,7 +80,7 @@ impl Interrupt {
         }
     }
 
-    /// A command begins; it ends when the guard goes.
+    /// A command begins. It ends when the guard is dropped.
     pub fn begin(&self) -> Busy<'_> {
         self.state.store(BUSY, Ordering::SeqCst);
         Busy(self)
@@ -90,7 +92,7 @@ impl Interrupt {
     }
 }
 
-/// While it lives, a command is under way.
+/// A guard: as long as it exists, a command is under way.
 #[derive(Debug)]
 pub struct Busy<'a>(&'a Interrupt);
 

@@ -1,17 +1,18 @@
 //! `kvcli`: the store in a terminal, in a script and in a pipe.
 //!
-//! A line goes through these files, in this order:
+//! A line passes through these files, in this order:
 //!
-//! 1. [`args`] reads the process's arguments and picks one of three ways in: a single command and
-//!    a pipe are both [`piped`], a terminal is [`shell`], with [`completion`] while typing;
-//! 2. [`grammar`] splits the line into words, [`command`] makes them a command by its row in the
-//!    [`catalog`], from which [`help`] is made, too;
-//! 3. [`session`] executes the command through the [`Clerk`](crate::client::Clerk), and
-//!    [`interrupt`] cancels it;
-//! 4. [`output`] writes the answer, with [`status`] for the state of the cluster;
-//!    [`snapshot`] waits for snapshots.
+//! 1. [`args`] reads the arguments of the process. Commands come in one of three ways: [`piped`]
+//!    handles a single command and a pipe, [`shell`] handles a terminal, with [`completion`] while
+//!    the user types.
+//! 2. [`grammar`] splits the line into words, and [`command`] makes a command of them, by its row
+//!    in the [`catalog`]. The same rows give [`help`].
+//! 3. [`session`] executes the command through a [`Clerk`](crate::client::Clerk); [`interrupt`]
+//!    cancels it on Ctrl-C.
+//! 4. [`output`] writes the answer. [`status`] prepares the state of the cluster, and [`snapshot`]
+//!    waits for snapshots.
 //!
-//! [`bench`] is a way in of its own, with options of its own: it puts load on the cluster.
+//! [`bench`] stands apart, with options of its own: it puts load on the cluster.
 
 pub mod args;
 pub mod bench;

@@ -14,14 +14,14 @@
 //! | snapshot          | a line for each node     | `{"snapshots":[{"id":1,"snapshot_index":9,...}]}` |
 //! | error             | `(error)`                | `{"error":{"kind":"no","message":"..."}}`   |
 //!
-//! - As a single command with raw output, a value is written byte for byte with nothing added but
-//!   a newline if it goes to a terminal, and a missing one is written as nothing at all.
-//! - In a pipe, raw and json answer one line for each command: a scan's words are all on one line,
+//! - A single command with raw output writes a value byte for byte. It adds a newline only if the
+//!   output is a terminal, and writes nothing for a missing value.
+//! - In a pipe, raw and json give one line for each command. All words of a scan are on one line;
 //!   an empty scan is `(empty)`.
-//! - Everywhere else a value is shown on one line, in quotes if it is not plain text; what starts
-//!   with `(` and has no quotes is not a value. Keys and values of a scan are words of the
+//! - Everywhere else a value is on one line, in quotes if it is not plain text. Text that starts
+//!   with `(` without quotes is not a value. Keys and values of a scan are words of the
 //!   [`grammar`].
-//! - In a table of a scan, long values are cut: a table is for people.
+//! - In a table, long values of a scan are cut: a table is for people.
 //! - In json, bytes that are not UTF-8 are `{"base64":"..."}` in place of a string.
 
 use std::io::{self, Write};
@@ -36,10 +36,10 @@ use super::snapshot::Taken;
 use super::status::Report;
 use crate::kv::Item;
 
-/// What is to be said to one command, scans excepted.
+/// The answer to one command. A scan has none: its items are written as they arrive.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// Done; there is nothing else to say.
+    /// The command was executed; there is nothing else to say.
     Done,
     /// The value of a key, `None` if it is missing.
     Value(Option<Bytes>),
@@ -47,16 +47,16 @@ pub enum Answer {
     Length(u64),
     /// How many keys were removed, and how many were named.
     Deleted {
-        /// Those that were there.
+        /// How many of the keys were there.
         removed: usize,
-        /// All.
+        /// How many keys the command named.
         named: usize,
     },
     /// Whether a value was replaced, or the one that is there instead.
     Swapped(Result<(), Option<Bytes>>),
     /// The state of the cluster.
     Status {
-        /// What was found out.
+        /// What the nodes answered.
         report: Box<Report>,
         /// Whether a table shows each node's own counters.
         verbose: bool,
@@ -75,7 +75,7 @@ pub enum Answer {
 /// Where answers go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// To whoever called kvcli with a single command.
+    /// To the caller of kvcli with a single command, a person or a script.
     Single {
         /// Whether that is a person at a terminal.
         terminal: bool,
@@ -92,9 +92,9 @@ pub struct Printer<'a> {
     style: Style,
     /// The form of the answer that comes next.
     pub format: Format,
-    /// Whether a scan has begun and not ended.
+    /// Whether the answer to a scan has begun and not ended.
     scanning: bool,
-    /// Whether the scan has had an item.
+    /// Whether an item of that scan has been written.
     begun: bool,
 }
 
@@ -115,7 +115,7 @@ impl<'a> Printer<'a> {
         matches!(self.style, Style::Single { .. })
     }
 
-    /// Whether a missing value is written as nothing, so that a person has to be told otherwise.
+    /// Whether a missing value is written as nothing. Then a person has to be told in another way.
     pub fn hides_missing(&self) -> bool {
         self.is_single() && self.format == Format::Raw
     }
@@ -228,15 +228,16 @@ impl<'a> Printer<'a> {
             }
             (Format::Table, true) => Ok(()),
             (Format::Raw, true) => self.line(""),
-            // For scripts, no keys are no lines, unless each command has its line.
+            // A script gets a line for each key, so no line for none. In a pipe each command has
+            // one line of answer.
             (Format::Raw, false) if self.style != Style::Piped => self.out.flush(),
             (Format::Raw | Format::Table, false) => self.line("(empty)"),
         }
     }
 
-    /// Says on the output that a command has failed, as far as the output would be misread without
-    /// it; the person is told elsewhere. A scan that fails after it has begun is thus still one
-    /// line in a pipe, and still one object in json.
+    /// Marks on the output that a command has failed, where the output would be misread without the
+    /// mark; the message for the person goes elsewhere. So a scan that fails after it has begun is
+    /// still one line in a pipe, and still one object in json.
     ///
     /// # Errors
     /// What the output answers.
@@ -287,11 +288,12 @@ fn for_people(answer: &Answer) -> String {
     }
 }
 
-/// The beginning of a value, and its length if that is not all: a table is for overview.
+/// A value as a table shows it: a long one is cut, and its length follows.
 fn shortened(value: &[u8]) -> String {
-    /// In characters; a value that is not longer is never cut.
+    /// The most characters that are shown. A value that is not longer is not cut.
     const SHOWN: usize = 100;
-    // A character has four bytes at the most, and what is cut within one is shown in quotes.
+    // A character has at most four bytes, so these bytes are enough. If the cut falls inside a
+    // character, the result is no longer plain text and is shown in quotes.
     let shown = grammar::line(&value[..value.len().min(4 * SHOWN)]);
     match (shown.char_indices().nth(SHOWN), value.len() > 4 * SHOWN) {
         (None, false) => shown.into_owned(),

@@ -1,4 +1,5 @@
-//! Commands from a pipe or a file, one a line, and from the command line, just one.
+//! Executes commands without a dialogue: those of a pipe or a file, one in each line, and the
+//! single command of a command line.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::time::Instant;
@@ -8,7 +9,7 @@ use super::output::{Printer, Style};
 use super::session::{Failure, Outcome, Session, exit};
 use crate::wire::frame::MAX_PAYLOAD;
 
-/// The longest line that is read, in bytes: the largest request, each byte written as `\xNN`.
+/// The longest line that is read, in bytes: the largest request with each byte written as `\xNN`.
 const MAX_LINE: usize = 4 * MAX_PAYLOAD;
 
 /// Executes one command; returns the exit code.
@@ -29,12 +30,12 @@ pub fn one(
     code
 }
 
-/// Executes the commands of `input`; returns the exit code: that of the first command that failed,
-/// or else 1 if an answer was no, such as a missing key.
+/// Executes the commands of `input`. Returns the exit code: that of the first command that failed;
+/// if none failed, 1 if an answer was "no", such as a missing key; else 0.
 ///
-/// Blank lines and comments are skipped; each other line has one line of answer, `(error)` if the
-/// command failed. What went wrong goes to `errors` with the line's number. A failed command does
-/// not keep the next ones from being executed, unless `stop_on_error`.
+/// Blank lines and comments are skipped. Every other line gets one line of answer, `(error)` if the
+/// command failed; the error itself goes to `errors` with the number of the line. After a failed
+/// command the next ones are executed, unless `stop_on_error` is set.
 pub fn run(
     session: &mut Session,
     input: &mut dyn BufRead,
@@ -114,7 +115,8 @@ fn next_line(input: &mut dyn BufRead) -> io::Result<Option<Result<Vec<u8>, Usage
     )))))
 }
 
-/// Tells a person what a script does not read from the answer; returns the exit code.
+/// Tells a person, on `errors`, what the answer on standard output does not say. Returns the exit
+/// code.
 pub(super) fn tell(result: &Result<Outcome, Failure>, before: &str, errors: &mut dyn Write) -> u8 {
     match result {
         Ok(outcome) => {
@@ -136,7 +138,7 @@ pub(super) fn took(start: Instant) -> String {
     format!("({:.2} ms)", start.elapsed().as_secs_f64() * 1000.0)
 }
 
-/// Where not even an error can be written, there is nobody left to tell.
+/// Writes to standard error. A failure is ignored: there is no other place to report it.
 pub(super) fn say(errors: &mut dyn Write, text: &str) {
     let _ = writeln!(errors, "{text}");
 }

@@ -20,7 +20,8 @@ use crate::wire::frame::MAX_PAYLOAD;
 pub mod exit {
     /// Done.
     pub const DONE: u8 = 0;
-    /// The server said no: a missing key, a value that is not the expected one, a limit.
+    /// The server said no: the key is missing, the value is not the expected one, a limit is
+    /// broken.
     pub const NO: u8 = 1;
     /// The command or an option is wrong; nothing was sent.
     pub const USAGE: u8 = 2;
@@ -28,31 +29,32 @@ pub mod exit {
     pub const UNAVAILABLE: u8 = 3;
     /// A write may or may not have been executed, or its answer could not be written.
     pub const UNKNOWN: u8 = 4;
-    /// Ended by Ctrl-C, not executed: what a shell says of a program that SIGINT ended.
+    /// Ended by Ctrl-C, not executed. It is the code that a shell gives to a program which SIGINT
+    /// has ended.
     pub const INTERRUPTED: u8 = 130;
 }
 
-/// What came of a command besides its answer.
+/// What executing a command has led to, besides the answer that was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// The exit code, as a single command. Not zero also where there is an answer, if it is "no".
+    /// The exit code if this was the only command. It is not zero if the answer is "no".
     pub code: u8,
-    /// Something for the person, not for a script that reads the answer.
+    /// A sentence for a person, which must not be mixed with an answer that a script reads.
     pub note: Option<String>,
-    /// Leave.
+    /// Whether the program is to end.
     pub leave: bool,
 }
 
 /// Why a command has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// It is none.
+    /// The words are not a command.
     #[error(transparent)]
     Usage(#[from] UsageError),
-    /// Its value cannot be read.
+    /// The value that it names cannot be read.
     #[error("{0}")]
     Input(String),
-    /// There may be more commands, but they cannot be read.
+    /// The input cannot be read any further; there may be more commands in it.
     #[error("cannot read on: {0}")]
     Unreadable(io::Error),
     /// The cluster did not execute it, or it is not known whether it did.
@@ -65,7 +67,7 @@ pub enum Failure {
         done: usize,
         /// How many were named.
         named: usize,
-        /// What happened to the next.
+        /// Why the next one failed.
         error: Error,
     },
     /// Ctrl-C came between two requests.
@@ -91,9 +93,10 @@ impl Failure {
                 Kind::Refused | Kind::Unavailable => exit::UNAVAILABLE,
                 Kind::Unknown => exit::UNKNOWN,
             },
-            // Whoever reads the answers has had enough, which is no error: kvcli scan | head.
+            // The reader has closed the pipe because it has read enough, as in `kvcli scan | head`.
+            // That is no error.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::DONE,
-            // It was executed, but whoever waits for the answer does not know.
+            // The command was executed, but the caller does not get to know its answer.
             Failure::Output(_) => exit::UNKNOWN,
         }
     }
@@ -110,7 +113,7 @@ impl Failure {
         }
     }
 
-    /// Whether it makes no sense to go on with the next command.
+    /// Whether the commands that follow must not, or cannot, be executed.
     pub fn is_final(&self) -> bool {
         matches!(
             self,
@@ -126,7 +129,7 @@ impl Failure {
     }
 }
 
-/// A Clerk and what the commands have set.
+/// A Clerk, and the settings that commands have changed.
 pub struct Session {
     clerk: Clerk,
     interrupt: Arc<Interrupt>,
@@ -148,7 +151,7 @@ impl Session {
         }
     }
 
-    /// What the commands so far took, in one line of `name=value` words.
+    /// The Clerk's counters so far, in one line of `name=value` words.
     pub fn stats(&self) -> String {
         let stats = self.clerk.stats();
         format!(
@@ -270,7 +273,8 @@ impl Session {
             let page = self.clerk.scan(Scan {
                 start,
                 end: range.end.clone(),
-                // Zero is the server's own limit, which is lower than this one can be.
+                // Zero asks for the server's own limit. That is right for a number that does not
+                // fit into 32 bits: the server's limit is lower.
                 limit: u32::try_from(left).unwrap_or(0),
                 limit_bytes: 0,
                 keys_only: range.keys_only,
@@ -317,7 +321,7 @@ impl Session {
     }
 }
 
-/// The value itself. Standard input is a value only where it is not where commands come from.
+/// Reads the value. It may be standard input only if commands do not come from there.
 fn load(input: &Input, stdin_is_free: bool) -> Result<Bytes, Failure> {
     match input {
         Input::Here(value) => Ok(value.clone()),
@@ -337,7 +341,7 @@ fn load(input: &Input, stdin_is_free: bool) -> Result<Bytes, Failure> {
     }
 }
 
-/// Reads all there is, up to what can be sent.
+/// Reads to the end of the input. An error if that is more than can be sent.
 fn read(name: &str, from: &mut dyn Read) -> Result<Bytes, Failure> {
     let mut value = Vec::new();
     from.take(MAX_PAYLOAD as u64 + 1)

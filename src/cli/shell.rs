@@ -32,7 +32,7 @@ const HISTORY_LINES: usize = 1000;
 /// How many keys completion offers.
 const COMPLETED_KEYS: u32 = 50;
 
-/// How long a person waits for a completion of keys.
+/// How long a completion may ask the cluster for keys while a person waits.
 const COMPLETION_DEADLINE: Duration = Duration::from_millis(500);
 
 /// The options of the Clerk that finds keys for completion.
@@ -92,7 +92,7 @@ pub fn run(session: &mut Session, keys: Clerk, out: &mut dyn Write) -> u8 {
     }
 }
 
-/// Executes one line; tells whether to go on. An error means that the terminal is gone.
+/// Executes one line. Returns whether the shell goes on. An error means that the terminal is gone.
 fn execute(session: &mut Session, line: &str, out: &mut dyn Write) -> Result<bool, Failure> {
     let mut errors = io::stderr();
     let request = match command::parse_line(line.as_bytes()) {
@@ -133,7 +133,7 @@ fn editor(keys: Clerk) -> rustyline::Result<Prompt> {
     Ok(editor)
 }
 
-/// Where the history is kept, if it can be.
+/// The file of the history; `None` if there is no place for one.
 struct History(Option<PathBuf>);
 
 impl History {
@@ -159,9 +159,10 @@ impl History {
         }
     }
 
-    /// Adds a line and writes it at once, so that it is there whatever ends the program.
+    /// Adds a line and writes it at once, so that it is not lost if the program is killed.
     fn add(&mut self, editor: &mut Prompt, line: &str) {
-        // What memory refuses to remember, such as a repeated line, is not written either.
+        // The editor refuses some lines, such as one that repeats the last. The file leaves them
+        // out, too.
         let added = editor.add_history_entry(line).unwrap_or(false);
         let Some(path) = self.0.as_ref().filter(|_| added) else {
             return;
@@ -201,13 +202,13 @@ fn history_path(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Option
     Some(data.join("raftkv/history"))
 }
 
-/// Helps with the line that is being typed.
+/// Offers completions and hints for the line that is being typed.
 struct Assistant {
     keys: Clerk,
 }
 
 impl Assistant {
-    /// Some keys that start with the prefix; none if the cluster does not answer soon.
+    /// Some keys that start with the prefix; none if the cluster does not answer in time.
     fn keys(&self, prefix: &[u8]) -> Vec<Bytes> {
         let page = self.keys.scan(Scan {
             start: Bytes::copy_from_slice(prefix),
@@ -245,7 +246,7 @@ impl Completer for Assistant {
     }
 }
 
-/// A hint that is only shown: what it names, the user has to think of.
+/// A hint that is shown and cannot be accepted: it names operands that only the user knows.
 struct Shown(String);
 
 impl Hint for Shown {

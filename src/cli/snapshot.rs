@@ -1,6 +1,7 @@
-//! Has nodes take a snapshot, and waits until it is durable.
+//! Makes nodes take a snapshot, and waits until it is durable.
 //!
-//! A node answers at once, so that it holds nothing for whoever waits; the status tells the end.
+//! A node answers before it writes the snapshot, so that it need not remember who waits. This file
+//! asks for its status again and again, until that shows the snapshot.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,10 +17,10 @@ use crate::client::Clerk;
 use crate::raft::NodeId;
 use crate::wire::client::Status;
 
-/// The pause between two looks at the status, at first and at the most.
+/// The pause between two looks at the status: the first one, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(200)];
 
-/// What has come of it at one node.
+/// The result at one node.
 #[derive(Clone, Debug)]
 pub struct Taken {
     /// The node, if it is known which one.
@@ -31,30 +32,31 @@ pub struct Taken {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
-    /// There is one of everything up to the index, of so many bytes.
+    /// There is a snapshot of all entries up to `index`, with a file of this many bytes. `new`:
+    /// it was taken for this request.
     There { index: u64, bytes: u64, new: bool },
-    /// It is not known to be there yet. A sentence says why.
+    /// It is not known whether there will be one. The sentence says why.
     Open(String),
-    /// There will be none. A sentence says why.
+    /// There will be none. The sentence says why.
     None(String),
 }
 
 /// A node that is writing a snapshot.
 struct Writing {
-    /// Its place in the list of results.
+    /// The place of its result in the list.
     place: usize,
     address: String,
     up_to: u64,
-    /// How large its file was at the last look, in bytes.
+    /// How much of the file had been written at the last look, in bytes.
     written: u64,
 }
 
-/// Asks the node with the id, or all nodes, and waits for as long as snapshots grow, and the
-/// Clerk's deadline beyond that: how long a large one takes is nothing that anybody should have to
-/// guess. A bar on standard error shows how far it is, if that is a terminal.
+/// Asks the node with this id, or all nodes, and waits. As long as a snapshot grows, the wait goes
+/// on: nobody should have to guess how long a large one takes. It ends when none has grown for the
+/// Clerk's deadline. If standard error is a terminal, a bar shows the progress.
 ///
 /// # Errors
-/// [`Failure::Interrupted`]; the nodes go on.
+/// [`Failure::Interrupted`]. The nodes go on writing.
 pub fn take(
     clerk: &Clerk,
     id: Option<NodeId>,
@@ -104,13 +106,13 @@ fn bar(nodes: usize) -> ProgressBar {
     }
 }
 
-/// Has the nodes begin.
+/// Asks the nodes to begin. Returns the results so far, and the nodes that are writing.
 fn begin(clerk: &Clerk, id: Option<NodeId>) -> (Vec<Taken>, Vec<Writing>) {
     let (mut all, mut writing) = (Vec::<Taken>::new(), Vec::new());
     for server in clerk.status() {
         let address = server.address;
         let known = server.result.as_ref().ok().map(|status| status.id);
-        // Somebody else is asked for, or the same node has answered at another address.
+        // Skip a node that was not asked for, and one that has answered at another address.
         let is_meant = id.is_none() || known == id;
         if !is_meant || known.is_some() && all.iter().any(|taken| taken.id == known) {
             continue;
@@ -153,7 +155,7 @@ fn begin(clerk: &Clerk, id: Option<NodeId>) -> (Vec<Taken>, Vec<Writing>) {
     (all, writing)
 }
 
-/// What the status says of a snapshot that has been begun.
+/// What a node's status says of the snapshot that it was asked for.
 fn look(clerk: &Clerk, node: &mut Writing) -> End {
     let status: Status = match clerk.status_of(&node.address) {
         Ok(status) => status,
@@ -173,7 +175,7 @@ fn look(clerk: &Clerk, node: &mut Writing) -> End {
     }
 }
 
-/// The exit code for all of them.
+/// The exit code for these results.
 pub fn code(all: &[Taken]) -> u8 {
     let any = |is: fn(&End) -> bool| all.iter().any(|taken| is(&taken.end));
     if any(|end| matches!(end, End::None(_))) || all.is_empty() {

@@ -1,4 +1,4 @@
-//! Where the time of the nodes goes, as a table.
+//! How long the stages of a command take in each node, as a table.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde_json::{Value, json};
@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::raft::NodeId;
 use crate::wire::client::{Stage, Status};
 
-/// A table of the stages that any batch has passed lately, for each node that answers; `None` if
-/// none has anywhere.
+/// A table with a row for each stage through which a batch has passed lately, for each node that
+/// answers. `None` if there was no such batch in any node.
 pub fn table<'a>(nodes: impl Iterator<Item = &'a Status>) -> Option<String> {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -22,7 +22,7 @@ pub fn table<'a>(nodes: impl Iterator<Item = &'a Status>) -> Option<String> {
     (!table.is_empty()).then(|| format!("{caption}\n{table}\n"))
 }
 
-/// The first row of a node names it.
+/// One row. Only the first row of a node has its `id`.
 fn row(id: Option<NodeId>, stage: &Stage) -> Vec<Cell> {
     let id = id.map_or(String::new(), |id| id.to_string());
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
@@ -33,7 +33,7 @@ fn row(id: Option<NodeId>, stage: &Stage) -> Vec<Cell> {
     row
 }
 
-/// All stages of a node in nanoseconds, those included that nothing has passed.
+/// All stages of a node, in nanoseconds, also those without a batch.
 pub fn json(stages: &[Stage]) -> Value {
     let stages = stages.iter().map(|stage| {
         json!({

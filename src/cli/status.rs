@@ -1,4 +1,5 @@
-//! The state of the cluster as far as its nodes tell it, with those that do not.
+//! The state of the cluster, put together from the answers of its nodes, with the nodes that do not
+//! answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -10,26 +11,26 @@ use super::{grammar, stages};
 use crate::raft::{NodeId, RoleName};
 use crate::wire::client::Status;
 
-/// What came of asking every node for its status.
+/// The answers of all nodes that were asked for their status.
 #[derive(Clone, Debug)]
 pub struct Report {
     nodes: Vec<Node>,
     leader: Option<NodeId>,
-    /// All members; none is known if nobody answers.
+    /// The members that the answers name. Empty if no node answers.
     members: BTreeSet<NodeId>,
 }
 
 /// One node, or an address that may be one.
 #[derive(Clone, Debug)]
 struct Node {
-    /// Known from the node itself or from the others.
+    /// Its id, if the node itself or another one has said it.
     id: Option<NodeId>,
     address: String,
-    /// What it says, or why it says nothing.
+    /// Its status, or why there is none.
     answer: Result<Status, String>,
 }
 
-/// The one counter of the state machine that has a column of its own: it is the store's users.
+/// The one gauge of the state machine that has a column of its own: how many clients there are.
 const SESSIONS: &str = "sessions";
 
 impl Report {
@@ -51,7 +52,7 @@ impl Report {
                     .find(|(_, known)| **known == address)
                     .map(|(id, _)| *id),
             };
-            // The same node may be known under two addresses, such as a name and a number.
+            // A node may be known under two addresses, such as a host name and an IP address.
             if id.is_none()
                 || !nodes
                     .iter()
@@ -88,7 +89,7 @@ impl Report {
         }
     }
 
-    /// How many members answer; one that has been removed may still run, and does not count.
+    /// How many members answer. A node that is not a member does not count.
     fn answering(&self) -> usize {
         let ids = self.nodes.iter().filter(|node| node.answer.is_ok());
         ids.filter_map(|node| node.id)
@@ -96,7 +97,7 @@ impl Report {
             .count()
     }
 
-    /// How many members there are, as far as anybody says.
+    /// How many members there are, as far as the answers say.
     fn voters(&self) -> usize {
         match self.members.len() {
             0 => self.nodes.len(),
@@ -134,8 +135,8 @@ impl Report {
         format!("{answering} of {voters} voters {verb}, {leader}{advice}")
     }
 
-    /// A table for people, the reasons of those that do not answer, and the summary. With more
-    /// details, also the state machines' own counters and where the nodes' time goes.
+    /// A table for people, with the reason for each node that does not answer, and the summary. If
+    /// `verbose`, also the gauges of the state machines and the times of the stages.
     pub fn table(&self, verbose: bool) -> String {
         let gauges: BTreeSet<&str> = match verbose {
             true => self.gauges().filter(|name| *name != SESSIONS).collect(),
@@ -184,7 +185,7 @@ impl Report {
         text + &self.summary()
     }
 
-    /// What those say that answer.
+    /// The statuses of the nodes that answer.
     fn statuses(&self) -> impl Iterator<Item = &Status> {
         let answers = self.nodes.iter();
         answers.filter_map(|node| node.answer.as_ref().ok())
@@ -204,7 +205,8 @@ impl Report {
                 row.resize(11 + gauges.len(), "-".into());
             }
             Ok(status) => {
-                // A leader that was cut off may still believe that it leads; only one is marked.
+                // A leader that was cut off may still say that it leads. Only the leader of the
+                // highest term is marked.
                 let mark = if self.leader == node.id { " *" } else { "" };
                 let gauge = |name: &str| find(status, name).map_or("-".into(), |n| n.to_string());
                 row.push(format!("{}{mark}", status.role));
@@ -320,7 +322,7 @@ fn numbers(status: &Status) -> impl Iterator<Item = (&'static str, u64)> + use<>
     .into_iter()
 }
 
-/// The newest snapshot: up to where, how large, how old.
+/// The newest snapshot: its last index, its size and its age.
 fn snapshot(status: &Status) -> String {
     let writing = match status.snapshot_pending {
         true => format!(" (writing: {})", size(status.snapshot_written)),
@@ -334,13 +336,13 @@ fn snapshot(status: &Status) -> String {
     format!("{index}, {bytes}, {age} ago{writing}")
 }
 
-/// Rounded down: only all of it is 100.
+/// The share in percent, rounded down, so that 100 means all of it.
 fn percent(part: u64, whole: u64) -> u64 {
     let percent = u128::from(part) * 100 / u128::from(whole.max(1));
     percent.min(100) as u64
 }
 
-/// Bytes in a unit that leaves few digits.
+/// A number of bytes, in a unit in which it has few digits.
 pub(super) fn size(bytes: u64) -> String {
     let mut scaled = bytes as f64;
     for unit in ["B", "KiB", "MiB", "GiB"] {
@@ -353,7 +355,7 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{scaled:.1} TiB")
 }
 
-/// The two largest units of a time.
+/// A time in its two largest units.
 fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);

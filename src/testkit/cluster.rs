@@ -1,4 +1,4 @@
-//! A cluster of nodes that a test can crash, restart and cut apart.
+//! A cluster in one process, whose nodes a test can crash, restart and isolate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::node::{Config, Handle, Node};
 use crate::raft::{Index, NodeId, RoleName};
 use crate::storage::SimDisk;
 
-/// How long the cluster may take for whatever a test waits for. Far longer than it ever needs: a
-/// test that comes near it has failed.
+/// How long a test waits for the cluster at the most. It is far longer than the cluster ever needs,
+/// so a wait that takes this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long to look away between two looks at a condition.
+/// The pause between two looks at a condition.
 const GLANCE: Duration = Duration::from_millis(5);
 
-/// Longer than any test.
+/// Longer than any test takes.
 const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) type Nodes<S> = Arc<RwLock<BTreeMap<NodeId, Arc<Handle<S>>>>>;
@@ -49,7 +49,7 @@ impl Cluster<Kv> {
         self.clerk_with(Options::default())
     }
 
-    /// A client with settings of its own that may talk to every node.
+    /// A client with its own options that may talk to every node.
     ///
     /// # Panics
     /// If the settings are not ones that a Clerk accepts.
@@ -57,8 +57,8 @@ impl Cluster<Kv> {
         self.clerk_over(self.transport(), self.ids(), options)
     }
 
-    /// A client that takes another way to the nodes than [`transport`](Self::transport), and knows
-    /// only some of them until it is told of others.
+    /// A client that reaches the nodes over the given transport instead of
+    /// [`transport`](Self::transport), and at first knows only the nodes with these ids.
     ///
     /// # Panics
     /// If the settings are not ones that a Clerk accepts.
@@ -114,7 +114,7 @@ impl<S: StateMachine> Cluster<S> {
         ids.into_iter()
     }
 
-    /// A client's way to the nodes, without faults.
+    /// A transport from clients to the nodes, without faults.
     pub fn transport(&self) -> Arc<dyn client::Transport> {
         Arc::new(InProcess::new(self.nodes.clone()))
     }
@@ -143,7 +143,8 @@ impl<S: StateMachine> Cluster<S> {
         self.nodes.read().contains_key(&id)
     }
 
-    /// The disk of a node, to look at or to spoil. After a [`crash`](Self::crash) it has another.
+    /// The disk of a node, to look at or to damage. After a [`crash`](Self::crash) the node has
+    /// another disk, with what survived.
     ///
     /// # Panics
     /// If there is no such node.
@@ -151,10 +152,10 @@ impl<S: StateMachine> Cluster<S> {
         self.disks.read()[&id].clone()
     }
 
-    /// The power of a node fails: what it has not synced is lost, or torn, or kept, by chance.
+    /// The power of a node fails: writes that it has not synced are lost, torn or kept, by chance.
     pub fn crash(&self, id: NodeId) {
-        // The disk goes first. From then on nothing becomes durable, so whatever the threads still
-        // say while they end is true of what is left.
+        // The disk stops first. While the threads end after that, nothing more becomes durable, so
+        // they cannot acknowledge anything that is not on the disk which the node restarts from.
         if let Some(disk) = self.disks.write().get_mut(&id) {
             disk.stop_at(0);
             *disk = disk.crash();
@@ -202,7 +203,7 @@ impl<S: StateMachine> Cluster<S> {
         self.set_links(|_, _| link);
     }
 
-    /// Lets the nodes of each group talk to each other and to nobody else. A node in no group is
+    /// Lets the nodes of each group talk to each other and to no other node. A node in no group is
     /// alone.
     pub fn partition(&self, groups: &[&[NodeId]]) {
         self.set_links(|from, to| {
@@ -228,13 +229,13 @@ impl<S: StateMachine> Cluster<S> {
         }
     }
 
-    /// Runs `body`, and meanwhile asks every node for a snapshot whenever it has applied `every`
-    /// entries, or more, beyond its last one: far more often than a node takes one by itself, for
-    /// which the log must weigh as much as the last snapshot.
+    /// Runs `body`. Meanwhile, asks each node for a snapshot as soon as it has applied `every`
+    /// entries since its last one. That is far more often than a node takes a snapshot by itself,
+    /// so a short test sees many.
     pub fn while_taking_snapshots<T>(&self, every: u64, body: impl FnOnce() -> T) -> T {
         let ended = AtomicBool::new(false);
         thread::scope(|scope| {
-            // Also if `body` panics: else the scope would never end.
+            // Ends the other thread also if `body` panics: the scope waits for that thread.
             let _end = Raise(&ended);
             scope.spawn(|| {
                 self.wait_until(FOREVER, |cluster| {
@@ -263,7 +264,7 @@ impl<S: StateMachine> Cluster<S> {
         highest.map(|status| status.id)
     }
 
-    /// Waits for a leader that a majority of all nodes follows in its term.
+    /// Waits until a majority of all nodes, up or down, follows one leader in its term.
     ///
     /// # Panics
     /// If there is none for a long time.
@@ -278,8 +279,9 @@ impl<S: StateMachine> Cluster<S> {
         })
     }
 
-    /// Waits until all nodes that are up have applied all that any of them knows to be committed
-    /// by now, and asserts that their states are equal. Returns the index.
+    /// Waits until all nodes that are up have applied the same log, including every entry that one
+    /// of them knew to be committed when the wait began. Asserts that their states are equal, and
+    /// returns the index of the last entry.
     ///
     /// # Panics
     /// If that takes a long time, or states differ.
@@ -293,7 +295,7 @@ impl<S: StateMachine> Cluster<S> {
                 .into_iter()
                 .map(|node| node.with_machine(S::digest));
             let digests: BTreeSet<u64> = digests.collect();
-            // Unless something was applied meanwhile, equal indexes mean equal states.
+            // The digests are of one index only if no node has applied anything since `before`.
             let settled = before.len() == 1 && before.first() >= Some(&target);
             if !settled || cluster.applied() != before {
                 return None;
@@ -308,10 +310,10 @@ impl<S: StateMachine> Cluster<S> {
         statuses.map(|status| status.applied).collect()
     }
 
-    /// Looks again and again, until `find` finds something.
+    /// Calls `find` again and again until it returns something.
     ///
     /// # Panics
-    /// If it finds nothing for a long time.
+    /// If it returns nothing for a long time; the message says `what` was waited for.
     pub fn wait_for<T>(&self, what: &str, mut find: impl FnMut(&Self) -> Option<T>) -> T {
         let mut found = None;
         let is_found = self.wait_until(PATIENCE, |cluster| {
@@ -322,8 +324,8 @@ impl<S: StateMachine> Cluster<S> {
         found.expect("it was found")
     }
 
-    /// Looks again and again, until the condition holds or the time is up. Returns whether it
-    /// holds.
+    /// Calls `holds` again and again until it returns true or the time is up. Returns whether it
+    /// returned true.
     pub fn wait_until(&self, timeout: Duration, mut holds: impl FnMut(&Self) -> bool) -> bool {
         let deadline = Instant::now() + timeout;
         loop {
@@ -359,7 +361,7 @@ impl Drop for Raise<'_> {
     }
 }
 
-/// The name under which clients know a node.
+/// The address under which clients know a node.
 pub(super) fn address(id: NodeId) -> String {
     format!("node-{id}:1")
 }

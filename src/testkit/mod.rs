@@ -1,8 +1,9 @@
-//! A whole cluster within one process: real nodes and threads, disks in memory, and a network
-//! whose links can be cut, delayed and made lossy, one direction at a time. For clusters of real
-//! processes, a [`Proxy`] that does the like to their connections.
+//! Whole clusters within one process, for tests of this store and of any other replicated state
+//! machine.
 //!
-//! For tests of this store, and of any other state machine on the same log.
+//! A [`Cluster`] has real nodes with their threads, disks in memory that lose power, and a network
+//! whose links can be cut, delayed and made lossy, each direction apart. For clusters of real
+//! processes there is a [`Proxy`], which does the same to TCP connections.
 //!
 //! ```
 //! use raftkv::testkit::Cluster;

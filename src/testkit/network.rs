@@ -1,4 +1,4 @@
-//! A network in memory with one thread, which delivers what is due.
+//! A network in memory. One thread delivers each message when it is due.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
@@ -22,9 +22,10 @@ pub struct Link {
     pub min_delay: Duration,
     /// The longest delay. It is drawn for each message, so that messages overtake each other.
     pub max_delay: Duration,
-    /// How many of a thousand messages are late: they take from `max_delay` up to `late_delay`.
+    /// How many of a thousand messages are late: their delay is between `max_delay` and
+    /// `late_delay`.
     pub late_permille: u32,
-    /// The longest delay of a message that is late.
+    /// The longest delay of a late message.
     pub late_delay: Duration,
     /// How many of a thousand messages are lost.
     pub loss_permille: u32,
@@ -50,7 +51,7 @@ type Deliver = Arc<dyn Fn(Envelope) + Send + Sync>;
 /// Sees every message that is sent, and says whether it gets through.
 pub type Filter = Box<dyn FnMut(&Envelope) -> bool + Send>;
 
-/// How many messages may be on their way; further ones are lost, as in any network.
+/// How many messages may be on their way. Further ones are lost, as a real network loses them.
 const CAPACITY: usize = 100_000;
 
 /// The network of a cluster. Clones share it.
@@ -75,7 +76,8 @@ struct State {
     closed: bool,
 }
 
-/// A message and when it arrives; messages of one moment arrive in the order of their numbers.
+/// A message and when it arrives. Messages of the same moment arrive in the order in which they
+/// were sent.
 struct Due {
     at: Instant,
     number: u64,
@@ -103,7 +105,8 @@ impl PartialEq for Due {
 impl Eq for Due {}
 
 impl Network {
-    /// A network without faults; `seed` decides about the ones that are asked for later.
+    /// A network without faults. `seed` is for the faults that [`set_link`](Self::set_link) asks
+    /// for later.
     pub(super) fn new(seed: u64) -> Self {
         let shared = Arc::new(SharedNetwork {
             state: Mutex::new(State {
@@ -125,12 +128,12 @@ impl Network {
         Self { shared }
     }
 
-    /// Connects a node: what is meant for it is handed to `deliver`, by the network's thread.
+    /// Connects a node: the network's thread hands it its messages by calling `deliver`.
     pub(super) fn connect(&self, id: NodeId, deliver: Deliver) {
         self.shared.state.lock().nodes.insert(id, deliver);
     }
 
-    /// Disconnects a node: what is on its way to it is lost.
+    /// Disconnects a node: messages on their way to it are lost.
     pub(super) fn disconnect(&self, id: NodeId) {
         let mut state = self.shared.state.lock();
         state.nodes.remove(&id);
@@ -139,13 +142,14 @@ impl Network {
             .retain(|Reverse(due)| due.envelope.to != id);
     }
 
-    /// Sets how the direction from one node to another behaves.
+    /// Sets how the network behaves from one node to another, in this direction only.
     pub fn set_link(&self, from: NodeId, to: NodeId, link: Link) {
         self.shared.state.lock().links.insert((from, to), link);
     }
 
-    /// Loses the messages that `filter` does not let through, besides those that the links lose.
-    /// It is called for each message, with the network's lock held.
+    /// Loses the messages for which `filter` returns false, besides those that the links lose. The
+    /// filter is called for each message with the network's lock held, so it must not call the
+    /// network.
     pub fn set_filter(&self, filter: impl FnMut(&Envelope) -> bool + Send + 'static) {
         self.shared.state.lock().filter = Some(Box::new(filter));
     }
@@ -164,7 +168,7 @@ impl Network {
         self.shared.state.lock().closed = true;
         self.shared.changed.notify_all();
         if let Some(thread) = self.shared.thread.lock().take() {
-            // If a node's code has panicked on it, that has been reported by then.
+            // It fails only if a node's code has panicked on that thread, which the panic reported.
             let _ = thread.join();
         }
     }
@@ -223,7 +227,7 @@ impl State {
         permille > 0 && self.random.next_u32() % 1000 < permille
     }
 
-    /// The messages that are due, with who takes them.
+    /// The messages that are due, each with the function that delivers it.
     fn take_due(&mut self, now: Instant) -> Vec<(Deliver, Envelope)> {
         let mut due = Vec::new();
         while self
@@ -234,7 +238,7 @@ impl State {
             let Some(Reverse(Due { envelope, .. })) = self.on_the_way.pop() else {
                 break;
             };
-            // A link that was cut meanwhile is cut.
+            // The link may have been cut since the message was sent: then the message is lost.
             let lost = self.link(&envelope).cut;
             if let Some(deliver) = self.nodes.get(&envelope.to).filter(|_| !lost) {
                 due.push((deliver.clone(), envelope));
@@ -257,7 +261,7 @@ impl SharedNetwork {
                 }
                 continue;
             }
-            // Without the lock: a node that takes a message sends others.
+            // Without the lock, because a node that takes a message sends others.
             drop(state);
             for (deliver, envelope) in due {
                 deliver(envelope);

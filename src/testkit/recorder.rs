@@ -1,4 +1,5 @@
-//! A state machine that only remembers, and a journal that compares what all replicas remember.
+//! A state machine that only remembers its commands, and a journal that compares what all replicas
+//! remember.
 
 use std::io;
 use std::sync::Arc;
@@ -13,10 +14,10 @@ use crate::wire::codec;
 /// A command with the index at which it was executed.
 pub type Executed = (Index, Bytes);
 
-/// What the replicas of one cluster have executed. Clones share it.
+/// The history that the replicas of one cluster have executed. Clones share it.
 ///
-/// The first replica to execute an `n`-th command writes it down; every other one, and every one
-/// that starts anew, must execute the very same command at the same index as its `n`-th.
+/// The first replica that executes an `n`-th command writes it down. Every other replica, and every
+/// replica that starts again, must execute the same command at the same index as its `n`-th one.
 #[derive(Clone, Default)]
 pub struct Journal {
     shared: Arc<Mutex<Entries>>,
@@ -29,7 +30,7 @@ struct Entries {
 }
 
 impl Journal {
-    /// An empty replica that keeps to this journal.
+    /// A replica without a history, which is compared with this journal.
     pub fn machine(&self) -> Recorder {
         Recorder {
             journal: self.clone(),
@@ -42,7 +43,7 @@ impl Journal {
         self.shared.lock().executed.clone()
     }
 
-    /// What is wrong, if two replicas have ever executed different histories.
+    /// The first difference between two replicas, in a sentence, if there was ever one.
     pub fn contradiction(&self) -> Option<String> {
         self.shared.lock().contradiction.clone()
     }
@@ -100,7 +101,7 @@ impl StateMachine for Recorder {
         executed
     }
 
-    /// The last command that was executed, whatever the question.
+    /// Answers every query with the last command that was executed.
     fn query(&self, _: &Bytes) -> Executed {
         self.executed.last().cloned().unwrap_or_default()
     }
@@ -121,7 +122,7 @@ impl StateMachine for Recorder {
         let mut bytes = Vec::new();
         input.read_to_end(&mut bytes)?;
         let executed: Vec<Executed> = codec::decode(&bytes).map_err(io::Error::other)?;
-        // What another replica has executed for it counts as executed by this one.
+        // The snapshot may come from another replica. Its commands count as executed by this one.
         for (place, executed) in executed.iter().enumerate() {
             self.journal.note(place, executed);
         }

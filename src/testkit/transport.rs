@@ -1,4 +1,5 @@
-//! How clients reach the nodes of their own process, and how they fail to.
+//! How clients reach the nodes of a cluster in their own process, and how requests get lost on the
+//! way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +40,7 @@ impl<S: StateMachine> Transport for InProcess<S> {
         };
         drop(nodes);
         match node.ask(ask, timeout) {
-            // As a connection that breaks with the request on it.
+            // A real client would see its connection break after the request was sent.
             Answer::Unknown(Doubt::ShuttingDown) => {
                 Err(CallError::Lost(format!("{server} went down")))
             }
@@ -51,16 +52,16 @@ impl<S: StateMachine> Transport for InProcess<S> {
 /// How a client's way to the nodes behaves. The default is without fault or delay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientLink {
-    /// The longest delay of a request. It is drawn for each, from zero on.
+    /// The longest delay of a request. The delay of each is drawn between zero and this.
     pub max_delay: Duration,
     /// How many of a thousand requests are lost before a node sees them.
     pub lost_requests_permille: u32,
-    /// How many of a thousand answers are lost: the request was executed.
+    /// How many of a thousand answers are lost, after the request was executed.
     pub lost_answers_permille: u32,
 }
 
-/// A way to the nodes that delays and loses what it carries. The client learns of a loss as of a
-/// connection that breaks: at once, but not on which side of the node it happened.
+/// A transport that delays and loses what it carries. For the client a loss is like a connection
+/// that breaks: it notices at once, and cannot tell whether the request or the answer was lost.
 pub struct Unreliable {
     inner: Arc<dyn Transport>,
     link: ClientLink,
@@ -68,7 +69,7 @@ pub struct Unreliable {
 }
 
 impl Unreliable {
-    /// Wraps another way. The same seed draws the same faults.
+    /// Wraps another transport. The same seed draws the same faults.
     pub fn new(inner: Arc<dyn Transport>, link: ClientLink, seed: u64) -> Self {
         Self {
             inner,

@@ -8,11 +8,11 @@ use clap::{Parser, ValueEnum};
 use super::load::{Kind, Mix};
 use crate::client::WINDOW;
 
-/// As many connections as a node takes.
+/// The most connections: a node takes no more.
 const MAX_CONNECTIONS: usize = 4096;
-/// As many clients as there may be sessions, with room for others.
+/// The most clients: half of the sessions that a cluster keeps, so that other clients have room.
 const MAX_CLIENTS: usize = 32_768;
-/// More requests than this are never under way.
+/// The most requests under way.
 const MAX_IN_FLIGHT: usize = 65_536;
 const MAX_VALUE: usize = 16 << 20;
 const MAX_KEY: usize = 64 << 10;
@@ -137,24 +137,24 @@ what was measured is written all the same.";
 /// How often each key is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Distribution {
-    /// All alike.
+    /// All equally often.
     Uniform,
-    /// A few very often, most seldom.
+    /// A few very often, most rarely.
     Zipfian,
 }
 
 impl Args {
-    /// How many connections the clients share.
+    /// How many connections to each server the clients share.
     pub fn lanes(&self) -> usize {
         self.connections
             .unwrap_or(MAX_CONNECTIONS)
             .min(self.clients)
     }
 
-    /// Whether the options make sense together.
+    /// Checks that the options fit together.
     ///
     /// # Errors
-    /// A sentence that says what does not.
+    /// A sentence that says which do not.
     pub fn check(&self) -> Result<(), String> {
         let within = |name: &str, number: usize, most: usize| match number {
             0 => Err(format!("--{name} is at least 1")),
@@ -270,7 +270,7 @@ fn size(text: &str) -> Result<usize, String> {
 }
 
 fn seconds_or_none(text: &str) -> Result<Duration, String> {
-    /// A day, so that what is kept for each moment stays small.
+    /// A day: the figures that are kept for each moment of the run must stay small.
     const LONGEST: f64 = 24.0 * 3600.0;
     let number = text.strip_suffix('s').unwrap_or(text).parse::<f64>();
     match number {

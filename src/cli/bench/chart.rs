@@ -11,7 +11,7 @@ use super::report::Report;
 const SIZE: (u32, u32) = (960, 760);
 const FONT: &str = "sans-serif";
 
-/// Colours that people who confuse red and green tell apart.
+/// Colours that people with red-green colour blindness can tell apart.
 const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
@@ -20,7 +20,8 @@ const COLOURS: [RGBColor; 5] = [
     RGBColor(80, 80, 80),
 ];
 
-/// The curve of percentiles ends here: this many nines, or where there are no more latencies.
+/// Where the curve of percentiles ends, in nines: 5 nines are 99.999 %. It ends earlier if there
+/// are too few latencies.
 const NINES: f64 = 5.0;
 
 type Drawn = Result<(), Box<dyn Error>>;
@@ -78,7 +79,7 @@ fn over_time(measure: &Measure, panel: &Panel<'_>) -> Drawn {
     let (length, moments) = measure.moments();
     let points = |value: fn(&super::measure::Moment) -> f64| -> Vec<(f64, f64)> {
         let moments = moments.iter().enumerate();
-        // A moment without a success leaves a hole, which is what it is.
+        // A moment without a success has no latency: the curve has a gap there.
         let moments = moments.filter(|(_, moment)| moment.successes > 0);
         moments
             .map(|(place, moment)| (length.as_secs_f64() * place as f64, value(moment)))
@@ -99,7 +100,7 @@ fn over_time(measure: &Measure, panel: &Panel<'_>) -> Drawn {
     axes.lines(panel, &lines)
 }
 
-/// For each share of the requests, how long they took at the most.
+/// For each percentile, the longest latency within it.
 fn by_percentile(measure: &Measure, panel: &Panel<'_>) -> Drawn {
     let all = measure.all();
     let nines = (all.len() as f64).log10().clamp(1.0, NINES);
@@ -121,7 +122,7 @@ fn by_percentile(measure: &Measure, panel: &Panel<'_>) -> Drawn {
     axes.lines(panel, &lines)
 }
 
-/// The share that lacks 10^-nines to the whole, in percent, with as many digits as it needs.
+/// The percentile with this many nines, in percent: all but 10^-nines of the whole.
 fn percent(nines: f64) -> String {
     let digits = (nines - 2.0).ceil().max(0.0) as usize;
     format!("{:.digits$}", 100.0 * (1.0 - 10f64.powf(-nines)))
@@ -143,7 +144,7 @@ struct Axes {
     x: std::ops::Range<f64>,
     x_name: &'static str,
     x_label: fn(&f64) -> String,
-    /// Points further apart than this are not joined; 0: all are.
+    /// Points that are further apart than this are not joined by a line; 0 joins all.
     width: f64,
 }
 

@@ -1,8 +1,9 @@
-//! Many clients in one thread, each as honest as a [`Clerk`](crate::client::Clerk): a session of
-//! its own, numbered writes, repeats under the same number.
+//! Many clients in one thread. Each does what a [`Clerk`](crate::client::Clerk) does: it has a
+//! session of its own, numbers its writes, and repeats lost requests under the same number.
 //!
 //! A client has as many slots as it may have requests under way. A slot carries one request at a
-//! time, from its begin to its end; all know the same [`Routes`], as the threads of one Clerk do.
+//! time, from its begin to its end. All clients share one [`Routes`], as the threads of one Clerk
+//! do.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,56 +18,56 @@ use crate::kv::{Command, Op, Reply};
 use crate::wire::client::Ask;
 use crate::wire::codec;
 
-/// A client whose window is full looks again after this time.
+/// How long a client whose window is full waits before it asks for a number again.
 const FULL: Duration = Duration::from_millis(1);
 
-/// How long a session that is closed for courtesy may take.
+/// How long closing the sessions at the end may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 
-/// What a slot is to do.
+/// Work for a slot.
 #[derive(Debug)]
 pub enum Work {
     /// Open the client's session.
     Open,
-    /// Close it.
+    /// Close the client's session.
     Close,
-    /// Carry this request.
+    /// Carry this request from its begin to its end.
     Ask(Kind, Request),
 }
 
-/// The end of a slot's work.
+/// How the work of a slot has ended.
 #[derive(Debug)]
 pub struct Done {
     /// The slot, which is free again.
     pub slot: usize,
     /// The slot's client.
     pub client: usize,
-    /// What was asked; `None` for work on the session.
+    /// The kind of the request; `None` for work on the session.
     pub kind: Option<Kind>,
-    /// When it was to begin.
+    /// When the work was due.
     pub intended: Duration,
     /// When it ended.
     pub at: Duration,
-    /// What came of it.
+    /// Whether it succeeded.
     pub result: Result<(), Error>,
 }
 
-/// What the clients have done so far.
+/// Counters of all clients together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests sent or tried to be sent.
+    /// Requests handed to the Carrier.
     pub attempts: u64,
-    /// Attempts that were not their request's first.
+    /// Attempts that were not the first of their request.
     pub retries: u64,
     /// Attempts that repeated a write that may have been executed.
     pub repeats_in_doubt: u64,
     /// Sessions opened.
     pub sessions: u64,
-    /// How often another server answered as the leader than before.
+    /// How often a server answered as the leader that was not the one before.
     pub leader_changes: u64,
 }
 
-/// The clients and the way to the servers.
+/// The clients, and the connections to the servers.
 pub struct Clients {
     carrier: Carrier,
     routes: Routes,
@@ -86,7 +87,7 @@ struct Job {
     ask: Ask,
     ticket: Option<Ticket>,
     call: Call,
-    /// The opening of another session, which comes before the call can go on.
+    /// The call that opens another session, while this job's own call waits for it.
     reopening: Option<Call>,
 }
 
@@ -98,12 +99,12 @@ enum What {
 }
 
 impl Job {
-    /// Whether a session is being opened.
+    /// Whether this job opens a session at present.
     fn opens(&self) -> bool {
         self.reopening.is_some() || matches!(self.what, What::Open)
     }
 
-    /// Whether the reply is one to what is asked.
+    /// Whether the reply fits the request.
     fn expects(&self, reply: &Reply) -> bool {
         let is_to_call = matches!(
             (&self.what, reply),
@@ -117,7 +118,7 @@ impl Job {
 }
 
 impl Clients {
-    /// So many clients with so many slots each, over so many connections to a server.
+    /// This many clients with this many slots each, over this many connections to each server.
     ///
     /// # Errors
     /// If the list of servers cannot be used, or if the system refuses to wait for sockets.
@@ -144,7 +145,8 @@ impl Clients {
         })
     }
 
-    /// All slots, in the order in which they are to be used: first one of each client.
+    /// All slots, in the order in which they are to be used: first one slot of each client, then
+    /// the second one of each, and so on.
     pub fn slots(&self) -> impl Iterator<Item = usize> + use<> {
         0..self.slots.len()
     }
@@ -159,12 +161,12 @@ impl Clients {
         self.sessions.len()
     }
 
-    /// The time on the clock of all that is told here.
+    /// The present time, on the clock of all times in this file.
     pub fn now(&self) -> Duration {
         self.carrier.now()
     }
 
-    /// What they have done so far.
+    /// The counters so far.
     pub fn counts(&self) -> Counts {
         Counts {
             leader_changes: self.routes.leader_changes(),
@@ -172,12 +174,12 @@ impl Clients {
         }
     }
 
-    /// The servers that are known, named and learned ones.
+    /// All known servers, those that the user named and those that were learned.
     pub fn servers(&self) -> &[String] {
         self.routes.servers()
     }
 
-    /// Gives a free slot work that was due at `intended`.
+    /// Gives work to a free slot. The work was due at `intended`, from which its latency counts.
     pub fn begin(&mut self, slot: usize, work: Work, intended: Duration, now: Duration) {
         let (nature, within) = match &work {
             Work::Open | Work::Ask(_, Request::Read(_)) => {
@@ -197,7 +199,7 @@ impl Clients {
                 None => (What::Close, Ask::Status),
             },
             Work::Ask(kind, Request::Read(ask)) => (What::Read(kind), ask),
-            // Replaced as soon as it has a number.
+            // The write becomes a command when it gets its number. This stands in for it till then.
             Work::Ask(kind, Request::Write(op)) => (What::Write(kind, op), Ask::Status),
         };
         let call = Call::new(nature, now, within, self.options.attempt_timeout);
@@ -212,8 +214,8 @@ impl Clients {
         self.advance(slot, now);
     }
 
-    /// Waits until a slot is free or the time has come. What has ended replaces the contents of
-    /// `done`.
+    /// Waits until the work of a slot ends, or until the given time. The work that has ended
+    /// replaces the contents of `done`.
     ///
     /// # Errors
     /// If the system cannot wait for sockets.
@@ -250,7 +252,7 @@ impl Clients {
         slot % self.sessions.len()
     }
 
-    /// Carries a slot's call on: asks, or pauses, or ends it.
+    /// Does what the call of a slot says next: ask a server, pause, or end.
     fn advance(&mut self, slot: usize, now: Duration) {
         let client = self.client(slot);
         let Some(job) = &mut self.slots[slot] else {
@@ -269,7 +271,7 @@ impl Clients {
                     self.pauses.push(Reverse((now + FULL, slot)));
                     return;
                 }
-                // The call knows what to say of a deadline that has passed.
+                // Fall through: if the deadline has passed, the call says so itself.
                 Issue::Full => {}
                 Issue::NoSession => {
                     let left = job.call.deadline().saturating_sub(now);
@@ -327,7 +329,7 @@ impl Clients {
                 self.end(slot, at, result);
             }
             Heard::Reopen => {
-                // Another slot may have opened the next one already, which `gone` respects.
+                // Another slot may already have opened a new session. `gone` leaves that one alone.
                 if let Some(ticket) = job.ticket.take() {
                     self.sessions[client].gone(ticket.session);
                 }

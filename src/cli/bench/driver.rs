@@ -1,4 +1,5 @@
-//! The loop that gives free slots work: as soon as they are free, or when it is due.
+//! The loop that gives work to free slots: in closed loop as soon as they are free, in open loop
+//! when the work is due.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,35 +8,35 @@ use std::time::Duration;
 
 use super::clients::{Clients, Done, Work};
 
-/// How often a phase is told the time at least.
+/// How often a phase gets to know the time, at least.
 const TICK: Duration = Duration::from_millis(50);
 
 /// How long requests under way may take to end after Ctrl-C.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a phase says to a free slot.
+/// What a phase has for a free slot.
 #[derive(Debug)]
 pub enum Pull {
-    /// Begin this, which was due at that time.
+    /// This work, which was due at this time.
     Begin(Work, Duration),
-    /// Nothing before that time.
+    /// No work before this time.
     Later(Duration),
-    /// Nothing any more.
+    /// No work any more.
     Never,
 }
 
-/// A part of a run.
+/// A part of a run, such as filling the keys or the measurement.
 pub trait Phase {
-    /// What to do now with a free slot.
+    /// Asks for work for a free slot.
     fn pull(&mut self, now: Duration) -> Pull;
-    /// A slot's work has ended.
+    /// The work of a slot has ended.
     fn done(&mut self, done: Done);
-    /// Time goes by.
+    /// Called now and then with the present time.
     fn tick(&mut self, now: Duration, clients: &Clients);
 }
 
-/// Runs a phase on these slots until it has nothing to do any more and all that it began has
-/// ended, or until `stop` is set. Returns whether it came to its end.
+/// Runs a phase on these slots until it has no more work and all work that it began has ended, or
+/// until `stop` is set. Returns whether the phase came to its end.
 ///
 /// # Errors
 /// If the system cannot wait for sockets.
@@ -45,7 +46,7 @@ pub fn drive(
     phase: &mut dyn Phase,
     stop: &AtomicBool,
 ) -> io::Result<bool> {
-    // In turn, so that in open loop all clients have their share.
+    // First in, first out: in open loop all clients get the same number of requests.
     let mut free: VecDeque<usize> = slots.collect();
     let (mut busy, mut over) = (0_usize, false);
     let mut stopped: Option<Duration> = None;

@@ -1,4 +1,4 @@
-//! What is asked next, and of which key: drawn from a seed, so that a run can be repeated.
+//! Draws the next request and its key from a seed, so that a run can be repeated.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,8 @@ use crate::kv::{Op, Query};
 use crate::wire::client::Ask;
 use crate::wire::codec;
 
-/// How far values may begin behind each other in the bytes that they are cut from.
+/// Values are slices of one buffer of random bytes. This is how many bytes longer than a value the
+/// buffer is, so how many different values there are.
 const VARIETY: usize = 4096;
 
 /// The kinds of requests.
@@ -29,7 +30,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them, each at the place that is its number.
+    /// All kinds. The place of each is its number.
     pub const ALL: [Kind; 4] = [Kind::Put, Kind::Append, Kind::Get, Kind::Delete];
 }
 
@@ -44,12 +45,12 @@ impl fmt::Display for Kind {
     }
 }
 
-/// How often each kind is asked for, against the others.
+/// How often each kind is asked for, as weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mix([u32; 4]);
 
 impl Mix {
-    /// Of one kind only.
+    /// Requests of one kind only.
     pub fn only(kind: Kind) -> Self {
         let mut weights = [0; 4];
         weights[kind as usize] = 1;
@@ -104,7 +105,8 @@ impl FromStr for Mix {
     }
 }
 
-/// A number below `bound`, which is not zero. The bias of the product does not matter here.
+/// A random number in `0..bound`; `bound` is not zero. The numbers are not perfectly even, which
+/// does not matter here.
 fn below(random: &mut ChaCha8Rng, bound: u64) -> u64 {
     ((u128::from(random.next_u64()) * u128::from(bound)) >> 64) as u64
 }
@@ -112,9 +114,9 @@ fn below(random: &mut ChaCha8Rng, bound: u64) -> u64 {
 /// One request.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// To be numbered within a session.
+    /// An operation, which gets a number in a session before it is sent.
     Write(Op),
-    /// As it is.
+    /// A request that is sent as it is.
     Read(Ask),
 }
 
@@ -125,7 +127,7 @@ pub struct Load {
     mix: Mix,
     keys: u64,
     zipf: Option<Zipf>,
-    /// The key's text, whose last digits change.
+    /// The text of a key. Its last digits are replaced for each request.
     key: Vec<u8>,
     prefix_len: usize,
     values: Bytes,
@@ -135,7 +137,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// What the options say.
+    /// The load that the options ask for.
     pub fn new(args: &Args) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(args.seed);
         let mut values = vec![0; args.value_size + VARIETY];
@@ -166,7 +168,7 @@ impl Load {
         (kind, self.request(kind, key))
     }
 
-    /// A put of the next key in turn, until all have had theirs.
+    /// A put of the next key in turn; `None` after the last key.
     pub fn next_in_turn(&mut self) -> Option<(Kind, Request)> {
         let key = self.turn;
         if key >= self.keys {
@@ -215,14 +217,15 @@ struct Zipf {
     alpha: f64,
     zeta: f64,
     eta: f64,
-    /// Coprime to `keys`: spreads neighbouring ranks over all keys, each to one of its own.
+    /// A rank times this, modulo `keys`, is the key. As it is coprime to `keys`, every rank gets a
+    /// key of its own, and frequent keys are not neighbours.
     stride: u64,
 }
 
 impl Zipf {
     fn new(keys: u64, theta: f64) -> Self {
         let zeta = |count: u64| -> f64 {
-            // Beyond this, the sum is as good as the integral.
+            // Beyond this many terms, the integral is close enough to the rest of the sum.
             let exact = count.min(10_000_000);
             let sum: f64 = (1..=exact).map(|rank| (rank as f64).powf(-theta)).sum();
             let power = 1.0 - theta;

@@ -1,4 +1,4 @@
-//! What is kept of a run: latencies, moments, gaps, errors.
+//! What is kept of a run: latencies, the figures of each moment, gaps and errors.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,10 +16,10 @@ const HIGHEST_NS: u64 = 3_600_000_000_000;
 /// How long a moment is at first.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// When there are so many moments, two become one.
+/// When there are this many moments, each two of them are joined, so that memory stays bounded.
 const MAX_MOMENTS: usize = 1200;
 
-/// How many kinds of errors are told apart.
+/// How many kinds of errors are counted apart.
 const MAX_ERRORS: usize = 16;
 
 /// Latencies in nanoseconds.
@@ -30,27 +30,27 @@ fn latencies(digits: u8) -> Latencies {
         .expect("the bounds are those of a histogram")
 }
 
-/// Nanoseconds as a number that a histogram takes.
+/// A time in nanoseconds, within the bounds of the histograms.
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What happened within a short time.
+/// What happened within one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Moment {
     /// Requests that succeeded.
     pub successes: u64,
     /// Requests that failed.
     pub failures: u64,
-    /// Half of the requests took no longer, in microseconds.
+    /// The median latency, in microseconds.
     pub p50_us: f64,
-    /// 99 of 100 took no longer.
+    /// The 99th percentile of the latencies, in microseconds.
     pub p99_us: f64,
-    /// None took longer.
+    /// The longest latency, in microseconds.
     pub max_us: f64,
 }
 
-/// The longest time without a success.
+/// A time without a success.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gap {
     /// How long it was.
@@ -69,14 +69,14 @@ impl Gap {
     }
 }
 
-/// Keeps what is measured. Requests that were due before the measurement began are left out.
+/// The measurement. Requests that were due before it began are left out.
 #[derive(Debug)]
 pub struct Measure {
     start: Duration,
-    /// When the measurement ends, if that is known.
+    /// When the measurement ends, if it ends by time.
     end: Option<Duration>,
     kinds: [Latencies; 4],
-    /// Successes before the end.
+    /// Successes before the end, which give the throughput.
     in_time: u64,
     last_success: Duration,
     errors: BTreeMap<String, (u64, String)>,
@@ -91,7 +91,7 @@ pub struct Measure {
 }
 
 impl Measure {
-    /// Begins at `start`, for so many clients.
+    /// A measurement that begins at `start`, for this many clients.
     pub fn new(start: Duration, end: Option<Duration>, clients: usize) -> Self {
         Measure {
             start,
@@ -188,7 +188,7 @@ impl Measure {
         self.present_failures = 0;
     }
 
-    /// No more comes: what lasts until now is a gap, too.
+    /// Ends the measurement. The time since the last success counts as a gap, too.
     pub fn finish(&mut self, now: Duration) {
         let end = self.end.map_or(now, |end| end.min(now));
         self.move_on(end);
@@ -228,7 +228,7 @@ impl Measure {
         self.failures
     }
 
-    /// How many failed in each way, with what the first of them said.
+    /// For each kind of error, how many requests failed with it, and the message of the first.
     pub fn errors(&self) -> &BTreeMap<String, (u64, String)> {
         &self.errors
     }
@@ -247,18 +247,20 @@ impl Measure {
         all
     }
 
-    /// What happened one moment after the other, and how long a moment is.
+    /// The length of a moment, and all moments in order.
     pub fn moments(&self) -> (Duration, &[Moment]) {
         (self.moment, &self.moments)
     }
 
-    /// The longest time between two successes of one client, and of all.
+    /// The longest time between two successes of one client, and between two successes of any
+    /// clients.
     pub fn gaps(&self) -> (Gap, Gap) {
         (self.client_gap, self.gap)
     }
 }
 
-/// Two moments as one: its percentiles are those of the worse one.
+/// Joins two moments. The percentiles of the result are the higher ones: the exact ones are not
+/// known, and must not look better than they were.
 fn joined(pair: &[Moment]) -> Moment {
     pair.iter().fold(Moment::default(), |sum, moment| Moment {
         successes: sum.successes + moment.successes,

@@ -1,4 +1,4 @@
-//! A bar with the live rate, on a terminal only.
+//! A progress bar with the present rate. It is shown only on a terminal.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// How often the bar is drawn.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// Shows how far a phase is.
+/// Shows the progress of a phase.
 pub struct Progress {
     bar: ProgressBar,
     drawn: Duration,
@@ -15,7 +15,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar up to `length`, silent where standard error is no terminal.
+    /// A bar up to `length`. It shows nothing if standard error is not a terminal.
     pub fn new(what: &'static str, length: u64) -> Self {
         let bar = ProgressBar::new(length).with_prefix(what);
         let style = ProgressStyle::with_template("{prefix:9} [{bar:32}] {percent:>3}%  {msg}");
@@ -29,7 +29,7 @@ impl Progress {
         }
     }
 
-    /// Draws, if it is time to: how far it is, and how many requests have succeeded in all.
+    /// Draws the bar if it is time to. `count` is how many requests have succeeded in all.
     pub fn show(&mut self, now: Duration, position: u64, count: u64) {
         let passed = now.saturating_sub(self.drawn);
         if passed < EVERY || self.bar.is_hidden() {

@@ -1,4 +1,4 @@
-//! What is written down of a run: for a person, and for a program.
+//! The report of a run: as text for a person, and as JSON for a program.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -10,25 +10,25 @@ use super::clients::Counts;
 use super::load::Kind;
 use super::measure::{Gap, Latencies, Measure};
 
-/// The percentiles that are told, and their names.
+/// The percentiles in the report, with their names.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
-/// All there is to tell.
+/// Everything that a report is made of.
 #[derive(Debug)]
 pub struct Report {
     /// The options.
     pub config: Value,
-    /// The servers that were known in the end.
+    /// The servers that were known at the end.
     pub servers: Vec<String>,
-    /// What was measured.
+    /// The measurement.
     pub measure: Measure,
-    /// What the clients did meanwhile.
+    /// The counters of the clients during the measurement.
     pub counts: Counts,
     /// The processor time that the generator took while it measured.
     pub cpu: Duration,
-    /// In open loop, requests that were due and never begun.
+    /// In open loop, the requests that were due and never begun.
     pub not_begun: u64,
-    /// Whether Ctrl-C ended it early.
+    /// Whether Ctrl-C ended the run early.
     pub interrupted: bool,
 }
 
@@ -53,7 +53,7 @@ impl Report {
     /// A few lines for a person.
     pub fn text(&self) -> String {
         let mut out = String::new();
-        // Writing into a string does not fail.
+        // Writing to a string does not fail.
         let _ = self.write_text(&mut out);
         out
     }
@@ -93,7 +93,7 @@ impl Report {
         self.write_trouble(out)
     }
 
-    /// What went wrong, the gaps, and what it cost.
+    /// The errors, the gaps, and the processor time.
     fn write_trouble(&self, out: &mut String) -> std::fmt::Result {
         let measure = &self.measure;
         writeln!(out)?;
@@ -134,7 +134,7 @@ impl Report {
         )
     }
 
-    /// The figures that scripts ask for, as one line of `name=value` words.
+    /// The main figures for scripts, as one line of `name=value` words.
     pub fn line(&self) -> String {
         let measure = &self.measure;
         let all = measure.all();

@@ -22,32 +22,33 @@ use super::progress::Progress;
 use super::report::Report;
 use crate::client::{Error, Options};
 
-/// Who puts the keys that are to be there first: clients, requests of each, connections.
+/// How the keys are filled before a run: the number of clients, of requests under way for each, and
+/// of connections.
 const FILLERS: (usize, usize, usize) = (8, 32, 8);
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The options make no sense together.
+    /// The options do not fit together.
     #[error("{0}")]
     Usage(String),
-    /// The cluster did not do what had to be done first.
+    /// A step before the measurement failed, such as opening the sessions.
     #[error("{what}: {error}")]
     Cluster {
-        /// What had to be done.
+        /// The step.
         what: &'static str,
-        /// What was said.
+        /// Why it failed.
         error: Error,
     },
-    /// The system refuses something.
+    /// An operation of the system failed.
     #[error("{what}: {error}")]
     System {
-        /// What was to be done.
+        /// The operation.
         what: String,
-        /// What it says.
+        /// Why it failed.
         error: io::Error,
     },
-    /// Ctrl-C before anything was measured.
+    /// Ctrl-C came before anything was measured.
     #[error("interrupted before anything was measured")]
     Interrupted,
 }
@@ -85,7 +86,7 @@ pub fn run(
 ) -> Result<u8, Failure> {
     args.check().map_err(Failure::Usage)?;
     let stop = Arc::new(AtomicBool::new(false));
-    // The second Ctrl-C ends the program; the first one only asks it to come to an end.
+    // The first Ctrl-C asks the run to end, with a report. The second one ends the program.
     let handled = flag::register_conditional_shutdown(
         SIGINT,
         i32::from(exit::INTERRUPTED),
@@ -127,7 +128,7 @@ fn connect(
     }
 }
 
-/// Ends the sessions: a courtesy, as they expire.
+/// Closes the sessions. It frees memory at the nodes; sessions that are not closed expire.
 fn close(clients: &mut Clients) {
     let mut phase = Each::new(clients.count(), || Work::Close);
     let slots = clients.first_slots();
@@ -245,7 +246,7 @@ fn write(args: &Args, report: &Report, format: Format) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The same work once for each slot.
+/// The phase that does the same work once on each slot.
 struct Each {
     left: usize,
     work: fn() -> Work,
@@ -278,7 +279,7 @@ impl Phase for Each {
     fn tick(&mut self, _: Duration, _: &Clients) {}
 }
 
-/// A put for each key.
+/// The phase that puts each key once.
 struct Fill {
     load: Load,
     progress: Progress,
@@ -306,7 +307,7 @@ impl Phase for Fill {
     }
 }
 
-/// Warm-up and measurement, without a pause between them.
+/// The phase of warm-up and measurement, without a pause between the two.
 struct Run {
     load: Load,
     measure: Measure,
@@ -317,10 +318,10 @@ struct Run {
     count: Option<u64>,
     /// In open loop, the time from one request to the next.
     interval: Option<Duration>,
-    /// Requests begun, and those of them within the measurement.
+    /// How many requests have begun, and how many of them within the measurement.
     pulled: u64,
     measured: u64,
-    /// What the clients had done when the measurement began, and the processor time then.
+    /// The clients' counters and the processor time at the begin of the measurement.
     before: Option<(Counts, Duration)>,
 }
 
@@ -333,7 +334,7 @@ impl Run {
         }
     }
 
-    /// In open loop, how many requests were due and found no free client until the end.
+    /// In open loop, how many requests were due and found no free slot until the end.
     fn not_begun(&self, now: Duration) -> u64 {
         let (Some(interval), Some(end)) = (self.interval, self.end) else {
             return 0;

@@ -1,4 +1,4 @@
-//! How a connection through a proxy is treated, changed at any time.
+//! How connections through a proxy are treated. A test can change it at any time.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -13,35 +13,35 @@ pub enum Flow {
     /// They go on.
     #[default]
     Passes,
-    /// They wait, and go on when the flow passes again: a cut that ends before the kernels give
-    /// the connection up.
+    /// They wait until the flow passes again. That is a cut which ends before the kernels give the
+    /// connection up.
     Waits,
-    /// They are taken and never delivered: a black hole. A connection that has lost bytes is
-    /// broken off when the flow passes again, for no stream can have a hole.
+    /// They are taken and never delivered: a black hole. When the flow passes again, a connection
+    /// that has lost bytes is broken off, because no TCP stream has a hole.
     Vanishes,
 }
 
 /// How one direction of a connection behaves. The default is without fault or delay.
 ///
-/// A chunk is what one read of the proxy returned, 16 KiB at the most. Chunks keep their order, as
-/// in any stream. No stream loses bytes from its middle either: where a packet is lost, TCP repeats
-/// it, and what the program sees is a pause ([`stalled_permille`](Self::stalled_permille)); where
-/// too many are, it sees the connection end ([`broken_permille`](Self::broken_permille)).
+/// A chunk is what one read of the proxy returned, 16 KiB at the most. Chunks keep their order, and
+/// no bytes are lost from the middle of a stream, as with TCP: if a packet is lost, TCP sends it
+/// again, and the program sees a pause ([`stalled_permille`](Self::stalled_permille)); if too many
+/// are lost, it sees the connection end ([`broken_permille`](Self::broken_permille)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quality {
     /// Whether bytes go on at all.
     pub flow: Flow,
     /// The shortest time that a chunk takes.
     pub min_delay: Duration,
-    /// The longest time that a chunk takes; drawn evenly for each.
+    /// The longest time that a chunk takes. The time of each is drawn between the two, evenly.
     pub max_delay: Duration,
-    /// How many bytes go on in a second. 0: as many as come.
+    /// The most bytes that go on in a second; 0 for no limit.
     pub bytes_per_second: u64,
     /// How many of a thousand chunks have one byte changed.
     pub corrupted_permille: u32,
     /// How many of a thousand chunks take [`RETRANSMISSION`] longer, as if a packet was lost.
     pub stalled_permille: u32,
-    /// With how many of a thousand chunks the connection ends; the chunk is lost.
+    /// At how many of a thousand chunks the connection ends and the chunk is lost.
     pub broken_permille: u32,
     /// How many of a thousand new connections are closed at once.
     pub refused_permille: u32,
@@ -50,8 +50,8 @@ pub struct Quality {
     pub accept_delay: Duration,
 }
 
-/// How long a chunk is held up in which a packet got lost: the shortest time after which Linux
-/// sends a packet again.
+/// How much longer a chunk takes if one of its packets was lost: the shortest time after which
+/// Linux sends a packet again.
 pub const RETRANSMISSION: Duration = Duration::from_millis(200);
 
 impl Quality {
@@ -71,7 +71,7 @@ impl Quality {
         }
     }
 
-    /// Each chunk takes `mean`, up to `jitter` less or more.
+    /// Each chunk takes `mean`, give or take up to `jitter`.
     pub fn delayed(mean: Duration, jitter: Duration) -> Self {
         Self {
             min_delay: mean.saturating_sub(jitter),
@@ -84,9 +84,9 @@ impl Quality {
 /// The two directions of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// From the one who connected to the target.
+    /// From the program that connected to the target.
     There,
-    /// From the target to the one who connected.
+    /// From the target to the program that connected.
     Back,
 }
 
@@ -103,7 +103,8 @@ pub struct Counts {
     pub lost: u64,
 }
 
-/// What any number of proxies have in common: the quality of their connections. Clones share it.
+/// How the connections of one or several proxies are treated, and what has happened on them. Clones
+/// share it.
 #[derive(Clone, Default)]
 pub struct Cable(Arc<SharedCable>);
 
@@ -129,7 +130,8 @@ impl State {
         }
     }
 
-    /// Breaks off connections with a hole in a direction that passes again.
+    /// The connections to break off: those with a hole in a direction in which bytes no longer
+    /// vanish.
     fn mend(&mut self) -> Vec<Arc<Connection>> {
         let open = self.connections.iter().filter_map(Weak::upgrade);
         let broken = |connection: &Arc<Connection>| {
@@ -197,15 +199,16 @@ impl Cable {
         count(&mut self.0.state.lock().counts);
     }
 
-    /// Has whoever waits look again.
+    /// Makes all threads in [`pass`](Self::pass) look again.
     pub(super) fn wake(&self) {
-        // Whoever has just looked holds the lock until it waits.
+        // A thread that has just looked holds the lock until it waits. To take the lock once makes
+        // sure that no thread is between the two and misses the notification.
         drop(self.0.state.lock());
         self.0.changed.notify_all();
     }
 
-    /// Waits until `due`, and then until the flow does not wait. Returns the quality at that
-    /// moment; `None` if `is_over` says so before.
+    /// Waits until `due`, and then as long as bytes have to wait. Returns the quality at the end of
+    /// the wait, or `None` as soon as `is_over` returns true.
     pub(super) fn pass(
         &self,
         way: Way,

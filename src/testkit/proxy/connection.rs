@@ -1,5 +1,5 @@
-//! One connection through a proxy: two threads for each direction, one that reads and one that
-//! delivers, and between them a queue with a bound.
+//! One connection through a proxy. Each direction has two threads, one that reads and one that
+//! delivers, and a bounded queue between them.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -14,17 +14,18 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::cable::{Cable, Flow, Quality, RETRANSMISSION, Way};
 
+/// The most bytes that one read takes.
 const CHUNK: usize = 16 << 10;
-/// How many chunks may be on their way in one direction. When they are, the proxy reads no more,
+/// How many chunks may be on their way in one direction. With that many the proxy stops reading,
 /// and TCP holds the sender back.
 const CHUNKS: usize = 64;
 
-/// What both directions know of each other.
+/// What the two directions of a connection share.
 pub(super) struct Connection {
     caller: TcpStream,
     target: TcpStream,
     over: AtomicBool,
-    /// Whether bytes have vanished: there, and back.
+    /// For each direction, whether bytes have vanished on it. Indexed by [`Way`].
     holes: [AtomicBool; 2],
 }
 
@@ -35,7 +36,7 @@ struct Chunk {
 
 impl Connection {
     pub fn new(caller: TcpStream, target: TcpStream) -> io::Result<Arc<Self>> {
-        // What is small must not wait for more: delays are the proxy's to decide about.
+        // The kernel must not delay small writes: only the proxy is to decide about delays.
         caller.set_nodelay(true)?;
         target.set_nodelay(true)?;
         Ok(Arc::new(Self {
@@ -54,11 +55,11 @@ impl Connection {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// Ends both directions; whoever waits on the cable is still to be woken.
+    /// Ends both directions. The caller must then wake the threads that wait on the cable.
     pub fn end(&self) {
         self.over.store(true, Ordering::SeqCst);
         for socket in [&self.caller, &self.target] {
-            // It may have ended already.
+            // This fails if the socket is closed already, which is just as good.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
@@ -92,7 +93,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHand
     thread::Builder::new().name(name.into()).spawn(run)
 }
 
-/// Reads until the end of the stream, or until nobody delivers any more.
+/// Reads until the end of the stream, or until the delivering thread has ended.
 fn read(mut from: TcpStream, chunks: &Sender<Chunk>) {
     let mut buffer = vec![0; CHUNK];
     while let Ok(len @ 1..) = from.read(&mut buffer) {
@@ -106,7 +107,7 @@ fn read(mut from: TcpStream, chunks: &Sender<Chunk>) {
     }
 }
 
-/// One direction, as the thread that delivers sees it.
+/// One direction, as its delivering thread sees it.
 struct Direction {
     connection: Arc<Connection>,
     cable: Cable,
@@ -115,6 +116,7 @@ struct Direction {
 }
 
 impl Direction {
+    /// Delivers chunk after chunk, and then the end of the stream.
     fn deliver(mut self, chunks: &Receiver<Chunk>, mut to: TcpStream) {
         let mut free_at = Instant::now() + self.cable.quality(self.way).accept_delay;
         for chunk in chunks {
@@ -123,7 +125,8 @@ impl Direction {
                 _ => return self.give_up(),
             }
         }
-        // The end of the stream waits like its bytes, and cannot be seen behind a hole.
+        // The end of the stream waits like its bytes. Behind bytes that have vanished, the other
+        // side must not see it: no stream has a hole.
         let is_over = || self.connection.is_over();
         let passed = self.cable.pass(self.way, free_at, is_over);
         if passed.is_none() || self.connection.has_hole(self.way) {
@@ -138,7 +141,8 @@ impl Direction {
         self.cable.wake();
     }
 
-    /// What is left of a chunk when it is to be delivered; `None` if the connection ends instead.
+    /// Waits until the chunk is due, and returns what is to be delivered of it: all, perhaps with a
+    /// byte changed, or nothing. `None` if the connection ends instead.
     fn treat(&mut self, mut chunk: Chunk, free_at: &mut Instant) -> Option<Vec<u8>> {
         let delay = self.delay(&self.cable.quality(self.way));
         let due = (*free_at).max(chunk.read_at + delay);

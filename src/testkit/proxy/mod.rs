@@ -1,9 +1,10 @@
-//! A TCP proxy between two programs that treats their bytes as a bad network would: delays them,
-//! changes them, holds them back, swallows them, breaks connections off.
+//! A TCP proxy between two programs that treats their bytes as a bad network would: it delays,
+//! changes, holds back or swallows them, and breaks connections off.
 //!
-//! For real processes: a node is given the proxies' addresses for those of its peers, a client
-//! those of the servers. Whatever a node sends to a peer goes over the connection that it dialled
-//! itself, so one proxy for each ordered pair of nodes treats each direction apart.
+//! It is for real processes: give a node the addresses of proxies in place of those of its peers,
+//! and a client in place of those of the servers. A node sends to a peer only over the connection
+//! that it dialled itself, so with one proxy for each ordered pair of nodes, each direction can be
+//! treated apart.
 
 mod cable;
 mod connection;
