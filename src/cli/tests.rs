@@ -30,7 +30,7 @@ fn session(cluster: &Arc<MapCluster>, format: Format) -> Session {
     Session::new(clerk, Arc::new(Interrupt::that_ends()), format, false)
 }
 
-/// What a pipe answers: output, errors, exit code.
+/// Runs a pipe. Returns the output, the errors and the exit code.
 fn pipe(
     cluster: &Arc<MapCluster>,
     input: &[u8],
@@ -48,7 +48,7 @@ fn request(line: &str) -> Request {
     command::parse_line(line.as_bytes()).unwrap().unwrap()
 }
 
-/// What a single command with raw output, which is not a terminal, writes and returns.
+/// Runs a single command with raw output that is not a terminal. Returns the output and the result.
 fn single(cluster: &Arc<MapCluster>, line: &str) -> (Vec<u8>, Result<Outcome, Failure>) {
     let mut out = Vec::new();
     let style = Style::Single { terminal: false };

@@ -13,10 +13,10 @@ use crate::raft::RoleName;
 use crate::wire::client::{Answer, Ask, Doubt, Status};
 use crate::wire::codec;
 
-/// How many keys a page of the cluster has at the most.
+/// The most keys on a page of a scan.
 const PAGE: usize = 3;
 
-/// What the cluster does instead of what it is asked.
+/// What the cluster does in place of executing a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     Down,
@@ -24,7 +24,7 @@ pub enum Trouble {
     Refusal,
 }
 
-/// One server, without repeats, so without sessions.
+/// One server. Its clients never repeat a request, so it keeps no sessions.
 #[derive(Default)]
 pub struct MapCluster {
     pub map: Mutex<BTreeMap<Bytes, Bytes>>,
@@ -33,11 +33,11 @@ pub struct MapCluster {
     pub snapshot: AtomicU64,
     /// How many times the status still says that a snapshot is being written.
     pub writing: AtomicU64,
-    /// How much of that snapshot there is; with each status, as much is added as the second says.
+    /// How much of that snapshot is written, and how much each status adds to it.
     pub written: [AtomicU64; 2],
     /// Whether snapshots cannot be written.
     pub disk_is_full: AtomicBool,
-    /// From how many operations on there is trouble.
+    /// How many operations are still executed before the trouble begins, and which trouble it is.
     trouble: Mutex<Option<(u64, Trouble)>>,
 }
 

@@ -1,5 +1,5 @@
-//! One call against written-down sequences of answers. Servers are `a:1`, `b:1` and `c:1`; a
-//! trace reads `a` for an attempt with that server and `-` for a pause.
+//! One call with given sequences of answers. The servers are `a:1`, `b:1` and `c:1`. In a trace,
+//! `a` is an attempt at that server and `-` is a pause.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -264,7 +264,7 @@ fn a_hint_that_is_no_address_is_passed_over() {
     assert_eq!(routes.servers().len(), 3);
 }
 
-/// Servers that never answer: what the call waits for, in order, until its end.
+/// A call whose servers never answer: its waits in order, until its end.
 fn waits(seed: u64, answer: Answered) -> (Vec<Duration>, Duration) {
     let mut routes = Routes::new(["a:1", "b:1", "c:1"], seed).unwrap();
     let mut call = Call::new(Nature::Once, SECOND, DEADLINE, SECOND);
@@ -334,7 +334,7 @@ fn answers() -> impl Strategy<Value = Answered> {
 }
 
 proptest! {
-    /// The classification against its definition, over any history of attempts, each of which
+    /// The error of a call compared with its definition, for any history of attempts, each of which
     /// takes some time.
     #[test]
     fn any_history_ends_in_time_and_is_classified_by_what_may_have_been_executed(
@@ -382,8 +382,8 @@ proptest! {
     }
 }
 
-/// A call whose deadline is no longer than one attempt has time for one server only. If all began
-/// with the same one, and that one was silent, the cluster would be out of reach for this client.
+/// A call whose deadline is no longer than one attempt can ask one server only. If every call began
+/// with the same server, and that server was silent, this client could never reach the cluster.
 #[test]
 fn a_call_begins_behind_the_server_that_left_the_last_call_without_an_answer() {
     let mut routes = routes();

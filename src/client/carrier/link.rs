@@ -282,7 +282,8 @@ impl Link {
     /// is to be closed.
     pub(super) fn expire(&mut self, now: Duration, told: &mut Vec<Told>) -> Option<&'static str> {
         if !self.greeted {
-            // What is held would leave with the greeting: to give up one request is to close.
+            // A request that waits for the greeting would still leave with it. To be sure that it
+            // is not executed, giving it up means to close the connection.
             let late = now.saturating_sub(self.opened) >= OPENING
                 || self.waiting.values().any(|waiting| now >= waiting.until);
             return late.then_some("connected, but the server does not greet");

@@ -1,4 +1,4 @@
-//! The carrier of many requests, against little servers whose every byte is chosen.
+//! The Carrier, with small servers of which the tests choose every byte.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -26,7 +26,7 @@ fn ask(carrier: &mut Carrier, address: &str, tag: usize) {
     carrier.ask(tag, (0, address), tag, query(tag), LONG);
 }
 
-/// Waits until so many requests have ended; what came of each, by its tag.
+/// Waits until this many requests have ended. Returns the result of each, by its tag.
 #[track_caller]
 fn told(carrier: &mut Carrier, count: usize) -> BTreeMap<usize, Result<Answer, CallError>> {
     let (mut all, mut some) = (BTreeMap::new(), Vec::new());
@@ -177,8 +177,8 @@ fn a_connection_that_breaks_loses_what_was_sent_and_the_next_request_opens_anoth
     assert_eq!(server.connections(), 2);
 }
 
-/// The kernel tells of the data and of the end in one event, and of neither again. Who reads the
-/// data only would wait for the second answer until its time is up.
+/// The kernel reports the data and the end in one event, and neither of them again. A Carrier that
+/// read the data only would wait for the second answer until the request's time is up.
 #[test]
 fn an_end_that_comes_together_with_an_answer_is_noticed_at_once() {
     let (heard_both, both) = mpsc::sync_channel(1);

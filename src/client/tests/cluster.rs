@@ -18,7 +18,7 @@ use crate::wire::codec;
 
 const SERVERS: [&str; 3] = ["a:1", "b:1", "c:1"];
 
-/// How often the network does what, in percent. What remains is delivered.
+/// How often the network does each of these things, in percent. All other requests are delivered.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Trouble {
     pub(super) not_sent: u64,
@@ -29,7 +29,7 @@ pub(super) struct Trouble {
     pub(super) leader_moves: u64,
 }
 
-/// Executes like the store, with the simplest session table that is right.
+/// Executes as the store does, with the simplest table of sessions that is correct.
 #[derive(Default)]
 pub(super) struct Store {
     pub(super) index: u64,
@@ -154,7 +154,7 @@ pub(super) struct Inner {
     pub(super) random: ChaCha8Rng,
     /// Requests that are still somewhere in the network.
     pub(super) late: Vec<Bytes>,
-    /// Calls that are to end in a certain way whatever the trouble, the next one last.
+    /// How the next calls end, in place of what the network would do; the next one stands last.
     pub(super) script: Vec<Result<Answer, CallError>>,
 }
 
@@ -201,7 +201,7 @@ impl Inner {
         }
     }
 
-    /// What a leader does with a request that ends in doubt: execute it or not, or later.
+    /// What a leader does with a request that ends in doubt: it executes it now, later, or never.
     fn execute_perhaps(&mut self, ask: &Ask) {
         match (ask, self.random.next_u64() % 3) {
             (Ask::Submit(command), 0) => self.late.push(command.clone()),

@@ -1,4 +1,4 @@
-//! What a caller may rely on, over a network that loses, repeats and delays.
+//! What a caller can rely on, over a network that loses, repeats and delays requests.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Requests that were said not to be sent: nothing of them may be executed later.
+//! Requests that were reported as not sent: they must not be executed later.
 
 use std::io::Read;
 use std::time::Duration;
@@ -25,8 +25,8 @@ fn behind_a_frame_that_was_written_in_part_nothing_is_sent_on_the_same_connectio
             let request: Request = peer.receive();
             return peer.answer(request.id, echo_of(&request.ask));
         }
-        // Nothing is read before the client has given up in the middle of its frame. Then comes
-        // the rest of what the system has taken on, and the end.
+        // The server reads nothing before the client has given up in the middle of its frame. Then
+        // it reads the bytes that the system has taken from the client, and the end.
         let _ = may_read.recv_timeout(LONG);
         let mut chunk = vec![0; 1 << 16];
         let mut first = true;
@@ -81,7 +81,7 @@ fn a_request_that_was_said_not_to_be_sent_does_not_leave_with_a_late_greeting() 
         "the server has not greeted: {result:?}"
     );
     go.send(()).unwrap();
-    // What there is to write is written meanwhile.
+    // Meanwhile the Carrier writes what it has to write.
     let request = loop {
         assert!(carrier.now() < deadline, "the connection stays open");
         carrier.wait(deadline, &mut some).unwrap();

@@ -1,4 +1,4 @@
-//! A little server whose every byte a test chooses.
+//! A small server, of which a test chooses every byte.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use crate::wire::client::{Answer, Ask, Request, Response};
 use crate::wire::handshake::{Caller, Hello, MAGIC, Welcome};
 use crate::wire::{codec, frame};
 
-/// A server on a port of its own, each of whose connections runs a script in its own thread.
+/// A server on a port of its own. Each connection runs a script in its own thread.
 pub(super) struct Server {
     pub(super) address: String,
     pub(super) accepted: Arc<AtomicUsize>,

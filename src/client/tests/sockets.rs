@@ -1,4 +1,5 @@
-//! The TCP transport, and the Clerk over it, against little servers whose every byte is chosen.
+//! The TCP transport, and the Clerk over it, with small servers of which the tests choose every
+//! byte.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};

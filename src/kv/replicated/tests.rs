@@ -1,4 +1,5 @@
-//! Exactly once, as a client sees it: the traps one by one, then sequences at random.
+//! Execution exactly once, as a client sees it: first the known traps one by one, then random
+//! sequences of commands.
 
 mod expired;
 mod model;
@@ -141,7 +142,7 @@ fn a_duplicate_of_an_older_number_that_arrives_late_is_not_executed() {
     replica.apply(&numbered(session, 2, 2, append("b")));
     assert_eq!(replica.apply(&first), Reply::AnswerDropped);
     assert_eq!(replica.read("k"), Some("ab".into()));
-    // Nor did its older bound bring anything back.
+    // The lower bound in the late copy did not bring a dropped reply back.
     let reply = replica.apply(&numbered(session, 1, 1, append("a")));
     assert_eq!(reply, Reply::AnswerDropped);
 }

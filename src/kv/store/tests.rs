@@ -1,4 +1,4 @@
-//! The store against a plain map of vectors, and the cases that such a comparison may miss.
+//! The store compared with a plain map of vectors, and the cases that such a comparison may miss.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ fn small_limits() -> Limits {
     }
 }
 
-/// Executes an operation that lies within a command, as it does in the log.
+/// Executes an operation whose bytes are slices of a command, as they are in the log.
 fn execute(store: &mut Store, op: &Op, limits: &Limits) -> Reply {
     let op = op.clone();
     let command = Command::Execute {
@@ -85,8 +85,8 @@ fn naive_execute(map: &mut Naive, op: &Op, limits: &Limits) -> Reply {
     }
 }
 
-/// Few enough keys that operations meet, enough that the map has several nodes, and none of the
-/// bytes harmless.
+/// Keys: few enough that operations often have the same one, and enough for several nodes of the
+/// map. Their bytes are the ones that are easily handled wrongly.
 fn a_key() -> impl Strategy<Value = Bytes> {
     let byte = prop::sample::select(vec![0x00, 0x01, b'a', 0xfe, 0xff]);
     prop::collection::vec(byte, 1..5).prop_map(Bytes::from)
@@ -130,7 +130,7 @@ fn a_scan() -> impl Strategy<Value = Scan> {
         })
 }
 
-/// A page, however much it weighs.
+/// A page without a limit on its weight.
 fn page_of(store: &Store, scan: &Scan, limits: &Limits) -> Page {
     let page = store.scan_within(scan, limits, usize::MAX);
     page.expect("no page is too large for that")

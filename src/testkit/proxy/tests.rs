@@ -1,4 +1,4 @@
-//! The proxy between two ends of a connection that this test holds both.
+//! The proxy, with both ends of a connection in the hands of the test.
 
 use std::io::{Read, Write};
 
@@ -8,7 +8,7 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The two ends, and what is between them.
+/// The two ends of a connection, and the proxy between them.
 struct Pair {
     cable: Cable,
     caller: TcpStream,
@@ -57,7 +57,7 @@ fn is_silent(socket: &mut TcpStream) -> bool {
     silent
 }
 
-/// Waits until the stream ends, in whatever way.
+/// Waits until the stream ends, with an error or without.
 fn await_end(socket: &mut TcpStream) {
     let mut rest = Vec::new();
     // A connection that is broken off may end with an error.

@@ -1,5 +1,5 @@
-//! Random commands against a model that keeps everything in plain maps and looks through all of
-//! it each time.
+//! Random commands, compared with a model that keeps everything in plain maps and searches all of
+//! them each time.
 
 use std::collections::BTreeMap;
 
@@ -245,8 +245,8 @@ proptest! {
         }
     }
 
-    /// Two clients append words of their own, several in flight each. The network delivers what
-    /// was ever sent in any order and as often as it likes.
+    /// Two clients append words of their own, with several in flight each. The network delivers
+    /// every command that was ever sent, in any order and any number of times.
     #[test]
     fn each_acknowledged_operation_took_effect_exactly_once(
         deliveries in prop::collection::vec(

@@ -1,5 +1,5 @@
-//! A machine that was written and read back is the one that it was; what could not have been
-//! written is refused.
+//! A state that is written and read back is the same state. A stream that no state is written as is
+//! refused.
 
 use std::io::{self, Read, Write};
 
@@ -38,7 +38,7 @@ fn limits() -> Limits {
     }
 }
 
-/// Values from empty ones to such as take several appends to reach the limit.
+/// Values of all lengths, from empty ones to those of which a few appended reach the limit.
 fn an_op() -> impl Strategy<Value = Op> {
     let key = || prop::sample::select(vec!["a", "b", "c", "a key of more bytes than a handle has"]);
     let value = || {
@@ -93,8 +93,8 @@ proptest! {
         prop_assert_eq!(copy.map(|copy| written(&copy.kv)), Some(written(&original.kv)));
     }
 
-    /// Every key gets its value by three commands, of which there are several ways, and the keys
-    /// come in any order.
+    /// Every key gets its value by three commands, in one of several ways, and the keys come in any
+    /// order.
     #[test]
     fn equal_states_give_equal_bytes_whatever_their_histories(
         keys in prop::collection::vec(
@@ -124,8 +124,8 @@ proptest! {
         prop_assert!(written(&one) == written(&two));
     }
 
-    /// No damage goes unnoticed by what is read, or else it made another state of which this is the
-    /// one form. Which of the two does not matter: there are checksums around it.
+    /// A damaged stream is refused, or it is exactly the stream of another state. Either is right:
+    /// the checksums around the stream notice the second case.
     #[test]
     fn damaged_bytes_are_refused_or_are_the_form_of_another_state(
         steps in prop::collection::vec(a_step(an_op()), 1..60),
@@ -195,7 +195,7 @@ fn small_state() -> (Kv, Vec<u8>) {
     (replica.kv, bytes.concat())
 }
 
-/// What snapshots hold must be read for ever: these bytes may not change.
+/// Snapshots that exist must stay readable, so these bytes must not change.
 #[test]
 fn a_state_has_the_form_that_old_snapshots_hold() {
     let (kv, bytes) = small_state();
@@ -399,8 +399,8 @@ fn an_input_that_fails_is_told_as_it_failed() {
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
 }
 
-/// Of a repeat that comes too late every replica says the same: one that has executed the whole
-/// log, and ones that began from a snapshot of any moment before.
+/// Every replica gives the same answer to a repeat that comes too late: a replica that has executed
+/// the whole log, and replicas that began from a snapshot of any earlier moment.
 #[test]
 fn a_repeat_after_the_end_of_its_session_is_refused_on_all_replicas_alike() {
     let ttl_ms = limits().session_ttl_ms;
