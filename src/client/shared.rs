@@ -108,7 +108,8 @@ impl SharedClerk {
     ///
     /// Each turn of the loop gives the operation a number in a session and carries its call as far
     /// as it gets with that number. There is another turn only after [`Heard::Reopen`]: the session
-    /// is gone, and no copy of the operation was executed in it or still can be.
+    /// is gone, and no copy of the operation was executed in it or still can be. That turn opens
+    /// another session, or finds one that another thread has opened.
     pub(super) fn execute(&self, op: &Op) -> Result<Reply, Error> {
         // A get changes nothing, so it is never in doubt.
         let nature = match op {
@@ -119,7 +120,9 @@ impl SharedClerk {
         let mut call = self.begin(nature);
         loop {
             let ticket = self.ticket(&call, &stop)?;
+            // However this turn ends, nobody waits for this number afterwards.
             let _settle = Settle(self, ticket);
+            // Encoded once, as every attempt must send the same bytes under this number.
             let command = ticket.command(op.clone());
             check_len(command.len())?;
             match self.run(&mut call, &Ask::Submit(command), &stop)? {

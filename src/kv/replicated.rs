@@ -139,7 +139,10 @@ impl StateMachine for Kv {
             )
         });
         match decoded {
+            // It has no number, so a repeated one opens another session. The client uses the one
+            // whose id it hears; the others expire.
             CommandOf::OpenSession => self.sessions.open(at, limits),
+            // Repeating these two changes nothing further, so they need no number either.
             CommandOf::KeepAlive {
                 session,
                 lowest_unanswered,
@@ -151,6 +154,7 @@ impl StateMachine for Kv {
                 lowest_unanswered,
                 op,
             } => {
+                // The session decides whether `execute` is called: once for each number.
                 let execute = || self.store.execute(command, op, limits);
                 let number = (seq, lowest_unanswered);
                 self.sessions.once(at, session, number, limits, execute)
@@ -166,6 +170,7 @@ impl StateMachine for Kv {
     /// Queries that are malformed or break a limit get a small answer, so they need no room.
     fn query_within(&self, query: &Bytes, room: usize) -> Option<Reply> {
         let room = room.saturating_sub(REPLY_OVERHEAD);
+        // No gate has looked at a query. A malformed one is the fault of its client, and answered.
         match Query::decode(query) {
             Ok(Query::Get { key }) => match self.limits.check_key(&key) {
                 Ok(()) => {
@@ -198,6 +203,7 @@ impl StateMachine for Kv {
         codec::encode(reply, out);
     }
 
+    /// O(1): the store and the sessions share their memory with the copy.
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             last: self.last,
@@ -226,6 +232,8 @@ impl StateMachine for Kv {
         })
     }
 
+    /// Of everything that commands have led to, and of nothing else: replicas at the same index
+    /// have the same digest. The limits are left out because they are part of the identity.
     fn digest(&self) -> u64 {
         let mut digest = Digest::new();
         digest.number(self.last.index);

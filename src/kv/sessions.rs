@@ -125,6 +125,7 @@ impl Sessions {
 
     /// Ends a session because its client asks for it.
     pub fn close(&mut self, at: At, id: SessionId, limits: &Limits) -> Reply {
+        // An expired session is answered like a missing one: on some replicas it is missing.
         match self.is_open(at.time_ms, id, limits) {
             true => {
                 self.remove(id);
@@ -156,6 +157,7 @@ impl Sessions {
                 }
                 Admission::Refused(reply) => reply,
                 Admission::Execute => {
+                    // Both in the same command: no other one can come between them.
                     let reply = execute();
                     session.keep(seq, reply.clone());
                     reply
