@@ -356,10 +356,10 @@ fn give_up(until: Instant, stop: &Stop) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    /// Long enough that only a failing test waits for it.
+    /// So long that only a test that fails waits for it.
     const LONG: Duration = Duration::from_secs(20);
 
-    /// A connection on which this thread waits for the answers to so many requests.
+    /// A connection on which this thread waits for the answers to this many requests.
     fn waiting(requests: usize) -> Connection {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -372,9 +372,10 @@ mod tests {
         connection
     }
 
-    /// Whether what `act` does wakes this thread; if it did not, its slices would hide that.
+    /// Whether `act` wakes this thread. In a whole connection a missing wake-up would not be seen,
+    /// because threads wait in slices.
     fn wakes(act: impl FnOnce()) -> bool {
-        // Whatever woke it before is over.
+        // Takes the token of an earlier wake-up, if there is one.
         thread::park_timeout(Duration::ZERO);
         act();
         let begun = Instant::now();

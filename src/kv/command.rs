@@ -187,7 +187,7 @@ mod tests {
         }
     }
 
-    /// What the log holds must be read for ever: these bytes may not change.
+    /// Logs that exist must stay readable, so these bytes must not change.
     #[test]
     fn commands_have_the_form_that_old_logs_hold() {
         let key = || Bytes::from_static(b"k");

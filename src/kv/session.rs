@@ -308,7 +308,7 @@ mod tests {
         (2..=4).for_each(|seq| session.keep(seq, Reply::Done));
         assert_eq!(answer(&session, 5), Some(Reply::TooManyInFlight));
         assert_eq!(answer(&session, u64::MAX), Some(Reply::TooManyInFlight));
-        // The lowest one comes last, and the window is full, but it is let in.
+        // The lowest number comes last, and is admitted although the window is full.
         assert_eq!(answer(&session, 1), None);
         session.keep(1, Reply::Done);
         session.forget_below(2);

@@ -25,12 +25,12 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 pub use cable::{Cable, Counts, Flow, Quality, RETRANSMISSION, Way};
 use connection::Connection;
 
-/// How many connections one proxy carries at once; further ones are closed at once.
+/// The most connections that one proxy carries at a time. It closes further ones.
 const MAX_CONNECTIONS: usize = 256;
 /// How long the proxy tries to reach the target before it closes the caller's connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A running proxy. Dropped, it ends its connections and threads.
+/// A running proxy. Dropping it ends its connections and threads.
 pub struct Proxy {
     address: SocketAddr,
     inner: Arc<Inner>,
@@ -58,11 +58,11 @@ impl Open {
 }
 
 impl Proxy {
-    /// Carries what connects to `listener` on to `target`, as the cable says. What the cable leaves
-    /// to chance follows from the seed.
+    /// Connects each caller of `listener` with `target`, and treats the bytes between them as the
+    /// cable says. Delays and faults that are left to chance follow from the seed.
     ///
     /// # Errors
-    /// What the system says to a thread or a socket.
+    /// If the system refuses a thread or an operation on a socket.
     pub fn start(
         listener: TcpListener,
         target: SocketAddr,
@@ -88,7 +88,7 @@ impl Proxy {
         })
     }
 
-    /// Where it listens.
+    /// The address at which the proxy listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -97,7 +97,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.inner.closed.store(true, Ordering::SeqCst);
-        // Wakes the thread that accepts; if it cannot be reached, it has ended.
+        // Wakes the thread that accepts. If this fails, that thread has ended already.
         let _ = TcpStream::connect(self.address);
         if let Some(accept) = self.accept.take() {
             let _ = accept.join();
@@ -122,7 +122,8 @@ impl Inner {
             }
             let mut open = self.open.lock();
             open.retain(|open| !open.is_over());
-            // Whoever is not carried on sees the connection end, and connects again.
+            // A caller that cannot be connected with the target sees its connection end, and tries
+            // again.
             let refused = self.cable.quality(Way::There).refused_permille;
             if let Ok(caller) = caller
                 && random.next_u64() % 1000 >= u64::from(refused)
