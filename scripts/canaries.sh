@@ -35,7 +35,6 @@ COPY=$WORK/copy.git
 QUICK=(
     two_votes_in_a_term
     commits_what_was_not_verified
-    reads_before_own_entry
     repeats_are_executed
     log_is_not_synced
     retries_get_a_new_number
