@@ -75,7 +75,10 @@ fn a_node_to_which_a_leader_sends_what_nobody_can_execute_stops_and_its_log_stay
         "kvnode: node 2, the leader of term 100, has sent a command that this node cannot execute, \
          at index {index}: this is not a command of the store"
     );
-    assert!(said.starts_with(&found), "{said}");
+    assert!(
+        said.starts_with(&found),
+        "sender and entry are not named: {said}"
+    );
     assert!(said.contains("run the same version on all nodes"), "{said}");
     let panicked = end.lines.iter().find(|line| line.contains("panicked"));
     assert_eq!(panicked, None);
