@@ -1,0 +1,133 @@
+//! What an earlier version has written, this one reads: data folders, their snapshots, a backup.
+//!
+//! `tests/upgrade/0.1.0` has the folders of a cluster of three that was stopped, and a backup of
+//! node 1, as `scripts/make_fixtures.sh` made them with that version. `contents.rs` says what was
+//! written. Those files stay as they are: a version with another format adds a folder beside them.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use raftkv::client::Clerk;
+use raftkv::kv::{Kv, Limits};
+use raftkv::node::{Config, Handle, Node};
+use raftkv::raft::{Membership, NodeId};
+use raftkv::storage::{Inspection, ReadOnlyDisk, inspect, restore};
+use tempfile::TempDir;
+
+mod contents;
+
+use contents::{BACKUP, CLUSTER};
+
+fn kept() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/upgrade/0.1.0")
+}
+
+fn unpack(from: &Path, to: &Path) {
+    let packed = fs::read(from).expect("the kept file can be read");
+    let bytes = lz4_flex::block::decompress_size_prepended(&packed);
+    fs::write(to, bytes.expect("the kept file can be unpacked")).expect("there is room for it");
+}
+
+/// Unpacks the data folder of one node.
+fn unpack_folder(id: NodeId, to: &Path) {
+    fs::create_dir(to).expect("there is room for a folder");
+    let entries = fs::read_dir(kept().join(format!("node-{id}"))).expect("the folder is kept");
+    for entry in entries {
+        let path = entry.expect("the folder can be listed").path();
+        // Without `.lz4`.
+        unpack(
+            &path,
+            &to.join(path.file_stem().expect("a file has a name")),
+        );
+    }
+}
+
+fn look(folder: &Path) -> Inspection {
+    inspect(Arc::new(ReadOnlyDisk::new(folder))).expect("the folder can be read")
+}
+
+/// Nodes on the folders `1`, `2`, ... and a client of all of them.
+fn start(folder: &Path, size: u64) -> (Vec<Handle<Kv>>, Clerk) {
+    let listeners = (0..size).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+    let listeners: Vec<_> = listeners.collect();
+    let address = |listener: &TcpListener| listener.local_addr().expect("it is bound").to_string();
+    let addresses: Vec<_> = listeners.iter().map(address).collect();
+    drop(listeners);
+    let members: Vec<(NodeId, String)> = (1..).zip(addresses.clone()).collect();
+    let start = |id: NodeId| {
+        let mut config = Config::new(id, members.clone(), folder.join(id.to_string()));
+        config.cluster = CLUSTER.into();
+        let node = Node::start(config, Kv::new(Limits::default()));
+        node.unwrap_or_else(|error| panic!("node {id} does not start: {error}"))
+    };
+    let nodes = (1..=size).map(start).collect();
+    (nodes, Clerk::connect(addresses).expect("a client"))
+}
+
+#[test]
+fn a_cluster_goes_on_with_the_folders_of_0_1_0() {
+    let folder = TempDir::new().expect("a folder");
+    (1..=3).for_each(|id| unpack_folder(id, &folder.path().join(id.to_string())));
+    let (nodes, clerk) = start(folder.path(), 3);
+    assert_eq!(
+        contents::read_all(&clerk).expect("the cluster answers"),
+        contents::in_the_end()
+    );
+    clerk.put("since", "then").expect("a write");
+    assert_eq!(
+        clerk.get("since").expect("a read").as_deref(),
+        Some(&b"then"[..])
+    );
+    nodes.iter().for_each(Handle::shutdown);
+}
+
+#[test]
+fn log_vote_peers_and_snapshot_of_0_1_0_are_read_in_full() {
+    let folder = TempDir::new().expect("a folder");
+    for id in 1..=3 {
+        let path = folder.path().join(id.to_string());
+        unpack_folder(id, &path);
+        let found = look(&path);
+        assert_eq!(
+            (found.identity.node, &*found.identity.cluster),
+            (id, CLUSTER)
+        );
+        let vote = found.hard_state.expect("the vote can be read");
+        assert!(vote.term > 0, "{vote:?}");
+        // 200 puts, 29 deletes and 2 appends precede the snapshot; 24 commands follow it.
+        let (snapshot, last) = found.start.expect("a node would start");
+        assert!(
+            snapshot.index > 231 && last.index > snapshot.index + 23,
+            "{:?}",
+            found.start
+        );
+        assert_eq!(found.snapshots.len(), 1, "{:?}", found.snapshots);
+        assert!(found.snapshots[0].info.is_some(), "{:?}", found.snapshots);
+        assert!(
+            path.join("peers").is_file(),
+            "the kept folder knows its peers"
+        );
+        let none: [String; 0] = [];
+        assert_eq!(found.damage, none);
+        assert_eq!(found.notes, none);
+        assert_eq!(found.unused, none);
+    }
+}
+
+#[test]
+fn a_backup_of_0_1_0_becomes_a_cluster() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("backup");
+    unpack(&kept().join(BACKUP), &file);
+    let members = Membership::of_voters([1]);
+    let restored = restore(&file, &folder.path().join("1"), CLUSTER, 1, members);
+    restored.expect("the backup can be restored");
+    let (nodes, clerk) = start(folder.path(), 1);
+    assert_eq!(
+        contents::read_all(&clerk).expect("the cluster answers"),
+        contents::before_the_snapshot()
+    );
+    nodes.iter().for_each(Handle::shutdown);
+}
