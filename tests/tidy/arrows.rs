@@ -28,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Of the package in `verify`, which may use all that the product makes public.
     ("sim", &[]),
     ("soak", &["sim"]),
+    ("course", &["sim"]),
 ];
 
 /// Shipped code imports only along the arrows.

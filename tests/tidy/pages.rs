@@ -10,6 +10,9 @@ const PAGES: [&str; 2] = ["docs/failures.md", "docs/testing.md"];
 /// The page whose tables name a test in their last column, in whatever form.
 const NAMES_TESTS: &str = "docs/failures.md";
 
+/// The list of the scenarios that are run as tests, each in a line of the form `name: 3;`.
+const SCENARIOS: &str = "verify/src/course/mod.rs";
+
 /// What a word in `code` claims to be.
 #[derive(Debug, PartialEq, Eq)]
 enum Claim<'a> {
@@ -56,8 +59,14 @@ fn refuted(claim: &Claim<'_>, tree: &Tree) -> Option<String> {
     }
 }
 
-/// Whether the file has a function of that name which the test runner calls.
+/// Whether the file has a function of that name which the test runner calls, or is the list of
+/// scenarios, of each of which a macro makes such a function.
 fn has_test(file: &File, name: &str) -> bool {
+    if file.path == SCENARIOS {
+        let entry = format!("{name}: ");
+        let mut lines = file.text.lines().map(str::trim_start);
+        return lines.any(|line| line.starts_with(&entry) && line.ends_with(';'));
+    }
     let lines: Vec<&str> = file.text.lines().map(str::trim_start).collect();
     let start = format!("fn {name}(");
     let mut functions = (0..lines.len()).filter(|at| lines[*at].starts_with(&start));
@@ -163,5 +172,10 @@ mod tests {
             &file("proptest! {\n    fn a_b(seed in 0..9) {}\n}"),
             "a_b"
         ));
+        let list = File {
+            path: SCENARIOS.into(),
+            text: "elections {\n    a_b: 3;\n}\npub fn c() {}".into(),
+        };
+        assert!(has_test(&list, "a_b") && !has_test(&list, "b") && !has_test(&list, "c"));
     }
 }

@@ -9,17 +9,18 @@ use raftkv::kv::{Command, CommandOf, Op, Query, Reply, Scan, SessionId};
 
 /// What a client asked for.
 #[derive(Clone, Debug)]
-pub(crate) enum Action {
+pub enum Action {
     /// Through the log, in a session.
     Execute(Op),
-    /// By a confirmed read.
+    /// The value of a key, by a confirmed read.
     Get(Bytes),
+    /// A page of keys and values, by a confirmed read.
     Scan(Scan),
 }
 
 /// How it ended.
 #[derive(Clone)]
-pub(crate) enum End {
+pub enum End {
     /// With the state machine's reply.
     Reply(Reply),
     /// Certainly not executed, and never to be.
@@ -40,9 +41,12 @@ impl fmt::Debug for End {
 
 /// One operation of one client.
 #[derive(Clone, Debug)]
-pub(crate) struct Record {
+pub struct Record {
+    /// Which client it was.
     pub client: usize,
+    /// What it asked for.
     pub action: Action,
+    /// When it asked. Any clock will do that all clients share.
     pub called: Time,
     /// The number in a session under which it was last sent. Earlier ones were certainly not
     /// executed.
@@ -52,6 +56,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// The state machine's reply, if there was one.
     pub fn reply(&self) -> Option<&Reply> {
         match &self.end {
             Some((_, End::Reply(reply))) => Some(reply),
@@ -66,6 +71,7 @@ impl Record {
 }
 
 impl Action {
+    /// The question to the state machine; `None` for what goes through the log.
     pub fn query(&self) -> Option<Bytes> {
         match self {
             Action::Execute(_) => None,

@@ -35,14 +35,12 @@ mod world;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use check::seen;
+pub use history::{Action, End, Record};
 pub use trace::Trace;
 pub use world::Stats;
 
-pub(crate) use {
-    check::seen,
-    history::{Action, End, Record},
-    random::Random,
-};
+pub(crate) use random::Random;
 
 use world::World;
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use raftkv_verify::course::{Actor, Agreement, Procedures, Scripted};
 use raftkv_verify::sim::Time;
-use raftkv_verify::sim::lab::{Actor, Agreement, Lab, Submitted, T};
+use raftkv_verify::sim::lab::{Lab, Submitted, T};
 
 use super::seeds::course_tests;
 
@@ -215,7 +216,7 @@ impl Client {
     }
 }
 
-impl Actor for Client {
+impl Actor<Lab> for Client {
     fn due(&self) -> Time {
         self.due
     }

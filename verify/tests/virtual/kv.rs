@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use raftkv_verify::course::{Procedures, Scripted};
 use raftkv_verify::sim::lab::{Lab, T, append, put, value_in};
 
 use super::kv_generic::Generic;

@@ -1,6 +1,6 @@
 //! The tests of the distributed-systems course (MIT 6.5840) by their names, in one thread and in
 //! virtual time, each from several seeds. They drive the code of production on simulated disks; see
-//! `verify/src/sim/lab`. The same tests on real threads are in `tests/course`.
+//! `verify/src/sim/lab`. The same tests on real threads are in `verify/tests/threads`.
 //!
 //! Numbers, limits and times are the course's, its election timeout of 1,000 ms included, which is
 //! twice the longest of ours. Where it is not so for one test, that test says it. For all of them:
@@ -17,14 +17,33 @@
 //! `RAFTKV_LAB_SEEDS=n` runs `n` seeds of each test instead of five, `RAFTKV_LAB_SEED=s` runs seed
 //! `s` alone and prints its trace.
 
-mod agreement;
-mod elections;
 mod faults;
 mod kv;
 mod kv_generic;
 mod kv_snapshots;
-mod persistence;
 mod raft_snapshots;
 mod repeatable;
 mod seeds;
 mod state_machine;
+
+/// Makes a test of each scenario, by family: it is run from several seeds.
+macro_rules! tests {
+    ($($family:ident { $($name:ident: $servers:literal;)* })*) => {
+        $(
+            mod $family {
+                $(
+                    #[test]
+                    fn $name() {
+                        let test = crate::seeds::Test {
+                            servers: $servers,
+                            clients: 0,
+                            body: raftkv_verify::course::$family::$name,
+                        };
+                        test.run(concat!(stringify!($family), "::", stringify!($name)));
+                    }
+                )*
+            }
+        )*
+    };
+}
+raftkv_verify::scenarios!(tests);

@@ -1,5 +1,6 @@
 //! The course's Raft tests, part D: snapshots.
 
+use raftkv_verify::course::{Procedures, Scripted};
 use raftkv_verify::sim::lab::{Every, Lab};
 
 use super::seeds::course_tests;

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use raftkv_verify::course::Arena;
 use raftkv_verify::sim::Trace;
 use raftkv_verify::sim::lab::{Lab, Setup};
 
@@ -44,7 +45,7 @@ impl Test {
             trace,
         });
         (self.body)(&mut lab);
-        lab.check_logs();
+        lab.check_end();
         lab.trace_hash()
     }
 }

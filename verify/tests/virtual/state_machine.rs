@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use raftkv::kv::Reply;
+use raftkv_verify::course::{Actor, Procedures, Scripted};
 use raftkv_verify::sim::Time;
-use raftkv_verify::sim::lab::{Actor, Ended, Every, Lab, Ticket, append};
+use raftkv_verify::sim::lab::{Ended, Every, Lab, Ticket, append};
 
 use super::seeds::course_tests;
 
@@ -69,7 +70,7 @@ impl Submission {
     }
 }
 
-impl Actor for Submission {
+impl Actor<Lab> for Submission {
     fn due(&self) -> Time {
         self.due
     }

@@ -14,6 +14,9 @@
 //! executes it, it took effect before its entry was known to be committed; if not, it never did.
 //! Where nobody has the log, such a write may take effect at any time after its call, or never.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;

@@ -12,6 +12,9 @@ use raftkv::kv::{Op, Reply};
 use raftkv::machine::StateMachine;
 use raftkv::raft::Raft;
 
+/// How long the servers may take to come to the same state once all is well.
+const SETTLING: Duration = Duration::from_secs(10);
+
 /// No call may take longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -104,7 +107,7 @@ impl Lab {
     /// # Panics
     /// If not.
     pub fn check_history(&mut self) {
-        let settled = self.run_until(super::course::AGREEMENT, |lab| {
+        let settled = self.run_until(SETTLING, |lab| {
             let last = lab.world.checks.last().index;
             let all = 0..lab.servers();
             let mut applied = all.map(|server| lab.with_raft(server, Raft::applied_index));

@@ -14,7 +14,7 @@ pub(in crate::sim) const DESK: usize = usize::MAX;
 
 /// A command that was submitted to a server directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(pub(super) u64);
+pub struct Ticket(pub(crate) u64);
 
 /// How such a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

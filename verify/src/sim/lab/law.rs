@@ -105,6 +105,11 @@ pub(in crate::sim) fn kind_of(message: &Message) -> Kind {
     }
 }
 
+/// Whether the course would count a message as a request.
+pub(crate) fn is_request(message: &Message) -> bool {
+    kind_of(message) == Kind::Request
+}
+
 impl World {
     /// A client's request to a server, or the answer, is lost: under the law of the course it
     /// hears of that.

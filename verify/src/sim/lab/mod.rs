@@ -5,12 +5,10 @@
 //! checks that look at the nodes after whatever happens. A promise that is broken panics with the
 //! checker's sentence, as does a test that takes longer than the course gives it.
 //!
-//! The network keeps the course's [law](law), the functions with the course's own procedures are
-//! in `course.rs`, and the machine is the product's store: a command of the course's Raft tests is
-//! an append to one key, so that the value shows what a server has executed, and in which order.
+//! The network keeps the course's [law](law). The course's own procedures, which need no virtual
+//! time, are in `verify/src/course`.
 
 mod clients;
-mod course;
 mod desk;
 mod law;
 mod servers;
@@ -19,12 +17,12 @@ mod snapshots;
 use std::time::Duration;
 
 pub use clients::{Call, append, put, value_in};
-pub use course::{Agreement, T};
 pub use desk::{Ended, Ticket};
-pub use servers::Submitted;
+pub use servers::{Numbering, Submitted};
 pub use snapshots::Every;
 
 pub(super) use desk::{DESK, Desk};
+pub(crate) use law::is_request;
 pub(super) use law::{Law, kind_of};
 
 use super::plan::Plan;
@@ -35,6 +33,9 @@ use raftkv::raft::Index;
 
 /// How long a test may take, in virtual time: what the course gives it.
 const MOST: Duration = Duration::from_secs(120);
+
+/// The course's nominal election timeout, by which its tests wait.
+pub const T: Duration = Duration::from_millis(1000);
 
 /// What a test starts from.
 #[derive(Clone, Copy, Debug)]
@@ -49,24 +50,12 @@ pub struct Setup {
     pub trace: Trace,
 }
 
-/// Somebody who does something now and then.
-pub trait Actor {
-    /// When it wants to act next; [`Time::MAX`]: never again.
-    fn due(&self) -> Time;
-
-    /// It acts; afterwards it is due later than now, or never.
-    fn act(&mut self, lab: &mut Lab);
-}
-
 /// Servers from 0 on, and clients from 0 on.
 pub struct Lab {
     world: World,
     /// Servers of the same side reach each other.
     sides: Vec<u64>,
-    /// The session of the commands that are submitted to servers directly, and the number of the
-    /// last one.
-    session: Option<u64>,
-    last_seq: u64,
+    pub(crate) numbering: Numbering,
     every: Option<Every>,
     /// How far each server was when it was last asked whether it wants a snapshot.
     looked: Vec<Index>,
@@ -87,8 +76,7 @@ impl Lab {
         let mut lab = Self {
             world,
             sides: vec![0; setup.servers],
-            session: None,
-            last_seq: 0,
+            numbering: Numbering::default(),
             every: None,
             looked: vec![0; setup.servers],
         };
@@ -134,22 +122,8 @@ impl Lab {
         true
     }
 
-    /// Lets time pass in which others act.
-    pub fn run_with(&mut self, time: Duration, actors: &mut [impl Actor]) {
-        let end = self.after(time);
-        loop {
-            let next = actors.iter_mut().min_by_key(|actor| actor.due());
-            match next.filter(|actor| actor.due() <= end) {
-                Some(actor) => {
-                    self.run_to(actor.due());
-                    actor.act(self);
-                }
-                None => return self.run_to(end),
-            }
-        }
-    }
-
-    fn run_to(&mut self, end: Time) {
+    /// Lets time pass up to this moment.
+    pub fn run_to(&mut self, end: Time) {
         while self.world.queue.next_at().is_some_and(|at| at <= end) {
             self.next();
         }
@@ -168,11 +142,6 @@ impl Lab {
     /// A number below the bound.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.world.random.below(bound)
-    }
-
-    /// True so many times in a hundred.
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
     }
 
     /// The course's unreliable network, or the one without loss and delay.

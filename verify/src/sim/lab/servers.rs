@@ -6,18 +6,12 @@ use super::{DESK, Ended, Lab, Ticket};
 use crate::sim::Time;
 use crate::sim::history::number_of;
 use crate::sim::node::Waiter;
-use raftkv::kv::{Command, Kv, Op, Query, Reply};
+use raftkv::kv::{Kv, Query, Reply};
 use raftkv::machine::StateMachine;
-use raftkv::raft::{EntryId, Index, Raft, RoleName, Term};
+use raftkv::raft::{EntryId, Index, Raft};
 
 /// A command submitted directly may take so many ticks; longer than any test.
 const TICKS: u64 = 1_000_000;
-
-/// How far the numbers of commands under way may be apart; less than a session allows.
-const WINDOW: u64 = 1000;
-
-/// The key that all commands of [`Lab::fresh`] append to.
-pub(super) const LOG: &[u8] = b"log";
 
 /// A command that a leader has taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,21 +22,18 @@ pub struct Submitted {
     pub ticket: Ticket,
 }
 
+/// The session of a script's commands, and the number of its last command.
+#[derive(Debug, Default)]
+pub struct Numbering {
+    pub(crate) session: Option<u64>,
+    pub(crate) last_seq: u64,
+}
+
 /// Who reaches whom, and who is up.
 impl Lab {
     /// How many servers there are.
     pub fn servers(&self) -> usize {
         self.sides.len()
-    }
-
-    /// The server `distance` places behind this one, in a circle.
-    pub fn behind(&self, server: usize, distance: usize) -> usize {
-        (server + distance) % self.servers()
-    }
-
-    /// Any server.
-    pub fn any_server(&mut self) -> usize {
-        self.below(self.servers() as u64) as usize
     }
 
     /// Cuts a server off from all others, in both directions; its process goes on.
@@ -87,12 +78,6 @@ impl Lab {
         self.is_up(server) && self.sides[server] == 0
     }
 
-    /// All servers that are up and connected.
-    pub fn connected(&self) -> Vec<usize> {
-        let all = 0..self.servers();
-        all.filter(|server| self.is_connected(*server)).collect()
-    }
-
     /// Whether a server is up.
     pub fn is_up(&self, server: usize) -> bool {
         self.world.nodes[server].running.is_some()
@@ -124,18 +109,6 @@ impl Lab {
         self.connect(server);
     }
 
-    /// Crashes a server and starts it again.
-    pub fn restart(&mut self, server: usize) {
-        self.crash(server);
-        self.start(server);
-    }
-
-    /// Crashes all servers, then starts them all.
-    pub fn restart_all(&mut self) {
-        (0..self.servers()).for_each(|server| self.crash(server));
-        (0..self.servers()).for_each(|server| self.start(server));
-    }
-
     pub(super) fn boot(&mut self, server: usize) {
         if let Err(failure) = self.world.start(server) {
             panic!("{failure}");
@@ -145,56 +118,6 @@ impl Lab {
 
 /// Commands that are submitted to servers directly.
 impl Lab {
-    /// An operation as a command of the script's session, which is opened if need be.
-    pub fn command(&mut self, op: Op) -> Bytes {
-        let session = match self.session {
-            Some(session) => session,
-            None => self.open_session(),
-        };
-        self.last_seq += 1;
-        let command = Command::Execute {
-            session,
-            seq: self.last_seq,
-            lowest_unanswered: self.last_seq.saturating_sub(WINDOW).max(1),
-            op,
-        };
-        command.to_bytes()
-    }
-
-    /// The number of the next [`fresh`](Self::fresh) command.
-    pub fn next_fresh(&self) -> u64 {
-        self.last_seq + 1
-    }
-
-    /// A command that was never used before.
-    pub fn fresh(&mut self) -> Bytes {
-        let value = format!("<{}>", self.last_seq + 1).into();
-        self.command(Op::Append {
-            key: Bytes::from_static(LOG),
-            value,
-        })
-    }
-
-    fn open_session(&mut self) -> u64 {
-        let command = Command::OpenSession.to_bytes();
-        let mut ticket = None;
-        let opened = self.run_until(super::course::AGREEMENT, |lab| {
-            if ticket.is_none() {
-                let all = 0..lab.servers();
-                let mut taken = all.filter_map(|server| lab.submit(server, command.clone()));
-                ticket = taken.next().map(|submitted| submitted.ticket);
-            }
-            match ticket.and_then(|ticket| lab.ended(ticket)) {
-                Some(Ended::Reply(Reply::Opened(session))) => lab.session = Some(*session),
-                Some(_) => ticket = None,
-                None => {}
-            }
-            lab.session.is_some()
-        });
-        assert!(opened, "the cluster does not open a session");
-        self.session.expect("it is opened")
-    }
-
     /// Submits a command to a server. `None` if that does not take it, because it does not lead.
     pub fn submit(&mut self, server: usize, command: Bytes) -> Option<Submitted> {
         if !self.is_up(server) {
@@ -230,17 +153,6 @@ impl Lab {
     pub fn with_raft<T>(&self, server: usize, look: impl FnOnce(&Raft) -> T) -> Option<T> {
         let running = self.world.nodes[server].running.as_ref()?;
         Some(running.hub.with_raft(look))
-    }
-
-    /// The term of a server that is up.
-    pub fn term(&self, server: usize) -> Option<Term> {
-        self.with_raft(server, Raft::term)
-    }
-
-    /// The term that a server leads.
-    pub fn leads(&self, server: usize) -> Option<Term> {
-        let (role, term) = self.with_raft(server, |raft| (raft.role(), raft.term()))?;
-        (role == RoleName::Leader).then_some(term)
     }
 
     /// How many servers have executed the entry of this id.
@@ -291,28 +203,6 @@ impl Lab {
             Reply::Value(value) => value.unwrap_or_default(),
             other => panic!("a get is answered {other:?}"),
         }
-    }
-
-    /// All that a server has executed of [`fresh`](Self::fresh) commands, in order: each as the
-    /// numbers in angle brackets that are its value.
-    pub fn log_of(&self, server: usize) -> Bytes {
-        self.value_at(server, LOG)
-    }
-
-    /// Asserts that no server has executed a [`fresh`](Self::fresh) command twice, and that what
-    /// one has executed is the beginning of what any other has that is further.
-    pub fn check_logs(&self) {
-        let up = (0..self.servers()).filter(|server| self.is_up(*server));
-        let mut logs: Vec<Bytes> = up.map(|server| self.log_of(server)).collect();
-        logs.sort_by_key(Bytes::len);
-        for (shorter, longer) in logs.iter().zip(logs.iter().skip(1)) {
-            assert!(longer.starts_with(shorter), "{shorter:?} and {longer:?}");
-        }
-        let longest = logs.pop().unwrap_or_default();
-        let mut parts: Vec<&[u8]> = longest.split_inclusive(|byte| *byte == b'>').collect();
-        parts.sort_unstable();
-        let twice = parts.windows(2).find(|pair| pair[0] == pair[1]);
-        assert_eq!(twice, None, "a command was executed twice");
     }
 
     pub(super) fn machine(&self, server: usize) -> Kv {

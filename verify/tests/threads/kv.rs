@@ -3,14 +3,13 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use raftkv::client::{Clerk, Error};
-use raftkv::kv::{Query, Reply};
+use raftkv::kv::{Op, Query, Reply};
 use raftkv::machine::StateMachine;
+use raftkv_verify::sim::{self, Action, End, Record};
 
 use super::kv_generic::{Generic, KvLab};
 use super::lab::T;
-use super::linearizable::{self, Done, Operation, Verdict};
 
 const FIVE: Generic = Generic {
     clients: 5,
@@ -226,23 +225,26 @@ fn a_get_from_local_state_is_not_linearizable() {
     clerk.put("1", "new").unwrap();
     let query = Query::Get { key: "1".into() }.to_bytes();
     let local = kv.lab.cluster.node(behind);
-    let Reply::Value(local) = local.with_machine(|machine| machine.query(&query)) else {
-        panic!("a get is answered with a value");
+    let local = local.with_machine(|machine| machine.query(&query));
+    let put = |value: &'static str| {
+        let (key, value) = ("1".into(), value.into());
+        (Action::Execute(Op::Put { key, value }), Reply::Done)
     };
-    let sequence = |get: Option<Bytes>| {
-        let get = Done::Get(get.map(|value| value.to_vec()));
-        let done = [Done::Put("old".into()), Done::Put("new".into()), get];
-        let operation = |(at, done): (u64, Done)| Operation {
+    let is_linearizable = |read: Reply| {
+        let read = (Action::Get("1".into()), read);
+        let record = |(at, (action, reply)): (u64, (Action, Reply))| Record {
+            client: 0,
+            action,
             called: 2 * at,
-            returned: Some(2 * at + 1),
-            done,
+            number: None,
+            end: Some((2 * at + 1, End::Reply(reply))),
         };
-        (0u64..).zip(done).map(operation).collect::<Vec<_>>()
+        let history = (0..).zip([put("old"), put("new"), read]).map(record);
+        sim::seen(&history.collect::<Vec<_>>()).is_ok()
     };
-    let verdict = |get| linearizable::check(&sequence(get), 1000);
-    assert_eq!(verdict(local), Verdict::NotLinearizable);
-    let answer = clerk.get("1").unwrap();
-    assert_eq!(verdict(answer), Verdict::Linearizable);
+    assert!(!is_linearizable(local));
+    let answer = Reply::Value(clerk.get("1").unwrap());
+    assert!(is_linearizable(answer));
 }
 
 fn read(clerk: &Clerk) -> String {

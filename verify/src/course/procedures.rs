@@ -5,21 +5,28 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Actor, Lab, Submitted};
+use super::{Arena, Scripted};
 use crate::sim::Time;
+use crate::sim::lab::Submitted;
 use raftkv::raft::Term;
-
-/// The course's nominal election timeout, by which its tests wait.
-pub const T: Duration = Duration::from_millis(1000);
 
 /// How long agreement is tried for.
 pub(super) const AGREEMENT: Duration = Duration::from_secs(10);
 /// How long one attempt is waited for.
 const ATTEMPT: Duration = Duration::from_secs(2);
-/// Between two looks at an attempt.
-const GLANCE: Duration = Duration::from_millis(20);
 /// The pause when nobody leads.
 const NOBODY_LEADS: Duration = Duration::from_millis(50);
+/// How long a leader is looked for.
+const ELECTION: Duration = Duration::from_secs(5);
+
+/// Somebody who does something now and then.
+pub trait Actor<A> {
+    /// When the actor wants to act next; [`Time::MAX`]: never again.
+    fn due(&self) -> Time;
+
+    /// The actor acts; afterwards it is due later than now, or never.
+    fn act(&mut self, arena: &mut A);
+}
 
 /// A command on its way to agreement: submitted to one connected server after the other until one
 /// takes it, watched for two seconds, submitted again, and given up after ten.
@@ -39,13 +46,13 @@ pub struct Agreement {
 
 impl Agreement {
     /// On a command that so many servers must execute; `retry`: it may be submitted again.
-    pub fn new(lab: &Lab, command: Bytes, servers: usize, retry: bool) -> Self {
+    pub fn new(arena: &impl Arena, command: Bytes, servers: usize, retry: bool) -> Self {
         Self {
             command,
             servers,
             retry,
-            give_up: lab.after(AGREEMENT),
-            due: lab.now(),
+            give_up: arena.after(AGREEMENT),
+            due: arena.now(),
             submitted: None,
             first: 0,
             place: None,
@@ -57,60 +64,61 @@ impl Agreement {
         self.place
     }
 
-    fn watch(&mut self, lab: &Lab, submitted: Submitted, until: Time) {
-        if lab.executed_entry(submitted.entry) >= self.servers {
-            self.place = Some(lab.place(submitted.entry.index));
+    fn watch(&mut self, arena: &impl Arena, submitted: Submitted, until: Time) {
+        if arena.executed_entry(submitted.entry) >= self.servers {
+            self.place = Some(arena.place(submitted.entry.index));
             self.due = Time::MAX;
-        } else if lab.now() < until {
-            self.due = lab.after(GLANCE);
+        } else if arena.now() < until {
+            self.due = arena.after(arena.glance());
         } else {
             let entry = submitted.entry;
             assert!(self.retry, "{:?} at {entry} got no agreement", self.command);
             self.submitted = None;
-            self.due = lab.now();
+            self.due = arena.now();
         }
     }
 
-    fn submit(&mut self, lab: &mut Lab) {
-        for _ in 0..lab.servers() {
+    fn submit(&mut self, arena: &mut impl Arena) {
+        for _ in 0..arena.servers() {
             let server = self.first;
-            self.first = lab.behind(server, 1);
-            if lab.is_connected(server)
-                && let Some(submitted) = lab.submit(server, self.command.clone())
+            self.first = arena.behind(server, 1);
+            if arena.is_connected(server)
+                && let Some(submitted) = arena.submit(server, self.command.clone())
             {
-                self.submitted = Some((submitted, lab.after(ATTEMPT)));
-                self.due = lab.after(GLANCE);
+                self.submitted = Some((submitted, arena.after(ATTEMPT)));
+                self.due = arena.after(arena.glance());
                 return;
             }
         }
-        self.due = lab.after(NOBODY_LEADS);
+        self.due = arena.after(NOBODY_LEADS);
     }
 }
 
-impl Actor for Agreement {
+impl<A: Arena> Actor<A> for Agreement {
     fn due(&self) -> Time {
         self.due
     }
 
-    fn act(&mut self, lab: &mut Lab) {
+    fn act(&mut self, arena: &mut A) {
         match self.submitted {
-            Some((submitted, until)) => self.watch(lab, submitted, until),
+            Some((submitted, until)) => self.watch(arena, submitted, until),
             None => {
                 let command = &self.command;
-                assert!(lab.now() < self.give_up, "{command:?} got no agreement");
-                self.submit(lab);
+                assert!(arena.now() < self.give_up, "{command:?} got no agreement");
+                self.submit(arena);
             }
         }
     }
 }
 
-impl Lab {
+/// Every [`Arena`] has these.
+pub trait Procedures: Arena {
     /// Has a fresh command executed by at least so many servers, and returns its place among all
     /// commands. Submits it again if that takes long.
     ///
     /// # Panics
     /// If that takes too long.
-    pub fn agree(&mut self, servers: usize) -> u64 {
+    fn agree(&mut self, servers: usize) -> u64 {
         let command = self.fresh();
         self.agree_on(command, servers, true)
     }
@@ -119,7 +127,7 @@ impl Lab {
     ///
     /// # Panics
     /// If that takes too long.
-    pub fn agree_at_once(&mut self, servers: usize) -> u64 {
+    fn agree_at_once(&mut self, servers: usize) -> u64 {
         let command = self.fresh();
         self.agree_on(command, servers, false)
     }
@@ -128,7 +136,7 @@ impl Lab {
     ///
     /// # Panics
     /// If that takes too long.
-    pub fn agree_on(&mut self, command: Bytes, servers: usize, retry: bool) -> u64 {
+    fn agree_on(&mut self, command: Bytes, servers: usize, retry: bool) -> u64 {
         let agreement = Agreement::new(self, command, servers, retry);
         self.agree_beside(agreement, &mut Vec::new())
     }
@@ -137,14 +145,13 @@ impl Lab {
     ///
     /// # Panics
     /// If one of them takes too long.
-    pub fn agree_beside(&mut self, agreement: Agreement, others: &mut Vec<Agreement>) -> u64 {
+    fn agree_beside(&mut self, agreement: Agreement, others: &mut Vec<Agreement>) -> u64 {
         others.push(agreement);
         loop {
-            let next = others.iter().map(Actor::due).min().unwrap_or(self.now());
-            self.run_with(
-                Duration::from_micros(next.saturating_sub(self.now())),
-                others,
-            );
+            let due = |other: &Agreement| other.due;
+            let next = others.iter().map(due).min().unwrap_or(self.now());
+            let wait = next.saturating_sub(self.now());
+            self.run_with(Duration::from_micros(wait), others);
             let last = others.last().and_then(Agreement::place);
             if let Some(place) = last {
                 others.retain(|other| other.place().is_none());
@@ -157,9 +164,9 @@ impl Lab {
     ///
     /// # Panics
     /// If one of them takes too long.
-    pub fn await_agreements(&mut self, agreements: &mut [Agreement]) {
+    fn await_agreements(&mut self, agreements: &mut [Agreement]) {
         while agreements.iter().any(|a| a.place().is_none()) {
-            self.run_with(GLANCE, agreements);
+            self.run_with(self.glance(), agreements);
         }
     }
 
@@ -168,7 +175,7 @@ impl Lab {
     ///
     /// # Panics
     /// If that takes too long.
-    pub fn wait_in_term(&mut self, submitted: Submitted, servers: usize, term: Term) -> bool {
+    fn wait_in_term(&mut self, submitted: Submitted, servers: usize, term: Term) -> bool {
         let mut pause = Duration::from_millis(10);
         for _ in 0..30 {
             if self.executed_entry(submitted.entry) >= servers {
@@ -184,30 +191,55 @@ impl Lab {
         panic!("{} is executed by too few servers", submitted.entry);
     }
 
-    /// Looks for the leader among the connected servers, up to ten times with about half a second
-    /// before each; of several leaders it is the one of the highest term.
+    /// Lets time pass in which others act.
+    fn run_with(&mut self, time: Duration, actors: &mut [impl Actor<Self>]) {
+        let end = self.after(time);
+        loop {
+            let next = actors.iter_mut().min_by_key(|actor| actor.due());
+            match next.filter(|actor| actor.due() <= end) {
+                Some(actor) => {
+                    self.run_to(actor.due());
+                    actor.act(self);
+                }
+                None => return self.run_to(end),
+            }
+        }
+    }
+
+    /// Looks for the leader among the connected servers, for about five seconds with a pause before
+    /// each look. Of several leaders it is the one of the highest term, which all connected servers
+    /// must follow.
     ///
     /// # Panics
     /// If there is none.
-    pub fn check_one_leader(&mut self) -> usize {
-        for _ in 0..10 {
-            let pause = 450 + self.below(100);
-            self.run_for(Duration::from_millis(pause));
+    fn check_one_leader(&mut self) -> usize {
+        let end = self.after(ELECTION);
+        while self.now() < end {
+            let pause = self.pause_before_look();
+            self.run_for(pause);
             let leaders = self.leaders();
-            if let Some((_, server)) = leaders.last_key_value() {
-                return *server;
+            let Some((term, leader)) = leaders.last_key_value() else {
+                continue;
+            };
+            let views = self.connected().into_iter();
+            let mut views = views.filter_map(|server| self.view(server));
+            if views.all(|view| view.term == *term && view.leader == Some(*leader)) {
+                return *leader;
             }
         }
-        panic!("no leader among {:?}", self.connected());
+        panic!("no leader of all {:?}", self.connected());
     }
 
     /// The connected servers that lead, by term.
+    ///
+    /// # Panics
+    /// If two lead in the same term.
     fn leaders(&self) -> BTreeMap<Term, usize> {
         let mut leaders = BTreeMap::new();
         for server in self.connected() {
-            if let Some(term) = self.leads(server) {
-                let other = leaders.insert(term, server);
-                assert_eq!(other, None, "two leaders in term {term}");
+            if let Some(view) = self.view(server).filter(|view| view.leads) {
+                let other = leaders.insert(view.term, server);
+                assert_eq!(other, None, "two leaders in term {}", view.term);
             }
         }
         leaders
@@ -217,7 +249,7 @@ impl Lab {
     ///
     /// # Panics
     /// If they are in several.
-    pub fn check_terms(&self) -> Term {
+    fn check_terms(&self) -> Term {
         let connected = self.connected().into_iter();
         let terms: Vec<Term> = connected.filter_map(|server| self.term(server)).collect();
         assert!(terms.iter().all(|term| *term == terms[0]), "{terms:?}");
@@ -225,7 +257,7 @@ impl Lab {
     }
 
     /// Asserts that no connected server leads.
-    pub fn check_no_leader(&self) {
+    fn check_no_leader(&self) {
         let leaders = self.leaders();
         assert!(
             leaders.is_empty(),
@@ -233,3 +265,5 @@ impl Lab {
         );
     }
 }
+
+impl<A: Arena> Procedures for A {}

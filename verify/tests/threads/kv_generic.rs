@@ -2,22 +2,22 @@
 //! mended at random and all servers are restarted; in the end nothing is lost, doubled or out of
 //! order.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use raftkv::client::{Clerk, Options};
-use raftkv::kv::{Kv, Limits};
+use raftkv::kv::{Kv, Limits, Op, Reply};
 use raftkv::raft::NodeId;
 use raftkv::testkit::{ClientLink, Unreliable};
+use raftkv_verify::sim::{self, Action, End, Record};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::lab::{Lab, T, UNRELIABLE};
-use super::linearizable::{self, Done, Operation};
 
 /// The course's unreliable network between clients and servers.
 const UNRELIABLE_CLIENT: ClientLink = ClientLink {
@@ -124,7 +124,7 @@ impl Generic {
     fn work(self, kv: &KvLab) {
         let lab = &kv.lab;
         let started = Instant::now();
-        let histories = Mutex::new(BTreeMap::new());
+        let history = Mutex::new(Vec::new());
         let clerks: Vec<_> = (0..self.clients).map(|id| (id, kv.clerk())).collect();
         let mut appends = vec![0; self.clients as usize];
         for iteration in 0..ITERATIONS {
@@ -134,9 +134,10 @@ impl Generic {
                     true => {
                         let seed = id + self.clients * iteration as u64;
                         let client = RandomClient {
+                            id: id as usize,
                             clerk,
                             started,
-                            histories: &histories,
+                            history: &history,
                             random: ChaCha8Rng::seed_from_u64(seed),
                         };
                         client.run(self.clients, &stop);
@@ -163,10 +164,11 @@ impl Generic {
             }
         }
         if self.random_keys {
-            let histories = histories.into_inner();
-            let operations: usize = histories.values().map(Vec::len).sum();
-            assert!(operations > 100, "only {operations} operations");
-            linearizable::check_all(histories);
+            let history = history.into_inner();
+            assert!(history.len() > 100, "only {} operations", history.len());
+            if let Err(failure) = sim::seen(&history) {
+                panic!("{failure}");
+            }
         } else {
             assert!(appends.iter().all(|n| *n > 0), "{appends:?}");
         }
@@ -215,9 +217,10 @@ fn check_own_key(id: u64, clerk: &Clerk, appended: u64) {
 
 /// A client that works on any key and notes what it is told.
 struct RandomClient<'a> {
+    id: usize,
     clerk: &'a Clerk,
     started: Instant,
-    histories: &'a Mutex<BTreeMap<u64, Vec<Operation>>>,
+    history: &'a Mutex<Vec<Record>>,
     random: ChaCha8Rng,
 }
 
@@ -225,33 +228,34 @@ impl RandomClient<'_> {
     /// Half appends, 5 % puts, else gets, on as many keys as there are clients.
     fn run(mut self, keys: u64, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
-            let key = self.random.next_u64() % keys;
-            let value = format!("{:x} ", self.random.next_u32());
+            let key = Bytes::from((self.random.next_u64() % keys).to_string());
+            let value = Bytes::from(format!("{:x} ", self.random.next_u32()));
             let called = self.now();
-            let done = match self.random.next_u32() % 100 {
+            let (action, reply) = match self.random.next_u32() % 100 {
                 0..50 => {
-                    let len = self.clerk.append(key.to_string(), &value).unwrap();
-                    Done::Append(value.into(), len)
+                    let len = self.clerk.append(&key, &value).unwrap();
+                    (
+                        Action::Execute(Op::Append { key, value }),
+                        Reply::Appended(len),
+                    )
                 }
                 50..55 => {
-                    self.clerk.put(key.to_string(), &value).unwrap();
-                    Done::Put(value.into())
+                    self.clerk.put(&key, &value).unwrap();
+                    (Action::Execute(Op::Put { key, value }), Reply::Done)
                 }
                 _ => {
-                    let value = self.clerk.get(key.to_string()).unwrap();
-                    Done::Get(value.map(|value| value.to_vec()))
+                    let value = self.clerk.get(&key).unwrap();
+                    (Action::Get(key), Reply::Value(value))
                 }
             };
-            let operation = Operation {
+            let record = Record {
+                client: self.id,
+                action,
                 called,
-                returned: Some(self.now()),
-                done,
+                number: None,
+                end: Some((self.now(), End::Reply(reply))),
             };
-            self.histories
-                .lock()
-                .entry(key)
-                .or_default()
-                .push(operation);
+            self.history.lock().push(record);
         }
     }
 

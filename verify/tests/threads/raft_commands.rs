@@ -1,11 +1,10 @@
 //! Commands and agreement about them, on servers that record what they execute.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use raftkv::raft::{EntryId, Index, NodeId, Payload, Term};
+use raftkv::raft::{EntryId, Index, NodeId};
 use raftkv::testkit::{Journal, Recorder};
 
 use super::lab::Lab;
@@ -72,34 +71,6 @@ impl RaftLab {
         Some(pending.id())
     }
 
-    /// Submits a command that is not executed so soon, and returns its place among the commands
-    /// of that server's log.
-    pub fn submit_in_vain(&self, id: NodeId) -> u64 {
-        let entry = self.submit(id, self.fresh());
-        let index = entry.expect("a leader takes commands").index;
-        let node = self.cluster.node(id);
-        let mut places = BTreeSet::new();
-        node.wait_until(Duration::ZERO, |raft| {
-            let entries = (1..=index).filter_map(|index| raft.entry(index));
-            let commands = entries.filter(|entry| matches!(entry.payload, Payload::Command(_)));
-            places.extend(commands.map(|entry| entry.id.index));
-            true
-        });
-        // What has been executed need not be held any more.
-        let executed = |machine: &Recorder| {
-            let indexes = 1..=index;
-            let executed = indexes.filter(|index| machine.at(*index).is_some());
-            executed.collect::<Vec<Index>>()
-        };
-        places.extend(node.with_machine(executed));
-        places.len() as u64
-    }
-
-    /// How many servers have executed an `n`-th command (the first one is 1).
-    pub fn executed(&self, n: u64) -> usize {
-        self.count(|machine| machine.executed().len() as u64 >= n)
-    }
-
     /// How many servers have executed this command at this index.
     pub fn executed_at(&self, index: Index, command: &Bytes) -> usize {
         self.count(|machine| machine.at(index) == Some(command))
@@ -115,11 +86,6 @@ impl RaftLab {
     /// commands. Submits it again if that takes long.
     pub fn agree(&self, servers: usize) -> u64 {
         self.one(self.fresh(), servers, true)
-    }
-
-    /// As [`agree`](Self::agree), but submits it once only.
-    pub fn agree_at_once(&self, servers: usize) -> u64 {
-        self.one(self.fresh(), servers, false)
     }
 
     /// As the course's function of this name.
@@ -147,18 +113,6 @@ impl RaftLab {
         let executed = self.journal.executed();
         let place = executed.binary_search_by_key(&index, |(at, _)| *at);
         place.expect("it was executed") as u64 + 1
-    }
-
-    /// Waits until all servers that are up have executed the command at an index, or one of them
-    /// is in another term. Returns whether they have.
-    pub fn wait_in_term(&self, entry: EntryId, command: &Bytes, term: Term) -> bool {
-        let mut moved = false;
-        let ended = self.cluster.wait_until(AGREEMENT, |_| {
-            moved = self.statuses().values().any(|status| status.term != term);
-            moved || self.executed_at(entry.index, command) == self.ids().len()
-        });
-        assert!(ended, "{command:?} at {entry} is not executed by all");
-        !moved
     }
 
     /// The commands that a server has executed.

@@ -185,29 +185,6 @@ impl<S: StateMachine> Lab<S> {
         leader.expect("it was found").0
     }
 
-    /// The term that all connected servers are in.
-    pub fn check_terms(&self) -> Term {
-        let connected = self.connected();
-        let statuses = self.statuses();
-        let terms: Vec<_> = connected.iter().map(|id| statuses[id].term).collect();
-        assert!(terms.iter().all(|term| *term == terms[0]), "{terms:?}");
-        terms[0]
-    }
-
-    /// Waits until no connected server leads, as none can.
-    pub fn check_no_leader(&self) {
-        let none_leads = || {
-            let statuses = self.statuses();
-            let mut connected = self.connected().into_iter();
-            connected.all(|id| statuses[&id].role != RoleName::Leader)
-        };
-        // One that was cut off steps down by itself.
-        let stepped_down = self.cluster.wait_until(2 * T, |_| none_leads());
-        assert!(stepped_down, "a leader without a majority");
-        let another = self.cluster.wait_until(2 * T, |_| !none_leads());
-        assert!(!another, "a leader without a majority");
-    }
-
     /// The course's limit on the saved Raft state, in entries: what a server holds of the log in
     /// memory, and what it has applied since its last snapshot. Ours takes snapshots beside the
     /// work and not in the middle of it, so a moment may pass until it holds.

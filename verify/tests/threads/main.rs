@@ -26,11 +26,28 @@ mod kv;
 mod kv_generic;
 mod kv_snapshots;
 mod lab;
-mod linearizable;
-mod raft_agreement;
 mod raft_commands;
-mod raft_elections;
 mod raft_faults;
-mod raft_persistence;
 mod raft_snapshots;
 mod state_machine;
+
+/// Makes a test of each scenario, by family.
+macro_rules! tests {
+    ($($family:ident { $($name:ident: $servers:literal;)* })*) => {
+        $(
+            mod $family {
+                use raftkv_verify::course::{Arena, Threads};
+
+                $(
+                    #[test]
+                    fn $name() {
+                        let mut arena = Threads::new($servers);
+                        raftkv_verify::course::$family::$name(&mut arena);
+                        arena.check_end();
+                    }
+                )*
+            }
+        )*
+    };
+}
+raftkv_verify::scenarios!(tests);

@@ -1,0 +1,176 @@
+//! The tests of the distributed-systems course (MIT 6.5840): each is one text, which drives a
+//! cluster in virtual time and one on threads alike.
+//!
+//! A scenario is a function of an [`Arena`]: a cluster whose servers it cuts off, crashes and
+//! starts, and to whose leader it submits commands. There are two:
+//!
+//! - [`Lab`](crate::sim::lab::Lab), in virtual time: one thread, simulated disks, each run repeated
+//!   from its seed, and the simulator's checks after every step. Numbers, limits and times are the
+//!   course's.
+//! - [`Threads`], in real time: whole nodes with all their threads, over the network in memory.
+//!   Election timeouts are the product's, so the nominal timeout is half the course's.
+//!
+//! [`scenarios!`](crate::scenarios) is the list of all scenarios. A command is an operation of the
+//! product's store, in one session: the value of one key shows what a server has executed, and in
+//! which order.
+
+mod executions;
+mod procedures;
+mod scripted;
+mod threads;
+mod virtual_time;
+
+pub mod agreement;
+pub mod elections;
+pub mod persistence;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use procedures::{Actor, Agreement, Procedures};
+pub use scripted::{LOG, Scripted};
+pub use threads::Threads;
+
+use crate::sim::Time;
+use crate::sim::lab::{Ended, Numbering, Submitted, Ticket};
+use raftkv::raft::{EntryId, Index, NodeId, Term};
+
+/// Hands the list of scenarios to a macro: by family, each with its number of servers.
+#[macro_export]
+macro_rules! scenarios {
+    ($make:ident) => {
+        $make! {
+            elections {
+                initial_election: 3;
+                re_election: 3;
+                many_elections: 7;
+            }
+            agreement {
+                basic_agree: 3;
+                rpc_bytes: 3;
+                follower_failure: 3;
+                leader_failure: 3;
+                fail_agree: 3;
+                fail_no_agree: 5;
+                concurrent_starts: 3;
+                rejoin: 3;
+                backup: 5;
+                count: 3;
+            }
+            persistence {
+                persist_1: 3;
+                persist_2: 5;
+                persist_3: 3;
+            }
+        }
+    };
+}
+
+/// A cluster of servers, from 0 on, that a scenario drives.
+pub trait Arena: Sized {
+    /// The course's nominal election timeout, by which a scenario waits: no election timeout of
+    /// the servers is longer.
+    fn nominal_timeout(&self) -> Duration;
+
+    /// How long to look away before the next look for a leader.
+    fn pause_before_look(&mut self) -> Duration;
+
+    /// How long to look away between two looks at a command that was submitted.
+    fn glance(&self) -> Duration;
+
+    /// The time since the start.
+    fn now(&self) -> Time;
+
+    /// Lets time pass up to this moment.
+    fn run_to(&mut self, end: Time);
+
+    /// Lets time pass until something holds, at most for the limit. Returns whether it holds.
+    fn run_until(&mut self, limit: Duration, holds: impl FnMut(&mut Self) -> bool) -> bool;
+
+    /// A random number below the bound.
+    fn below(&mut self, bound: u64) -> u64;
+
+    /// How many servers there are.
+    fn servers(&self) -> usize;
+
+    /// Cuts a server off from all others, in both directions; its process goes on.
+    fn disconnect(&mut self, server: usize);
+
+    /// Connects a server with all others that are connected.
+    fn connect(&mut self, server: usize);
+
+    /// Whether a server is up and connected.
+    fn is_connected(&self, server: usize) -> bool;
+
+    /// Whether a server is up.
+    fn is_up(&self, server: usize) -> bool;
+
+    /// The power of a server fails: what was not synced is lost, torn or kept by chance. The
+    /// server is disconnected, too. A server that is down stays so.
+    fn crash(&mut self, server: usize);
+
+    /// Starts a server that is down from what its disk holds, and connects it.
+    fn start(&mut self, server: usize);
+
+    /// Submits commands to a server, all at once. `None` for a command that the server does not
+    /// take, because it does not lead.
+    fn submit_all(&mut self, server: usize, commands: Vec<Bytes>) -> Vec<Option<Submitted>>;
+
+    /// How a command that was submitted has ended, if it has.
+    fn ended(&mut self, ticket: Ticket) -> Option<Ended>;
+
+    /// The numbers of the commands that the scenario makes.
+    fn numbering(&mut self) -> &mut Numbering;
+
+    /// The term of a server that is up, the server that it follows in that term, and whether it
+    /// leads itself.
+    fn view(&self, server: usize) -> Option<View>;
+
+    /// How many servers have executed the entry of this id.
+    fn executed_entry(&self, entry: EntryId) -> usize;
+
+    /// The place of the entry at this index among all commands that are committed; the first
+    /// command has place 1. The course calls this an index: the entry that opens a term has no
+    /// place, and neither has the opening of a session.
+    fn place(&self, index: Index) -> u64;
+
+    /// How many servers have executed an `n`-th command; the first command is 1.
+    fn executed(&self, n: u64) -> usize;
+
+    /// The place that an entry has among the commands of this server's log, committed or not.
+    fn place_in_log(&self, server: usize, index: Index) -> u64;
+
+    /// What a server's state holds under a key; a missing value is empty.
+    fn value_at(&self, server: usize, key: &[u8]) -> Bytes;
+
+    /// How many requests the servers sent to each other, lost ones included. Answers do not count.
+    fn requests(&self) -> u64;
+
+    /// How many requests were sent to a server.
+    fn requests_to(&self, server: usize) -> u64;
+
+    /// How many bytes the servers sent to each other, in frames, answers included.
+    fn bytes(&self) -> u64;
+
+    /// What must hold at the end of every scenario.
+    fn check_end(&mut self) {
+        self.check_logs();
+    }
+}
+
+/// What a server knows of the leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The server's term.
+    pub term: Term,
+    /// The leader of that term, as far as the server knows it; itself if it leads.
+    pub leader: Option<usize>,
+    /// Whether the server leads.
+    pub leads: bool,
+}
+
+/// The server that has this id.
+fn server_of(id: NodeId) -> usize {
+    id as usize - 1
+}

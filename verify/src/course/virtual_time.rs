@@ -1,0 +1,123 @@
+//! The arena in virtual time is the simulator's lab.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use raftkv::raft::{EntryId, Index, Raft, RoleName};
+
+use super::{Arena, View, server_of};
+use crate::sim::Time;
+use crate::sim::lab::{Ended, Lab, Numbering, Submitted, T, Ticket};
+
+impl Arena for Lab {
+    fn nominal_timeout(&self) -> Duration {
+        T
+    }
+
+    /// About half a second, as in the course.
+    fn pause_before_look(&mut self) -> Duration {
+        Duration::from_millis(450 + self.below(100))
+    }
+
+    fn glance(&self) -> Duration {
+        Duration::from_millis(20)
+    }
+
+    fn now(&self) -> Time {
+        Lab::now(self)
+    }
+
+    fn run_to(&mut self, end: Time) {
+        Lab::run_to(self, end);
+    }
+
+    fn run_until(&mut self, limit: Duration, holds: impl FnMut(&mut Self) -> bool) -> bool {
+        Lab::run_until(self, limit, holds)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        Lab::below(self, bound)
+    }
+
+    fn servers(&self) -> usize {
+        Lab::servers(self)
+    }
+
+    fn disconnect(&mut self, server: usize) {
+        Lab::disconnect(self, server);
+    }
+
+    fn connect(&mut self, server: usize) {
+        Lab::connect(self, server);
+    }
+
+    fn is_connected(&self, server: usize) -> bool {
+        Lab::is_connected(self, server)
+    }
+
+    fn is_up(&self, server: usize) -> bool {
+        Lab::is_up(self, server)
+    }
+
+    fn crash(&mut self, server: usize) {
+        Lab::crash(self, server);
+    }
+
+    fn start(&mut self, server: usize) {
+        Lab::start(self, server);
+    }
+
+    /// One after the other, in no time.
+    fn submit_all(&mut self, server: usize, commands: Vec<Bytes>) -> Vec<Option<Submitted>> {
+        let submit = |command| Lab::submit(self, server, command);
+        commands.into_iter().map(submit).collect()
+    }
+
+    fn ended(&mut self, ticket: Ticket) -> Option<Ended> {
+        Lab::ended(self, ticket).cloned()
+    }
+
+    fn numbering(&mut self) -> &mut Numbering {
+        &mut self.numbering
+    }
+
+    fn view(&self, server: usize) -> Option<View> {
+        self.with_raft(server, |raft: &Raft| View {
+            term: raft.term(),
+            leader: raft.leader().map(server_of),
+            leads: raft.role() == RoleName::Leader,
+        })
+    }
+
+    fn executed_entry(&self, entry: EntryId) -> usize {
+        Lab::executed_entry(self, entry)
+    }
+
+    fn place(&self, index: Index) -> u64 {
+        Lab::place(self, index)
+    }
+
+    fn executed(&self, n: u64) -> usize {
+        Lab::executed(self, n)
+    }
+
+    fn place_in_log(&self, server: usize, index: Index) -> u64 {
+        Lab::place_in_log(self, server, index)
+    }
+
+    fn value_at(&self, server: usize, key: &[u8]) -> Bytes {
+        Lab::value_at(self, server, key)
+    }
+
+    fn requests(&self) -> u64 {
+        Lab::requests(self)
+    }
+
+    fn requests_to(&self, server: usize) -> u64 {
+        Lab::requests_to(self, server)
+    }
+
+    fn bytes(&self) -> u64 {
+        Lab::bytes(self)
+    }
+}
