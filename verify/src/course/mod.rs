@@ -22,6 +22,7 @@ mod virtual_time;
 
 pub mod agreement;
 pub mod elections;
+pub mod faults;
 pub mod persistence;
 
 use std::time::Duration;
@@ -63,6 +64,13 @@ macro_rules! scenarios {
                 persist_2: 5;
                 persist_3: 3;
             }
+            faults {
+                figure_8: 5;
+                unreliable_agree: 5;
+                figure_8_unreliable: 5;
+                reliable_churn: 5;
+                unreliable_churn: 5;
+            }
         }
     };
 }
@@ -78,6 +86,16 @@ pub trait Arena: Sized {
 
     /// How long to look away between two looks at a command that was submitted.
     fn glance(&self) -> Duration;
+
+    /// How many rounds a random procedure takes that has so many in the course.
+    fn rounds(&self, course: u64) -> u64;
+
+    /// The course's unreliable network, or the one without loss and delay.
+    fn set_unreliable(&mut self, unreliable: bool);
+
+    /// Whether many of the messages that the unreliable network does not lose are late by more than
+    /// an election timeout.
+    fn set_long_reordering(&mut self, long_reordering: bool);
 
     /// The time since the start.
     fn now(&self) -> Time;

@@ -26,6 +26,18 @@ const LONG: Duration = Duration::from_secs(120);
 /// How long to look away between two looks.
 const GLANCE: Duration = Duration::from_millis(5);
 
+/// The course's unreliable network. It delays a message either way, and now and then it repeats a
+/// message.
+const UNRELIABLE: Link = Link {
+    cut: false,
+    min_delay: Duration::ZERO,
+    max_delay: Duration::from_millis(26),
+    late_permille: 0,
+    late_delay: Duration::ZERO,
+    loss_permille: 100,
+    twice_permille: 20,
+};
+
 /// A command that was submitted: the end is yet to come, or is known.
 enum Start {
     UnderWay(Pending<Reply>),
@@ -126,6 +138,29 @@ impl Arena for Threads {
 
     fn glance(&self) -> Duration {
         GLANCE
+    }
+
+    fn rounds(&self, course: u64) -> u64 {
+        match course {
+            0..100 => course.div_ceil(2),
+            _ => course / 5,
+        }
+    }
+
+    fn set_unreliable(&mut self, unreliable: bool) {
+        self.link = match unreliable {
+            true => UNRELIABLE,
+            false => Link::default(),
+        };
+        self.rewire();
+    }
+
+    /// The course has two thirds of the answers come late, by 200 to 2,200 ms; here it is a third
+    /// of all messages, by half as much.
+    fn set_long_reordering(&mut self, long_reordering: bool) {
+        self.link.late_permille = if long_reordering { 333 } else { 0 };
+        self.link.late_delay = Duration::from_millis(1100);
+        self.rewire();
     }
 
     fn now(&self) -> Time {

@@ -23,6 +23,18 @@ impl Arena for Lab {
         Duration::from_millis(20)
     }
 
+    fn rounds(&self, course: u64) -> u64 {
+        course
+    }
+
+    fn set_unreliable(&mut self, unreliable: bool) {
+        Lab::set_unreliable(self, unreliable);
+    }
+
+    fn set_long_reordering(&mut self, long_reordering: bool) {
+        Lab::set_long_reordering(self, long_reordering);
+    }
+
     fn now(&self) -> Time {
         Lab::now(self)
     }

@@ -92,10 +92,6 @@ impl<S: StateMachine> Lab<S> {
         self.put_on_side(id, 0);
     }
 
-    pub fn connect_all(&self) {
-        self.ids().into_iter().for_each(|id| self.connect(id));
-    }
-
     /// Puts these on one side and all others on the other.
     pub fn split(&self, side: &[NodeId]) {
         self.rewire(|wiring| {
@@ -222,10 +218,6 @@ impl<S: StateMachine> Lab<S> {
     /// A number below the bound.
     pub fn below(&self, bound: u64) -> u64 {
         self.random.lock().next_u64() % bound
-    }
-
-    pub fn random_id(&self) -> NodeId {
-        self.below(self.ids().len() as u64) + 1
     }
 
     /// True so many times in a hundred.

@@ -27,7 +27,6 @@ mod kv_generic;
 mod kv_snapshots;
 mod lab;
 mod raft_commands;
-mod raft_faults;
 mod raft_snapshots;
 mod state_machine;
 

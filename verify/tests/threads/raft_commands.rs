@@ -43,10 +43,6 @@ impl Drop for RaftLab {
 }
 
 impl RaftLab {
-    pub fn new(size: u64) -> Self {
-        Self::with_snapshots(size, None)
-    }
-
     /// Servers that take a snapshot after so many bytes of log.
     pub fn with_snapshots(size: u64, log_bytes: Option<u64>) -> Self {
         let journal = Journal::default();
@@ -113,13 +109,5 @@ impl RaftLab {
         let executed = self.journal.executed();
         let place = executed.binary_search_by_key(&index, |(at, _)| *at);
         place.expect("it was executed") as u64 + 1
-    }
-
-    /// The commands that a server has executed.
-    pub fn log_of(&self, id: NodeId) -> Vec<Bytes> {
-        self.cluster.node(id).with_machine(|machine| {
-            let executed = machine.executed().iter();
-            executed.map(|(_, command)| command.clone()).collect()
-        })
     }
 }

@@ -17,7 +17,6 @@
 //! `RAFTKV_LAB_SEEDS=n` runs `n` seeds of each test instead of five, `RAFTKV_LAB_SEED=s` runs seed
 //! `s` alone and prints its trace.
 
-mod faults;
 mod kv;
 mod kv_generic;
 mod kv_snapshots;

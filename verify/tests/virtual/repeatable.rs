@@ -1,8 +1,8 @@
 //! The same seed is the same run.
 
+use raftkv_verify::course::faults;
 use raftkv_verify::sim::Trace;
 
-use super::faults;
 use super::seeds::Test;
 
 #[test]
