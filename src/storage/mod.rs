@@ -5,14 +5,14 @@
 //!
 //! | room | what is in it | the files that it keeps |
 //! | --- | --- | --- |
-//! | [`log`] | the entries: writing, replaying and cutting them | `log-` and a number |
-//! | [`snapshot`] | states that take the place of a part of the log | `snapshot-`, an index and a term |
-//! | [`voter`] | who votes, how it voted, whether its vote counts | `identity`, `vote`, `peers` |
-//! | [`disk`] | how this module reaches any disk, real or simulated | `lock` |
+//! | `log/` | the entries: writing, replaying and cutting them | `log-` and a number |
+//! | `snapshot/` | states that take the place of a part of the log | `snapshot-`, an index and a term |
+//! | `voter/` | who votes, how it voted, whether its vote counts | `identity`, `vote`, `peers` |
+//! | `disk/` | how this module reaches any disk, real or simulated | `lock` |
 //! | `recovery.rs` | which snapshot a node starts from, and what of the log follows it | |
 //! | `archive.rs` | backups, and folders made from them | |
 //! | `inspection.rs` | what a folder holds, for a person | |
-//! | `block.rs` | the form of everything that is not a record of the log | |
+//! | `block.rs` | the form of the small files, and of the heads of segments and snapshots | |
 //! | `error.rs` | what can go wrong, and what to do then | |
 //!
 //! Each file's format is specified at the top of the source file that writes it. A file whose name
@@ -23,7 +23,7 @@
 //!
 //! 1. **Whatever a crash leaves of the writes, recovery finds a log that the node once had.**
 //!    Records are only added. A record that starts within the log replaces the log's tail when it
-//!    is replayed, and it is valid as a whole or not at all. See [`log`].
+//!    is replayed, and it is valid as a whole or not at all. See `log/mod.rs`.
 //! 2. **A write that was acknowledged is there after a crash; one that was not may be there.** Both
 //!    are right, since others rely only on what was acknowledged. Term and vote are durable before
 //!    the entries of the same write, so no entry is of a later term than the node's.

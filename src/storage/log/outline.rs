@@ -23,7 +23,7 @@ pub(in crate::storage) struct Outline {
 
 impl Outline {
     /// An empty log behind the given entry.
-    pub(in crate::storage) fn after(base: EntryId) -> Self {
+    pub(super) fn after(base: EntryId) -> Self {
         Self {
             base,
             cut: false,
@@ -35,7 +35,7 @@ impl Outline {
     /// The log at the start of its first segment, when the segments before have been removed.
     /// `previous` was the last entry when the segment was begun. The first records of the segment
     /// may replace `previous` and entries before it.
-    pub(in crate::storage) fn cut_behind(previous: EntryId) -> Self {
+    pub(super) fn cut_behind(previous: EntryId) -> Self {
         Self {
             cut: previous.index > 0,
             ..Self::after(previous)
@@ -84,7 +84,7 @@ impl Outline {
     /// # Errors
     /// A sentence if these entries cannot follow this log: there would be a gap, or a term would go
     /// down. Then nothing has changed.
-    pub(in crate::storage) fn append(&mut self, entries: &[Entry]) -> Result<usize, String> {
+    pub(super) fn append(&mut self, entries: &[Entry]) -> Result<usize, String> {
         let Some(first) = entries.first() else {
             return Err("there are no entries in it".into());
         };

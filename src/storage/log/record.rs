@@ -41,7 +41,7 @@ use crate::wire::codec;
 use super::sectors::{self, DATA, Marks};
 
 /// How many bytes precede the payload.
-pub(in crate::storage) const HEADER: usize = 32;
+pub(super) const HEADER: usize = 32;
 
 /// The first bytes of a record that continues the log.
 const MAGIC: [u8; 4] = *b"rkvR";
@@ -54,19 +54,19 @@ const RESTART_MAGIC: [u8; 4] = *b"rkvS";
 const MAX_ENTRY: usize = codec::DECODE_LIMIT / 2;
 
 /// The header of a record, which lies in its first sector.
-pub(in crate::storage) struct RecordHeader {
-    pub(in crate::storage) sequence: u64,
+pub(super) struct RecordHeader {
+    pub(super) sequence: u64,
     restarts: bool,
     payload_len: usize,
     payload_checksum: u32,
 }
 
 /// The payload of a record.
-pub(in crate::storage) struct RecordContents {
+pub(super) struct RecordContents {
     /// The entry behind which the log starts anew, if it does.
-    pub(in crate::storage) restart: Option<EntryId>,
+    pub(super) restart: Option<EntryId>,
     /// The entries. There is at least one, unless the log starts anew.
-    pub(in crate::storage) entries: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
 }
 
 /// Builds a record in `out`, padded to what whole sectors hold. What depends on the record's place
@@ -75,7 +75,7 @@ pub(in crate::storage) struct RecordContents {
 /// # Panics
 /// If an entry is so large that reading it back could fail. Larger commands are refused before they
 /// enter the log.
-pub(in crate::storage) fn fill(restart: Option<EntryId>, entries: &[Entry], out: &mut Vec<u8>) {
+pub(super) fn fill(restart: Option<EntryId>, entries: &[Entry], out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(&[0; HEADER]);
     if let Some(EntryId { term, index }) = restart {
@@ -104,7 +104,7 @@ pub(in crate::storage) fn fill(restart: Option<EntryId>, entries: &[Entry], out:
 
 /// Completes a record with what depends on its place in the log: its number, the salt of the file,
 /// and the header's checksum.
-pub(in crate::storage) fn stamp(record: &mut [u8], sequence: u64, marks: Marks) {
+pub(super) fn stamp(record: &mut [u8], sequence: u64, marks: Marks) {
     record[8..16].copy_from_slice(&sequence.to_le_bytes());
     record[16..24].copy_from_slice(&marks.present().to_le_bytes());
     let header_checksum = crc32c::crc32c(&record[..28]);
@@ -114,7 +114,7 @@ pub(in crate::storage) fn stamp(record: &mut [u8], sequence: u64, marks: Marks) 
 impl RecordHeader {
     /// Reads the header at the start of `bytes`; `None` if there is no valid header that was
     /// written in the present life of the file.
-    pub(in crate::storage) fn read(bytes: &[u8], marks: Marks) -> Option<Self> {
+    pub(super) fn read(bytes: &[u8], marks: Marks) -> Option<Self> {
         let header = bytes.first_chunk::<HEADER>()?;
         let four = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i]));
         let eight = |at: usize| u64::from(four(at)) | u64::from(four(at + 4)) << 32;
@@ -131,13 +131,13 @@ impl RecordHeader {
     }
 
     /// How many bytes of the file the record takes: whole sectors, marks included.
-    pub(in crate::storage) fn record_len(&self) -> usize {
+    pub(super) fn record_len(&self) -> usize {
         (HEADER + self.payload_len).div_ceil(DATA) * SECTOR
     }
 
     /// The payload; `None` if a sector of the record is missing or changed. `bytes` start with the
     /// record, and the payload is put together in `data`.
-    pub(in crate::storage) fn payload<'a>(
+    pub(super) fn payload<'a>(
         &self,
         bytes: &[u8],
         marks: Marks,
@@ -149,7 +149,7 @@ impl RecordHeader {
     }
 
     /// Decodes the payload of this record.
-    pub(in crate::storage) fn contents(&self, payload: &[u8]) -> Result<RecordContents, String> {
+    pub(super) fn contents(&self, payload: &[u8]) -> Result<RecordContents, String> {
         let (restart, rest) = match self.restarts {
             false => (None, payload),
             true => {

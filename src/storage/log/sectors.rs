@@ -45,7 +45,7 @@ pub(in crate::storage) struct Marks {
 
 /// What a sector is, by its mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::storage) enum SectorState {
+pub(super) enum SectorState {
     /// Written in the present life.
     Written,
     /// Not written since the present life began.
@@ -60,13 +60,13 @@ impl Marks {
     }
 
     /// The marks of the file in its next life; `None` if this one is its last.
-    pub(in crate::storage) fn of_next_life(self) -> Option<Self> {
+    pub(super) fn of_next_life(self) -> Option<Self> {
         let life = self.life + 1;
         (life < LIVES).then_some(Self { life, ..self })
     }
 
     /// The mark of the present life: what every sector gets that is written now.
-    pub(in crate::storage) fn present(self) -> u64 {
+    pub(super) fn present(self) -> u64 {
         self.of_life(self.life)
     }
 
@@ -81,7 +81,7 @@ impl Marks {
 
     /// Judges the sector at the start of `bytes` by its mark. A sector that the end of the file
     /// cuts short has none, and counts as spoilt.
-    pub(in crate::storage) fn state(self, bytes: &[u8]) -> SectorState {
+    pub(super) fn state(self, bytes: &[u8]) -> SectorState {
         let was_before = |mark| mark == 0 || (0..self.life).any(|life| self.of_life(life) == mark);
         match mark(bytes) {
             Some(mark) if mark == self.present() => SectorState::Written,
@@ -91,7 +91,7 @@ impl Marks {
     }
 
     /// Where the last sector ends that was written in the present life; 0 if none was.
-    pub(in crate::storage) fn end_of_written(self, bytes: &[u8]) -> usize {
+    pub(super) fn end_of_written(self, bytes: &[u8]) -> usize {
         let present = Some(self.present());
         let mut sectors = bytes.chunks(SECTOR);
         let last = sectors.rposition(|sector| mark(sector) == present);
@@ -107,7 +107,7 @@ fn mark(bytes: &[u8]) -> Option<u64> {
 
 /// Puts the data of the sectors together, without their marks, in place of what is in `data`.
 /// Returns false if a sector lacks the present mark or is cut short; then `data` is of no use.
-pub(in crate::storage) fn gather(sectors: &[u8], marks: Marks, data: &mut Vec<u8>) -> bool {
+pub(super) fn gather(sectors: &[u8], marks: Marks, data: &mut Vec<u8>) -> bool {
     data.clear();
     let present = Some(marks.present());
     sectors.chunks(SECTOR).all(|sector| {

@@ -69,16 +69,16 @@ struct NewFile {
 }
 
 /// A file that can become a segment. Its name ends in `.new`.
-pub(in crate::storage) struct ReadyFile {
-    pub(in crate::storage) file: NamedFile,
+pub(super) struct ReadyFile {
+    pub(super) file: NamedFile,
     /// How long the file is, durably.
-    pub(in crate::storage) len: u64,
+    pub(super) len: u64,
     /// The marks of the life that begins when the file becomes a segment.
-    pub(in crate::storage) marks: Marks,
+    pub(super) marks: Marks,
 }
 
 impl Spares {
-    pub(in crate::storage) fn new(folder: &Folder, bytes: u64) -> Self {
+    pub(super) fn new(folder: &Folder, bytes: u64) -> Self {
         Self {
             folder: folder.clone(),
             bytes,
@@ -149,7 +149,7 @@ impl Spares {
     /// Sets how far segment `number` should be filled by now. Nothing is wanted before an eighth of
     /// the present segment is written, so that a log that has only begun takes no space for a
     /// second segment; from there on, filling ends when the present segment does.
-    pub(in crate::storage) fn keep_step(&self, number: u64, written: u64) {
+    pub(super) fn keep_step(&self, number: u64, written: u64) {
         if !self.files.used.lock().is_empty() {
             return;
         }
@@ -165,7 +165,7 @@ impl Spares {
     /// Takes a file for segment `number`: the new one if it was begun, else one of an old segment,
     /// else `None`. From now on nothing is filled for this segment. Waits for at most one step of
     /// [`make`](Self::make).
-    pub(in crate::storage) fn take(&self, number: u64) -> Option<ReadyFile> {
+    pub(super) fn take(&self, number: u64) -> Option<ReadyFile> {
         let mut spare = self.files.spare.lock();
         let done = (number + 1) * self.bytes;
         self.files.done.store(done, Ordering::SeqCst);
@@ -181,7 +181,7 @@ impl Spares {
     /// Keeps the file of a segment that is no longer needed: renames it and syncs the folder, so
     /// that it is no part of the log any more when it is overwritten. Returns false, and does
     /// nothing, if the file has had its last life, is larger than a segment, or enough are kept.
-    pub(in crate::storage) fn keep(&self, segment: &Extent) -> Result<bool, StorageError> {
+    pub(super) fn keep(&self, segment: &Extent) -> Result<bool, StorageError> {
         let Some(marks) = segment.marks.of_next_life() else {
             return Ok(false);
         };
