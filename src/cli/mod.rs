@@ -12,7 +12,7 @@
 //! 4. [`output`] writes the answer. [`status`] prepares the state of the cluster, and [`snapshot`]
 //!    waits for snapshots.
 //!
-//! [`bench`] stands apart, with options of its own: it puts load on the cluster.
+//! [`bench`](mod@bench) stands apart, with options of its own: it puts load on the cluster.
 
 pub mod args;
 pub mod bench;

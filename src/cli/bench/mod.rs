@@ -1,11 +1,11 @@
 //! `kvcli bench`: puts load on a cluster, and measures the latencies of its answers.
 //!
 //! 1. [`args`] reads the options and refuses those that do not fit together.
-//! 2. [`load`] draws the next request and its key from a seed.
-//! 3. [`clients`] do what a [`Clerk`](crate::client::Clerk) does: each has a session, numbers its
-//!    writes, and repeats lost requests as [`Call`](crate::client::Call) says. [`driver`] runs all
+//! 2. `load` draws the next request and its key from a seed.
+//! 3. `clients` do what a [`Clerk`](crate::client::Clerk) does: each has a session, numbers its
+//!    writes, and repeats lost requests as [`Call`](crate::client::Call) says. `driver` runs all
 //!    of them in one thread over a [`Carrier`](crate::client::Carrier), in closed or open loop.
-//! 4. [`measure`] keeps the latencies, [`report`] writes them down, [`chart`] draws them.
+//! 4. `measure` keeps the latencies, `report` writes them down, `chart` draws them.
 //!
 //! When the load generator runs on the machine of the nodes, each microsecond of the processor that
 //! it takes is one that the nodes lack. So it has one thread, and few allocations.

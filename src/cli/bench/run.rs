@@ -77,7 +77,7 @@ impl Failure {
 /// Runs the benchmark and writes its report. Returns the exit code.
 ///
 /// # Errors
-/// [`Failure`] if there is nothing to report, or if the report cannot be written.
+/// `Failure` if there is nothing to report, or if the report cannot be written.
 pub fn run(
     args: &Args,
     servers: &[String],
