@@ -1,8 +1,9 @@
-//! Consensus and those who wait for it, as one pure unit.
+//! The consensus core and the requests that wait for it, as one pure unit.
 //!
-//! The threads of a node share a [`Replica`] behind one lock and only carry: inputs in, outputs
-//! out. It owns no clock, thread, socket or file, and a simulator drives the same code. `W` is
-//! whatever the caller needs to answer a request; the replica hands each back exactly once.
+//! The threads of a node share a [`Replica`] behind one lock. They put inputs in and carry outputs
+//! out, and decide nothing. A replica owns no clock, thread, socket or file, and a simulator drives
+//! the same code. `W` is the waiter of a request: what the caller needs to answer the request. The
+//! replica hands each waiter back exactly once, however the request ends.
 
 use std::collections::VecDeque;
 
@@ -162,7 +163,8 @@ impl<W> Replica<W> {
         }
     }
 
-    /// Only a leader is ever busy: whoever hears "busy" comes back to the same node.
+    /// Only a leader is ever busy. A client that hears "busy" tries the same node again, so a node
+    /// that does not lead must answer that it does not.
     fn is_overloaded(&self) -> bool {
         let waiting = self.writes.len() + self.reads.len();
         self.raft.role() == RoleName::Leader && waiting >= self.max_waiting
@@ -386,8 +388,8 @@ impl<W> Replica<W> {
         self.raft.fault()
     }
 
-    /// The node stops: everything that waits ends, and whatever still comes ends at once, for
-    /// there are no ticks any more that would end it.
+    /// The node stops: all waiting requests end, and each later request ends at once. There are no
+    /// ticks any more at which its deadline would end it.
     pub fn abandon(&mut self) {
         self.stopped = true;
         let all = self.writes.take_all().chain(self.reads.take_all());
@@ -395,7 +397,7 @@ impl<W> Replica<W> {
         self.ended.extend(ends);
     }
 
-    /// Draws the consequences of an input for those who wait.
+    /// Draws the consequences of an input for the requests that wait.
     fn settle(&mut self) {
         self.collect_reads();
         let leads = (self.raft.role() == RoleName::Leader).then(|| self.raft.term());

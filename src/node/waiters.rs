@@ -1,7 +1,7 @@
-//! Who waits for what: writes for their entry, reads for their index. Nobody waits for ever.
+//! The requests that wait: writes for their entry, reads for their index. Each has a deadline.
 //!
-//! A write waits for an index *and* a term: if another leader's entry takes the index, the write
-//! has not happened there, and the other entry's reply is none of its business.
+//! A write waits for an index *and* a term. If another leader's entry takes the index, the write
+//! was not executed there, and must not get the reply of the other entry.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,7 +10,8 @@ use bytes::Bytes;
 use super::work::{ReadyReads, Share, Takes};
 use crate::raft::{EntryId, Index, ReadId, Term};
 
-/// How many reads are handed out at a time, for whatever they weigh each must be looked at.
+/// How many reads are handed out at a time. The weight of their answers is bounded elsewhere; this
+/// bounds the cost of each read that does not depend on its answer.
 const READS_AT_ONCE: usize = 1024;
 
 /// Writes that wait for their entry to be applied.
@@ -52,8 +53,8 @@ impl<W> Writes<W> {
         self.waiting.insert(id.index, write).map(|old| old.waiter)
     }
 
-    /// The entry is being applied. `Ok` is who waits for it; `Err` is who waited for another one
-    /// at its index.
+    /// The entry is being applied. Returns the waiter at its index: `Ok` if it waits for this
+    /// entry, `Err` if it waits for an entry of another term, which will never be applied.
     pub fn take(&mut self, id: EntryId) -> Option<Result<W, W>> {
         let write = self.waiting.remove(&id.index)?;
         Some(if write.term == id.term {
@@ -63,14 +64,16 @@ impl<W> Writes<W> {
         })
     }
 
-    /// A snapshot stands for the entries up to `index`: nobody will see their replies here.
+    /// A snapshot takes the place of the entries up to `index`: they will not be executed here, and
+    /// their replies will not be known.
     pub fn take_up_to(&mut self, index: Index) -> impl Iterator<Item = W> + use<W> {
         let later = self.waiting.split_off(&(index + 1));
         let covered = std::mem::replace(&mut self.waiting, later);
         covered.into_values().map(|write| write.waiter)
     }
 
-    /// Leadership is lost: only what is committed is still certain to be applied.
+    /// Leadership is lost. Returns the waiters of all entries beyond `commit`: another leader may
+    /// replace these. Those up to `commit` wait on, for these will be applied.
     pub fn take_uncommitted(&mut self, commit: Index) -> impl Iterator<Item = W> + use<W> {
         let uncommitted = self.waiting.split_off(&(commit + 1));
         uncommitted.into_values().map(|write| write.waiter)
@@ -112,12 +115,13 @@ pub(super) struct Reads<W> {
 #[derive(Debug)]
 pub struct Read<W> {
     id: ReadId,
-    /// What must be applied before it is answered; 0 until that is known.
+    /// All entries up to this index must be applied before the read is answered; 0 until the index
+    /// is known.
     index: Index,
     deadline: u64,
     /// The question.
     pub query: Bytes,
-    /// Who asks.
+    /// The waiter for the answer.
     pub waiter: W,
 }
 
@@ -157,7 +161,7 @@ impl<W> Reads<W> {
 
     /// The read may be answered once `index` is applied.
     pub fn confirm(&mut self, id: ReadId, index: Index) {
-        // It may have timed out in the meantime.
+        // If it is not there, it has timed out meanwhile and has ended.
         if let Some(read) = self.unconfirmed.remove(&id) {
             let read = Read { index, ..read };
             self.confirmed.insert((index, id), read);
