@@ -10,7 +10,7 @@ use super::outcome::Waiter;
 use super::register::{Acquainted, Register};
 use super::scheduling::Worker;
 use crate::machine::StateMachine;
-use crate::net::{ReplyTo, Service};
+use crate::net::{Replies, ReplyTo, Service};
 use crate::raft::{Envelope, NodeId};
 use crate::wire::client::{Answer, Ask, Request};
 use crate::wire::handshake::{Caller, Hello, Welcome};
@@ -23,6 +23,10 @@ pub(super) struct NodeService<S: StateMachine> {
     register: Arc<Register>,
     /// Gathers what one wake-up of the loop brings in.
     intake: Intake<S>,
+    /// The clients that have asked for a status in this wake-up of the loop. All of them get the
+    /// same one, in [`flush`](Service::flush): to sum up what a status shows takes longer than to
+    /// take in any other request, and hundreds of clients may ask at once.
+    ask_for_status: Vec<ReplyTo>,
     /// The scheduling of the event loop's thread.
     worker: Worker,
 }
@@ -34,6 +38,7 @@ impl<S: StateMachine> NodeService<S> {
             intake: Intake::new(hub.clone()),
             hub,
             machine,
+            ask_for_status: Vec::new(),
             worker: Worker::new(),
         }
     }
@@ -80,6 +85,19 @@ impl<S: StateMachine> NodeService<S> {
     }
 }
 
+impl<S: StateMachine> NodeService<S> {
+    fn answer_statuses(&mut self) {
+        if self.ask_for_status.is_empty() {
+            return;
+        }
+        let status = self.hub.status();
+        let mut replies = Replies::new();
+        for client in std::mem::take(&mut self.ask_for_status) {
+            client.queue(Answer::Status(Box::new(status.clone())), &mut replies);
+        }
+    }
+}
+
 impl<S: StateMachine> Service for NodeService<S> {
     fn hello(&mut self, hello: &Hello, _: SocketAddr) -> Option<Welcome> {
         if let Some(sentence) = self.objection(hello) {
@@ -122,7 +140,7 @@ impl<S: StateMachine> Service for NodeService<S> {
         match request.ask {
             Ask::Submit(command) => self.intake.submit(command, timeout, Waiter::Remote(reply)),
             Ask::Query(query) => self.intake.query(query, timeout, Waiter::Remote(reply)),
-            Ask::Status => reply.send(Answer::Status(Box::new(self.hub.status()))),
+            Ask::Status => self.ask_for_status.push(reply),
             Ask::Transfer(to) => reply.send(transfer(&self.hub, to)),
             Ask::Snapshot => reply.send(snapshot(&self.hub)),
         }
@@ -131,6 +149,7 @@ impl<S: StateMachine> Service for NodeService<S> {
     fn flush(&mut self) {
         self.worker.look(&self.hub.scheduling);
         self.intake.flush();
+        self.answer_statuses();
     }
 }
 

@@ -1,5 +1,7 @@
-//! A node whose disk hangs while it writes down whom it has met.
+//! What the event loop must not take long for: a disk that hangs while the node writes down whom it
+//! has met, and statuses.
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 
@@ -8,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::disk::WatchedDisk;
 use super::*;
-use crate::wire::client::{Ask, Request, Response};
+use crate::wire::client::{Answer, Ask, Request, Response};
 use crate::wire::handshake::{Caller, Hello, MAGIC, MAX_HELLO, VERSION, Welcome};
 use crate::wire::{codec, frame};
 
@@ -121,4 +123,35 @@ fn a_peer_that_is_known_is_welcomed_while_the_disk_hangs() {
     let welcome: Welcome = Raw::open(&next, peer(2, 8)).receive();
     assert!(matches!(welcome, Welcome::Refused(_)));
     drop(hang);
+}
+
+/// To sum up what a status shows takes longer than to take in any other request. A client can ask
+/// for hundreds at once, and heartbeats would wait for all of them.
+#[test]
+fn statuses_that_are_asked_for_at_once_are_summed_up_once() {
+    const ASKED: u64 = 400;
+    let node = node(&WatchedDisk::new());
+    let mut client = Raw::open(&node, Caller::Client);
+    assert!(matches!(client.receive(), Welcome::Accepted { id: 1, .. }));
+    let mut requests = Vec::new();
+    for id in 0..ASKED {
+        let request = Request {
+            id,
+            timeout_ms: 1000,
+            ask: Ask::Status,
+        };
+        frame::put(&request, &mut requests);
+    }
+    client.0.write_all(&requests).unwrap();
+    let mut moments = BTreeSet::new();
+    for id in 0..ASKED {
+        let response: Response = client.receive();
+        assert_eq!(response.id, id);
+        match response.answer {
+            Answer::Status(status) => moments.insert(status.uptime_ms),
+            other => panic!("{other:?}"),
+        };
+    }
+    // They may arrive in a few parts.
+    assert!(moments.len() <= 4, "{moments:?}");
 }
