@@ -14,7 +14,7 @@ const KEEPALIVE_PROBES: u32 = 3;
 
 /// Sets the options of an accepted socket. With keep-alive, a caller whose machine vanished does
 /// not occupy its place for ever.
-pub(super) fn accepted(socket: &TcpStream) -> io::Result<()> {
+pub(super) fn set_accepted(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
@@ -27,7 +27,7 @@ pub(super) fn accepted(socket: &TcpStream) -> io::Result<()> {
 /// bytes within `patience`, the connection ends and the peer is dialled again. Without this limit
 /// the kernel retransmits ever more rarely: after a partition of some minutes, the nodes would need
 /// up to two more minutes to find each other.
-pub(super) fn dialled(socket: &TcpStream, patience: Duration) -> io::Result<()> {
+pub(super) fn set_dialled(socket: &TcpStream, patience: Duration) -> io::Result<()> {
     socket.set_nodelay(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {

@@ -35,14 +35,19 @@ impl EventLoop {
         let limit = self.local.limits.max_clients + ROOM_BESIDE_CLIENTS;
         let room = limit.saturating_sub(accepted.count());
         for (socket, address) in self.acceptor.accept(now, room) {
-            if let Err(error) = self.admit(socket, address, now) {
+            if let Err(error) = self.add_caller(socket, address, now) {
                 log::warn!("cannot serve the caller at {address}: {error}");
             }
         }
     }
 
-    fn admit(&mut self, socket: TcpStream, address: SocketAddr, now: Instant) -> io::Result<()> {
-        options::accepted(&socket)?;
+    fn add_caller(
+        &mut self,
+        socket: TcpStream,
+        address: SocketAddr,
+        now: Instant,
+    ) -> io::Result<()> {
+        options::set_accepted(&socket)?;
         let (token, socket) = self.register(socket)?;
         let outlet = Arc::new(Outlet::new(client_bounds(&self.local.limits)));
         outlet.open(socket.clone(), Vec::new());
@@ -77,7 +82,7 @@ impl EventLoop {
     pub(super) fn dial(&mut self, peer: NodeId, address: SocketAddr) {
         let now = Instant::now();
         let socket = TcpStream::connect(address).and_then(|socket| {
-            options::dialled(&socket, self.local.limits.peer_stall)?;
+            options::set_dialled(&socket, self.local.limits.peer_stall)?;
             self.register(socket)
         });
         let Some(dialer) = self.dialers.get_mut(&peer) else {
