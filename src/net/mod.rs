@@ -67,16 +67,17 @@ pub use reply::{Replies, ReplyTo};
 /// What the loop calls, always on its own thread. None of it may block: while it runs, nothing is
 /// received.
 pub trait Service: Send {
-    /// Somebody opens a connection. The version is this node's own already; the cluster, the ids
-    /// and the machine's identity are for the service to judge. `None` if that has to wait for
-    /// something: the service is asked again each time that the loop is [woken](Net::waker), until
-    /// [`Limits::handshake`] has passed and the connection is closed.
+    /// A caller opens a connection. Its version is the same as this node's, or it would have been
+    /// refused; the cluster, the ids and the machine's identity are for the service to judge.
+    /// `None` if that has to wait for something: the service is asked again each time that the loop
+    /// is [woken](Net::waker), until [`Limits::handshake`] has passed and the connection is closed.
     fn hello(&mut self, hello: &Hello, from: SocketAddr) -> Option<Welcome>;
 
     /// A peer has welcomed this node, on the connection that this node opened.
     fn welcomed(&mut self, peer: NodeId);
 
-    /// Nobody listens at a peer's address: most likely its process has ended.
+    /// The system of a peer says that no process listens at its address: most likely the peer's
+    /// process has ended.
     fn absent(&mut self, peer: NodeId);
 
     /// A message from a peer: from the node that the connection was opened as, to this one.

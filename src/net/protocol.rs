@@ -128,12 +128,13 @@ pub(super) enum Close {
 }
 
 impl Close {
-    /// Whether the other side's system says that nobody listens there.
+    /// Whether the other side's system says that no process listens there.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Close::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
     }
 
-    /// Whether connections end like this when nobody did anything wrong.
+    /// Whether connections also end like this when nothing is wrong; then it is logged at a lower
+    /// level.
     pub(super) fn is_ordinary(&self) -> bool {
         matches!(self, Close::Ended | Close::Io(_))
     }

@@ -43,7 +43,7 @@ impl<S: StateMachine> Intake<S> {
         }
     }
 
-    /// Nobody listens at a peer's address.
+    /// No process listens at a peer's address; see [`Raft::absent`](crate::raft::Raft::absent).
     pub fn absent(&mut self, peer: NodeId) {
         self.inputs.push(Input::Absent(peer));
     }

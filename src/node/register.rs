@@ -65,7 +65,7 @@ impl Register {
             known: peers.known().clone(),
             wanted: BTreeMap::new(),
             welcomed_by: BTreeSet::new(),
-            // Where there is nobody to ask, there is nobody to deceive either.
+            // A node that needs no welcome has no other voter that it could mislead.
             admitted: peers.admitted() || needed == 0,
         };
         let register = Self {

@@ -68,10 +68,10 @@ impl Default for Shares {
 /// Which kinds of work a thread takes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
-    /// No snapshot to install and no read with a large answer. For a thread that others wait for:
+    /// No snapshot to install and no read with a large answer. For a thread that has other tasks:
     /// while it restores a state or gathers a page of ten thousand keys, it answers no heartbeat.
     Short,
-    /// Everything. For the apply thread, for which nobody but the clients waits.
+    /// Everything. For the apply thread: only clients wait for it, and no other task of the node.
     All,
 }
 

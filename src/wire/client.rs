@@ -63,7 +63,7 @@ pub enum Answer {
     Snapshot {
         /// Up to which index the node has applied entries, all of which the snapshot will hold.
         up_to: Index,
-        /// The newest snapshot holds all of them already: there is none to take. Else one is to
+        /// The newest snapshot holds all of them already: there is none to take. If not, one is to
         /// come, and [`Status`] tells when it is durable.
         is_there: bool,
     },

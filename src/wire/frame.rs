@@ -7,8 +7,9 @@
 //! | 8 | 4 | CRC-32C of the eight bytes before, little-endian |
 //! | 12 | length | the payload: one value in the encoding of [`codec`] |
 //!
-//! The header has a checksum of its own, for a length that has changed on the way would else be
-//! waited for: the connection would look well, and nothing would come out of it any more.
+//! The header has a checksum of its own. Without it, a length that has changed on the way would
+//! make the receiver wait for bytes that never come: the connection would look healthy, and deliver
+//! nothing any more.
 //!
 //! Frames follow each other without padding. There is no way to find the next frame behind a
 //! damaged one, so damage ends the connection.
