@@ -68,8 +68,8 @@ impl<S: StateMachine> Execution<S> {
 pub(super) struct Machine<S: StateMachine> {
     state: S,
     executor: Executor,
-    /// The batch that was taken from the replica and is not executed yet. Under threads this is
-    /// `None` whenever the lock is free, unless the thread that executed panicked.
+    /// The batch that was taken from the replica and is not executed yet. Threads take and execute
+    /// it under one lock, so they never find one here; only the simulator does.
     taken: Option<(Work<Waiter<S::Reply>>, Share)>,
     replies: Replies,
     /// Whether the last batch took longer than [`PATIENCE`].

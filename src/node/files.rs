@@ -81,8 +81,8 @@ impl Files {
         }
     }
 
-    /// Called when a new snapshot is in its place: lets the replicator cut the log behind the older
-    /// one.
+    /// Called when a new snapshot is in its place: lets the replicator cut the log up to the
+    /// snapshot before it.
     pub fn cut_log<S: StateMachine>(&self, hub: &Hub<S>) {
         let index = self.snapshots.log_needed_behind();
         self.cut_to.fetch_max(index, Ordering::SeqCst);
