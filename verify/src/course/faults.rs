@@ -44,9 +44,9 @@ fn start_all(arena: &mut impl Arena) {
 
 /// Leaders crash soon after they have taken a command, again and again.
 ///
-/// In virtual time this does not reliably notice a leader that counts replicas of entries of earlier
-/// terms: that wrong variant passes forty seeds. The simulator draws runs of this kind with limits so
-/// small that an entry of an earlier term travels alone, and notices within ten.
+/// In virtual time this does not reliably notice a leader that counts replicas of entries of
+/// earlier terms: that wrong variant passes forty seeds. The simulator draws runs of this kind with
+/// limits so small that an entry of an earlier term travels alone, and notices within ten.
 pub fn figure_8(arena: &mut impl Arena) {
     arena.agree(1);
     let mut commands = Vec::new();

@@ -24,6 +24,7 @@ pub mod agreement;
 pub mod elections;
 pub mod faults;
 pub mod persistence;
+pub mod snapshots;
 
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub use scripted::{LOG, Scripted};
 pub use threads::Threads;
 
 use crate::sim::Time;
-use crate::sim::lab::{Ended, Numbering, Submitted, Ticket};
+use crate::sim::lab::{Ended, Every, Numbering, Submitted, Ticket};
 use raftkv::raft::{EntryId, Index, NodeId, Term};
 
 /// Hands the list of scenarios to a macro: by family, each with its number of servers.
@@ -70,6 +71,15 @@ macro_rules! scenarios {
                 figure_8_unreliable: 5;
                 reliable_churn: 5;
                 unreliable_churn: 5;
+            }
+            snapshots {
+                snapshot_basic: 3;
+                snapshot_install: 3;
+                snapshot_install_unreliable: 3;
+                snapshot_install_crash: 3;
+                snapshot_install_un_crash: 3;
+                snapshot_all_crash: 3;
+                snapshot_init: 3;
             }
         }
     };
@@ -161,6 +171,24 @@ pub trait Arena: Sized {
 
     /// What a server's state holds under a key; a missing value is empty.
     fn value_at(&self, server: usize, key: &[u8]) -> Bytes;
+
+    /// From now on servers take snapshots. Nothing may have happened before.
+    fn snapshot(&mut self, every: Every);
+
+    /// The last entry of a server's newest snapshot; zero without one, and for a server that is
+    /// down.
+    fn snapshot_index(&self, server: usize) -> Index;
+
+    /// How many snapshots servers have got from others in place of their state.
+    fn installs(&self) -> u64;
+
+    /// The weight of the log that a server holds in memory, in bytes, each entry 32 beside its
+    /// command. Zero for a server that is down.
+    fn log_bytes(&self, server: usize) -> usize;
+
+    /// The size of the files of a server's log, in bytes; `None` where the log's segments are too
+    /// large for the course's limit to say anything.
+    fn log_file_bytes(&self, server: usize) -> Option<usize>;
 
     /// How many requests the servers sent to each other, lost ones included. Answers do not count.
     fn requests(&self) -> u64;

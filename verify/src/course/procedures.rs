@@ -264,6 +264,28 @@ pub trait Procedures: Arena {
             "leaders without a majority: {leaders:?}"
         );
     }
+
+    /// Asserts that these servers come to hold a log of at most so many bytes, which the course
+    /// says of the saved Raft state. A snapshot that is under way may end first.
+    ///
+    /// # Panics
+    /// If they do not.
+    fn check_log_bytes(&mut self, servers: &[usize], most: usize) {
+        let small = |arena: &Self, server: &usize| arena.log_bytes(*server) <= most;
+        let are_small = self.run_until(ATTEMPT, |arena| servers.iter().all(|s| small(arena, s)));
+        assert!(are_small, "a log has more than {most} bytes");
+    }
+
+    /// Asserts that every server has a snapshot, or that none has.
+    ///
+    /// # Panics
+    /// If not.
+    fn check_snapshots(&self, exist: bool) {
+        for server in 0..self.servers() {
+            let index = self.snapshot_index(server);
+            assert_eq!(index > 0, exist, "server {server} has snapshot {index}");
+        }
+    }
 }
 
 impl<A: Arena> Procedures for A {}

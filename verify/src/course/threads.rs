@@ -1,6 +1,6 @@
 //! An arena on threads: whole nodes with the network in memory between them, in real time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use raftkv::kv::{Query, Reply};
 use raftkv::machine::StateMachine;
 use raftkv::node::{Config, End, Outcome, Pending};
-use raftkv::raft::{EntryId, Index, NodeId, Payload, RoleName};
+use raftkv::raft::{Entry, EntryId, Index, Message, NodeId, Payload, RoleName};
 use raftkv::testkit::{Cluster, Link};
 use raftkv::wire::client::{Doubt, Status};
 use raftkv::wire::frame;
 
 use super::executions::{Executions, Watched, is_command};
 use super::{Arena, Scripted, View, server_of};
-use crate::sim::lab::{Ended, Numbering, Submitted, Ticket, is_request};
+use crate::sim::lab::{Ended, Every, Numbering, Submitted, Ticket, is_request};
 use crate::sim::{Random, Time};
 
 /// Longer than any scenario: a command that was submitted ends by itself before.
@@ -25,6 +25,11 @@ const LONG: Duration = Duration::from_secs(120);
 
 /// How long to look away between two looks.
 const GLANCE: Duration = Duration::from_millis(5);
+
+/// Of this a quarter is what the log in memory may keep behind a snapshot: about two entries. By
+/// itself a server takes a snapshot only when the log weighs as much as a snapshot's file, which
+/// takes more than 8 KiB.
+const LOG_BYTES: u64 = 440;
 
 /// The course's unreliable network. It delays a message either way, and now and then it repeats a
 /// message.
@@ -49,6 +54,8 @@ enum Start {
 struct Traffic {
     requests: BTreeMap<NodeId, u64>,
     bytes: u64,
+    /// To whom a snapshot was sent, and its last entry.
+    snapshots: BTreeSet<(NodeId, Index)>,
 }
 
 /// Servers whose threads run in real time.
@@ -65,14 +72,20 @@ pub struct Threads {
     starts: Vec<Start>,
     /// What was submitted, by the entry that it became.
     commands: HashMap<(u64, Index), Bytes>,
+    /// When servers are asked for a snapshot.
+    every: Option<Every>,
 }
 
 impl Threads {
     /// Starts so many servers, which never take a snapshot by themselves.
     pub fn new(servers: usize) -> Self {
+        Self::with_log_bytes(servers, None)
+    }
+
+    fn with_log_bytes(servers: usize, log_bytes: Option<u64>) -> Self {
         let executions = Executions::default();
         let replicas = executions.clone();
-        let adjust = |config: &mut Config| config.snapshot_log_bytes = None;
+        let adjust = |config: &mut Config| config.snapshot_log_bytes = log_bytes;
         let cluster = Cluster::start_with(servers as u64, move || replicas.machine(), adjust);
         let traffic = Arc::new(Mutex::new(Traffic::default()));
         let count = traffic.clone();
@@ -85,6 +98,9 @@ impl Threads {
             count.bytes += bytes.len() as u64;
             if is_request(&envelope.message) {
                 *count.requests.entry(envelope.to).or_insert(0) += 1;
+            }
+            if let Message::Snapshot { meta, .. } = &envelope.message {
+                count.snapshots.insert((envelope.to, meta.last.index));
             }
             true
         });
@@ -99,6 +115,7 @@ impl Threads {
             numbering: Numbering::default(),
             starts: Vec::new(),
             commands: HashMap::new(),
+            every: None,
         }
     }
 
@@ -119,6 +136,26 @@ impl Threads {
 
     fn status(&self, server: usize) -> Option<Status> {
         Some(self.cluster.node_if_up(id_of(server))?.status())
+    }
+
+    /// Asks those servers for a snapshot for which it is time.
+    fn take_snapshots(&self) {
+        let Some(every) = self.every else {
+            return;
+        };
+        for server in 0..self.servers() {
+            let Some(node) = self.cluster.node_if_up(id_of(server)) else {
+                continue;
+            };
+            let status = node.status();
+            let is_time = match every {
+                Every::Entries(entries) => status.applied >= status.snapshot_index + entries,
+                Every::Bytes(bytes) => self.log_bytes(server) >= bytes,
+            };
+            if is_time && !status.snapshot_pending {
+                node.take_snapshot();
+            }
+        }
     }
 
     fn executed_up_to(&self, index: Index) -> usize {
@@ -168,9 +205,11 @@ impl Arena for Threads {
     }
 
     fn run_to(&mut self, end: Time) {
-        let left = end.saturating_sub(self.now());
-        let left = Duration::from_micros(left);
-        self.cluster.wait_until(left, |_| false);
+        let left = Duration::from_micros(end.saturating_sub(self.now()));
+        self.cluster.wait_until(left, |_| {
+            self.take_snapshots();
+            false
+        });
     }
 
     fn run_until(&mut self, limit: Duration, mut holds: impl FnMut(&mut Self) -> bool) -> bool {
@@ -324,6 +363,39 @@ impl Arena for Threads {
             Reply::Value(value) => value.unwrap_or_default(),
             other => panic!("a get is answered {other:?}"),
         }
+    }
+
+    /// Starts the cluster anew, for its settings differ.
+    fn snapshot(&mut self, every: Every) {
+        assert!(self.starts.is_empty(), "something happened before");
+        *self = Self::with_log_bytes(self.servers(), Some(LOG_BYTES));
+        self.every = Some(every);
+    }
+
+    fn snapshot_index(&self, server: usize) -> Index {
+        self.status(server)
+            .map_or(0, |status| status.snapshot_index)
+    }
+
+    fn installs(&self) -> u64 {
+        self.traffic.lock().snapshots.len() as u64
+    }
+
+    fn log_bytes(&self, server: usize) -> usize {
+        let mut bytes = 0;
+        if let Some(node) = self.cluster.node_if_up(id_of(server)) {
+            node.wait_until(Duration::ZERO, |raft| {
+                let held = raft.first_index()..=raft.last().index;
+                let entries = held.filter_map(|index| raft.entry(index));
+                bytes = entries.map(Entry::weight).sum();
+                true
+            });
+        }
+        bytes
+    }
+
+    fn log_file_bytes(&self, _: usize) -> Option<usize> {
+        None
     }
 
     fn requests(&self) -> u64 {

@@ -7,7 +7,7 @@ use raftkv::raft::{EntryId, Index, Raft, RoleName};
 
 use super::{Arena, View, server_of};
 use crate::sim::Time;
-use crate::sim::lab::{Ended, Lab, Numbering, Submitted, T, Ticket};
+use crate::sim::lab::{Ended, Every, Lab, Numbering, Submitted, T, Ticket};
 
 impl Arena for Lab {
     fn nominal_timeout(&self) -> Duration {
@@ -119,6 +119,26 @@ impl Arena for Lab {
 
     fn value_at(&self, server: usize, key: &[u8]) -> Bytes {
         Lab::value_at(self, server, key)
+    }
+
+    fn snapshot(&mut self, every: Every) {
+        Lab::snapshot(self, every);
+    }
+
+    fn snapshot_index(&self, server: usize) -> Index {
+        Lab::snapshot_index(self, server)
+    }
+
+    fn installs(&self) -> u64 {
+        Lab::installs(self)
+    }
+
+    fn log_bytes(&self, server: usize) -> usize {
+        Lab::log_bytes(self, server)
+    }
+
+    fn log_file_bytes(&self, server: usize) -> Option<usize> {
+        Some(Lab::log_file_bytes(self, server))
     }
 
     fn requests(&self) -> u64 {

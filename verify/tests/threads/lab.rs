@@ -144,11 +144,6 @@ impl<S: StateMachine> Lab<S> {
         self.connect(id);
     }
 
-    pub fn restart_all(&self) {
-        self.ids().into_iter().for_each(|id| self.crash(id));
-        self.ids().into_iter().for_each(|id| self.start(id));
-    }
-
     /// What the servers that are up say of themselves. Asserts that no term has two leaders.
     pub fn statuses(&self) -> BTreeMap<NodeId, Status> {
         let nodes = self.ids().into_iter();

@@ -1,12 +1,13 @@
 //! The tests of the distributed-systems course (MIT 6.5840) by their names, on real threads and
-//! the network in memory.
+//! the network in memory. Those of Raft are the scenarios of `verify/src/course`; those of a state
+//! machine and of a key/value service have a text of their own here.
 //!
 //! Where the numbers differ from the course's:
 //!
 //! - The course waits by a nominal election timeout of 1,000 ms. Ours are drawn from 250 to 500
-//!   ms, so [`T`](lab::T) is 500 ms, and the limits that follow from it are halved, too.
+//!   ms, so the nominal timeout is 500 ms, and the limits that follow from it are halved, too.
 //! - A random procedure takes fewer rounds, or a shorter time, where rounds are all that the
-//!   course's number adds. The test says so.
+//!   course's number adds: a fifth of 1,000 rounds, half of fewer than 100.
 //! - The course delays and loses calls, ours messages: each direction loses a tenth and delays by
 //!   up to 26 ms, where the course delays requests only. One in fifty arrives twice.
 //! - A crash of the course keeps all that was saved. Ours is a power failure: what was not synced
@@ -18,7 +19,7 @@
 //! - The course takes a snapshot every 10 entries, or after 1,000 bytes of saved state. Ours is
 //!   due once the log since the last one weighs as much as that one's file, which takes more than
 //!   8 KiB, so the tests of snapshots ask for them as often as the course does. An entry weighs 32
-//!   bytes beside its command; each test says how many entries the course's bytes come to.
+//!   bytes beside its command.
 //! - The course limits the size of the saved Raft state. Ours is cut in whole segments on disk, so
 //!   the limit is on the log in memory, and on what was applied since the last snapshot.
 
@@ -26,8 +27,6 @@ mod kv;
 mod kv_generic;
 mod kv_snapshots;
 mod lab;
-mod raft_commands;
-mod raft_snapshots;
 mod state_machine;
 
 /// Makes a test of each scenario, by family.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use raftkv::kv::Reply;
-use raftkv_verify::course::Scripted;
+use raftkv_verify::course::{Procedures, Scripted};
 use raftkv_verify::sim::lab::{Call, Every, Lab, T, append, put, value_in};
 
 /// What the course varies, besides the numbers of clients and servers.

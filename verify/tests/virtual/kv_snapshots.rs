@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use raftkv_verify::course::Procedures;
 use raftkv_verify::sim::lab::{Every, Lab, T};
 
 use super::kv::{PLAIN, speed};

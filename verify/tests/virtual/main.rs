@@ -20,7 +20,6 @@
 mod kv;
 mod kv_generic;
 mod kv_snapshots;
-mod raft_snapshots;
 mod repeatable;
 mod seeds;
 mod state_machine;
