@@ -97,42 +97,39 @@ impl Follower {
 
     /// Handles a message of the present term.
     pub fn step(&mut self, common: &mut Common, from: NodeId, message: Message) -> Change {
+        // Only the leader of the term sends these three, so each is a sign of life of it. If there
+        // are two leaders, nothing that either says may be trusted.
+        let is_from_leader = matches!(
+            message,
+            Message::Append { .. } | Message::Heartbeat { .. } | Message::Snapshot { .. }
+        );
+        if is_from_leader && !self.hear(common, from) {
+            return None;
+        }
         match message {
-            // Only the leader of the term sends these three, so each is a sign of life of it. If
-            // there are two leaders, nothing that either says may be trusted.
             Message::Append {
                 prev,
                 entries,
                 commit,
-            } => {
-                if self.hear(common, from) {
-                    append(common, from, prev, entries, commit);
-                }
-            }
+            } => append(common, from, prev, entries, commit),
             Message::Heartbeat {
                 commit,
                 matched_by_all,
                 round,
-            } => {
-                if self.hear(common, from) && heartbeat(common, commit, matched_by_all) {
-                    common.send(from, Message::HeartbeatReply { round });
-                }
-            }
+            } => heartbeat(common, from, commit, matched_by_all, round),
             Message::Snapshot {
                 meta,
                 bytes,
                 offset,
                 data,
             } => {
-                if self.hear(common, from) {
-                    let part = Part {
-                        meta,
-                        bytes,
-                        offset,
-                        data,
-                    };
-                    snapshot_part(common, from, part);
-                }
+                let part = Part {
+                    meta,
+                    bytes,
+                    offset,
+                    data,
+                };
+                snapshot_part(common, from, part);
             }
             // The leader wants this node to lead. No pre-vote: the others hear the leader, and
             // would refuse (thesis 3.10). An old one, repeated, only brings about an election,
@@ -291,25 +288,25 @@ fn follow_each_other(common: &Common, prev: EntryId, entries: &[Entry]) -> bool 
     real && consecutive && in_order_of_time && last.term <= common.term()
 }
 
-/// Handles a heartbeat of the present term's leader. False if this node no longer has what it
-/// acknowledged; then it gives no sign of life.
+/// Handles a heartbeat of the present term's leader. The answer confirms that this node is still in
+/// the leader's term, and waits for no entry to be written: it speaks of none.
 ///
 /// The heartbeat carries no more of the commit index than this node has acknowledged to this
 /// leader, which is equal to the leader's log. So the index may be taken over without a look at the
 /// entries, and one behind the end of this log proves that the disk has lost what it had reported
-/// as synced.
-fn heartbeat(common: &mut Common, commit: Index, matched_by_all: Index) -> bool {
+/// as synced. Then there is no answer: it would be a sign of life.
+fn heartbeat(common: &mut Common, from: NodeId, commit: Index, matched_by_all: Index, round: u64) {
     let last = common.log.last().index;
     if commit > last {
         common.fault.get_or_insert(Fault::AcknowledgedEntriesLost {
             acknowledged: commit,
             last,
         });
-        return false;
+        return;
     }
     common.log.commit_to(commit);
     common.log.set_matched_by_all(matched_by_all);
-    true
+    common.send(from, Message::HeartbeatReply { round });
 }
 
 /// Handles a part of a snapshot from the present term's leader (paper figure 13).

@@ -24,7 +24,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::harness::Cluster;
-use crate::raft::{Envelope, Message, NodeId, Payload};
+use crate::raft::{Conflict, Envelope, Message, NodeId, Payload};
 
 struct Story {
     cluster: Cluster,
@@ -218,11 +218,7 @@ fn describe(envelope: &Envelope) -> String {
         }
         Message::Accepted { matched } => format!("accepted up to {matched}"),
         Message::Rejected { prev, conflict } => {
-            let first = conflict.first_index;
-            let term = conflict
-                .term
-                .map_or("no term".into(), |term| format!("t{term}"));
-            format!("rejected after {prev}, {term} from {first}")
+            format!("rejected after {prev}, {}", describe_conflict(*conflict))
         }
         Message::Heartbeat { .. } => describe_heartbeat(message),
         Message::HeartbeatReply { round } => format!("heartbeat heard, round {round}"),
@@ -253,6 +249,14 @@ fn describe_heartbeat(message: &Message) -> String {
             round,
         } => format!("heartbeat commit {commit} matched by all {matched_by_all} round {round}"),
         other => panic!("{other:?} is no heartbeat"),
+    }
+}
+
+fn describe_conflict(conflict: Conflict) -> String {
+    let first = conflict.first_index;
+    match conflict.term {
+        Some(term) => format!("t{term} from {first}"),
+        None => format!("no term from {first}"),
     }
 }
 
