@@ -12,7 +12,7 @@
 //! | `apply` | [`Hub::finish_apply`](steps::Hub::finish_apply) | executes what is committed, answers |
 //! | `courier` | [`Courier::step`](steps::Courier::step) | sends and stores parts of snapshots, removes files |
 //! | `snapshot` | [`Taker::step`](steps::Taker::step) | writes snapshots |
-//! | `peers` | | writes down whom the node has met; ends when it has met everybody |
+//! | `peers` | [`Registrar::step`](steps::Registrar::step) | writes down whom the node has met; ends when it has met everybody |
 //!
 //! The threads share a [`Hub`](steps::Hub): the core and the requests that wait for it behind one
 //! lock, and the signals by which the threads wake each other. All decisions are made by
@@ -58,9 +58,7 @@ use std::sync::Arc;
 use crate::machine::StateMachine;
 use crate::net::{self, Net, NetError, Peers};
 use crate::raft::{Envelope, Fault, Index};
-use crate::storage::{
-    self, Disk, Identity, RealDisk, Recovered, Storage, StorageError, welcomes_needed,
-};
+use crate::storage::{self, Disk, Identity, RealDisk, Recovered, Storage, StorageError};
 
 pub use admissible::{InadmissibleFromLeader, InadmissibleInLog};
 pub use config::{Config, Timing};
@@ -75,7 +73,7 @@ pub use work::{ReadyReads, Share, Shares, Takes, Work};
 
 use clock::Clock;
 use hub::Surroundings;
-use register::Register;
+use register::{Register, Registrar};
 use service::NodeService;
 use signals::between_threads;
 use steps::assemble;
@@ -200,14 +198,15 @@ impl Node {
         let identity = machine.identity();
         let mut opened = open(&config, disk, &identity)?;
         let known = opened.storage.peers()?;
-        // A node that needs no welcome has no other voter that its votes and acknowledgements could
-        // mislead.
-        let needed = welcomes_needed(config.members.len());
-        opened.admitted = known.admitted() || needed == 0;
+        let others = config.members.keys().copied().filter(|id| *id != config.id);
+        let (nudger, nudged) = sync::nudges();
+        let register = Register::new(&known, others.collect(), Box::new(move || nudger.nudge()));
+        opened.admitted = register.is_admitted();
         if !opened.admitted {
             log::info!(
                 "this data folder is new to the cluster: the node votes and acknowledges once it \
-                 has met {needed} others"
+                 has met {} others",
+                register.needed()
             );
         }
         let net = Net::bind(net::Config {
@@ -219,8 +218,6 @@ impl Node {
             peers: config.members.clone().into_iter().collect(),
             limits: net::Limits::default(),
         })?;
-        let others = config.members.keys().copied().filter(|id| *id != config.id);
-        let (register, nudged) = Register::new(&known, others.collect());
         let (stopper, writer) = (net.stopper(), register.clone());
         let on_stop = Box::new(move || {
             stopper.stop();
@@ -228,9 +225,9 @@ impl Node {
         });
         let mut handle = launch(config, machine, opened, Arc::new(net.peers()), on_stop)?;
         handle.address = Some(net.local_addr());
-        let (written, wake) = (register.clone(), net.waker());
+        let (registrar, wake) = (Registrar::new(register.clone(), known), net.waker());
         handle.threads.start("peers", &handle.hub, move |hub| {
-            register::write(hub, &written, &nudged, known, wake)
+            register::write(hub, registrar, &nudged, wake)
         })?;
         let service = NodeService::new(handle.hub.clone(), identity, register);
         handle.threads.start("rpc", &handle.hub, move |_| {

@@ -14,16 +14,16 @@ use std::sync::Arc;
 use super::NodeError;
 use super::hub::Hub;
 use super::replica::Replica;
-use super::sync::{Mutex, Nudged, Nudger, nudges};
+use super::sync::{Mutex, Nudged};
 use crate::machine::StateMachine;
 use crate::raft::NodeId;
 use crate::storage::{Peers, welcomes_needed};
 
 /// What the event loop and the thread that writes share.
-pub(super) struct Register {
+pub struct Register {
     state: Mutex<State>,
     /// Wakes the thread that writes.
-    nudger: Nudger,
+    nudge: Box<dyn Fn() + Send + Sync>,
     /// The other members of the cluster, and how many of them have to know this node's folder.
     others: BTreeSet<NodeId>,
     needed: usize,
@@ -41,7 +41,7 @@ struct State {
 
 /// What is known of a node that comes with a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Acquainted {
+pub enum Acquainted {
     /// This folder of the node is on disk.
     Known,
     /// Another folder of the node is.
@@ -57,9 +57,12 @@ enum Entry {
 }
 
 impl Register {
-    /// A register with what is on disk, and what wakes the thread that [writes](write).
-    pub fn new(peers: &Peers, others: BTreeSet<NodeId>) -> (Arc<Self>, Nudged) {
-        let (nudger, nudged) = nudges();
+    /// A register with what is on disk. `nudge` wakes the [`Registrar`].
+    pub fn new(
+        peers: &Peers,
+        others: BTreeSet<NodeId>,
+        nudge: Box<dyn Fn() + Send + Sync>,
+    ) -> Arc<Self> {
         let needed = welcomes_needed(others.len() + 1);
         let state = State {
             known: peers.known().clone(),
@@ -68,13 +71,23 @@ impl Register {
             // A node that needs no welcome has no other voter that it could mislead.
             admitted: peers.admitted() || needed == 0,
         };
-        let register = Self {
+        Arc::new(Self {
             state: Mutex::new(state),
-            nudger,
+            nudge,
             needed,
             others,
-        };
-        (Arc::new(register), nudged)
+        })
+    }
+
+    /// Whether this node's folder is admitted, durably: only then its core may be
+    /// ([`Config::admitted`](crate::raft::Config::admitted)).
+    pub fn is_admitted(&self) -> bool {
+        self.state.lock().admitted
+    }
+
+    /// How many others have to know this node's folder.
+    pub(super) fn needed(&self) -> usize {
+        self.needed
     }
 
     /// Looks up a node that calls with this folder. If no folder of the node is known, this one
@@ -87,7 +100,7 @@ impl Register {
             Some(_) => Acquainted::OtherFolder,
             None => {
                 state.wanted.entry(peer).or_insert(folder);
-                self.nudger.nudge();
+                (self.nudge)();
                 Acquainted::NotYet
             }
         }
@@ -98,13 +111,13 @@ impl Register {
         let mut state = self.state.lock();
         if !state.admitted {
             state.welcomed_by.insert(peer);
-            self.nudger.nudge();
+            (self.nudge)();
         }
     }
 
     /// Makes the thread look whether the node stops.
     pub fn stop(&self) {
-        self.nudger.nudge();
+        (self.nudge)();
     }
 
     fn next(&self) -> Option<Entry> {
@@ -133,36 +146,73 @@ impl Register {
     }
 }
 
-/// Writes down what the event loop asks for, until nothing can be missing any more or the node
-/// stops. `wake` makes the event loop look again.
-pub(super) fn write<S: StateMachine>(
-    hub: &Hub<S>,
-    register: &Register,
-    nudged: &Nudged,
-    mut peers: Peers,
-    wake: impl Fn(),
-) -> Result<(), NodeError> {
-    while !register.is_complete() && !hub.is_stopping() {
-        let Some(entry) = register.next() else {
-            nudged.wait();
-            continue;
+/// Writes down what the event loop asks for.
+pub struct Registrar {
+    register: Arc<Register>,
+    peers: Peers,
+}
+
+/// What a [`Registrar`] has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// Nothing: nothing was asked for.
+    Nothing,
+    /// The folder of a node. The event loop can answer those that [meet](Register::meet) it.
+    Folder,
+    /// That this node's folder is admitted. The core knows it.
+    Admission,
+}
+
+impl Registrar {
+    /// Writes to the same file that the register was made of.
+    pub fn new(register: Arc<Register>, peers: Peers) -> Self {
+        Self { register, peers }
+    }
+
+    /// Whether something is to be written.
+    pub fn is_busy(&self) -> bool {
+        self.register.next().is_some()
+    }
+
+    /// Writes the next entry, and only then lets it take effect.
+    ///
+    /// # Errors
+    /// [`NodeError::Storage`] if the file cannot be written. The entry has no effect then.
+    pub fn step<S: StateMachine>(&mut self, hub: &Hub<S>) -> Result<Written, NodeError> {
+        let Some(entry) = self.register.next() else {
+            return Ok(Written::Nothing);
         };
         let written = match entry {
-            Entry::Folder(peer, folder) => peers.meet(peer, folder).map(drop),
-            Entry::Admission => peers.admit(),
+            Entry::Folder(peer, folder) => self.peers.meet(peer, folder).map(drop),
+            Entry::Admission => self.peers.admit(),
         };
         written.map_err(NodeError::Storage)?;
-        register.written(&entry);
-        match entry {
-            Entry::Folder(..) => wake(),
-            Entry::Admission => {
-                let needed = register.needed;
-                log::info!(
-                    "{needed} others know this node with this data folder: it may vote and \
-                     acknowledge"
-                );
-                hub.input(Replica::admit);
-            }
+        self.register.written(&entry);
+        if let Entry::Folder(..) = entry {
+            return Ok(Written::Folder);
+        }
+        let needed = self.register.needed;
+        log::info!(
+            "{needed} others know this node with this data folder: it may vote and acknowledge"
+        );
+        hub.input(Replica::admit);
+        Ok(Written::Admission)
+    }
+}
+
+/// Takes the steps of a registrar until nothing can be missing any more or the node stops. `wake`
+/// makes the event loop look again.
+pub(super) fn write<S: StateMachine>(
+    hub: &Hub<S>,
+    mut registrar: Registrar,
+    nudged: &Nudged,
+    wake: impl Fn(),
+) -> Result<(), NodeError> {
+    while !registrar.register.is_complete() && !hub.is_stopping() {
+        match registrar.step(hub)? {
+            Written::Nothing => nudged.wait(),
+            Written::Folder => wake(),
+            Written::Admission => {}
         }
     }
     Ok(())

@@ -92,6 +92,8 @@ struct Total {
     snapshots: u64,
     installs: u64,
     cuts: u64,
+    wiped: u64,
+    refused: u64,
     led_after_us: u64,
 }
 
@@ -108,6 +110,8 @@ impl Total {
         self.snapshots += stats.snapshots;
         self.installs += stats.installs;
         self.cuts += stats.cuts;
+        self.wiped += stats.wiped;
+        self.refused += stats.refused;
         self.led_after_us = self.led_after_us.max(stats.led_after_us);
     }
 }
@@ -150,7 +154,8 @@ fn summary(total: &Total, seconds: f64) -> bool {
     println!(
         "{} of {} seeds held, {:.1} seeds/s; {:.2} virtual hours in {seconds:.1} s; {} operations, \
          {} with a reply; {} elections; {} crashes; {} failed disks; \
-         {} snapshots, {} sent and installed; {} logs cut; after the faults a leader within {} ms",
+         {} snapshots, {} sent and installed; {} logs cut; {} folders lost, \
+         {} greetings refused; after the faults a leader within {} ms",
         total.runs - total.failures.len() as u64,
         total.runs,
         total.runs as f64 / seconds,
@@ -163,6 +168,8 @@ fn summary(total: &Total, seconds: f64) -> bool {
         total.snapshots,
         total.installs,
         total.cuts,
+        total.wiped,
+        total.refused,
         total.led_after_us / 1000
     );
     total.failures.is_empty()

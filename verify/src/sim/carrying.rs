@@ -28,6 +28,9 @@ impl World {
             envelope.term,
             envelope.message
         );
+        if !self.is_connected(n, to) {
+            return;
+        }
         let bytes = codec::to_bytes(&envelope);
         let kind = lab::kind_of(&envelope.message);
         let way = (n, to, kind);

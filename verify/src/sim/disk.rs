@@ -10,6 +10,7 @@ use super::Failure;
 use super::check::Promised;
 use super::clock::{self, Board};
 use super::durable::Durable;
+use super::greeting::Greeter;
 use super::node::{Node, Running, address};
 use super::outside::{Outside, Watched};
 use super::trace::trace;
@@ -50,6 +51,8 @@ impl Node {
             running: None,
             damaged: false,
             retired: false,
+            admitted: false,
+            has_first_folder: true,
             tick: TICK,
             was_up: false,
             has_one_vote: false,
@@ -165,7 +168,19 @@ impl World {
         };
         let board = Board::new(self.now, TICK);
         let config = self.node_config(n);
-        let core = self.raft_config(&config);
+        let mut core = self.raft_config(&config);
+        let mut greeter = None;
+        if self.plan.greets {
+            let peers = opened.0.peers();
+            let peers = peers.map_err(|error| {
+                let sentence = format!("node {}: {error}", n + 1);
+                Failure::new("a node starts", sentence)
+            })?;
+            let place = (n, self.nodes.len());
+            let knows = greeter.insert(Greeter::new(peers, place, &outside));
+            core.admitted = knows.is_admitted();
+        }
+        self.nodes[n].admitted = core.admitted;
         let now = board.at(self.now);
         let parts = steps::assemble(config, core, machine, opened, surroundings, now);
         let parts = parts.map_err(|error| {
@@ -177,7 +192,7 @@ impl World {
             self.checks.snapshot(n, last, &machine)?;
             parts.hub.with_machine(Watched::take_states);
         }
-        self.nodes[n].running = Some(Running::new(parts, outside, board));
+        self.nodes[n].running = Some(Running::new(parts, greeter, outside, board));
         self.stats.starts += 1;
         self.set_off(n)
     }
@@ -296,12 +311,15 @@ impl World {
             stop();
             let _ = running.courier.step(&running.hub);
         }
+        let operation = self.random.below(MAX_OPERATIONS);
+        self.interrupt_registrar(n, operation);
+        let node = &mut self.nodes[n];
         let placed = own.or(received);
         if let Some(last) = placed {
             node.durable.perhaps(last);
         }
         // What cleans up after itself when it is dropped does not get to it.
-        disk.stop_at(0);
+        node.disk.stop_at(0);
         node.running = None;
         node.disk.heal();
         self.stats.crashes += 1;
@@ -311,14 +329,14 @@ impl World {
         }
     }
 
-    fn go_down(&mut self, n: usize) {
+    pub(super) fn go_down(&mut self, n: usize) {
         self.nodes[n].running = None;
         self.nodes[n].life += 1;
         self.connections_lost(n);
         self.restart_later(n);
     }
 
-    fn restart_later(&mut self, n: usize) {
+    pub(super) fn restart_later(&mut self, n: usize) {
         if !self.nodes[n].damaged {
             let outage = 1000 + self.random.exponential(self.plan.mean_outage);
             self.queue.add(self.now + outage, Event::Start(n));

@@ -79,11 +79,12 @@ impl World {
             }
             Fault::Transfer => self.ask_for_transfer(),
             Fault::WantSnapshot => self.ask_for_snapshot(n),
+            Fault::Wipe => self.wipe(self.worst_folder(n)),
         }
     }
 
     /// A node that leads, if one does.
-    fn a_leader(&self) -> Option<usize> {
+    pub(super) fn a_leader(&self) -> Option<usize> {
         let leads = |node: &super::node::Node| {
             let running = node.running.as_ref();
             running.is_some_and(|running| running.hub.with_raft(Raft::role) == RoleName::Leader)
@@ -131,6 +132,7 @@ impl World {
     /// A leader has just committed something. In the plan of figure 8 that is often the last thing
     /// that it does: nobody hears of it.
     pub(super) fn has_committed(&mut self, n: usize) {
+        self.newcomer_may_go(n);
         if !self.plan.figure_eight || !self.faults_go_on || self.random.chance(0.3) {
             return;
         }
@@ -142,7 +144,8 @@ impl World {
     }
 
     pub(super) fn doom(&mut self, n: usize) {
-        if self.plan.figure_eight || self.random.chance(0.5) {
+        let for_good = self.plan.figure_eight || self.plan.newcomer;
+        if for_good || self.random.chance(0.5) {
             self.crash(n, true);
             return;
         }
@@ -220,11 +223,23 @@ impl World {
         self.nodes[n].disk.set_capacity(None);
     }
 
+    /// A node that cannot start any more, if there is one: it gets an empty folder first.
+    fn worst_folder(&self, n: usize) -> usize {
+        let damaged = self.nodes.iter().position(|node| node.damaged);
+        damaged.unwrap_or(n)
+    }
+
+    /// Bits have flipped, so that a node must refuse to start.
+    fn damaged(&mut self, n: usize) {
+        self.nodes[n].damaged = true;
+        // It counts as lost: what the node promised cannot be read any more.
+        self.lose_folder(n);
+    }
+
     /// Bits flip on the disk of a node that is down. So few nodes are damaged that the others are
     /// a quorum: a cluster that lost more would be right to stand still.
     fn rot(&mut self, fault: Fault) {
-        let damaged = self.nodes.iter().filter(|node| node.damaged).count();
-        let room = damaged + self.plan.quorum() < self.nodes.len();
+        let room = self.may_lose_a_folder();
         let down = |n: &usize| {
             let node = &self.nodes[*n];
             node.running.is_none() && node.was_up && !node.damaged
@@ -240,7 +255,7 @@ impl World {
                 for copy in [0, BLOCK] {
                     self.flip(n, "vote", copy..copy + BLOCK);
                 }
-                self.nodes[n].damaged = true;
+                self.damaged(n);
             }
             Fault::RotSnapshot => self.rot_snapshot(n, room),
             // If the write of one copy was broken off, the other is the only one.
@@ -270,7 +285,7 @@ impl World {
         match damage {
             Damage::Unclear => return,
             Damage::Fatal if !room => return,
-            Damage::Fatal => self.nodes[n].damaged = true,
+            Damage::Fatal => self.damaged(n),
             Damage::Harmless => {}
         }
         let file = snapshot_name(last);
@@ -294,7 +309,7 @@ impl World {
             let in_head = end == BLOCK || self.random.chance(0.2);
             let bytes = if in_head { 0..BLOCK } else { BLOCK..end };
             self.flip(n, &segment.name, bytes);
-            self.nodes[n].damaged = true;
+            self.damaged(n);
         }
     }
 

@@ -35,6 +35,20 @@ pub(super) struct Quality {
     pub reorder: bool,
 }
 
+impl Quality {
+    /// Prompt links that lose nothing.
+    pub fn good() -> Self {
+        Self {
+            loss: 0.0,
+            corruption: 0.0,
+            duplicate: 0.0,
+            least_delay: 500,
+            mean_delay: 2000,
+            reorder: false,
+        }
+    }
+}
+
 struct Link {
     quality: Quality,
     /// No packet arrives before this, unless they may overtake each other.

@@ -17,6 +17,7 @@ use raftkv::wire::codec;
 use super::check::Promised;
 use super::clock::{self, Board};
 use super::durable::Durable;
+use super::greeting::{Greeter, Hello, Welcome};
 use super::outside::{Outside, State, Watched};
 use super::trace::trace;
 use super::world::{Event, TICK, World};
@@ -36,6 +37,8 @@ pub(super) struct Waiter {
 #[derive(Clone, Debug)]
 pub(super) enum Packet {
     Peer(Bytes),
+    Hello(Hello),
+    Welcome(Welcome),
     Request {
         from: Waiter,
         timeout: Time,
@@ -50,6 +53,8 @@ pub(super) enum Step {
     Rpc,
     /// A task goes on.
     Run(Task),
+    /// What is known of other nodes is written down.
+    Register,
 }
 
 /// A node, running or not.
@@ -62,6 +67,10 @@ pub(super) struct Node {
     pub damaged: bool,
     /// It is down for good, though nothing is wrong with it.
     pub retired: bool,
+    /// Whether its folder is admitted, as far as is known here.
+    pub admitted: bool,
+    /// Whether no folder of this node was ever lost.
+    pub has_first_folder: bool,
     /// How long it takes a tick to be.
     pub tick: Time,
     /// Whether it has ever been up: only then its folder is complete.
@@ -84,6 +93,8 @@ pub(super) struct Running {
     pub courier: Courier,
     pub taker: Taker<Watched>,
     ticker: Ticker,
+    /// None where all know each other from the start.
+    pub greeter: Option<Greeter>,
     outside: Arc<Outside>,
     board: Board,
     inbox: Vec<Packet>,
@@ -96,13 +107,18 @@ pub(super) struct Running {
     /// What would have happened during a pause.
     pub paused: Option<Vec<Step>>,
     /// The canonical log has been compared up to here.
-    checked: Index,
+    pub checked: Index,
     /// What it was when it was last looked at.
-    seen: (RoleName, Term, Option<NodeId>),
+    pub seen: (RoleName, Term, Option<NodeId>),
 }
 
 impl Running {
-    pub fn new(parts: Parts<Watched>, outside: Arc<Outside>, board: Board) -> Self {
+    pub fn new(
+        parts: Parts<Watched>,
+        greeter: Option<Greeter>,
+        outside: Arc<Outside>,
+        board: Board,
+    ) -> Self {
         let Parts {
             hub,
             replicator,
@@ -119,6 +135,7 @@ impl Running {
             courier,
             taker,
             ticker,
+            greeter,
             outside,
             board,
             inbox: Vec::new(),
@@ -153,7 +170,7 @@ impl World {
         running.expect("only a node that runs is asked to do something")
     }
 
-    fn later(&mut self, n: usize, delay: Time, step: Step) {
+    pub(super) fn later(&mut self, n: usize, delay: Time, step: Step) {
         let life = self.nodes[n].life;
         let event = Event::Node(n, life, step);
         self.queue.add(self.now + delay, event);
@@ -166,7 +183,7 @@ impl World {
     }
 
     /// Time that a step takes on the disk.
-    fn disk_time(&mut self, n: usize) -> Time {
+    pub(super) fn disk_time(&mut self, n: usize) -> Time {
         let mean = self.plan.sync * self.nodes[n].slowness;
         20 + self.random.exponential(mean)
     }
@@ -190,6 +207,7 @@ impl World {
                 Ok(())
             }
             Step::Run(Task::Apply) => self.apply(n)?,
+            Step::Register => self.register(n),
             Step::Run(task) => self.use_disk(n, task)?,
         };
         if let Err(error) = result {
@@ -228,6 +246,7 @@ impl World {
             running.intake.absent(peer);
             running.intake.flush();
         }
+        self.dial(n);
         self.later(n, wait, Step::Run(Task::Tick));
     }
 
@@ -256,14 +275,20 @@ impl World {
             return;
         }
         running.inbox.push(packet);
-        if !running.rpc_woken {
-            running.rpc_woken = true;
+        self.wake_rpc(n);
+    }
+
+    /// The event loop looks at what has arrived, and at what it has left undone.
+    pub(super) fn wake_rpc(&mut self, n: usize) {
+        let running = self.running(n);
+        if !std::mem::replace(&mut running.rpc_woken, true) {
             self.soon(n, Step::Rpc);
         }
     }
 
     /// The event loop puts in all that has arrived.
     fn rpc(&mut self, n: usize) {
+        let life = self.nodes[n].life;
         let running = self.running(n);
         running.rpc_woken = false;
         let mut transfers = Vec::new();
@@ -273,6 +298,16 @@ impl World {
                     // Only what changed on the way does not decode; see `after_transit`.
                     if let Ok(envelope) = codec::decode::<Envelope>(&bytes) {
                         running.intake.message(envelope);
+                    }
+                }
+                Packet::Hello(hello) => {
+                    if let Some(greeter) = &mut running.greeter {
+                        greeter.greeted(hello);
+                    }
+                }
+                Packet::Welcome(welcome) => {
+                    if let Some(greeter) = &mut running.greeter {
+                        greeter.welcomed(welcome, life);
                     }
                 }
                 Packet::Request { from, timeout, ask } => {
@@ -293,6 +328,7 @@ impl World {
         for to in transfers {
             steps::transfer(&running.hub, to);
         }
+        self.answer_greetings(n);
     }
 
     /// The apply thread executes what it has taken, and takes what there is by then.
@@ -413,60 +449,14 @@ impl World {
                 self.soon(n, Step::Run(task));
             }
         }
+        if outside.take_registrar_woken()
+            && let Some(greeter) = &mut self.running(n).greeter
+            && !std::mem::replace(&mut greeter.writes, true)
+        {
+            let took = self.disk_time(n);
+            self.later(n, took, Step::Register);
+        }
         self.stopped(n)
-    }
-
-    /// Looks at a node's core after something has happened to it.
-    fn look(&mut self, n: usize) -> Result<(), Failure> {
-        let node = &mut self.nodes[n];
-        let (durable, now) = (&node.durable, self.now);
-        let running = node.running.as_mut().expect("it runs");
-        let (checks, checked) = (&mut self.checks, running.checked);
-        let (role, term, leader, commit) = running.hub.with_raft(|raft| {
-            checks.node((n, now), raft, checked, durable)?;
-            Ok((raft.role(), raft.term(), raft.leader(), raft.commit()))
-        })?;
-        running.checked = commit.max(checked);
-        let before = std::mem::replace(&mut running.seen, (role, term, leader));
-        if before != (role, term, leader) {
-            trace!(
-                self,
-                "node {}: {role} in term {term}, leader {leader:?}",
-                n + 1
-            );
-        }
-        if role == RoleName::Leader {
-            if (before.0, before.1) != (role, term) {
-                self.elected(n);
-            }
-            if commit > checked {
-                self.has_committed(n);
-            }
-        }
-        Ok(())
-    }
-
-    /// If a node has stopped by itself, its process ends.
-    fn stopped(&mut self, n: usize) -> Result<(), Failure> {
-        if !self.running(n).hub.is_stopping() {
-            return Ok(());
-        }
-        match self.running(n).hub.failure() {
-            // Somebody has stopped it, and goes on with it.
-            None => Ok(()),
-            Some(NodeError::Storage(error)) => {
-                self.disk_failed(n, &error);
-                Ok(())
-            }
-            Some(NodeError::Fault(fault)) => {
-                let sentence = format!("node {}: {fault}", n + 1);
-                Err(Failure::new("no node finds a fault", sentence))
-            }
-            Some(error) => {
-                let sentence = format!("node {}: {error}", n + 1);
-                Err(Failure::new("a snapshot can be installed", sentence))
-            }
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -20,6 +21,8 @@ pub(super) struct Outside {
     messages: Mutex<Vec<Envelope>>,
     answers: Mutex<Vec<(Waiter, Outcome<Reply>)>>,
     woken: Mutex<Vec<Task>>,
+    /// Whether there is something to be written down of whom the node has met.
+    registrar_woken: AtomicBool,
 }
 
 impl Transport for Outside {
@@ -32,6 +35,16 @@ impl Outside {
     /// A task is to be carried out.
     pub fn wake(&self, task: Task) {
         self.woken.lock().push(task);
+    }
+
+    /// The registrar is to look whether there is something to be written down.
+    pub fn wake_registrar(&self) {
+        self.registrar_woken.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the registrar was woken since the last call.
+    pub fn take_registrar_woken(&self) -> bool {
+        self.registrar_woken.swap(false, Ordering::Relaxed)
     }
 
     /// What a node answers to, so that its answer comes here.

@@ -23,9 +23,7 @@ impl World {
     /// The whole run.
     pub fn run(&mut self) -> Result<(), Failure> {
         trace!(self, "{:#?}", self.plan);
-        for n in 0..self.nodes.len() {
-            self.start(n)?;
-        }
+        self.start_all()?;
         for c in 0..self.clients.len() {
             (0..self.plan.concurrency).for_each(|_| self.think(c));
         }
@@ -57,18 +55,37 @@ impl World {
     }
 
     /// Ends the faults but for those of [`leave_some`](Self::leave_some), for a quorum that is
-    /// drawn among the nodes that are not damaged. The others stay down, or cut off from everybody,
-    /// for good.
+    /// drawn among the nodes that are admitted with their first folder. The others stay down, or
+    /// cut off from everybody, for good.
+    ///
+    /// If so few are admitted yet that they are no quorum, more than a quorum have to be up, for
+    /// that is the price of a first start (`storage/peers.rs`). Then all start, those that are
+    /// damaged with an empty folder, and all that never lost theirs must go on.
     fn heal(&mut self) {
         self.faults_go_on = false;
         self.healed_at = self.now;
         self.network.heal();
         let mut healthy: Vec<usize> = (0..self.nodes.len()).collect();
-        healthy.retain(|n| !self.nodes[*n].damaged);
-        self.random.shuffle(&mut healthy);
-        let most = healthy.len() as u64;
-        let size = self.random.between(self.plan.quorum() as u64, most) as usize;
-        self.core = healthy[..size].to_vec();
+        healthy.retain(|n| self.nodes[*n].has_first_folder);
+        let admitted = |n: &&usize| self.nodes[**n].admitted || !self.plan.greets;
+        let admitted: Vec<usize> = healthy.iter().filter(admitted).copied().collect();
+        let all_start = admitted.len() < self.plan.quorum();
+        if all_start {
+            self.core = healthy;
+            self.at_work = (0..self.nodes.len()).collect();
+            for n in 0..self.nodes.len() {
+                if self.nodes[n].damaged {
+                    self.wipe(n);
+                }
+            }
+        } else {
+            healthy = admitted;
+            self.random.shuffle(&mut healthy);
+            let most = healthy.len() as u64;
+            let size = self.random.between(self.plan.quorum() as u64, most) as usize;
+            self.core = healthy[..size].to_vec();
+            self.at_work = self.core.clone();
+        }
         trace!(
             self,
             "faults end; nodes that must go on, from 0: {:?}", self.core
@@ -81,7 +98,7 @@ impl World {
             if let Some(running) = &mut self.nodes[n].running {
                 running.set_tick(now, TICK);
             }
-            if self.core.contains(&n) {
+            if self.at_work.contains(&n) {
                 if self.nodes[n].running.is_some() {
                     self.wake(n);
                 }
@@ -122,14 +139,13 @@ impl World {
         );
     }
 
-    /// Whether a node of the quorum leads in the highest term that any of them is in. How long its
-    /// first commit takes depends on how far the others lag, so that has the time for progress.
+    /// Whether a node leads in the highest term that any of those at work is in. How long its first
+    /// commit takes depends on how far the others lag, so that has the time for progress.
     fn is_led(&self) -> bool {
-        let running = self.core.iter().map(|n| self.nodes[*n].running.as_ref());
+        let running = self.at_work.iter();
+        let running = running.filter_map(|n| self.nodes[*n].running.as_ref());
         let state = |raft: &Raft| (raft.term(), raft.role() == RoleName::Leader);
-        let states = running
-            .flatten()
-            .map(|running| running.hub.with_raft(state));
+        let states = running.map(|running| running.hub.with_raft(state));
         states.max().is_some_and(|(_, leads)| leads)
     }
 

@@ -51,9 +51,11 @@ pub(super) enum Fault {
     /// Bits flip in a snapshot of a node that is down; if it has another one that the log follows,
     /// it must start nevertheless, else it must not.
     RotSnapshot,
+    /// A node loses its folder and comes back with an empty one under its id.
+    Wipe,
 }
 
-const FAULTS: [(Fault, Time); 18] = [
+const FAULTS: [(Fault, Time); 19] = [
     (Fault::CutLink, 3 * SECOND),
     (Fault::Partition, 2 * SECOND),
     (Fault::Clog, 3 * SECOND),
@@ -72,6 +74,7 @@ const FAULTS: [(Fault, Time); 18] = [
     (Fault::Transfer, 6 * SECOND),
     (Fault::WantSnapshot, 400 * MS),
     (Fault::RotSnapshot, 6 * SECOND),
+    (Fault::Wipe, 12 * SECOND),
 ];
 
 /// The settings of one run.
@@ -106,6 +109,12 @@ pub(super) struct Plan {
     pub doom: f64,
     /// Whether leaders fail as they do in figure 8 of the paper.
     pub figure_eight: bool,
+    /// Whether nodes must greet each other before they talk, and be admitted before they count.
+    pub greets: bool,
+    /// How long it takes a node to start for the first time, on average.
+    pub starts: Time,
+    /// Whether the last node comes late, and is met by few at first.
+    pub newcomer: bool,
     /// The states of all nodes are compared at every so manieth index.
     pub compare_every: u64,
     pub snapshots: Snapshots,
@@ -142,7 +151,7 @@ pub(super) struct Snapshots {
 
 impl Plan {
     pub fn draw(random: &mut Random) -> Self {
-        let nodes = *random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 5]);
+        let nodes = *random.pick(&[1, 2, 3, 3, 3, 4, 5, 5, 5, 7]);
         let (clients, concurrency) = (random.between(1, 6), random.between(1, 4));
         let chaos = random.between(5, 30) * SECOND;
         let max_operations = random.between(100, 1500);
@@ -168,6 +177,9 @@ impl Plan {
             lasting: random.chance(0.6),
             doom: *random.pick(&[0.0, 0.0, 0.3, 0.8]),
             figure_eight: false,
+            greets: true,
+            starts: *random.pick(&[0, 0, SECOND, 5 * SECOND]),
+            newcomer: false,
             compare_every: *random.pick(&[1, 4, 4, 16]),
             mean_outage: *random.pick(&[300 * MS, SECOND, 3 * SECOND]),
             limits: limits(random),
@@ -183,6 +195,8 @@ impl Plan {
         };
         if random.chance(0.1) {
             plan.play_figure_eight();
+        } else if random.chance(0.1) {
+            plan.play_newcomer(random);
         }
         if plan.lasting {
             plan.send_in_batches();
@@ -227,6 +241,9 @@ impl Plan {
             lasting: false,
             doom: 0.0,
             figure_eight: false,
+            greets: false,
+            starts: 0,
+            newcomer: false,
             compare_every: 4,
             limits: Limits::default(),
             max_append_bytes: 1 << 20,
@@ -245,6 +262,8 @@ impl Plan {
     /// is elected (paper figure 8): what swarms of independent draws seldom come to.
     fn play_figure_eight(&mut self) {
         self.figure_eight = true;
+        self.greets = false;
+        self.starts = 0;
         self.lasting = false;
         self.nodes = 5;
         self.doom = 1.0;
@@ -254,15 +273,23 @@ impl Plan {
         self.sync = 200;
         self.clocks_differ = false;
         self.chaos = 25 * SECOND;
-        self.network = Quality {
-            loss: 0.0,
-            corruption: 0.0,
-            duplicate: 0.0,
-            least_delay: 500,
-            mean_delay: 2 * MS,
-            reorder: false,
-        };
+        self.network = Quality::good();
         self.faults.clear();
+    }
+
+    /// A cluster of five or seven, in which one node comes late; see `newcomer.rs`.
+    fn play_newcomer(&mut self, random: &mut Random) {
+        self.newcomer = true;
+        self.lasting = false;
+        self.nodes = *random.pick(&[5, 5, 7]);
+        self.starts = 0;
+        self.doom = 0.0;
+        self.mean_outage = 200 * MS;
+        self.sync = 200;
+        self.clocks_differ = false;
+        self.chaos = 12 * SECOND;
+        self.network = Quality::good();
+        self.faults = vec![(Fault::Wipe, 10 * SECOND)];
     }
 
     /// A log that travels entry by entry, or a snapshot in tiny parts, takes minutes over a slow

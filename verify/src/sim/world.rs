@@ -5,6 +5,7 @@ use super::client::{Client, Wake};
 use super::history::Record;
 use super::lab::Desk;
 use super::network::Network;
+use super::newcomer::Newcomer;
 use super::node::{Node, Packet, Step, Waiter};
 use super::plan::{Fault, Plan};
 use super::queue::Queue;
@@ -34,6 +35,10 @@ pub(super) enum Event {
     Doom(usize, u64),
     /// A node starts.
     Start(usize),
+    /// The last node starts for the first time.
+    Newcomer,
+    /// A node loses its folder, if that life of it is still on.
+    Wipe(usize, u64),
     /// A node that stood still goes on, if that life of it is still on.
     Wake(usize, u64),
     /// A disk is as fast again as before, and has room again.
@@ -79,6 +84,14 @@ pub struct Stats {
     pub went_back: u64,
     /// Messages between nodes in which a bit flipped on the way.
     pub corrupted: u64,
+    /// Folders that were lost, with a new one in their place.
+    pub wiped: u64,
+    /// Folders that their witnesses have admitted.
+    pub admitted: u64,
+    /// Greetings of a folder that was not the one known.
+    pub refused: u64,
+    /// Nodes that stopped because a leader knew of what a lost folder had acknowledged.
+    pub denied: u64,
     /// How long after the end of the faults the nodes had a leader.
     pub led_after_us: Time,
     /// Faults of all kinds.
@@ -107,8 +120,14 @@ pub(super) struct World {
     pub healed_at: Time,
     /// The nodes that must make progress in the end.
     pub core: Vec<usize>,
+    /// Those that are up in the end: the same, or all.
+    pub at_work: Vec<usize>,
     /// The one among them whose disk stays slow when the other faults end.
     pub lame: Option<usize>,
+    /// How many folders were lost, by damage or as a whole.
+    pub lost_folders: usize,
+    /// A node whose folder few know, while that is so.
+    pub newcomer: Option<Newcomer>,
     /// What a script asked of nodes directly.
     pub desk: Desk,
 }
@@ -146,7 +165,10 @@ impl World {
             closing: false,
             healed_at: Time::MAX,
             core: Vec::new(),
+            at_work: Vec::new(),
             lame: None,
+            lost_folders: 0,
+            newcomer: None,
             desk: Desk::default(),
         }
     }
@@ -170,6 +192,12 @@ impl World {
                 }
             }
             Event::Start(n) => self.start(n)?,
+            Event::Newcomer => self.newcomer_starts()?,
+            Event::Wipe(n, life) => {
+                if self.faults_go_on && self.nodes[n].life == life {
+                    self.wipe(n);
+                }
+            }
             Event::Wake(n, life) => {
                 if self.nodes[n].life == life && self.nodes[n].running.is_some() {
                     self.wake(n);

@@ -1,0 +1,71 @@
+//! What is looked at after each step of a node: its core, and whether it has stopped by itself.
+
+use raftkv::node::NodeError;
+use raftkv::raft::{Fault, RoleName};
+
+use super::Failure;
+use super::trace::trace;
+use super::world::World;
+
+impl World {
+    /// Looks at a node's core after something has happened to it.
+    pub(super) fn look(&mut self, n: usize) -> Result<(), Failure> {
+        let node = &mut self.nodes[n];
+        let (durable, now) = (&node.durable, self.now);
+        let running = node.running.as_mut().expect("it runs");
+        let (checks, checked) = (&mut self.checks, running.checked);
+        let (role, term, leader, commit) = running.hub.with_raft(|raft| {
+            checks.node((n, now), raft, checked, durable)?;
+            Ok((raft.role(), raft.term(), raft.leader(), raft.commit()))
+        })?;
+        running.checked = commit.max(checked);
+        let before = std::mem::replace(&mut running.seen, (role, term, leader));
+        if before != (role, term, leader) {
+            trace!(
+                self,
+                "node {}: {role} in term {term}, leader {leader:?}",
+                n + 1
+            );
+        }
+        if role == RoleName::Leader {
+            if (before.0, before.1) != (role, term) {
+                self.elected(n);
+            }
+            if commit > checked {
+                self.has_committed(n);
+            }
+        }
+        Ok(())
+    }
+
+    /// If a node has stopped by itself, its process ends.
+    pub(super) fn stopped(&mut self, n: usize) -> Result<(), Failure> {
+        if !self.running(n).hub.is_stopping() {
+            return Ok(());
+        }
+        match self.running(n).hub.failure() {
+            // Somebody has stopped it, and goes on with it.
+            None => Ok(()),
+            Some(NodeError::Storage(error)) => {
+                self.disk_failed(n, &error);
+                Ok(())
+            }
+            Some(NodeError::Fault(fault @ Fault::AcknowledgedEntriesLost { .. }))
+                if self.lacks_a_past(n) =>
+            {
+                trace!(self, "node {} stops: {fault}", n + 1);
+                self.stats.denied += 1;
+                self.go_down(n);
+                Ok(())
+            }
+            Some(NodeError::Fault(fault)) => {
+                let sentence = format!("node {}: {fault}", n + 1);
+                Err(Failure::new("no node finds a fault", sentence))
+            }
+            Some(error) => {
+                let sentence = format!("node {}: {error}", n + 1);
+                Err(Failure::new("a snapshot can be installed", sentence))
+            }
+        }
+    }
+}
