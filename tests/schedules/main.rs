@@ -1,8 +1,8 @@
 //! The threads of a node under a schedule explorer, which looks for lost wake-ups and deadlocks
 //! instead of waiting for one.
 //!
-//! `cargo test --profile verify --no-default-features --features shuttle --test
-//! schedules`, a part of `scripts/test.sh`; without the default features, so that no kvnode is built that waits for an
+//! `cargo test --profile verify --no-default-features --features shuttle --test schedules`, a part
+//! of `scripts/test.sh`; without the default features, so that no kvnode is built that waits for an
 //! explorer. The feature puts shuttle's locks, condition variables, atomics and threads in the
 //! stead of the real ones in `src/node/sync.rs`; everything else is what runs in production:
 //! the hub and the tasks of a node, the replica, the log files on a simulated disk. Time stands
