@@ -107,8 +107,8 @@ impl<S: StateMachine> Stage<S> {
         let stage = match self {
             Self::Copied(copied) => {
                 let last = copied.meta.last;
-                // A node that stops gives the snapshot up: to write the state of a large store takes
-                // minutes, and the caller of the shutdown waits for this thread.
+                // A node that stops gives the snapshot up: to write the state of a large store
+                // takes minutes, and the caller of the shutdown waits for this thread.
                 let pace = || match hub.is_stopping() {
                     true => Pace::GiveUp,
                     false if hub.replica().snapshot_is_late() => Pace::Hurry,

@@ -13,8 +13,8 @@ const BURST: Duration = Duration::from_micros(50);
 /// After each burst the writer rests so many times as long as the burst took.
 const REST: u32 = 4;
 
-/// The longest rest. If the disk hangs for seconds, a burst takes as long; to rest for a multiple of
-/// that would help nobody.
+/// The longest rest. If the disk hangs for seconds, a burst takes as long; to rest for a multiple
+/// of that would help nobody.
 const LONGEST_REST: Duration = Duration::from_millis(10);
 
 /// How the writer goes on after a burst.
