@@ -51,7 +51,7 @@ fn openings() -> Vec<Case> {
         (after_magic(header(MAX_HELLO + 1)), "over the limit of 4096"),
         (damaged(good), "checksum"),
         (after_magic(nonsense()), "no hello"),
-        (opening(&newer), "version 3 of the protocol"),
+        (opening(&newer), "version 4 of the protocol"),
         (opening(&hello("blue", Caller::Client)), "not of \"blue\""),
     ]
 }

@@ -4,6 +4,7 @@
 //! before, the operations of the write are executed up to one that is drawn; and if it was the
 //! power that failed, what was not synced is kept, lost or torn as [`SimDisk::crash`] draws it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Failure;
@@ -56,6 +57,7 @@ impl Node {
             tick: TICK,
             was_up: false,
             has_one_vote: false,
+            refuses: BTreeSet::new(),
             slowness: 1,
             fail_next: None,
             durable: Durable::new(),

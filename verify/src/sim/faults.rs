@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::Time;
 use super::durable::Damage;
+use super::node::Step;
 use super::plan::Fault;
 use super::trace::trace;
 use super::world::{Event, World};
+use raftkv::node::steps::Task;
 use raftkv::raft::{EntryId, Raft, RoleName};
 use raftkv::storage::{Disk, Inspection, inspect};
 
@@ -215,12 +217,22 @@ impl World {
         }
     }
 
+    /// A disk is as fast as before, and has room again. What it was slow at ends soon, too: the time
+    /// that was drawn for that may be many times the mean.
     pub(super) fn disk_recovers(&mut self, n: usize) {
         self.nodes[n].slowness = match self.lame == Some(n) {
             true => LAME,
             false => 1,
         };
         self.nodes[n].disk.set_capacity(None);
+        let latest = self.now + self.disk_time(n);
+        let life = self.nodes[n].life;
+        let on_disk = |event: &Event| {
+            let tasks = [Task::Replicate, Task::Carry, Task::TakeSnapshot];
+            let is_task = |step: &Step| tasks.iter().any(|task| *step == Step::Run(*task));
+            matches!(event, Event::Node(of, in_life, step) if (*of, *in_life) == (n, life) && is_task(step))
+        };
+        self.queue.bring_forward(latest, on_disk);
     }
 
     /// A node that cannot start any more, if there is one: it gets an empty folder first.

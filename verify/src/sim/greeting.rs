@@ -156,6 +156,7 @@ impl World {
                 }
                 Acquainted::OtherFolder => {
                     self.stats.refused += 1;
+                    self.nodes[n].refuses.insert(peer as usize - 1);
                     trace!(self, "node {} refuses the folder of node {peer}", n + 1);
                 }
             }
@@ -240,6 +241,7 @@ impl World {
         (node.durable, node.promised) = (Durable::new(), Promised::default());
         (node.was_up, node.has_one_vote, node.fail_next) = (false, false, None);
         (node.damaged, node.admitted) = (false, false);
+        node.refuses.clear();
         self.stats.wiped += 1;
         self.restart_later(n);
     }

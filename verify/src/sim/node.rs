@@ -2,6 +2,7 @@
 //! each step calls the same function as the thread of that name: [`raftkv::node::steps`]. Between
 //! two steps time passes, in which anything else may happen.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +78,8 @@ pub(super) struct Node {
     pub was_up: bool,
     /// Whether a copy of its vote has been damaged since it was last up.
     pub has_one_vote: bool,
+    /// The nodes of which it knows a former folder, and whose present one it refuses for good.
+    pub refuses: BTreeSet<usize>,
     /// How many times longer than usual its disk takes.
     pub slowness: Time,
     /// The next write is to fail at this operation, counted from its start.
