@@ -217,8 +217,8 @@ impl World {
         }
     }
 
-    /// A disk is as fast as before, and has room again. What it was slow at ends soon, too: the time
-    /// that was drawn for that may be many times the mean.
+    /// A disk is as fast as before, and has room again. What it was slow at ends soon, too: the
+    /// time that was drawn for that may be many times the mean.
     pub(super) fn disk_recovers(&mut self, n: usize) {
         self.nodes[n].slowness = match self.lame == Some(n) {
             true => LAME,
@@ -228,9 +228,11 @@ impl World {
         let latest = self.now + self.disk_time(n);
         let life = self.nodes[n].life;
         let on_disk = |event: &Event| {
-            let tasks = [Task::Replicate, Task::Carry, Task::TakeSnapshot];
-            let is_task = |step: &Step| tasks.iter().any(|task| *step == Step::Run(*task));
-            matches!(event, Event::Node(of, in_life, step) if (*of, *in_life) == (n, life) && is_task(step))
+            let tasks = [Task::Replicate, Task::Carry, Task::TakeSnapshot].map(Step::Run);
+            let Event::Node(of, in_life, step) = event else {
+                return false;
+            };
+            (*of, *in_life) == (n, life) && tasks.contains(step)
         };
         self.queue.bring_forward(latest, on_disk);
     }

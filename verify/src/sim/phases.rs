@@ -11,8 +11,8 @@ use raftkv::raft::{Raft, RoleName};
 /// rounds of voting, with a slow disk and a link that loses packets; the first round of elections
 /// that were twenty times slower would begin later than that, 5 s after the last leader was heard.
 const MOST_TIME_TO_LEAD: Time = 4_000_000;
-/// The same where a disk of the quorum stays slow. If the quorum has no node to spare, each round of
-/// voting waits for the vote of that disk, for about as long as an election timeout: so a round
+/// The same where a disk of the quorum stays slow. If the quorum has no node to spare, each round
+/// of voting waits for the vote of that disk, for about as long as an election timeout: so a round
 /// often fails, and now and then eight in a row do.
 const MOST_TIME_TO_LEAD_WITH_SLOW_DISK: Time = 8_000_000;
 /// From then on, so long until every client has had
@@ -181,8 +181,8 @@ impl World {
         self.clients.iter().all(|client| client.done >= PROOFS)
     }
 
-    /// Whether a node refuses the folder of one that is at work, because it knows a former folder of
-    /// that one. While that one leads, it gets no entries.
+    /// Whether a node refuses the folder of one that is at work, because it knows a former folder
+    /// of that one. While that one leads, it gets no entries.
     fn refuses_somebody(&self, n: usize) -> bool {
         let refused = &self.nodes[n].refuses;
         self.at_work.iter().any(|other| refused.contains(other))
@@ -198,8 +198,8 @@ impl World {
         })
     }
 
-    /// Whether all requests have ended, and all nodes that hear every leader are level, and a quorum
-    /// at least.
+    /// Whether all requests have ended, and all nodes that hear every leader are level, and a
+    /// quorum at least.
     fn has_settled(&self) -> bool {
         let mut core = self.core.iter();
         let level = core.all(|n| self.is_level(*n) || self.refuses_somebody(*n));
