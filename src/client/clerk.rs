@@ -210,12 +210,13 @@ impl Clerk {
         }
     }
 
-    /// Executes an operation through the session and the log, exactly once. A get may be executed
-    /// so, too; [`get`](Self::get) is faster. The reply is never one of those that mean "not
-    /// executed": they become errors.
+    /// Executes an operation through the log. The session makes repeating safe: the operation is
+    /// never executed twice. Replies which say that it was not executed are returned as errors. A
+    /// get is allowed, but [`get`](Self::get) is faster.
     ///
     /// # Errors
-    /// Any [`Error`]; [`Error::kind`] tells what is certain.
+    /// Any [`Error`]; [`Error::kind`] tells whether the operation was not executed, or may have
+    /// been.
     pub fn execute(&self, op: Op) -> Result<Reply, Error> {
         self.shared.execute(&op)
     }

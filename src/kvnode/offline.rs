@@ -21,12 +21,12 @@ use crate::storage::{StorageError, back_up, inspect_with, restore};
 #[derive(Parser)]
 #[command(name = "kvnode", version, about, disable_help_subcommand = true)]
 pub enum Command {
-    /// Show what a data folder holds, and verify all of its checksums. Nothing is changed, and a
-    /// node may run on it; then the end of the log may look unfinished. Commands in the log that
-    /// this version cannot execute are shown, with the reason.
+    /// Show what a data folder holds, and verify all of its checksums. Nothing is changed, so a
+    /// node may use the folder meanwhile; in that case the end of the log may look unfinished.
+    /// Commands in the log that this version cannot execute are shown, with the reason.
     ///
-    /// Exit codes: 0 sound, 1 the system refused, 2 there is no such folder, 4 damaged, with a
-    /// command that cannot be executed, or no data folder.
+    /// Exit codes: 0 sound, 1 an error of the operating system, 2 there is no such folder, 4 the
+    /// folder is damaged, holds a command that cannot be executed, or is no data folder.
     #[command(verbatim_doc_comment)]
     Inspect {
         /// The data folder.

@@ -52,8 +52,9 @@ impl Acceptor {
         self.ready && self.paused_until.is_none()
     }
 
-    /// Accepts callers that wait, up to one turn's share. Returns as many as there is `room` for;
-    /// the others are refused and closed.
+    /// Accepts pending connections, at most `PER_TURN` of them; more stay in the system's queue
+    /// until the next turn of the event loop. Returns the first `room` of them, and refuses and
+    /// closes the rest.
     pub(super) fn accept(&mut self, now: Instant, room: usize) -> Vec<(TcpStream, SocketAddr)> {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;

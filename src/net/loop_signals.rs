@@ -17,8 +17,8 @@ pub(super) type Resolved = (NodeId, io::Result<Vec<SocketAddr>>);
 pub(super) struct LoopSignals {
     waker: Waker,
     stop: AtomicBool,
-    /// The answers that the loop has not taken yet. At most one for each peer: a dialer has one
-    /// look-up under way at a time.
+    /// The results of finished look-ups of host names that the event loop has not taken yet. At
+    /// most one for each peer, because a dialer has one look-up under way at a time.
     resolved: Mutex<Vec<Resolved>>,
     /// How often the loop has woken up: an idle one must not.
     pub(super) wakeups: AtomicU64,

@@ -16,8 +16,8 @@ use super::types::{Entry, EntryId, Index, Term, WriteId};
 
 #[derive(Debug)]
 pub(super) struct Log {
-    /// The last entry that is no longer held, because a snapshot stands for it or because nobody
-    /// will ask for it again.
+    /// The last entry that was dropped from the front of the log, because a snapshot covers it or
+    /// because every member has it on disk. The log begins at the entry after it.
     base: EntryId,
     /// That entry's cluster time.
     base_time_ms: u64,
@@ -95,7 +95,8 @@ impl Log {
         self.durable
     }
 
-    /// The term of the entry at `index`; `None` where the log does not hold it, or not any more.
+    /// The term of the entry at `index`; `None` if it lies behind the log's end, or was dropped
+    /// from its front. Of the base, the last dropped entry, the term is still known.
     pub fn term_at(&self, index: Index) -> Option<Term> {
         if index == self.base.index {
             return Some(self.base.term);

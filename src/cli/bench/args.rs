@@ -243,7 +243,8 @@ impl Args {
     }
 }
 
-/// Reads a number with an optional k, m or g: thousands, or with `base` 1024 powers of that.
+/// Reads a number with an optional suffix k, m or g, which multiplies it by the first, second or
+/// third power of `base`: 1000 for counts, 1024 for bytes.
 fn scaled(text: &str, base: u64) -> Result<u64, String> {
     let wrong = || format!("{text:?} is no number: write 500, 10k or 1m");
     let (digits, scale) = match text.to_ascii_lowercase().strip_suffix(['k', 'm', 'g']) {
