@@ -351,7 +351,9 @@ impl<W> Replica<W> {
         }
     }
 
-    /// Reads that were handed out as [work](Self::take_work) and not answered wait on.
+    /// Takes back the reads that [`take_work`](Self::take_work) handed out and the state machine
+    /// left unanswered, because they exceeded its share. Each waits for a later batch, up to its
+    /// deadline. If the node has stopped there is no later batch, so they end as unknown.
     pub fn give_back(&mut self, reads: ReadyReads<W>) {
         match self.stopped {
             false => self.reads.give_back(reads),

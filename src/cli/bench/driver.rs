@@ -35,8 +35,9 @@ pub trait Phase {
     fn tick(&mut self, now: Duration, clients: &Clients);
 }
 
-/// Runs a phase on these slots until it has no more work and all work that it began has ended, or
-/// until `stop` is set. Returns whether the phase came to its end.
+/// Runs one phase of the load: starts its requests on the clients `slots`, and hands the answers to
+/// the phase. Ends when the phase has no more requests to start and none is unanswered, or earlier
+/// when `stop` is set. Returns true unless `stop` ended it.
 ///
 /// # Errors
 /// If the system cannot wait for sockets.

@@ -97,7 +97,8 @@ pub trait Arena: Sized {
     /// How long to look away between two looks at a command that was submitted.
     fn glance(&self) -> Duration;
 
-    /// How many rounds a random procedure takes that has so many in the course.
+    /// How many rounds a random procedure takes here, if the course takes `course` of them. In real
+    /// time there are fewer, because each round costs real time.
     fn rounds(&self, course: u64) -> u64;
 
     /// The course's unreliable network, or the one without loss and delay.
@@ -163,7 +164,8 @@ pub trait Arena: Sized {
     /// place, and neither has the opening of a session.
     fn place(&self, index: Index) -> u64;
 
-    /// How many servers have executed an `n`-th command; the first command is 1.
+    /// How many servers have executed at least `n` commands. Entries that are no commands, such as
+    /// the one that opens a term, do not count.
     fn executed(&self, n: u64) -> usize;
 
     /// The place that an entry has among the commands of this server's log, committed or not.

@@ -179,7 +179,8 @@ impl Lab {
         canonical.iter().filter(|c| is_command(&c.entry)).count() as u64
     }
 
-    /// How many servers have executed an `n`-th command; the first one is 1.
+    /// How many servers have executed at least `n` commands. Entries that are no commands, such as
+    /// the one that opens a term, do not count.
     pub fn executed(&self, n: u64) -> usize {
         let canonical = self.world.checks.canonical.iter();
         let mut commands = canonical.filter(|c| is_command(&c.entry));
