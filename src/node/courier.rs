@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 
 use super::NodeError;
 use super::hub::Hub;
-use super::replica::Replica;
 use super::sending::{Gone, Sending};
 use super::sync::Nudged;
 use crate::machine::StateMachine;
@@ -90,7 +89,7 @@ impl Courier {
             return Some(Errand::Remove(unneeded));
         }
         if self.waiting.is_empty() {
-            let errands = hub.exchange(Replica::take_errands);
+            let errands = hub.next_errands();
             let to_send = errands.to_send.into_iter().map(Errand::Send);
             let to_store = errands.to_store.into_iter().map(Errand::Store);
             self.waiting = to_send.chain(to_store).collect();

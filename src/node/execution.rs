@@ -90,17 +90,9 @@ impl<S: StateMachine> Machine<S> {
     /// Takes one share of the work out of the replica. False if there is no work.
     fn begin(&mut self, hub: &Hub<S>, share: Share) -> bool {
         assert!(self.taken.is_none(), "the machine does one thing at a time");
-        let mut replica = hub.replica();
-        if !replica.has_work() {
+        let Some(work) = hub.next_work(share) else {
             return false;
-        }
-        let work = replica.take_work(share);
-        if let Some(meta) = &work.install {
-            // Pinned before the replica's lock is released. Files are removed when a snapshot is
-            // put in its place, and the core hears of that under this lock: later, two newer
-            // snapshots could have had this one's file removed.
-            hub.files.snapshots.pin(meta.last);
-        }
+        };
         self.taken = Some((work, share));
         true
     }
@@ -250,7 +242,8 @@ impl<S: StateMachine> Hub<S> {
             return true;
         }
         match machine.finish(self) {
-            Ok(()) => !self.replica().has_work(),
+            // If there is more to do, the apply thread has been woken with the report.
+            Ok(()) => true,
             Err(error) => {
                 drop(machine);
                 self.stop(Some(error));

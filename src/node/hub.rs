@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::config::Config;
+use super::consequences::{Consequences, Errands, Wanted};
 use super::execution::{Execution, Machine};
 use super::files::Files;
 use super::outcome::{Outcome, Waiter, answer, encode};
@@ -22,12 +23,12 @@ use super::signals::{Task, Wake};
 use super::stages::Stages;
 use super::sync::{self, AtomicBool, Condvar, Mutex, MutexGuard};
 use super::taker::Copied;
-use super::work::Shares;
+use super::work::{Share, Shares, Work};
 use super::{NodeError, Transport, admissible};
 use crate::kv;
 use crate::machine::StateMachine;
 use crate::net::Replies;
-use crate::raft::{Envelope, Event, Fault, Index, NodeId, Raft, Removed};
+use crate::raft::{Envelope, Index, NodeId, Raft, Write};
 use crate::storage::Snapshots;
 use crate::wire::client::Answer;
 use crate::wire::frame;
@@ -89,35 +90,6 @@ pub struct Hub<S: StateMachine> {
     end: Mutex<Option<NodeError>>,
 }
 
-/// The consequences of an input, for other tasks and for requests that wait.
-struct Consequences<R> {
-    /// Comes first: a node whose core has found a fault stops, and does nothing else.
-    fault: Option<Fault>,
-    has_write: bool,
-    has_errands: bool,
-    has_work: bool,
-    events: Vec<Event>,
-    /// Requests that end without having been executed here.
-    ended: Vec<(Waiter<R>, End)>,
-    /// Entries that the log has let go of. To free many takes long, so that happens last, and
-    /// without the replica's lock.
-    removed: Removed,
-}
-
-impl<R> Consequences<R> {
-    fn of(replica: &mut Replica<Waiter<R>>) -> Self {
-        Self {
-            fault: replica.fault(),
-            has_write: replica.has_write(),
-            has_errands: replica.has_errands(),
-            has_work: replica.has_work(),
-            events: replica.take_events(),
-            ended: replica.take_ended(),
-            removed: replica.take_removed(),
-        }
-    }
-}
-
 impl<S: StateMachine> Hub<S> {
     pub(super) fn new(
         config: Config,
@@ -145,8 +117,7 @@ impl<S: StateMachine> Hub<S> {
         }
     }
 
-    /// The replica, locked. For reading: a caller that changes it would have to act on the
-    /// consequences.
+    /// The replica, locked, to look at: a thread that changes it has to act on the consequences.
     pub(super) fn replica(&self) -> MutexGuard<'_, Replica<Waiter<S::Reply>>> {
         self.replica.lock()
     }
@@ -160,51 +131,82 @@ impl<S: StateMachine> Hub<S> {
     /// the replica until a thread takes them in an [`exchange`](Self::exchange): the replicator,
     /// which is woken if there is something to write, or the ticker with the next tick.
     pub fn input<T>(&self, put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T) -> T {
-        let at = sync::now();
-        let mut replica = self.replica.lock();
-        let result = put(&mut replica);
-        let consequences = self.consequences(&mut replica, at);
-        drop(replica);
+        let (result, consequences) = self.put_in(sync::now(), Wanted::NOTHING, put);
         self.act(consequences);
         result
     }
 
     /// As [`input`](Self::input), and sends the messages that may leave now.
     pub fn exchange<T>(&self, put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T) -> T {
-        let (result, consequences) = self.exchanged(sync::now(), put);
+        let (result, consequences) = self.exchanged(sync::now(), Wanted::MESSAGES, put);
         self.act(consequences);
         result
     }
 
-    /// As [`exchange`](Self::exchange), and executes on the caller's thread what has become
-    /// committed, if `has_time` says that the caller has the time: to wake the apply thread would
-    /// take longer than the work. `at` is the moment at which the input came.
-    pub(super) fn exchange_and_execute<T>(
+    /// The errands that the courier runs next.
+    pub(super) fn next_errands(&self) -> Errands {
+        let ((), mut consequences) = self.exchanged(sync::now(), Wanted::ERRANDS, |_| ());
+        let errands = std::mem::take(&mut consequences.errands);
+        self.act(consequences);
+        errands
+    }
+
+    /// What the replicator writes next. The messages that may leave before are sent.
+    pub(super) fn next_write(&self) -> Option<Write> {
+        let ((), mut consequences) = self.exchanged(sync::now(), Wanted::WRITE, |_| ());
+        let write = consequences.write.take();
+        self.act(consequences);
+        write
+    }
+
+    /// One share of what the state machine has to do; `None` if there is nothing. What is left is
+    /// known to the threads already, since the input that led to it.
+    pub(super) fn next_work(&self, share: Share) -> Option<Work<Waiter<S::Reply>>> {
+        let mut replica = self.replica.lock();
+        let consequences = replica.output(Wanted::work(share));
+        let work = consequences.work;
+        if let Some(meta) = &work.install {
+            // Pinned before the replica's lock is released. Files are removed when a snapshot is
+            // put in its place, and the core hears of that under this lock: later, two newer
+            // snapshots could have had this one's file removed.
+            self.files.snapshots.pin(meta.last);
+        }
+        drop(replica);
+        self.end_all(consequences.ended);
+        (consequences.left.work || !work.is_empty()).then_some(work)
+    }
+
+    /// As [`exchange`](Self::exchange), and executes on this thread what has become committed: to
+    /// wake the apply thread would take longer than the work. `at` is the moment at which the input
+    /// came.
+    ///
+    /// If the thread wants a write and gets one, it executes nothing. The write comes first, for
+    /// clients of the whole cluster wait for it, and the apply thread can execute meanwhile.
+    pub(super) fn exchange_and_execute(
         self: &Arc<Self>,
         at: Instant,
-        put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T,
-        has_time: impl FnOnce(&T) -> bool,
-    ) -> T {
-        let (result, mut consequences) = self.exchanged(at, put);
-        let has_work = std::mem::take(&mut consequences.has_work);
+        wanted: Wanted,
+        put: impl FnOnce(&mut Replica<Waiter<S::Reply>>),
+    ) -> Option<Write> {
+        let ((), mut consequences) = self.exchanged(at, wanted, put);
+        let write = consequences.write.take();
+        let has_work = std::mem::take(&mut consequences.left.work);
         self.act(consequences);
-        if has_work && !(has_time(&result) && self.execute_here()) {
+        if has_work && !(write.is_none() && self.execute_here()) {
             self.wake(Task::Apply);
         }
-        result
+        write
     }
 
     fn exchanged<T>(
         &self,
         at: Instant,
+        wanted: Wanted,
         put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T,
-    ) -> (T, Consequences<S::Reply>) {
+    ) -> (T, Consequences<Waiter<S::Reply>>) {
         let sending = self.sending.lock();
-        let mut replica = self.replica.lock();
-        let result = put(&mut replica);
-        let messages = replica.take_messages();
-        let consequences = self.consequences(&mut replica, at);
-        drop(replica);
+        let (result, mut consequences) = self.put_in(at, wanted, put);
+        let messages = std::mem::take(&mut consequences.messages);
         // Messages leave before the replicator is woken: to commit an entry by way of a follower
         // takes a round trip and a sync, and only the sync by way of this node's disk.
         if !messages.is_empty() {
@@ -215,30 +217,38 @@ impl<S: StateMachine> Hub<S> {
         (result, consequences)
     }
 
-    /// Collects the consequences of an input that came at the moment `at`.
-    fn consequences(
+    /// Puts something into the replica that came at the moment `at`, and collects what it leads to.
+    /// What is `wanted`, and messages, the thread carries out; the rest is for [`act`](Self::act).
+    fn put_in<T>(
         &self,
-        replica: &mut Replica<Waiter<S::Reply>>,
         at: Instant,
-    ) -> Consequences<S::Reply> {
-        let consequences = Consequences::of(replica);
-        if consequences.has_write {
+        wanted: Wanted,
+        put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T,
+    ) -> (T, Consequences<Waiter<S::Reply>>) {
+        let mut replica = self.replica.lock();
+        let result = put(&mut replica);
+        let consequences = replica.output(wanted);
+        if consequences.write.is_some() {
+            self.stages.taken();
+        }
+        if consequences.left.write {
             self.stages.put_in(at);
         }
-        consequences
+        (result, consequences)
     }
 
-    fn act(&self, consequences: Consequences<S::Reply>) {
+    /// Wakes the tasks that have work, and ends requests.
+    fn act(&self, consequences: Consequences<Waiter<S::Reply>>) {
         if let Some(fault) = consequences.fault {
             self.stop(Some(NodeError::Fault(fault)));
         }
-        if consequences.has_write {
+        if consequences.left.write {
             self.wake(Task::Replicate);
         }
-        if consequences.has_errands {
+        if consequences.left.errands {
             self.wake(Task::Carry);
         }
-        if consequences.has_work {
+        if consequences.left.work {
             self.wake(Task::Apply);
         }
         for event in &consequences.events {
@@ -371,12 +381,12 @@ impl<S: StateMachine> Hub<S> {
         let mut replica = self.replica.lock();
         self.stopping.store(true, Ordering::SeqCst);
         replica.abandon();
-        let ended = replica.take_ended();
+        let consequences = replica.output(Wanted::NOTHING);
         drop(replica);
         self.changed.notify_all();
         self.ended.notify_all();
         // Before the event loop is told to end: it sends the answers that wait and then closes.
-        self.end_all(ended);
+        self.end_all(consequences.ended);
         let tasks = [
             Task::Apply,
             Task::Replicate,

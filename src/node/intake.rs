@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::consequences::Wanted;
 use super::hub::Hub;
 use super::outcome::{Outcome, Waiter};
 use super::stages::Acknowledged;
@@ -89,9 +90,8 @@ impl<S: StateMachine> Intake<S> {
         self.hub.stages.acknowledged(&self.acknowledged, at);
         self.acknowledged.clear();
         let inputs = self.inputs.drain(..);
-        self.hub.exchange_and_execute(
-            at,
-            |replica| {
+        self.hub
+            .exchange_and_execute(at, Wanted::MESSAGES, |replica| {
                 for input in inputs {
                     match input {
                         Input::Absent(peer) => replica.absent(peer),
@@ -102,8 +102,6 @@ impl<S: StateMachine> Intake<S> {
                         Input::Query(query, ticks, waiter) => replica.query(query, ticks, waiter),
                     }
                 }
-            },
-            |()| true,
-        );
+            });
     }
 }

@@ -21,6 +21,7 @@
 mod admissible;
 mod clock;
 mod config;
+mod consequences;
 mod courier;
 mod execution;
 mod executor;
@@ -62,6 +63,7 @@ use crate::storage::{self, Disk, Identity, RealDisk, Recovered, Storage, Storage
 
 pub use admissible::{InadmissibleFromLeader, InadmissibleInLog};
 pub use config::{Config, Timing};
+pub use consequences::{Consequences, Errands, Left, Wanted};
 pub use handle::Handle;
 pub use members::parse_members;
 pub use outcome::{Outcome, Pending};

@@ -5,16 +5,15 @@
 //! the same code. `W` is the waiter of a request: what the caller needs to answer the request. The
 //! replica hands each waiter back exactly once, however the request ends.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 
+use super::consequences::{Consequences, Errands, Left, Wanted};
 use super::snapshot_due::SnapshotDue;
 use super::waiters::{Reads, Writes};
 use super::work::{ReadyReads, Share, Takes, Work};
 use crate::raft::{
-    Entry, EntryId, Envelope, Event, Fault, Index, NodeId, Part, PartRequest, ProposeError, Raft,
-    ReadError, Removed, RoleName, SnapshotMeta, StoredSnapshot, Term, Write, WriteId,
+    DecidedReads, Entry, EntryId, Envelope, Index, NodeId, ProposeError, Raft, ReadError, RoleName,
+    Room, SnapshotMeta, StoredSnapshot, Term, WriteId,
 };
 use crate::wire::client::Doubt;
 
@@ -34,22 +33,6 @@ pub enum End {
     Busy,
     /// A write may still be executed; a read has no answer.
     Unknown(Doubt),
-}
-
-/// What is to be done with the files of snapshots next.
-#[derive(Debug, Default)]
-pub struct Errands {
-    /// A part to read and send. One at a time: others may turn out not to be needed meanwhile.
-    pub to_send: Option<PartRequest>,
-    /// Parts that have come in, to be stored.
-    pub to_store: VecDeque<Part>,
-}
-
-impl Errands {
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.to_send.is_none() && self.to_store.is_empty()
-    }
 }
 
 /// A node's part of the cluster: its consensus, and the requests that wait for it.
@@ -124,7 +107,8 @@ impl<W> Replica<W> {
     }
 
     /// Proposes a command, for whose reply `waiter` waits up to `timeout` ticks. Returns the entry
-    /// that it became; `None` if it was refused, and then `waiter` has [`ended`](Self::take_ended).
+    /// that it became; `None` if it was refused, and then `waiter` is among
+    /// [`Consequences::ended`].
     pub fn submit(&mut self, command: Bytes, timeout: u64, waiter: W) -> Option<EntryId> {
         if self.stopped {
             return self.refuse(waiter, End::Unknown(Doubt::ShuttingDown));
@@ -198,30 +182,6 @@ impl<W> Replica<W> {
     /// The state machine has executed all entries up to `index`.
     pub fn applied(&mut self, index: Index) {
         self.raft.applied(index);
-    }
-
-    /// Messages that may leave now.
-    pub fn take_messages(&mut self) -> Vec<Envelope> {
-        let messages = self.raft.take_messages();
-        // Collecting begins rounds of reads, and a single voter confirms its own at once.
-        self.collect_reads();
-        if self.raft.take_snapshot_wanted() && !self.due.is_pending() {
-            self.want_snapshot();
-        }
-        messages
-    }
-
-    /// What is to be done with the files of snapshots, since the last call.
-    pub fn take_errands(&mut self) -> Errands {
-        Errands {
-            to_send: self.raft.take_part_request(),
-            to_store: self.raft.take_received_parts(),
-        }
-    }
-
-    /// Whether [`take_errands`](Self::take_errands) would return something.
-    pub fn has_errands(&self) -> bool {
-        self.raft.has_part_request() || self.raft.has_received_parts()
     }
 
     /// A part of a snapshot has been stored; see [`Raft::part_stored`].
@@ -301,34 +261,63 @@ impl<W> Replica<W> {
         self.due.failed();
     }
 
-    /// What has to be written next.
-    pub fn take_write(&mut self) -> Option<Write> {
-        self.raft.take_write()
-    }
-
-    /// Whether there is something to write.
-    pub fn has_write(&self) -> bool {
-        self.raft.has_write()
-    }
-
-    /// What the state machine has to do next, as far as it belongs to the share of the thread that
-    /// asks: entries, and the queries that may be answered after them. Nothing at all if a snapshot
-    /// comes first and the thread does not install any: what follows needs its state.
-    ///
-    /// To look whether a snapshot is there and to take the work is one step, under one lock. In two
-    /// steps, a snapshot that came in between would be installed by a thread that has no time.
-    pub fn take_work(&mut self, share: Share) -> Work<W> {
-        if share.takes == Takes::Short && self.raft.has_install() {
-            return Work::default();
+    /// What the inputs since the last call lead to, as far as the thread that asks `wants` it. To
+    /// be called after each input, before the lock that guards the replica is released.
+    pub fn output(&mut self, wanted: Wanted) -> Consequences<W> {
+        let output = self.raft.output(Room {
+            messages: wanted.messages,
+            write: wanted.write,
+            parts: wanted.errands,
+            install: wanted.work.is_some_and(|share| share.takes == Takes::All),
+            entry_bytes: wanted.work.map_or(0, |share| share.log_bytes),
+        });
+        self.decided(output.reads);
+        if output.wants_snapshot && !self.due.is_pending() {
+            self.want_snapshot();
         }
+        let left = output.left;
+        // If a snapshot comes first and the thread does not install any, there is no work for it.
+        // To look for the snapshot and to hand out the work is one step, under one lock. In two
+        // steps, a snapshot that came in between would be installed by a thread that has no time.
+        let work = match wanted.work {
+            Some(share) if !left.install => self.work(share, output.install, output.entries),
+            _ => Work::default(),
+        };
+        let reads_wait = self.reads.has_ready(self.applying);
+        Consequences {
+            fault: output.fault,
+            messages: output.messages,
+            write: output.write,
+            errands: Errands {
+                to_store: output.to_store,
+                to_send: output.to_send,
+            },
+            work,
+            ended: std::mem::take(&mut self.ended),
+            events: output.events,
+            removed: output.removed,
+            left: Left {
+                write: left.write,
+                errands: left.parts,
+                work: left.install || left.entries || reads_wait || self.due.is_due(),
+            },
+        }
+    }
+
+    /// What the state machine does next: the entries, each with its waiter, and a share of the
+    /// reads that may be answered after them.
+    fn work(
+        &mut self,
+        share: Share,
+        install: Option<SnapshotMeta>,
+        entries: Vec<Entry>,
+    ) -> Work<W> {
         let lost = End::Unknown(Doubt::LeadershipLost);
-        let install = self.raft.take_install();
         if let Some(meta) = &install {
             let covered = self.writes.take_up_to(meta.last.index);
             self.ended.extend(covered.map(|waiter| (waiter, lost)));
             self.applying = meta.last.index;
         }
-        let entries = self.raft.take_committed(share.log_bytes);
         if let Some(last) = entries.last() {
             self.applying = last.id.index;
         }
@@ -351,8 +340,8 @@ impl<W> Replica<W> {
         }
     }
 
-    /// Takes back the reads that [`take_work`](Self::take_work) handed out and the state machine
-    /// left unanswered, because they exceeded its share. Each waits for a later batch, up to its
+    /// Takes back the reads that [`output`](Self::output) handed out and the state machine left
+    /// unanswered, because they exceeded its share. Each waits for a later batch, up to its
     /// deadline. If the node has stopped there is no later batch, so they end as unknown.
     pub fn give_back(&mut self, reads: ReadyReads<W>) {
         match self.stopped {
@@ -363,31 +352,6 @@ impl<W> Replica<W> {
                 self.ended.extend(ends);
             }
         }
-    }
-
-    /// Whether there is something for the state machine to do.
-    pub fn has_work(&self) -> bool {
-        self.raft.has_committed() || self.reads.has_ready(self.applying) || self.due.is_due()
-    }
-
-    /// The requests that have ended without being executed here.
-    pub fn take_ended(&mut self) -> Vec<(W, End)> {
-        std::mem::take(&mut self.ended)
-    }
-
-    /// What happened, for people.
-    pub fn take_events(&mut self) -> Vec<Event> {
-        self.raft.take_events()
-    }
-
-    /// Entries to be freed when no lock is held; see [`Raft::take_removed`].
-    pub fn take_removed(&mut self) -> Removed {
-        self.raft.take_removed()
-    }
-
-    /// Why this node must stop, if it must.
-    pub fn fault(&self) -> Option<Fault> {
-        self.raft.fault()
     }
 
     /// The node stops: all waiting requests end, and each later request ends at once. There are no
@@ -401,7 +365,6 @@ impl<W> Replica<W> {
 
     /// Draws the consequences of an input for the requests that wait.
     fn settle(&mut self) {
-        self.collect_reads();
         let leads = (self.raft.role() == RoleName::Leader).then(|| self.raft.term());
         if self.led.is_some() && self.led != leads {
             let lost = End::Unknown(Doubt::LeadershipLost);
@@ -411,8 +374,7 @@ impl<W> Replica<W> {
         self.led = leads;
     }
 
-    fn collect_reads(&mut self) {
-        let reads = self.raft.take_reads();
+    fn decided(&mut self, reads: DecidedReads) {
         for (id, index) in reads.ready {
             self.reads.confirm(id, index);
         }

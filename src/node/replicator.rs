@@ -1,9 +1,9 @@
 //! Writing the log, and sending what may leave once it is written.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::NodeError;
+use super::consequences::Wanted;
 use super::hub::Hub;
 use super::scheduling::Worker;
 use super::stages::Written;
@@ -16,9 +16,8 @@ use crate::storage::Storage;
 /// write is under way go into the next write together (group commit).
 pub struct Replicator {
     storage: Storage,
-    /// The write that the core has handed out and that is not on the disk yet, and the moment at
-    /// which its oldest input came.
-    under_way: Option<(Write, Option<Instant>)>,
+    /// The write that the core has handed out and that is not on the disk yet.
+    under_way: Option<Write>,
 }
 
 impl Replicator {
@@ -31,7 +30,7 @@ impl Replicator {
 
     /// The write that the next step brings to the disk, if there is one.
     pub fn under_way(&self) -> Option<&Write> {
-        self.under_way.as_ref().map(|(write, _)| write)
+        self.under_way.as_ref()
     }
 
     /// The log's files.
@@ -49,8 +48,8 @@ impl Replicator {
     /// known what the disk holds, and another sync may report success for data that was lost.
     pub fn step<S: StateMachine>(&mut self, hub: &Arc<Hub<S>>) -> Result<bool, NodeError> {
         self.under_way = match self.under_way.take() {
-            None => hub.exchange(|replica| Some((replica.take_write()?, hub.stages.taken()))),
-            Some((write, put_in)) => self.write(hub, &write, put_in)?,
+            None => hub.next_write(),
+            Some(write) => self.write(hub, &write)?,
         };
         self.look_after_log(hub);
         Ok(self.under_way.is_some())
@@ -61,24 +60,17 @@ impl Replicator {
         &mut self,
         hub: &Arc<Hub<S>>,
         write: &Write,
-        put_in: Option<Instant>,
-    ) -> Result<Option<(Write, Option<Instant>)>, NodeError> {
+    ) -> Result<Option<Write>, NodeError> {
+        let put_in = hub.stages.oldest_input();
         let (began, mut written) = (sync::now(), None);
         self.storage
             .write_and_tell(write, || written = Some(sync::now()))
             .map_err(NodeError::Storage)?;
         let durable = sync::now();
         hub.files.want_spare(hub);
-        let next = hub.exchange_and_execute(
-            durable,
-            |replica| {
-                replica.durable(write.id);
-                Some((replica.take_write()?, hub.stages.taken()))
-            },
-            // If there is a next write, it comes first: clients of the whole cluster wait for it,
-            // and the apply thread can execute meanwhile.
-            Option::is_none,
-        );
+        let next = hub.exchange_and_execute(durable, Wanted::WRITE, |replica| {
+            replica.durable(write.id);
+        });
         if let Some(written) = written {
             hub.stages.wrote(&Written {
                 put_in,

@@ -39,6 +39,8 @@ pub(super) struct Stages {
     /// When the oldest input came that awaits the disk and that the replicator has not taken yet,
     /// in nanoseconds since the start; [`NONE`] without one. Written under the replica's lock.
     waits_since: AtomicU64,
+    /// The same of what the replicator has taken last.
+    taken_since: AtomicU64,
     log: Mutex<Log>,
     rounds: Mutex<Rounds>,
     execution: Mutex<Execution>,
@@ -76,6 +78,7 @@ impl Stages {
         Self {
             started: now,
             waits_since: AtomicU64::new(NONE),
+            taken_since: AtomicU64::new(NONE),
             log: Mutex::new(Log {
                 queue: Recent::new(now),
                 write: Recent::new(now),
@@ -99,15 +102,17 @@ impl Stages {
         }
     }
 
-    /// The replicator takes all that has to be written. Called under the replica's lock. Returns
-    /// the moment at which the oldest of these inputs came.
-    pub fn taken(&self) -> Option<Instant> {
-        match self.waits_since.load(Ordering::Relaxed) {
+    /// The replicator takes all that has to be written. Called under the replica's lock.
+    pub fn taken(&self) {
+        let since = self.waits_since.swap(NONE, Ordering::Relaxed);
+        self.taken_since.store(since, Ordering::Relaxed);
+    }
+
+    /// The moment at which the oldest input of the write under way came.
+    pub fn oldest_input(&self) -> Option<Instant> {
+        match self.taken_since.load(Ordering::Relaxed) {
             NONE => None,
-            ns => {
-                self.waits_since.store(NONE, Ordering::Relaxed);
-                Some(self.started + Duration::from_nanos(ns))
-            }
+            ns => Some(self.started + Duration::from_nanos(ns)),
         }
     }
 
@@ -185,13 +190,18 @@ mod tests {
         let start = Instant::now();
         let second = |n| start + Duration::from_secs(n);
         let stages = Stages::new(start);
-        assert_eq!(stages.taken(), None);
+        let taken = || {
+            stages.taken();
+            stages.oldest_input()
+        };
+        assert_eq!(taken(), None);
         stages.put_in(second(1));
         stages.put_in(second(2));
-        assert_eq!(stages.taken(), Some(second(1)));
-        assert_eq!(stages.taken(), None);
+        assert_eq!(taken(), Some(second(1)));
+        assert_eq!(taken(), None);
         stages.put_in(second(3));
-        assert_eq!(stages.taken(), Some(second(3)));
+        assert_eq!(stages.oldest_input(), None, "of the write before");
+        assert_eq!(taken(), Some(second(3)));
     }
 
     #[test]

@@ -20,10 +20,11 @@ use super::event::{Event, Fault, Reason};
 use super::log::{Log, NotHandedOut};
 use super::message::{Envelope, Message};
 use super::outbox::Outbox;
+use super::output::DecidedReads;
 use super::snapshot_sending::{Piece, StoredSnapshot};
 use super::snapshots::{PartRequest, Snapshots};
 use super::types::{
-    Entry, EntryId, HardState, Index, NodeId, Payload, ReadId, RoleName, Term, Write, WriteId,
+    Entry, EntryId, HardState, Index, NodeId, Payload, RoleName, Term, Write, WriteId,
 };
 
 #[derive(Debug)]
@@ -45,10 +46,8 @@ pub(super) struct Common {
     rng: ChaCha8Rng,
     /// What has changed since the caller last asked, for people.
     pub events: Vec<Event>,
-    /// Reads that may be answered once the index given, inclusive, has been executed.
-    pub reads_ready: Vec<(ReadId, Index)>,
-    /// Reads that cannot be answered here, because leadership was lost.
-    pub reads_failed: Vec<ReadId>,
+    /// Reads that have been decided since the last output.
+    pub reads_decided: DecidedReads,
     pub snapshots: Snapshots,
     /// The first proof that the cluster's promises are broken. It is never cleared: the caller
     /// stops the node.
@@ -82,8 +81,7 @@ impl Common {
             log,
             outbox: Outbox::default(),
             events: Vec::new(),
-            reads_ready: Vec::new(),
-            reads_failed: Vec::new(),
+            reads_decided: DecidedReads::default(),
             snapshots: Snapshots::new(snapshot),
             fault: None,
         }

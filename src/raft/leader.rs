@@ -295,7 +295,8 @@ impl Leader {
         let own = self.reads.number();
         let round_of = |id: NodeId| self.progress.get(&id).map_or(own, |p| p.round);
         let confirmed = common.config.membership.quorum_value(round_of);
-        common.reads_ready.extend(self.reads.confirmed(confirmed));
+        let ready = self.reads.confirmed(confirmed);
+        common.reads_decided.ready.extend(ready);
     }
 
     /// Commits what a quorum has on disk, this node's own disk counting as one of them (thesis
@@ -325,7 +326,7 @@ impl Leader {
 
     /// Leadership is lost: no read that still waits can be answered here.
     pub fn abandon_reads(&mut self, common: &mut Common) {
-        common.reads_failed.extend(self.reads.abandon());
+        common.reads_decided.failed.extend(self.reads.abandon());
     }
 
     pub fn progress(&self) -> impl Iterator<Item = (NodeId, &Progress)> {

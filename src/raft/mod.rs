@@ -10,6 +10,7 @@ mod log;
 pub mod membership;
 mod message;
 mod outbox;
+mod output;
 mod progress;
 mod reads;
 mod refusal;
@@ -27,6 +28,7 @@ pub use config::Config;
 pub use event::{Event, Fault, Reason};
 pub use membership::{Membership, VoteResult};
 pub use message::{Conflict, Envelope, Message};
+pub use output::{DecidedReads, Left, Output, Room};
 pub use refusal::{ProposeError, ReadError};
 pub use removed::Removed;
 pub use snapshot_sending::StoredSnapshot;
@@ -48,34 +50,28 @@ const MAX_TERM: Term = Term::MAX / 2;
 /// Entries need no such bound: each has the index behind the one before.
 const MAX_INDEX: Index = Index::MAX / 2;
 
-/// The reads that are decided, as [`Raft::take_reads`] hands them out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DecidedReads {
-    /// May be answered once the state machine has applied the index.
-    pub ready: Vec<(ReadId, Index)>,
-    /// Cannot be answered here: leadership was lost.
-    pub failed: Vec<ReadId>,
-}
-
-/// One node of the algorithm.
+/// One node of the algorithm. Inputs are method calls; what they lead to is collected with
+/// [`output`](Self::output).
 ///
 /// ```
-/// use raftkv::raft::{Config, HardState, Membership, Raft, RoleName};
+/// use raftkv::raft::{Config, HardState, Membership, Raft, RoleName, Room};
 ///
 /// // The only node of its cluster elects itself as soon as its vote is on disk.
 /// let config = Config::new(1, Membership::of_voters([1]), 7);
 /// let mut raft = Raft::new(config, HardState::default(), Vec::new());
 /// while raft.role() != RoleName::Leader {
 ///     raft.tick();
-///     if let Some(write) = raft.take_write() {
+///     if let Some(write) = raft.output(Room::EVERYTHING).write {
 ///         raft.durable(write.id);
 ///     }
 /// }
 /// let id = raft.propose("command".into()).unwrap();
 /// assert_eq!(raft.commit(), 0, "not committed before it is on disk");
-/// let write = raft.take_write().unwrap();
+/// let write = raft.output(Room::EVERYTHING).write.unwrap();
 /// raft.durable(write.id);
 /// assert_eq!(raft.commit(), id.index);
+/// let entries = raft.output(Room::EVERYTHING).entries;
+/// assert_eq!(entries.last().map(|entry| entry.id), Some(id));
 /// ```
 #[derive(Debug)]
 pub struct Raft {
@@ -171,7 +167,7 @@ impl Raft {
         }
     }
 
-    /// Asks for a linearizable read. `id` comes back from [`take_reads`](Self::take_reads).
+    /// Asks for a linearizable read. `id` comes back with [`Output::reads`].
     ///
     /// # Errors
     /// [`ReadError`] if the read was refused; then `id` does not come back.
@@ -205,63 +201,10 @@ impl Raft {
     /// The state machine has executed all entries up to `index`.
     ///
     /// # Panics
-    /// If `index` goes back, or beyond what [`take_committed`](Self::take_committed) gave out.
+    /// If `index` goes back, or beyond what [`Output::entries`] gave out.
     pub fn applied(&mut self, index: Index) {
         self.common.log.applied_to(index);
         self.common.let_go_of_matched();
-    }
-
-    /// The messages that may leave now, with all that has gathered since the last call.
-    pub fn take_messages(&mut self) -> Vec<Envelope> {
-        if let Role::Leader(leader) = &mut self.role {
-            leader.broadcast(&mut self.common);
-        }
-        self.common.take_messages()
-    }
-
-    /// What has to be written next, if anything has.
-    pub fn take_write(&mut self) -> Option<Write> {
-        self.common.take_write()
-    }
-
-    /// Whether [`take_write`](Self::take_write) would return something.
-    pub fn has_write(&self) -> bool {
-        self.common.has_write()
-    }
-
-    /// The next committed entries to execute, of about `max_bytes` at the most; at least one if
-    /// there is any. None while a term is not durable yet: a snapshot of the state must never name
-    /// a term that the node has forgotten after a crash.
-    pub fn take_committed(&mut self, max_bytes: usize) -> Vec<Entry> {
-        match self.common.hard_state_durable() {
-            true => self.common.log.take_committed(max_bytes),
-            false => Vec::new(),
-        }
-    }
-
-    /// Whether there is a snapshot to install or an entry to execute.
-    pub fn has_committed(&self) -> bool {
-        let may_execute = self.common.hard_state_durable() && self.common.log.has_committed();
-        may_execute || self.has_install()
-    }
-
-    /// The reads that have been decided since the last call.
-    pub fn take_reads(&mut self) -> DecidedReads {
-        DecidedReads {
-            ready: std::mem::take(&mut self.common.reads_ready),
-            failed: std::mem::take(&mut self.common.reads_failed),
-        }
-    }
-
-    /// What has changed since the last call, for people.
-    pub fn take_events(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.common.events)
-    }
-
-    /// The entries that the log has dropped since the last call, to be freed by the caller. To be
-    /// taken after each input: until then they stay in memory.
-    pub fn take_removed(&mut self) -> Removed {
-        self.common.log.take_removed()
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) struct Snapshots {
     /// A snapshot that the state machine has to take over before it executes anything else: the
     /// entries up to it are not in the log any more.
     pub to_install: Option<SnapshotMeta>,
-    /// Whether a follower needs a newer snapshot than there is. Set until the caller has asked.
+    /// Whether a follower needs a newer snapshot than there is. Set until the next output.
     wanted: bool,
 }
 
@@ -139,6 +139,10 @@ impl Snapshots {
         }
     }
 
+    pub fn take_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.wanted)
+    }
+
     pub fn has_received(&self) -> bool {
         !self.received.is_empty()
     }
@@ -150,20 +154,8 @@ impl Snapshots {
 
 /// What a node does with snapshots.
 impl Raft {
-    /// Whether [`take_install`](Self::take_install) would return something.
-    pub fn has_install(&self) -> bool {
-        self.common.snapshots.to_install.is_some()
-    }
-
-    /// Whether a snapshot has to be taken, since the last call: a follower needs one, and there is
-    /// none that the log goes on behind. That happens when the follower has lost what it had
-    /// acknowledged, or when this node's snapshot is gone or damaged.
-    pub fn take_snapshot_wanted(&mut self) -> bool {
-        std::mem::take(&mut self.common.snapshots.wanted)
-    }
-
     /// A snapshot of this node's own state has become durable: the log that it covers goes, and is
-    /// [handed out](Self::take_removed).
+    /// handed out to be freed.
     pub fn snapshot_taken(&mut self, snapshot: StoredSnapshot) {
         let last = snapshot.meta.last.index;
         self.common.snapshots.stored(snapshot);
@@ -183,15 +175,6 @@ impl Raft {
         self.common.snapshots.forget(last);
         if let Role::Leader(leader) = &mut self.role {
             leader.snapshot_gone(to, last);
-        }
-    }
-
-    /// The parts of a snapshot that have come in since the last call, to be stored. None while a
-    /// term is not durable yet, as in [`take_committed`](Self::take_committed).
-    pub fn take_received_parts(&mut self) -> VecDeque<Part> {
-        match self.common.hard_state_durable() {
-            true => self.common.snapshots.take_received(),
-            false => VecDeque::new(),
         }
     }
 
@@ -236,11 +219,5 @@ impl Raft {
         }
         self.check();
         news
-    }
-
-    /// The snapshot that the state machine has to take over before it executes the entries that
-    /// [`take_committed`](Self::take_committed) returns next.
-    pub fn take_install(&mut self) -> Option<SnapshotMeta> {
-        self.common.snapshots.to_install.take()
     }
 }

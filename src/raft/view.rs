@@ -2,8 +2,8 @@
 
 use super::role::Role;
 use super::{
-    Entry, EntryId, Fault, HardState, Index, Membership, NodeId, PartRequest, Raft, RoleName,
-    StoredSnapshot, Term,
+    Entry, EntryId, Fault, HardState, Index, Membership, NodeId, Raft, RoleName, StoredSnapshot,
+    Term,
 };
 
 impl Raft {
@@ -81,21 +81,6 @@ impl Raft {
     /// The newest snapshot on this node's disk.
     pub fn newest_snapshot(&self) -> Option<&StoredSnapshot> {
         self.common.snapshots.newest()
-    }
-
-    /// The next part of a snapshot to read and send, if any is; collected with the messages.
-    pub fn take_part_request(&mut self) -> Option<PartRequest> {
-        self.common.snapshots.take_request()
-    }
-
-    /// Whether [`take_part_request`](Self::take_part_request) would return something.
-    pub fn has_part_request(&self) -> bool {
-        self.common.snapshots.has_request()
-    }
-
-    /// Whether [`take_received_parts`](Self::take_received_parts) would return something.
-    pub fn has_received_parts(&self) -> bool {
-        self.common.hard_state_durable() && self.common.snapshots.has_received()
     }
 
     /// The members of the cluster.

@@ -1,6 +1,6 @@
 //! A reply delivered to another request that reused the index.
 
-use raftkv::node::{End, Outcome, Pending, Replica, Share};
+use raftkv::node::{End, Outcome, Pending, Replica, Share, Wanted};
 use raftkv::raft::{
     Config, Entry, EntryId, Envelope, HardState, Index, Membership, Message, Payload, Raft,
     RoleName,
@@ -106,7 +106,7 @@ fn leading_replica() -> Replica<&'static str> {
     let mut replica = Replica::new(raft, 100, None);
     while replica.raft().role() != RoleName::Leader {
         replica.tick();
-        for message in replica.take_messages() {
+        for message in replica.output(Wanted::MESSAGES).messages {
             let reply = match message.message {
                 Message::PreVote { next_term, .. } => Message::PreVoteReply {
                     next_term,
@@ -130,7 +130,7 @@ fn leading_replica() -> Replica<&'static str> {
 }
 
 fn write(replica: &mut Replica<&'static str>) {
-    while let Some(write) = replica.take_write() {
+    while let Some(write) = replica.output(Wanted::WRITE).write {
         replica.durable(write.id);
     }
 }
@@ -164,9 +164,9 @@ fn a_waiter_is_not_answered_by_an_entry_that_replaces_its_own_and_is_committed_a
         },
     });
     write(&mut replica);
-    let work = replica.take_work(Share::EVERYTHING);
-    let last = work.entries.last().unwrap();
+    let executing = replica.output(Wanted::work(Share::EVERYTHING));
+    let last = executing.work.entries.last().unwrap();
     assert_eq!((&last.0, last.1), (&other, None));
     let lost = End::Unknown(Doubt::LeadershipLost);
-    assert_eq!(replica.take_ended(), [("who sent mine", lost)]);
+    assert_eq!(executing.ended, [("who sent mine", lost)]);
 }

@@ -9,7 +9,7 @@ fn leader() -> Replica<&'static str> {
     let mut replica = Replica::new(raft, 10, None);
     while replica.raft().role() != RoleName::Leader {
         replica.tick();
-        if let Some(write) = replica.take_write() {
+        if let Some(write) = replica.output(Wanted::WRITE).write {
             replica.durable(write.id);
         }
     }
@@ -26,7 +26,7 @@ fn a_request_that_comes_after_the_end_is_ended_at_once_and_leaves_no_trace() {
     replica.query(Bytes::from("query"), 100, "query");
     let shutting_down = End::Unknown(Doubt::ShuttingDown);
     let ended = ["before", "command", "query"].map(|waiter| (waiter, shutting_down));
-    assert_eq!(replica.take_ended(), ended);
+    assert_eq!(replica.output(Wanted::NOTHING).ended, ended);
     assert_eq!(replica.raft().last().index, last.index + 1);
 }
 
@@ -37,7 +37,7 @@ fn a_snapshot_that_is_wanted_before_anything_has_happened_leaves_no_work() {
     let mut replica: Replica<()> = Replica::new(raft, 1, None);
     assert!(!replica.want_snapshot());
     // Else the thread that does it would never rest.
-    assert!(!replica.has_work());
+    assert!(!replica.output(Wanted::NOTHING).left.work);
 }
 
 const SHORT: Share = Share {
@@ -68,7 +68,7 @@ fn append(after: EntryId) -> Envelope {
 }
 
 fn write(replica: &mut Replica<&'static str>) {
-    while let Some(write) = replica.take_write() {
+    while let Some(write) = replica.output(Wanted::WRITE).write {
         replica.durable(write.id);
     }
 }
@@ -82,7 +82,7 @@ fn a_thread_that_others_wait_for_takes_neither_a_snapshot_nor_what_follows_it() 
     replica.step(append(EntryId::ZERO));
     write(&mut replica);
     // It comes in after work was there for any thread.
-    assert!(replica.has_work());
+    assert!(replica.output(Wanted::NOTHING).left.work);
     let last = EntryId { term: 1, index: 5 };
     let meta = SnapshotMeta {
         last,
@@ -93,12 +93,12 @@ fn a_thread_that_others_wait_for_takes_neither_a_snapshot_nor_what_follows_it() 
     assert!(replica.install(StoredSnapshot { meta, bytes }));
     replica.step(append(last));
     write(&mut replica);
-    assert!(replica.take_work(SHORT).is_empty());
-    assert!(replica.has_work());
-    let work = replica.take_work(Share::EVERYTHING);
+    assert!(replica.output(Wanted::work(SHORT)).work.is_empty());
+    assert!(replica.output(Wanted::NOTHING).left.work);
+    let work = replica.output(Wanted::work(Share::EVERYTHING)).work;
     assert_eq!(work.install.map(|meta| meta.last), Some(last));
     assert_eq!(work.entries.len(), 1);
     replica.step(append(EntryId { term: 1, index: 6 }));
     write(&mut replica);
-    assert_eq!(replica.take_work(SHORT).entries.len(), 1);
+    assert_eq!(replica.output(Wanted::work(SHORT)).work.entries.len(), 1);
 }

@@ -1,6 +1,6 @@
 //! A node whose data folder is new: before the others have admitted it, no majority counts on it.
 
-use super::harness::Cluster;
+use super::harness::{Cluster, PARTS, take_messages, take_write};
 use crate::raft::{
     Config, Entry, EntryId, Envelope, HardState, Membership, Message, NodeId, Payload, Raft,
     RoleName, SnapshotMeta, StoredSnapshot, Term, WriteId,
@@ -90,8 +90,8 @@ fn a_node_that_is_not_admitted_confirms_no_read_and_keeps_no_leader_in_office() 
         leave_a_majority_with(&mut cluster, leader, new);
         cluster.node(leader).read(7).expect("it leads");
         cluster.settle();
-        let ready = cluster.node(leader).take_reads().ready;
-        assert_eq!(ready, [], "{size} nodes");
+        let ready = &cluster.nodes[&leader].decided.ready;
+        assert_eq!(*ready, [], "{size} nodes");
         for _ in 0..60 {
             cluster.tick();
         }
@@ -164,7 +164,7 @@ impl Newcomer {
             message,
         });
         self.writes
-            .extend(self.raft.take_write().map(|write| write.id));
+            .extend(take_write(&mut self.raft).map(|write| write.id));
     }
 
     /// The disk reports all that it was given.
@@ -176,7 +176,7 @@ impl Newcomer {
 
     /// What the node says then.
     fn says(&mut self) -> Vec<Message> {
-        let envelopes = self.raft.take_messages().into_iter();
+        let envelopes = take_messages(&mut self.raft).into_iter();
         envelopes.map(|envelope| envelope.message).collect()
     }
 }
@@ -242,10 +242,8 @@ fn a_node_that_is_not_admitted_takes_in_all_and_says_only_that_a_term_has_passed
     new.raft.part_stored(snapshot(4).meta.last, 6);
     new.sync();
     assert_eq!((new.raft.term(), new.raft.role()), (4, RoleName::Follower));
-    assert_eq!(
-        (new.raft.last().index, new.raft.take_received_parts().len()),
-        (1, 1)
-    );
+    let received = new.raft.output(PARTS).to_store;
+    assert_eq!((new.raft.last().index, received.len()), (1, 1));
     assert!(new.raft.install(snapshot(4)));
     assert_eq!(new.raft.last().index, 9);
     new.sync();

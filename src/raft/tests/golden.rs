@@ -150,14 +150,16 @@ impl Story {
     /// Tells what has become of the node.
     fn look_at(&mut self, id: NodeId) {
         self.cluster.collect();
-        for event in self.cluster.node(id).take_events() {
+        let node = self.cluster.nodes.get_mut(&id).expect("a node");
+        let events = std::mem::take(&mut node.events);
+        let reads = std::mem::take(&mut node.decided);
+        for event in events {
             self.line(format_args!("  {id} is {event}"));
         }
         let commit = self.cluster.node(id).commit();
         if commit > std::mem::replace(&mut self.commits[id as usize], commit) {
             self.line(format_args!("  {id} knows {commit} committed"));
         }
-        let reads = self.cluster.node(id).take_reads();
         for (read, index) in reads.ready {
             self.line(format_args!("  {id} may answer read {read} at {index}"));
         }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use crate::raft::{
-    Config, Entry, EntryId, Envelope, HardState, Membership, Message, NodeId, Payload, Raft,
-    RoleName, SnapshotMeta, StoredSnapshot, Write,
+    Config, DecidedReads, Entry, EntryId, Envelope, Event, HardState, Membership, Message, NodeId,
+    Output, Part, PartRequest, Payload, Raft, RoleName, Room, SnapshotMeta, StoredSnapshot, Write,
 };
 
 /// What each snapshot holds, for all nodes: its file is only played.
@@ -15,6 +15,38 @@ type Library = Rc<RefCell<BTreeMap<EntryId, Vec<Entry>>>>;
 
 /// How large the file of each snapshot is said to be, in bytes.
 pub const SNAPSHOT_BYTES: u64 = 1000;
+
+pub const WRITE: Room = Room {
+    write: true,
+    ..Room::NOTHING
+};
+pub const PARTS: Room = Room {
+    parts: true,
+    ..Room::NOTHING
+};
+pub const EXECUTION: Room = Room {
+    install: true,
+    entry_bytes: usize::MAX,
+    ..Room::NOTHING
+};
+
+/// The next write of a core that stands alone. Here and below, what else the core hands out at the
+/// same time is dropped.
+pub fn take_write(raft: &mut Raft) -> Option<Write> {
+    raft.output(WRITE).write
+}
+
+pub fn take_messages(raft: &mut Raft) -> Vec<Envelope> {
+    raft.output(Room::MESSAGES).messages
+}
+
+pub fn take_entries(raft: &mut Raft, entry_bytes: usize) -> Vec<Entry> {
+    let room = Room {
+        entry_bytes,
+        ..Room::NOTHING
+    };
+    raft.output(room).entries
+}
 
 /// One core with its disk and what it has executed.
 pub struct Node {
@@ -27,6 +59,12 @@ pub struct Node {
     /// While set, writes stay in `pending`.
     pub disk_held: bool,
     pub applied: Vec<Entry>,
+    /// What the core has handed out besides, since a test last took it.
+    pub decided: DecidedReads,
+    pub events: Vec<Event>,
+    pub wants_snapshot: bool,
+    to_store: VecDeque<Part>,
+    to_send: Vec<PartRequest>,
     library: Library,
     /// The newest snapshot on disk.
     snapshot: Option<StoredSnapshot>,
@@ -54,12 +92,31 @@ impl Node {
             pending: VecDeque::new(),
             disk_held: false,
             applied: Vec::new(),
+            decided: DecidedReads::default(),
+            events: Vec::new(),
+            wants_snapshot: false,
+            to_store: VecDeque::new(),
+            to_send: Vec::new(),
         }
+    }
+
+    /// What the core hands out, less what this notes.
+    fn output(&mut self, room: Room) -> Output {
+        let mut output = self.raft.output(room);
+        assert_eq!(output.fault, None);
+        self.decided.ready.append(&mut output.reads.ready);
+        self.decided.failed.append(&mut output.reads.failed);
+        self.events.append(&mut output.events);
+        self.wants_snapshot |= output.wants_snapshot;
+        self.to_store.append(&mut output.to_store);
+        self.to_send.extend(output.to_send.take());
+        output
     }
 
     /// Moves what the core hands out: writes to the disk, committed entries to `applied`.
     fn carry(&mut self) {
-        self.pending.extend(self.raft.take_write());
+        let write = self.output(WRITE).write;
+        self.pending.extend(write);
         while !self.disk_held {
             let Some(write) = self.pending.pop_front() else {
                 break;
@@ -67,14 +124,17 @@ impl Node {
             let id = write.id;
             execute(&mut self.disk, write);
             self.raft.durable(id);
-            self.pending.extend(self.raft.take_write());
+            let write = self.output(WRITE).write;
+            self.pending.extend(write);
         }
         self.store_parts();
-        if let Some(meta) = self.raft.take_install() {
+        let Output {
+            install, entries, ..
+        } = self.output(EXECUTION);
+        if let Some(meta) = install {
             self.applied = self.library.borrow()[&meta.last].clone();
             self.raft.applied(meta.last.index);
         }
-        let entries = self.raft.take_committed(usize::MAX);
         if let Some(last) = entries.last() {
             let index = last.id.index;
             self.applied.extend(entries);
@@ -84,7 +144,9 @@ impl Node {
     }
 
     fn store_parts(&mut self) {
-        for part in self.raft.take_received_parts() {
+        // Which notes the parts.
+        drop(self.output(PARTS));
+        for part in std::mem::take(&mut self.to_store) {
             let last = part.meta.last;
             let so_far = self.incoming.filter(|(of, _)| *of == last);
             let mut received = so_far.map_or(0, |(_, received)| received);
@@ -122,8 +184,9 @@ impl Node {
 
     /// The messages that leave now; the parts of snapshots among them hold zeros.
     fn messages(&mut self) -> Vec<Envelope> {
-        let mut messages = self.raft.take_messages();
-        while let Some(request) = self.raft.take_part_request() {
+        let mut messages = self.output(Room::MESSAGES).messages;
+        while self.output(PARTS).left.parts {}
+        for request in std::mem::take(&mut self.to_send) {
             let mut envelope = request.envelope;
             if let Message::Snapshot { data, .. } = &mut envelope.message {
                 *data = vec![0; request.length as usize].into();
@@ -295,6 +358,8 @@ impl Cluster {
         node.pending.clear();
         node.disk_held = false;
         node.applied.clear();
+        node.to_store.clear();
+        node.to_send.clear();
         node.incoming = None;
     }
 

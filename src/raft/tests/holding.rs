@@ -94,10 +94,15 @@ fn a_member_whose_disk_has_lost_what_it_acknowledged_gets_a_snapshot_that_is_tak
     cluster.restart_with(forgetful, hard_state, Vec::new());
     cluster.until("the other one leads", |c| c.leader() == Some(other));
     cluster.until("it sees that it needs a snapshot", |c| {
-        c.node(other).take_snapshot_wanted()
+        c.nodes[&other].wants_snapshot
     });
     assert!(cluster.executed(forgetful).is_empty());
+    cluster
+        .nodes
+        .get_mut(&other)
+        .expect("a node")
+        .wants_snapshot = false;
     cluster.take_snapshot(other);
     cluster.until("it has all", |c| c.executed(forgetful) == ["a", "b"]);
-    assert!(!cluster.node(other).take_snapshot_wanted());
+    assert!(!cluster.nodes[&other].wants_snapshot);
 }

@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use super::harness::{take_entries, take_messages, take_write};
 use crate::raft::{
     Config, Conflict, Entry, EntryId, Envelope, HardState, Membership, Message, NodeId, Payload,
     Raft, RoleName,
@@ -167,19 +168,17 @@ fn handle(raft: &mut Raft, input: Input, written: &mut Option<u64>, reads: &mut 
             raft.step(envelope(2, term, pre_vote));
             raft.step(envelope(2, raft.term(), Message::VoteReply { granted }));
         }
-        Input::WriteTaken => *written = raft.take_write().map(|write| write.id).or(*written),
+        Input::WriteTaken => *written = take_write(raft).map(|write| write.id).or(*written),
         Input::WritesDone => {
             if let Some(write) = written.take() {
                 raft.durable(write);
             }
         }
         Input::Collected => {
-            raft.take_messages();
-            if let Some(last) = raft.take_committed(100).last() {
+            take_messages(raft);
+            if let Some(last) = take_entries(raft, 100).last() {
                 raft.applied(last.id.index);
             }
-            raft.take_reads();
-            raft.take_events();
         }
         Input::Propose => _ = raft.propose("command".into()),
         Input::Read => {

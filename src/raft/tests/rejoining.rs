@@ -177,7 +177,7 @@ fn a_cut_off_leader_confirms_no_read_and_names_those_that_failed() {
     cluster.propose(new, "a");
     cluster.settle();
     pass(&mut cluster, LONG);
-    let decided = cluster.node(old).take_reads();
+    let decided = cluster.nodes[&old].decided.clone();
     assert_eq!((decided.ready, decided.failed), (vec![], vec![7]));
 }
 
@@ -196,7 +196,7 @@ fn a_leader_that_was_paused_confirms_no_read_when_it_wakes_up() {
         .read(7)
         .expect("it has not learnt of the new term yet");
     cluster.settle();
-    let decided = cluster.node(old).take_reads();
+    let decided = cluster.nodes[&old].decided.clone();
     assert_eq!((decided.ready, decided.failed), (vec![], vec![7]));
 }
 

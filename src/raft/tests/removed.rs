@@ -4,8 +4,9 @@ use std::cell::Cell;
 
 use bytes::Bytes;
 
+use super::harness::take_entries;
 use crate::raft::{
-    Config, Entry, EntryId, Envelope, HardState, Index, Membership, Message, Payload, Raft,
+    Config, Entry, EntryId, Envelope, HardState, Index, Membership, Message, Payload, Raft, Room,
     SnapshotMeta, StoredSnapshot, Term,
 };
 
@@ -82,17 +83,17 @@ fn snapshot(index: Index) -> StoredSnapshot {
 /// out.
 fn assert_handed_out(raft: &mut Raft, indexes: &[Index]) {
     assert_eq!(FREED.get(), 0, "freed by the core");
-    let removed = raft.take_removed();
+    let removed = raft.output(Room::NOTHING).removed;
     let handed_out: Vec<Index> = removed.entries().map(|entry| entry.id.index).collect();
     assert_eq!(handed_out, indexes);
     drop(removed);
     assert_eq!(FREED.get(), indexes.len());
-    assert_eq!(raft.take_removed().entries().count(), 0);
+    assert_eq!(raft.output(Room::NOTHING).removed.entries().count(), 0);
 }
 
 fn execute_all(raft: &mut Raft) {
     hear(raft, 1, heartbeat(4, 0));
-    assert_eq!(raft.take_committed(usize::MAX).len(), 4);
+    assert_eq!(take_entries(raft, usize::MAX).len(), 4);
     raft.applied(4);
 }
 

@@ -1,6 +1,6 @@
 //! How entries get from the leader to everybody.
 
-use super::harness::Cluster;
+use super::harness::{Cluster, take_messages};
 use crate::raft::{Message, NodeId};
 
 #[test]
@@ -59,7 +59,7 @@ fn appended(cluster: &mut Cluster, to: NodeId, commands: &[&'static str]) -> Vec
     for command in commands {
         let proposed = cluster.node(leader).propose((*command).into());
         proposed.expect("it leads");
-        for envelope in cluster.node(leader).take_messages() {
+        for envelope in take_messages(cluster.node(leader)) {
             if let Message::Append { entries, .. } = envelope.message
                 && envelope.to == to
                 && !entries.is_empty()

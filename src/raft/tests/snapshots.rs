@@ -1,7 +1,9 @@
 //! Snapshots (paper section 7): a follower that needs entries which are gone.
 
-use super::harness::{Cluster, SNAPSHOT_BYTES};
-use crate::raft::{Config, EntryId, Envelope, Message, NodeId, SnapshotMeta, StoredSnapshot};
+use super::harness::{
+    Cluster, EXECUTION, PARTS, SNAPSHOT_BYTES, take_entries, take_messages, take_write,
+};
+use crate::raft::{Config, EntryId, Envelope, Message, NodeId, Room, SnapshotMeta, StoredSnapshot};
 
 /// Three nodes that keep nothing of the log that a snapshot covers, and send small parts.
 pub(super) fn cluster() -> Cluster {
@@ -124,12 +126,9 @@ fn a_snapshot_of_the_past_is_refused_before_a_byte_of_it_is_looked_at() {
         },
     });
     let raft = cluster.node(follower);
-    assert!(!raft.has_received_parts());
-    let answers: Vec<Message> = raft
-        .take_messages()
-        .into_iter()
-        .map(|e| e.message)
-        .collect();
+    let output = raft.output(Room::EVERYTHING);
+    assert!(output.to_store.is_empty());
+    let answers: Vec<Message> = output.messages.into_iter().map(|e| e.message).collect();
     assert_eq!(answers, [Message::Accepted { matched: last }]);
 }
 
@@ -142,7 +141,7 @@ fn a_snapshot_that_comes_too_late_is_not_installed() {
     cluster.heal();
     cluster.until("all have it", |c| all_have(c, &["a", "b", "c", "d"]));
     assert!(!cluster.node(behind).install(snapshot));
-    assert_eq!(cluster.node(behind).take_install(), None);
+    assert_eq!(cluster.node(behind).output(EXECUTION).install, None);
 }
 
 #[test]
@@ -173,11 +172,7 @@ fn an_append_from_below_the_snapshot_counts_as_matching_and_drops_nothing() {
     });
     let raft = cluster.node(follower);
     assert_eq!((raft.last(), raft.fault()), (last, None));
-    let answers: Vec<Message> = raft
-        .take_messages()
-        .into_iter()
-        .map(|e| e.message)
-        .collect();
+    let answers: Vec<Message> = take_messages(raft).into_iter().map(|e| e.message).collect();
     assert_eq!(answers, [Message::Accepted { matched: 1 }]);
 }
 
@@ -232,9 +227,9 @@ fn entries_that_follow_the_very_last_one_of_a_snapshot_stay() {
     assert!(raft.install(snapshot.clone()));
     assert_eq!(raft.last().index, last.index + 1, "what follows it stays");
     assert_eq!(raft.commit(), last.index);
-    assert_eq!(raft.take_install(), Some(snapshot.meta));
+    assert_eq!(raft.output(EXECUTION).install, Some(snapshot.meta));
     // None of it was handed to the disk, which has to continue behind the snapshot.
-    let write = raft.take_write().expect("there is something new");
+    let write = take_write(raft).expect("there is something new");
     assert_eq!(write.restart, Some(last));
     assert_eq!(write.entries.len(), 1);
     assert_eq!(write.entries[0].id.index, last.index + 1);
@@ -267,7 +262,7 @@ fn what_was_executed_but_not_yet_handed_to_the_disk_stays_for_it() {
             commit: last.id.index,
         },
     });
-    let executed = raft.take_committed(usize::MAX);
+    let executed = take_entries(raft, usize::MAX);
     assert_eq!(executed.last(), Some(&last));
     raft.applied(last.id.index);
     raft.snapshot_taken(StoredSnapshot {
@@ -278,7 +273,7 @@ fn what_was_executed_but_not_yet_handed_to_the_disk_stays_for_it() {
         },
         bytes: SNAPSHOT_BYTES,
     });
-    let write = raft.take_write().expect("the entries are not on disk");
+    let write = take_write(raft).expect("the entries are not on disk");
     assert_eq!((write.restart, write.entries.len()), (None, 3));
 }
 
@@ -291,9 +286,9 @@ fn a_log_that_contradicts_the_snapshot_begins_anew_on_disk_too() {
     let last = snapshot.meta.last;
     let raft = cluster.node(behind);
     assert!(raft.last().index < last.index);
-    while raft.take_write().is_some() {}
+    while take_write(raft).is_some() {}
     assert!(raft.install(snapshot));
-    let write = raft.take_write().expect("the disk has to know");
+    let write = take_write(raft).expect("the disk has to know");
     assert_eq!((write.restart, write.entries.len()), (Some(last), 0));
     assert_eq!(raft.last(), last);
 }
@@ -304,8 +299,13 @@ fn nothing_of_a_term_is_executed_or_stored_before_the_term_is_durable() {
     let leader = cluster.elect();
     cluster.settle();
     let follower = (1..=3).find(|id| *id != leader).expect("two followers");
+    /// For everything but the disk.
+    const NO_WRITE: Room = Room {
+        write: false,
+        ..Room::EVERYTHING
+    };
     let raft = cluster.node(follower);
-    while !raft.take_committed(usize::MAX).is_empty() {}
+    while !take_entries(raft, usize::MAX).is_empty() {}
     let (prev, term) = (raft.last(), raft.term() + 1);
     let last = EntryId {
         term,
@@ -340,15 +340,16 @@ fn nothing_of_a_term_is_executed_or_stored_before_the_term_is_durable() {
         });
     }
     assert_eq!(raft.commit(), last.index);
-    assert!(!raft.has_committed() && !raft.has_received_parts());
-    assert_eq!(raft.take_committed(usize::MAX), []);
-    assert!(raft.take_received_parts().is_empty());
-    let write = raft.take_write().expect("the term and the entry");
+    let before = raft.output(NO_WRITE);
+    assert!(!before.left.entries && !before.left.parts);
+    assert_eq!((before.entries.len(), before.to_store.len()), (0, 0));
+    let write = take_write(raft).expect("the term and the entry");
     raft.durable(write.id);
-    assert!(raft.has_committed() && raft.has_received_parts());
-    let executed = raft.take_committed(usize::MAX);
-    assert_eq!(executed.last().map(|entry| entry.id), Some(last));
-    assert_eq!(raft.take_received_parts().len(), 1);
+    let left = raft.output(Room::NOTHING).left;
+    assert!(left.entries && left.parts);
+    let after = raft.output(NO_WRITE);
+    assert_eq!(after.entries.last().map(|entry| entry.id), Some(last));
+    assert_eq!(after.to_store.len(), 1);
 }
 
 /// Each silent heartbeat asks for the parts again. Were those requests to pile up in front of a
@@ -378,14 +379,14 @@ fn parts_that_wait_for_a_slow_disk_wait_once_and_not_longer_than_they_are_needed
         let prev = raft.last().index;
         hear(raft, Message::Rejected { prev, conflict });
         raft.tick();
-        raft.take_messages();
+        take_messages(raft);
     }
     let last = raft.newest_snapshot().expect("it took one").meta.last;
     let received = 100;
     hear(raft, Message::SnapshotReply { last, received });
-    raft.take_messages();
+    take_messages(raft);
     let mut waiting = Vec::new();
-    while let Some(request) = raft.take_part_request() {
+    while let Some(request) = raft.output(PARTS).to_send {
         if let Message::Snapshot { offset, .. } = request.envelope.message {
             waiting.push(offset);
         }
@@ -407,7 +408,7 @@ fn a_follower_that_does_not_answer_is_sent_no_snapshot_before_it_answers_again()
     }
     cluster.take_snapshot(leader);
     assert!(parts(&mut cluster, |_| false).is_empty());
-    assert!(!cluster.node(leader).take_snapshot_wanted());
+    assert!(!cluster.nodes[&leader].wants_snapshot);
     cluster.heal();
     let once: Vec<u64> = (0..SNAPSHOT_BYTES / 100).map(|part| part * 100).collect();
     assert_eq!(parts(&mut cluster, |_| false), once);

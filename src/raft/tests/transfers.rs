@@ -127,7 +127,7 @@ fn what_follows_a_snapshot_that_is_on_its_way_stays_until_it_has_arrived() {
 fn a_transfer_of_the_newest_snapshot_that_is_gone_waits_for_one_to_be_taken() {
     let mut cluster = cluster();
     let (leader, behind, last) = midway(&mut cluster);
-    cluster.node(leader).take_snapshot_wanted();
+    assert!(!cluster.nodes[&leader].wants_snapshot);
     cluster.node(leader).snapshot_gone(behind, last);
     assert_eq!(cluster.node(leader).newest_snapshot(), None);
     let mut sent = 0;
@@ -138,7 +138,7 @@ fn a_transfer_of_the_newest_snapshot_that_is_gone_waits_for_one_to_be_taken() {
         });
     }
     assert_eq!(sent, 0, "there is nothing to send");
-    assert!(cluster.node(leader).take_snapshot_wanted());
+    assert!(cluster.nodes[&leader].wants_snapshot);
     cluster.take_snapshot(leader);
     let executed = cluster.executed(leader);
     cluster.until("it has all", |c| c.executed(behind) == executed);

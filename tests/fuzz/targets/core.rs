@@ -10,8 +10,8 @@ mod snapshots;
 use std::collections::{BTreeSet, VecDeque};
 
 use raftkv::raft::{
-    Config, Entry, EntryId, Envelope, HardState, Index, Membership, Message, NodeId, Payload, Raft,
-    RoleName, StoredSnapshot, Term, Write,
+    Config, DecidedReads, Entry, EntryId, Envelope, HardState, Index, Membership, Message, NodeId,
+    Output, Part, PartRequest, Payload, Raft, RoleName, Room, StoredSnapshot, Term, Write,
 };
 use raftkv::wire::codec;
 
@@ -35,6 +35,9 @@ struct Node {
     log_base: EntryId,
     newest: Option<StoredSnapshot>,
     incoming: Option<Incoming>,
+    /// Handed out by the core, not stored or read yet.
+    to_store: VecDeque<Part>,
+    to_send: VecDeque<PartRequest>,
     /// Up to where the disk ever held everything.
     longest: Index,
     /// Handed to the disk, not done yet.
@@ -59,12 +62,7 @@ pub fn inputs(data: &[u8]) {
         node.act(&mut input);
         assert!(node.raft.term() >= node.term, "a term went back");
         node.term = node.raft.term();
-        for event in node.raft.take_events() {
-            assert!(!event.to_string().is_empty());
-            if event.role == RoleName::Leader {
-                reached("the node leads");
-            }
-        }
+        drop(node.output(Room::NOTHING));
         let _ = (node.raft.role(), node.raft.leader(), node.raft.active());
     }
     if let Some(fault) = node.raft.fault() {
@@ -108,6 +106,8 @@ impl Node {
             log_base: EntryId::ZERO,
             newest: None,
             incoming: None,
+            to_store: VecDeque::new(),
+            to_send: VecDeque::new(),
             writes: VecDeque::new(),
             sent: Vec::new(),
             base: EntryId::ZERO,
@@ -139,7 +139,7 @@ impl Node {
                 }
             }
             6 => self.read(),
-            7 => self.writes.extend(self.raft.take_write()),
+            7 => self.take_write(),
             8 => self.write_done(input.byte().into()),
             9 => self.collect(),
             10 => self.commit(input.string().len()),
@@ -162,12 +162,33 @@ impl Node {
             },
             _ => self.all_at_once(),
         }
-        self.decided_reads();
+    }
+
+    /// What the node hands out. What there is always room for is looked at here.
+    pub fn output(&mut self, room: Room) -> Output {
+        let mut output = self.raft.output(room);
+        for event in output.events.drain(..) {
+            assert!(!event.to_string().is_empty());
+            if event.role == RoleName::Leader {
+                reached("the node leads");
+            }
+        }
+        self.decided_reads(std::mem::take(&mut output.reads));
+        output
+    }
+
+    fn take_write(&mut self) {
+        let room = Room {
+            write: true,
+            ..Room::NOTHING
+        };
+        let write = self.output(room).write;
+        self.writes.extend(write);
     }
 
     /// So that a short input gets far.
     fn all_at_once(&mut self) {
-        self.writes.extend(self.raft.take_write());
+        self.take_write();
         self.write_done(usize::MAX);
         self.send_part(false);
         self.collect();
@@ -183,8 +204,7 @@ impl Node {
         }
     }
 
-    fn decided_reads(&mut self) {
-        let decided = self.raft.take_reads();
+    fn decided_reads(&mut self, decided: DecidedReads) {
         if !decided.ready.is_empty() {
             reached("a read is decided");
         }
@@ -228,7 +248,7 @@ impl Node {
 
     /// Takes the messages, and checks that they may leave.
     fn collect(&mut self) {
-        for envelope in self.raft.take_messages() {
+        for envelope in self.output(Room::MESSAGES).messages {
             let Envelope { from, to, term, .. } = envelope;
             assert!(from == ID && to != ID, "from {from} to {to}");
             assert!(self.config.membership.contains(to));
@@ -251,8 +271,13 @@ impl Node {
     }
 
     fn commit(&mut self, max_bytes: usize) {
-        self.take_install();
-        for entry in self.raft.take_committed(max_bytes) {
+        let output = self.output(Room {
+            install: true,
+            entry_bytes: max_bytes.max(1),
+            ..Room::NOTHING
+        });
+        self.install(output.install);
+        for entry in output.entries {
             let (index, time_ms) = match self.committed.last() {
                 Some(last) => (last.id.index, last.time_ms),
                 None => (self.base.index, self.base_time_ms),
@@ -338,6 +363,8 @@ impl Node {
         self.writes.clear();
         self.sent.clear();
         self.incoming = None;
+        self.to_store.clear();
+        self.to_send.clear();
         self.reads.clear();
         let time_ms = self.newest.as_ref().map_or(0, |newest| newest.meta.time_ms);
         self.begin_behind(last, time_ms);

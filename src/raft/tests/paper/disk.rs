@@ -6,7 +6,7 @@ use super::*;
 fn a_vote_leaves_once_it_is_durable() {
     let mut raft = follower(3, 1, &[]);
     give(&mut raft, 2, 2, vote(id(0, 0)));
-    let write = raft.take_write().expect("the vote");
+    let write = take_write(&mut raft).expect("the vote");
     assert_eq!(said(&mut raft), []);
     raft.durable(write.id);
     assert_eq!(
@@ -19,9 +19,9 @@ fn a_vote_leaves_once_it_is_durable() {
 fn an_acknowledgement_leaves_once_its_entries_are_durable() {
     let mut raft = follower(3, 1, &[]);
     give(&mut raft, 2, 1, append(id(0, 0), entries(1, &[1, 1]), 0));
-    let first = raft.take_write().expect("two entries");
+    let first = take_write(&mut raft).expect("two entries");
     give(&mut raft, 2, 1, append(id(2, 1), entries(3, &[1]), 0));
-    let second = raft.take_write().expect("one more");
+    let second = take_write(&mut raft).expect("one more");
     assert_eq!(said(&mut raft), []);
     raft.durable(first.id);
     assert_eq!(said(&mut raft), [(2, 1, accepted(2))]);
@@ -46,7 +46,7 @@ fn what_is_queued_goes_into_one_write_and_one_acknowledgement() {
 fn an_acknowledgement_of_a_passed_term_never_leaves() {
     let mut raft = follower(3, 1, &[]);
     give(&mut raft, 2, 1, append(id(0, 0), entries(1, &[1]), 0));
-    let write = raft.take_write().expect("an entry");
+    let write = take_write(&mut raft).expect("an entry");
     give(&mut raft, 3, 2, Message::Outdated);
     raft.durable(write.id);
     sync(&mut raft);
@@ -64,14 +64,14 @@ fn a_write_that_was_overtaken_does_not_count_even_if_the_same_entry_comes_back()
     // must not rely on it.
     for (leader, term, entry_term) in [(2, 1, 1), (3, 2, 2), (2, 3, 1)] {
         give(&mut raft, leader, term, append(id(0, 0), vec![], 0));
-        taken.extend(raft.take_write());
+        taken.extend(take_write(&mut raft));
         give(
             &mut raft,
             leader,
             term,
             append(id(0, 0), entries(1, &[entry_term]), 0),
         );
-        taken.extend(raft.take_write());
+        taken.extend(take_write(&mut raft));
     }
     let (again, earlier) = taken.split_last().expect("five writes");
     assert_eq!(earlier.len(), 4);
@@ -90,7 +90,7 @@ fn a_write_that_was_overtaken_does_not_count_even_if_the_same_entry_comes_back()
 #[test]
 fn a_leaders_own_write_that_was_overtaken_does_not_count_when_it_leads_again() {
     let mut raft = leader(3, 2, &[]);
-    let old = raft.take_write().expect("1@2");
+    let old = take_write(&mut raft).expect("1@2");
     said(&mut raft);
     give(&mut raft, 2, 3, append(id(0, 0), entries(1, &[3, 3]), 0));
     raft.durable(old.id);
@@ -103,7 +103,7 @@ fn a_leaders_own_write_that_was_overtaken_does_not_count_when_it_leads_again() {
 fn a_leaders_own_copy_counts_once_it_is_durable() {
     let mut raft = leader(3, 1, &[]);
     said(&mut raft);
-    let write = raft.take_write().expect("the empty entry");
+    let write = take_write(&mut raft).expect("the empty entry");
     assert_eq!(raft.commit(), 0);
     raft.durable(write.id);
     assert_eq!(raft.commit(), 0, "one of three");
@@ -128,8 +128,8 @@ fn a_lone_node_neither_leads_nor_commits_before_its_disk_says_so() {
     sync(&mut raft);
     assert_eq!(raft.role(), RoleName::Leader);
     raft.propose("a".into()).expect("accepted");
-    let write = raft.take_write().expect("two entries");
-    assert_eq!((raft.commit(), raft.take_committed(99)), (0, vec![]));
+    let write = take_write(&mut raft).expect("two entries");
+    assert_eq!((raft.commit(), take_entries(&mut raft, 99)), (0, vec![]));
     raft.durable(write.id);
     assert_eq!(raft.commit(), 2);
 }
@@ -140,7 +140,7 @@ fn entries_leave_the_leader_before_they_are_on_its_own_disk() {
     said(&mut raft);
     give(&mut raft, 2, 1, accepted(0));
     let sent = said(&mut raft);
-    assert!(raft.has_write());
+    assert!(raft.output(Room::NOTHING).left.write);
     assert!(matches!(&sent[..], [(2, 1, Message::Append { entries, .. })] if entries.len() == 1));
 }
 
@@ -148,7 +148,7 @@ fn entries_leave_the_leader_before_they_are_on_its_own_disk() {
 fn a_slow_disk_does_not_look_like_a_dead_leader() {
     let mut raft = follower(3, 1, &[]);
     give(&mut raft, 2, 1, append(id(0, 0), entries(1, &[1]), 0));
-    let write = raft.take_write().expect("an entry");
+    let write = take_write(&mut raft).expect("an entry");
     (0..24).for_each(|_| raft.tick());
     raft.durable(write.id);
     (0..24).for_each(|_| raft.tick());
@@ -169,7 +169,7 @@ fn an_election_waits_for_the_candidates_own_disk_however_slow() {
                 Message::PreVoteReply { next_term, granted },
             );
         }
-        let write = raft.take_write().expect("its own vote");
+        let write = take_write(&mut raft).expect("its own vote");
         (0..500).for_each(|_| raft.tick());
         raft.durable(write.id);
         for voter in 2..=size {

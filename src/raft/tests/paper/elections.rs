@@ -15,7 +15,7 @@ fn a_follower_that_hears_nothing_asks_whether_it_could_win_before_it_touches_its
         said(&mut raft),
         [(2, 4, question.clone()), (3, 4, question)]
     );
-    assert!(!raft.has_write());
+    assert!(!raft.output(Room::NOTHING).left.write);
 }
 
 #[test]

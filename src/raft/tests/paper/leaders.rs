@@ -180,9 +180,13 @@ fn a_read_is_confirmed_by_a_round_that_began_after_it_arrived() {
     };
     assert_eq!(said(&mut raft), [(2, 2, round.clone()), (3, 2, round)]);
     give(&mut raft, 2, 2, Message::HeartbeatReply { round: 0 });
-    assert_eq!(raft.take_reads(), DecidedReads::default(), "an older round");
+    assert_eq!(
+        raft.output(Room::NOTHING).reads,
+        DecidedReads::default(),
+        "an older round"
+    );
     give(&mut raft, 2, 2, Message::HeartbeatReply { round: 1 });
-    assert_eq!(raft.take_reads().ready, [(7, 1)]);
+    assert_eq!(raft.output(Room::NOTHING).reads.ready, [(7, 1)]);
 }
 
 #[test]
@@ -190,8 +194,7 @@ fn a_round_that_was_never_begun_confirms_nothing() {
     let mut raft = established(&[], 1);
     assert_eq!(raft.read(7), Ok(()));
     give(&mut raft, 2, 2, Message::HeartbeatReply { round: 1 });
-    said(&mut raft);
-    assert_eq!(raft.take_reads().ready, []);
+    assert_eq!(raft.output(Room::MESSAGES).reads.ready, []);
 }
 
 #[test]
@@ -202,7 +205,7 @@ fn reads_wait_until_an_entry_of_the_leaders_own_term_is_committed() {
     give(&mut raft, 2, 2, accepted(3));
     said(&mut raft);
     give(&mut raft, 2, 2, Message::HeartbeatReply { round: 1 });
-    assert_eq!(raft.take_reads().ready, [(7, 3)]);
+    assert_eq!(raft.output(Room::NOTHING).reads.ready, [(7, 3)]);
 }
 
 #[test]
@@ -212,7 +215,7 @@ fn reads_in_a_round_and_before_one_fail_when_leadership_is_lost() {
     said(&mut raft);
     assert_eq!(raft.read(8), Ok(()));
     give(&mut raft, 2, 3, Message::Outdated);
-    assert_eq!(raft.take_reads().failed, [7, 8]);
+    assert_eq!(raft.output(Room::NOTHING).reads.failed, [7, 8]);
     assert_eq!(raft.read(9), Err(ReadError::NotLeader));
 }
 
@@ -229,7 +232,7 @@ fn a_round_whose_heartbeats_were_lost_is_confirmed_by_the_next_heartbeat() {
     };
     assert!(said(&mut raft).contains(&(3, 2, again)));
     give(&mut raft, 3, 2, Message::HeartbeatReply { round: 1 });
-    assert_eq!(raft.take_reads().ready, [(7, 1)]);
+    assert_eq!(raft.output(Room::NOTHING).reads.ready, [(7, 1)]);
 }
 
 #[test]

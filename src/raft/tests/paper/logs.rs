@@ -59,7 +59,7 @@ fn a_late_copy_of_an_older_append_drops_nothing() {
     let message = append(id(1, 1), entries(2, &[1]), 0);
     assert_eq!(answer(&mut raft, message), [accepted(2)]);
     assert_eq!(terms_of(&raft), [1, 1, 1, 1]);
-    assert!(!raft.has_write());
+    assert!(!raft.output(Room::NOTHING).left.write);
 }
 
 #[test]
@@ -98,9 +98,9 @@ fn a_heartbeat_carries_the_commit_index_and_is_answered_without_the_disk() {
 fn committed_entries_are_handed_out_once_and_in_order() {
     let mut raft = follower(3, 9, &[1, 1, 1]);
     answer(&mut raft, append(id(3, 1), vec![], 2));
-    assert_eq!(raft.take_committed(1), entries(1, &[1]), "at least one");
-    assert_eq!(raft.take_committed(99_999), entries(2, &[1]));
-    assert_eq!(raft.take_committed(99_999), []);
+    assert_eq!(take_entries(&mut raft, 1), entries(1, &[1]), "at least one");
+    assert_eq!(take_entries(&mut raft, 99_999), entries(2, &[1]));
+    assert_eq!(take_entries(&mut raft, 99_999), []);
     raft.applied(2);
     assert_eq!(raft.applied_index(), 2);
 }
@@ -110,7 +110,7 @@ fn after_a_restart_everything_is_executed_again_from_the_start() {
     let mut raft = follower(3, 9, &[1, 1]);
     assert_eq!((raft.commit(), raft.applied_index()), (0, 0));
     answer(&mut raft, append(id(2, 1), vec![], 2));
-    assert_eq!(raft.take_committed(99_999), entries(1, &[1, 1]));
+    assert_eq!(take_entries(&mut raft, 99_999), entries(1, &[1, 1]));
 }
 
 #[test]

@@ -9,9 +9,10 @@ mod rejoining;
 mod snapshots;
 mod terms;
 
+use super::harness::{take_entries, take_messages, take_write};
 use crate::raft::{
     Config, Entry, EntryId, Envelope, HardState, Index, Membership, Message, NodeId, Payload, Raft,
-    RoleName, Term, Write,
+    RoleName, Room, Term, Write,
 };
 
 fn id(index: Index, term: Term) -> EntryId {
@@ -93,13 +94,13 @@ fn give(raft: &mut Raft, from: NodeId, term: Term, message: Message) {
 
 /// What the core says now: to whom, in which term, what.
 fn said(raft: &mut Raft) -> Vec<(NodeId, Term, Message)> {
-    let messages = raft.take_messages().into_iter();
+    let messages = take_messages(raft).into_iter();
     messages.map(|m| (m.to, m.term, m.message)).collect()
 }
 
 /// Does all that is to be written.
 fn sync(raft: &mut Raft) -> Vec<Write> {
-    let writes: Vec<Write> = std::iter::from_fn(|| raft.take_write()).collect();
+    let writes: Vec<Write> = std::iter::from_fn(|| take_write(raft)).collect();
     if let Some(last) = writes.last() {
         raft.durable(last.id);
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::checker::Checker;
 use super::disk::Disk;
 use super::plan::{Dice, Plan};
-use crate::raft::{Config, Envelope, HardState, NodeId, Raft, RoleName};
+use crate::raft::{Config, Envelope, HardState, NodeId, Raft, RoleName, Room};
 
 pub struct Peer {
     pub config: Config,
@@ -185,19 +185,23 @@ impl World {
         if peer.paused_until > self.now {
             return;
         }
-        if let Some(write) = raft.take_write() {
+        let output = raft.output(Room {
+            messages: true,
+            write: true,
+            entry_bytes: 100,
+            ..Room::NOTHING
+        });
+        if let Some(write) = output.write {
             peer.disk.submit(due, write);
         }
-        let messages = raft.take_messages();
+        let (messages, entries) = (output.messages, output.entries);
         for envelope in &messages {
             self.checker.leaves(envelope, raft, &peer.disk);
         }
-        let entries = raft.take_committed(100);
         self.checker.executes(peer.applied, &entries);
         peer.applied += entries.len() as u64;
         raft.applied(peer.applied);
-        self.checker.reads_decided(raft.take_reads());
-        raft.take_events();
+        self.checker.reads_decided(output.reads);
         for envelope in messages {
             self.post(envelope);
         }

@@ -1,6 +1,6 @@
 //! The node's snapshots: those that it takes, sends and gets.
 
-use raftkv::raft::{EntryId, Index, Message, Part, SnapshotMeta, StoredSnapshot};
+use raftkv::raft::{EntryId, Index, Message, Part, Room, SnapshotMeta, StoredSnapshot};
 
 use super::Node;
 use super::reached;
@@ -44,9 +44,20 @@ impl Node {
         newest.map_or(0, |newest| newest.meta.last.index)
     }
 
+    /// Takes what is to be done with the files of snapshots.
+    fn take_errands(&mut self) {
+        let mut output = self.output(Room {
+            parts: true,
+            ..Room::NOTHING
+        });
+        self.to_store.append(&mut output.to_store);
+        self.to_send.extend(output.to_send);
+    }
+
     /// Reads a part that is to be sent; with `lost`, there is none.
     pub fn send_part(&mut self, lost: bool) {
-        let Some(mut request) = self.raft.take_part_request() else {
+        self.take_errands();
+        let Some(mut request) = self.to_send.pop_front() else {
             return;
         };
         let Message::Snapshot {
@@ -79,7 +90,8 @@ impl Node {
     /// it is checked by others. Only the time of the last entry is put right where the log has that
     /// entry: what a checksum guards may be of a future that nobody has seen, but it is not wrong.
     pub fn store_parts(&mut self) {
-        for part in self.raft.take_received_parts() {
+        self.take_errands();
+        for part in std::mem::take(&mut self.to_store) {
             let last = part.meta.last;
             assert!(
                 last.term <= self.hard_state.term,
@@ -121,8 +133,8 @@ impl Node {
     }
 
     /// The state machine takes over a snapshot.
-    pub fn take_install(&mut self) {
-        let Some(meta) = self.raft.take_install() else {
+    pub fn install(&mut self, meta: Option<SnapshotMeta>) {
+        let Some(meta) = meta else {
             return;
         };
         let executed = self.base.index + self.committed.len() as Index;

@@ -1,0 +1,185 @@
+//! What a node of the algorithm wants done: one value for each time that the caller asks, whose
+//! fields stand in the order in which they are to be carried out.
+
+use std::collections::VecDeque;
+
+use super::Raft;
+use super::event::{Event, Fault};
+use super::message::Envelope;
+use super::removed::Removed;
+use super::role::Role;
+use super::snapshots::{Part, PartRequest};
+use super::types::{Entry, Index, ReadId, SnapshotMeta, Write};
+
+/// What the caller can carry out now. The rest stays inside, and [`Left`] names it.
+///
+/// A thread asks only for what is its own to do, and only when it has finished the work before. So
+/// everything that gathers while the disk is busy goes into one write, and shares one sync; and the
+/// entries that gather while the state machine is busy are executed as one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// The network can take messages. Reads that wait begin their round only now: a round is a
+    /// message to every follower, and reads that come while no message can leave share it.
+    pub messages: bool,
+    /// The disk can take the next write.
+    pub write: bool,
+    /// The files of snapshots can be worked on.
+    pub parts: bool,
+    /// The state machine can take over a snapshot.
+    pub install: bool,
+    /// The state machine can execute entries of about this many bytes: at least one entry, if the
+    /// number is not 0.
+    pub entry_bytes: usize,
+}
+
+impl Room {
+    /// For nothing: what comes is only what there is always room for.
+    pub const NOTHING: Self = Self {
+        messages: false,
+        write: false,
+        parts: false,
+        install: false,
+        entry_bytes: 0,
+    };
+
+    /// For messages only.
+    pub const MESSAGES: Self = Self {
+        messages: true,
+        ..Self::NOTHING
+    };
+
+    /// For everything, without a bound: a program with a single thread.
+    pub const EVERYTHING: Self = Self {
+        messages: true,
+        write: true,
+        parts: true,
+        install: true,
+        entry_bytes: usize::MAX,
+    };
+}
+
+/// What is to be done, in the order of the fields. Each item is handed out once.
+///
+/// The order is kept within one value and from one value to the next. Two kinds of work may
+/// overlap: messages, disk, files and state machine are independent of each other, because the core
+/// holds back whatever depends on something that is not done yet.
+#[derive(Debug, Default)]
+#[must_use = "each item is handed out once"]
+pub struct Output {
+    /// Proof that the cluster's promises are broken. The node stops. Apart from `events` there is
+    /// nothing else in this output and in all later ones: what such a node knows may be wrong, so
+    /// it says nothing, writes nothing and executes nothing any more.
+    pub fault: Option<Fault>,
+    /// Leave before the write begins, so that the followers write at the same time as this node
+    /// (thesis 10.2.1). Messages may be lost, repeated and reordered. They speak of nothing that is
+    /// not on disk: a message that does waits inside until [`Raft::durable`].
+    pub messages: Vec<Envelope>,
+    /// Goes to the disk behind the writes before it. Is reported by [`Raft::durable`] once it is
+    /// synced.
+    pub write: Option<Write>,
+    /// Parts of a snapshot that have come in, to be stored in order. Each is reported by
+    /// [`Raft::part_stored`], a whole file by [`Raft::install`]. A part that is lost is sent again.
+    pub to_store: VecDeque<Part>,
+    /// A part to be read and sent; [`Raft::snapshot_gone`] reports that it cannot be read. One at a
+    /// time: the followers may turn out not to need the others meanwhile.
+    pub to_send: Option<PartRequest>,
+    /// The state machine takes over this snapshot, which is on disk, before it executes `entries`:
+    /// the entries up to the snapshot's last one are not in the log any more.
+    pub install: Option<SnapshotMeta>,
+    /// The state machine executes these committed entries, in order; [`Raft::applied`] reports it.
+    pub entries: Vec<Entry>,
+    /// Reads that are decided. Each is answered once the state machine has executed its index.
+    pub reads: DecidedReads,
+    /// A snapshot of the state is to be taken: a follower needs one, and this node has none that
+    /// the log goes on behind. That happens when the follower has lost what it had acknowledged, or
+    /// when this node's snapshot is gone or damaged.
+    pub wants_snapshot: bool,
+    /// What has changed, for people.
+    pub events: Vec<Event>,
+    /// Entries that the log has let go of. To free many takes long: comes last, with no lock held.
+    pub removed: Removed,
+    /// What is left to do.
+    pub left: Left,
+}
+
+/// The reads that are decided, each named once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DecidedReads {
+    /// May be answered once the state machine has executed the index, inclusive.
+    pub ready: Vec<(ReadId, Index)>,
+    /// Cannot be answered here: leadership was lost.
+    pub failed: Vec<ReadId>,
+}
+
+/// What would be handed out at once if there were [`Room`] for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Something to write.
+    pub write: bool,
+    /// A part of a snapshot to be stored or sent.
+    pub parts: bool,
+    /// A snapshot for the state machine.
+    pub install: bool,
+    /// Entries to execute.
+    pub entries: bool,
+}
+
+impl Raft {
+    /// What is to be done since the last call, as far as the caller has `room` for it. To be called
+    /// after each input, before a lock that guards this value is released: then there is never
+    /// something to do of which no thread knows.
+    pub fn output(&mut self, room: Room) -> Output {
+        if room.messages
+            && let Role::Leader(leader) = &mut self.role
+        {
+            leader.broadcast(&mut self.common);
+        }
+        let common = &mut self.common;
+        let events = std::mem::take(&mut common.events);
+        if let fault @ Some(_) = common.fault {
+            return Output {
+                fault,
+                events,
+                ..Output::default()
+            };
+        }
+        let mut output = Output {
+            events,
+            reads: std::mem::take(&mut common.reads_decided),
+            wants_snapshot: common.snapshots.take_wanted(),
+            removed: common.log.take_removed(),
+            ..Output::default()
+        };
+        if room.messages {
+            output.messages = common.take_messages();
+        }
+        if room.write {
+            output.write = common.take_write();
+        }
+        // While the term is not durable, nothing of the term is stored or executed: neither a file
+        // nor a state may name a term that the node has forgotten after a crash.
+        let is_durable = common.hard_state_durable();
+        if room.parts {
+            output.to_send = common.snapshots.take_request();
+            if is_durable {
+                output.to_store = common.snapshots.take_received();
+            }
+        }
+        // The snapshot was durable before the core heard of it, so it waits for nothing.
+        if room.install {
+            output.install = common.snapshots.to_install.take();
+        }
+        // Entries follow the snapshot: without its state they cannot be executed.
+        let waits = common.snapshots.to_install.is_some();
+        if is_durable && !waits && room.entry_bytes > 0 {
+            output.entries = common.log.take_committed(room.entry_bytes);
+        }
+        output.left = Left {
+            write: common.has_write(),
+            parts: common.snapshots.has_request() || is_durable && common.snapshots.has_received(),
+            install: waits,
+            entries: is_durable && common.log.has_committed(),
+        };
+        output
+    }
+}
