@@ -5,7 +5,7 @@
 # usage: scripts/bench_tuning.sh [--seconds S] [--rounds N] [--only VARIANT,...]
 #
 #   --seconds S      how long each load lasts (10)
-#   --rounds N       of how many rounds the median counts (3)
+#   --rounds N       of how many rounds the median counts (4)
 #   --run-in S       how long a cluster is loaded before its figures count (8)
 #   --only VARIANTS  only these beside the product as it is: batch_threads, spares, gathering
 #   --ports BASE     where to look for free ports (7401)
@@ -18,10 +18,11 @@
 # target/tuning: the product has no option for it. Two places are measured: "shared", three nodes
 # and the load on the same two processors; and "alone", one node on processor 0 and the load on
 # processor 1. A node alone has no follower, so "gathering" can change nothing there: what its rows
-# differ by is the noise. The variants take turns within each round.
+# differ by is the noise. The variants take turns within each round, and each round begins with
+# another one.
 #
 # It takes about 16 seconds for each of the 3 loads of a variant, place and round: with the defaults
-# half an hour, and the builds. It needs nothing else to run on the machine meanwhile, which it
+# 40 minutes, and the builds. It needs nothing else to run on the machine meanwhile, which it
 # cannot check. What it starts it ends, also on Ctrl-C.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -36,7 +37,7 @@ TREE=$TUNING/tree
 WANTED_PORT=7401
 SECONDS_EACH=10
 RUN_IN=8
-ROUNDS=3
+ROUNDS=4
 WORK=
 ONLY=batch_threads,spares,gathering
 VARIANTS=(as_it_is)
@@ -151,6 +152,15 @@ measure() { # PLACE VARIANT NODES PROCESSORS_OF_NODES PROCESSORS_OF_LOAD
     stop_ours
 }
 
+# Measures each variant once, beginning with another one in each round: what a variant leaves behind
+# (files that the disk still writes out, a cold or a warm machine) slows down the one after it.
+in_turn() { # ROUND PLACE NODES PROCESSORS_OF_NODES PROCESSORS_OF_LOAD
+    local i
+    for ((i = 0; i < ${#VARIANTS[@]}; i++)); do
+        measure "$2" "${VARIANTS[(i + $1) % ${#VARIANTS[@]}]}" "${@:3}"
+    done
+}
+
 results() {
     local row variant name
     printf '| load | variant | puts/s | p50 us | p99 us | p99.9 us | failures |\n'
@@ -179,8 +189,8 @@ main() {
     : >"$WORK/figures"
     for ((round = 1; round <= ROUNDS; round++)); do
         say "round $round of $ROUNDS"
-        for variant in "${VARIANTS[@]}"; do measure shared "$variant" 3 0,1 0,1; done
-        for variant in "${VARIANTS[@]}"; do measure alone "$variant" 1 0 1; done
+        in_turn "$round" shared 3 0,1 0,1
+        in_turn "$round" alone 1 0 1
     done
     results
 }
