@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::raft::{EntryId, Envelope, Message, NodeId, PartRequest};
+use bytes::Bytes;
+
+use crate::raft::{EntryId, Envelope, NodeId, PartRequest};
 use crate::storage::{Snapshots, StorageError};
 
 /// Reads parts of snapshots, and remembers which snapshots were verified.
@@ -36,31 +38,29 @@ impl Sending {
     /// it may have been damaged after it was verified, and the next first part finds that out. So a
     /// file is verified at most once for each time that it is sent as a whole.
     pub fn fetch(&mut self, files: &Snapshots, request: PartRequest) -> Result<Envelope, Gone> {
-        let PartRequest {
-            mut envelope,
-            length,
-        } = request;
-        if let Message::Snapshot {
-            meta,
-            bytes,
-            offset,
-            data,
-        } = &mut envelope.message
-        {
-            let last = meta.last;
-            let verified = match *offset {
-                0 => self.verify(files, last),
-                _ => Ok(()),
-            };
-            let length_wanted = usize::try_from(length).unwrap_or(usize::MAX);
-            let read = verified.and_then(|()| files.read_chunk(last, *offset, length_wanted));
-            let to = envelope.to;
-            *data = read.map_err(|error| Gone { to, last, error })?;
-            if offset.saturating_add(length) >= *bytes {
-                self.verified.remove(&last);
-            }
+        let (to, last) = (request.to, request.snapshot.meta.last);
+        let read = self.read(files, &request);
+        let data = read.map_err(|error| Gone { to, last, error })?;
+        if request.offset + request.length >= request.snapshot.bytes {
+            self.verified.remove(&last);
         }
-        Ok(envelope)
+        Ok(request.message(data))
+    }
+
+    fn read(&mut self, files: &Snapshots, request: &PartRequest) -> Result<Bytes, StorageError> {
+        let last = request.snapshot.meta.last;
+        if request.offset == 0 {
+            self.verify(files, last)?;
+        }
+        let read = files.read_part(last, request.offset, request.length);
+        // The file ends too early. It may have become shorter since it was verified: no follower
+        // would ever have all of it, so none would refuse it, and it has to be found bad here. Or
+        // it took the place of a bad file of the same snapshot, and is good.
+        if matches!(read, Err(StorageError::Damaged { .. })) {
+            self.verified.remove(&last);
+            self.verify(files, last)?;
+        }
+        read
     }
 
     fn verify(&mut self, files: &Snapshots, last: EntryId) -> Result<(), StorageError> {

@@ -11,7 +11,8 @@
 //! Writes are numbered from 1, and `done_write < next_write`. A message waits for the number of the
 //! write that it depends on.
 
-use bytes::Bytes;
+use std::ops::Range;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -21,7 +22,7 @@ use super::log::{Log, NotHandedOut};
 use super::message::{Envelope, Message};
 use super::outbox::Outbox;
 use super::output::DecidedReads;
-use super::snapshot_sending::{Piece, StoredSnapshot};
+use super::snapshot_sending::StoredSnapshot;
 use super::snapshots::{PartRequest, Snapshots};
 use super::types::{
     Entry, EntryId, HardState, Index, NodeId, Payload, RoleName, Term, Write, WriteId,
@@ -194,25 +195,16 @@ impl Common {
         }
     }
 
-    /// Has a piece of a snapshot read and sent. The term is durable: a leader's always is.
-    pub fn request_part(&mut self, to: NodeId, of: StoredSnapshot, piece: Piece) {
-        let (offset, length) = match piece {
-            Piece::Part { offset, length } => (offset, length),
-            // In the message a question is a part of no bytes, which begins at the file's end.
-            Piece::Question { size } => (size, 0),
-        };
-        let envelope = Envelope {
+    /// Has a part of a snapshot read and sent. The term is durable: a leader's always is.
+    pub fn request_part(&mut self, to: NodeId, snapshot: StoredSnapshot, part: Range<u64>) {
+        self.snapshots.request(PartRequest {
             from: self.id(),
             to,
             term: self.term(),
-            message: Message::Snapshot {
-                meta: of.meta,
-                bytes: of.bytes,
-                offset,
-                data: Bytes::new(),
-            },
-        };
-        self.snapshots.request(PartRequest { envelope, length });
+            snapshot,
+            offset: part.start,
+            length: part.end - part.start,
+        });
     }
 
     /// The messages that may leave now.

@@ -317,6 +317,12 @@ fn snapshot_part(common: &mut Common, from: NodeId, part: Part) {
         // answer. An index that is not dropped here may be counted on from without overflow.
         return;
     }
+    let end = part.offset.checked_add(part.data.len() as u64);
+    if part.data.is_empty() || end.is_none_or(|end| end > part.bytes) {
+        // No leader sends a part without data or beyond the end of the file: the bytes are from a
+        // faulty node, which gets no answer.
+        return;
+    }
     if index <= common.log.committed() {
         // What the snapshot covers is committed here, so the logs are equal up to there, and the
         // leader is told so: it then sends entries again.

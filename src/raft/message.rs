@@ -99,15 +99,17 @@ pub enum Message {
         bytes: u64,
         /// Where in the file `data` belongs.
         offset: u64,
-        /// The part. Empty at the end of the file: then it only asks how far the follower is.
+        /// The part. It is never empty and never reaches beyond the end of the file: a follower
+        /// drops such a message without an answer.
         data: Bytes,
     },
-    /// The answer to a [`Message::Snapshot`] of the same term that is not complete yet. Once it is
-    /// installed, or if it brings nothing new, the answer is [`Message::Accepted`].
+    /// The answer to a [`Message::Snapshot`] of the same term while the snapshot is not complete.
+    /// Once it is installed, or if it brings nothing new, the answer is [`Message::Accepted`].
     SnapshotReply {
         /// The last entry of the snapshot, which tells it from others.
         last: EntryId,
-        /// Up to here the follower has the file: the offset that it needs next.
+        /// Up to here the follower has the file: the offset that it needs next. 0 if it has to
+        /// start over; never the size of the file.
         received: u64,
     },
     /// From the leader to the follower that is to take over: campaign at once (thesis 3.10).

@@ -8,8 +8,9 @@
 //! `matched` or below.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
-use super::snapshot_sending::{Piece, SnapshotSending, StoredSnapshot};
+use super::snapshot_sending::{SnapshotSending, StoredSnapshot};
 use super::types::{EntryId, Index};
 
 /// How entries flow to a follower.
@@ -224,19 +225,19 @@ impl Progress {
 
     /// The next part of the snapshot to send, if one is on its way and may be sent now: no more
     /// than the window holds, and none while the follower does not answer.
-    pub fn next_piece(
+    pub fn next_part(
         &mut self,
         part_bytes: u64,
         window_bytes: u64,
-    ) -> Option<(StoredSnapshot, Piece)> {
+    ) -> Option<(StoredSnapshot, Range<u64>)> {
         let Flow::Snapshot(sending) = &mut self.flow else {
             return None;
         };
         if !self.active {
             return None;
         }
-        let piece = sending.next_piece(part_bytes, window_bytes)?;
-        Some((sending.snapshot().clone(), piece))
+        let part = sending.next_part(part_bytes, window_bytes)?;
+        Some((sending.snapshot().clone(), part))
     }
 
     /// The follower says how far it has received a snapshot.

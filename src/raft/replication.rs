@@ -90,8 +90,8 @@ impl Leader {
             common.config.snapshot_part_bytes,
             common.config.snapshot_window_bytes,
         );
-        while let Some((snapshot, piece)) = progress.next_piece(part_bytes, window) {
-            common.request_part(id, snapshot, piece);
+        while let Some((snapshot, part)) = progress.next_part(part_bytes, window) {
+            common.request_part(id, snapshot, part);
         }
         if progress.may_ask() {
             progress.asked();

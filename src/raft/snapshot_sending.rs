@@ -10,6 +10,17 @@
 //! When the follower's answers stop, the sender goes back to `received` and sends one part only.
 //! The waiting time doubles with each repetition, and one answer that shows progress opens the
 //! whole window again.
+//!
+//! Only parts are sent, and no part is empty. A message that merely asks how far the follower is
+//! would say nothing that a part does not say: the follower answers every part with its offset.
+//! This needs a part that can be repeated until the follower has installed the snapshot, so
+//! `received < size` always. The follower does not answer the last part with the size of the file.
+//! It verifies and installs the snapshot and answers with [`Message::Accepted`], or it finds the
+//! file bad and answers with the offset 0.
+//!
+//! [`Message::Accepted`]: super::message::Message::Accepted
+
+use std::ops::Range;
 
 use super::types::{EntryId, SnapshotMeta};
 
@@ -21,7 +32,7 @@ const MAX_PATIENCE: u32 = 64;
 pub struct StoredSnapshot {
     /// What it stands for.
     pub meta: SnapshotMeta,
-    /// The size of its file, in bytes.
+    /// The size of its file, in bytes; never 0, because a file has a header.
     pub bytes: u64,
 }
 
@@ -29,12 +40,14 @@ pub struct StoredSnapshot {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SnapshotSending {
     snapshot: StoredSnapshot,
-    /// The follower has the file up to here, exclusive: `received <= sent <= snapshot.bytes`.
+    /// The follower has the file up to here, exclusive: `received < snapshot.bytes`.
     received: u64,
+    /// The offset behind the last part that was sent: `received <= sent <= snapshot.bytes`.
+    sent: u64,
     /// The offset of the follower's last answer since something was sent again. It is smaller than
     /// `received` if the follower had to start over, or if the answer is an old one that was late.
     claimed: Option<u64>,
-    stage: Stage,
+    pace: Pace,
     answers: Answers,
     /// After how many heartbeats without progress the bytes on their way count as lost; at least 1,
     /// at most [`MAX_PATIENCE`]. On a slow or long way a part takes longer than a heartbeat and is
@@ -43,18 +56,13 @@ pub(super) struct SnapshotSending {
     patience: u32,
 }
 
-/// What may be sent next. `sent` is the offset behind the last part that was sent.
+/// How much may be on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// The follower answers: as many bytes as the window holds are on their way.
-    Streaming { sent: u64 },
-    /// The follower fell silent: one part at a time, to learn whether parts arrive at all.
-    Probing { sent: u64 },
-    /// The follower has said that it has the whole file, but not that it has installed the
-    /// snapshot, and then fell silent: it is to be asked where it stands.
-    Asking,
-    /// It has been asked, and nothing is left to send.
-    Asked,
+enum Pace {
+    /// The follower answers: as many bytes as the window holds.
+    Streaming,
+    /// The follower fell silent: one part, to learn whether parts arrive at all.
+    Probing,
 }
 
 /// What the follower's answers have brought.
@@ -66,22 +74,17 @@ enum Answers {
     Silence { heartbeats: u32 },
 }
 
-/// What is to be sent next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
-    /// A part of the file. `length` is at least 1.
-    Part { offset: u64, length: u64 },
-    /// A message without data, which has the follower say where it stands.
-    Question { size: u64 },
-}
-
 impl SnapshotSending {
+    /// # Panics
+    /// If the snapshot's file is empty, which no file of a snapshot is.
     pub fn new(snapshot: StoredSnapshot) -> Self {
+        assert!(snapshot.bytes > 0, "the file of a snapshot has a header");
         Self {
             snapshot,
             received: 0,
+            sent: 0,
             claimed: None,
-            stage: Stage::Streaming { sent: 0 },
+            pace: Pace::Streaming,
             answers: Answers::Progress,
             patience: 1,
         }
@@ -101,35 +104,33 @@ impl SnapshotSending {
         self.received
     }
 
-    /// The next piece to send, if one may be sent now. It counts as sent.
-    pub fn next_piece(&mut self, part_bytes: u64, window_bytes: u64) -> Option<Piece> {
-        let size = self.snapshot.bytes;
-        let (sent, window_bytes) = match &mut self.stage {
-            Stage::Streaming { sent } => (sent, window_bytes),
-            // A window of one byte lets one part through, and the next when that has arrived.
-            Stage::Probing { sent } => (sent, 1),
-            Stage::Asking => {
-                self.stage = Stage::Asked;
-                return Some(Piece::Question { size });
-            }
-            Stage::Asked => return None,
-        };
-        let offset = *sent;
-        let length = part_bytes.min(size - offset);
+    /// The offsets of the next part to send, if one may be sent now; never empty. The part counts
+    /// as sent.
+    pub fn next_part(&mut self, part_bytes: u64, window_bytes: u64) -> Option<Range<u64>> {
+        let on_their_way = self.sent - self.received;
         // The last part may reach beyond the window: otherwise a window smaller than a part would
         // let nothing through.
-        if length == 0 || offset - self.received >= window_bytes {
+        let has_room = match self.pace {
+            Pace::Streaming => on_their_way < window_bytes,
+            Pace::Probing => on_their_way == 0,
+        };
+        let rest = self.snapshot.bytes - self.sent;
+        if !has_room || rest == 0 {
             return None;
         }
-        *sent += length;
-        Some(Piece::Part { offset, length })
+        let start = self.sent;
+        self.sent += part_bytes.min(rest);
+        Some(start..self.sent)
     }
 
     /// The follower says that it has the file of the snapshot up to `last` as far as `received`.
     pub fn answered(&mut self, last: EntryId, received: u64) {
-        // An answer about another snapshot was late, and no correct follower claims more than there
-        // is. To drop either is safe: parts are repeated until an answer shows progress.
-        if last != self.last() || received > self.snapshot.bytes {
+        // An answer about another snapshot was late. No follower says that it has the whole of this
+        // file: see the head of this file. One may say so of another file of the same snapshot,
+        // which an earlier leader has sent. Were that believed, no part would be left to repeat,
+        // and the follower would never be heard again. To drop either answer is safe: parts are
+        // repeated until an answer shows progress.
+        if last != self.last() || received >= self.snapshot.bytes {
             return;
         }
         self.claimed = Some(received);
@@ -140,10 +141,7 @@ impl SnapshotSending {
             // once. If the answer is an old one from the very beginning, parts are sent twice,
             // which does no harm.
             self.received = 0;
-            self.stage = match self.stage {
-                Stage::Streaming { .. } => Stage::Streaming { sent: 0 },
-                Stage::Probing { .. } | Stage::Asking | Stage::Asked => Stage::Probing { sent: 0 },
-            };
+            self.sent = 0;
         }
     }
 
@@ -154,15 +152,10 @@ impl SnapshotSending {
             self.patience = self.patience.min((2 * heartbeats).max(1));
         }
         self.answers = Answers::Progress;
-        let sent = match self.stage {
-            Stage::Streaming { sent } | Stage::Probing { sent } => sent,
-            Stage::Asking | Stage::Asked => self.snapshot.bytes,
-        };
-        // The answer may speak of a part that counted as lost and has arrived all the same.
-        self.stage = Stage::Streaming {
-            sent: sent.max(received),
-        };
+        self.pace = Pace::Streaming;
         self.received = received;
+        // The answer may speak of a part that counted as lost and has arrived all the same.
+        self.sent = self.sent.max(received);
     }
 
     /// A heartbeat is due. What has been on its way for too long counts as lost.
@@ -185,12 +178,8 @@ impl SnapshotSending {
         // old one that was delayed. The last answer before a long silence is not.
         let claimed = self.claimed.take().unwrap_or(self.received);
         self.received = self.received.min(claimed);
-        self.stage = match self.received == self.snapshot.bytes {
-            true => Stage::Asking,
-            false => Stage::Probing {
-                sent: self.received,
-            },
-        };
+        self.sent = self.received;
+        self.pace = Pace::Probing;
     }
 }
 
@@ -211,95 +200,97 @@ mod tests {
         SnapshotSending::new(StoredSnapshot { meta, bytes })
     }
 
-    fn part(offset: u64, length: u64) -> Option<Piece> {
-        Some(Piece::Part { offset, length })
+    fn part(offset: u64, length: u64) -> Option<Range<u64>> {
+        Some(offset..offset + length)
     }
 
     #[test]
     fn parts_flow_within_the_window_as_the_follower_takes_them() {
         let mut sending = sending(25);
-        assert_eq!(sending.next_piece(10, 20), part(0, 10));
-        assert_eq!(sending.next_piece(10, 20), part(10, 10));
-        assert_eq!(sending.next_piece(10, 20), None);
+        assert_eq!(sending.next_part(10, 20), part(0, 10));
+        assert_eq!(sending.next_part(10, 20), part(10, 10));
+        assert_eq!(sending.next_part(10, 20), None);
         sending.answered(LAST, 10);
-        assert_eq!(sending.next_piece(10, 20), part(20, 5));
+        assert_eq!(sending.next_part(10, 20), part(20, 5));
         sending.answered(LAST, 25);
-        assert_eq!(sending.next_piece(10, 20), None);
+        assert_eq!(sending.next_part(10, 20), None);
     }
 
     #[test]
     fn a_lost_part_is_sent_again_after_a_silent_heartbeat() {
         let mut sending = sending(30);
-        while sending.next_piece(10, 30).is_some() {}
+        while sending.next_part(10, 30).is_some() {}
         sending.answered(LAST, 10);
         sending.heartbeat_due();
-        assert_eq!(sending.next_piece(10, 30), None, "something moved");
+        assert_eq!(sending.next_part(10, 30), None, "something moved");
         sending.heartbeat_due();
-        assert_eq!(sending.next_piece(10, 30), part(10, 10));
+        assert_eq!(sending.next_part(10, 30), part(10, 10));
     }
 
     #[test]
     fn a_follower_that_had_to_start_over_is_sent_what_it_lost() {
         let mut sending = sending(30);
-        while sending.next_piece(10, 30).is_some() {}
+        while sending.next_part(10, 30).is_some() {}
         sending.answered(LAST, 20);
         // Its disk was full: it started over, and a part that was late is all that it has now.
         sending.answered(LAST, 10);
         sending.heartbeat_due();
         sending.heartbeat_due();
-        assert_eq!(sending.next_piece(10, 30), part(10, 10));
+        assert_eq!(sending.next_part(10, 30), part(10, 10));
     }
 
     #[test]
     fn what_is_only_late_is_repeated_ever_more_rarely_and_one_part_at_a_time() {
         let mut sending = sending(1000);
-        while sending.next_piece(10, 100).is_some() {}
+        while sending.next_part(10, 100).is_some() {}
         let mut repeated = Vec::new();
         for heartbeat in 0..40 {
             sending.heartbeat_due();
-            while let Some(Piece::Part { offset, .. }) = sending.next_piece(10, 100) {
-                assert_eq!(offset, 0);
+            while let Some(part) = sending.next_part(10, 100) {
+                assert_eq!(part, 0..10);
                 repeated.push(heartbeat);
             }
         }
         assert_eq!(repeated, [1, 3, 7, 15, 31]);
         // It moves: the whole window again, and no hurry.
         sending.answered(LAST, 10);
-        assert_eq!(sending.next_piece(10, 100), part(10, 10));
-        assert_eq!(sending.next_piece(10, 100), part(20, 10));
+        assert_eq!(sending.next_part(10, 100), part(10, 10));
+        assert_eq!(sending.next_part(10, 100), part(20, 10));
         sending.heartbeat_due();
         sending.heartbeat_due();
-        assert_eq!(sending.next_piece(10, 20), None);
+        assert_eq!(sending.next_part(10, 20), None);
     }
 
     #[test]
     fn a_follower_that_came_back_without_it_gets_it_from_the_beginning() {
         let mut sending = sending(30);
-        while sending.next_piece(10, 30).is_some() {}
+        while sending.next_part(10, 30).is_some() {}
         sending.answered(LAST, 20);
         sending.answered(LAST, 0);
-        assert_eq!(sending.next_piece(10, 30), part(0, 10));
+        assert_eq!(sending.next_part(10, 30), part(0, 10));
     }
 
+    /// The follower has the whole file, and says so only by its acknowledgement of the last entry.
     #[test]
-    fn a_lost_last_answer_is_asked_for() {
-        let mut sending = sending(10);
-        sending.next_piece(10, 10);
+    fn the_last_part_is_sent_again_until_the_snapshot_is_acknowledged() {
+        let mut sending = sending(20);
+        while sending.next_part(10, 20).is_some() {}
         sending.answered(LAST, 10);
-        sending.heartbeat_due();
-        sending.heartbeat_due();
-        assert_eq!(
-            sending.next_piece(10, 10),
-            Some(Piece::Question { size: 10 })
-        );
-        assert_eq!(sending.next_piece(10, 10), None);
+        for _ in 0..3 {
+            assert_eq!(sending.next_part(10, 20), None);
+            while sending.sent == 20 {
+                sending.heartbeat_due();
+            }
+            assert_eq!(sending.next_part(10, 20), part(10, 10));
+        }
     }
 
     #[test]
-    fn answers_about_another_snapshot_or_beyond_its_end_move_nothing() {
+    fn answers_about_another_snapshot_or_that_claim_the_whole_file_move_nothing() {
         let mut sending = sending(30);
         sending.answered(EntryId { term: 1, index: 9 }, 10);
+        sending.answered(LAST, 30);
         sending.answered(LAST, 31);
-        assert_eq!(sending, self::sending(30));
+        assert_eq!(sending, self::sending(30), "an answer was believed");
     }
 }

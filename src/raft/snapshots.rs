@@ -2,8 +2,8 @@
 //! parts that are to be sent, and the parts that have come in (paper section 7).
 //!
 //! The core counts offsets and leaves the bytes to its caller, because a file takes long to read
-//! and to write and heartbeats must not wait for it. A part to send is handed out as a message
-//! without data, which the caller fills in and sends. A part that came in is handed out to be
+//! and to write and heartbeats must not wait for it. A part to send is handed out as a request: the
+//! caller reads its data, makes the message, and sends it. A part that came in is handed out to be
 //! stored, and the caller reports how far the file is. Only a whole, verified and durable snapshot
 //! comes back, with [`Raft::install`].
 //!
@@ -17,7 +17,7 @@ use super::Raft;
 use super::message::{Envelope, Message};
 use super::role::Role;
 use super::snapshot_sending::StoredSnapshot;
-use super::types::{EntryId, Index, NodeId, SnapshotMeta};
+use super::types::{EntryId, Index, NodeId, SnapshotMeta, Term};
 
 /// How many received parts may wait to be stored. Further ones are dropped, so that a leader that
 /// sends faster than the disk writes holds no memory here; they are sent again.
@@ -26,10 +26,39 @@ const MAX_WAITING: usize = 16;
 /// A part of a snapshot that is to be read and sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartRequest {
-    /// The message, complete but for its data.
-    pub envelope: Envelope,
-    /// How many bytes of data it is to carry.
+    /// This node.
+    pub from: NodeId,
+    /// The follower that needs the part.
+    pub to: NodeId,
+    /// This node's term when it asked for the part; durable.
+    pub term: Term,
+    /// The snapshot.
+    pub snapshot: StoredSnapshot,
+    /// Where in its file the part begins, in bytes.
+    pub offset: u64,
+    /// How many bytes the part has: at least 1, and none behind the end of the file.
     pub length: u64,
+}
+
+impl PartRequest {
+    /// The message with the data that was read.
+    ///
+    /// # Panics
+    /// If there is more data than was asked for, or less.
+    pub fn message(self, data: Bytes) -> Envelope {
+        assert_eq!(data.len() as u64, self.length, "another part was read");
+        Envelope {
+            from: self.from,
+            to: self.to,
+            term: self.term,
+            message: Message::Snapshot {
+                meta: self.snapshot.meta,
+                bytes: self.snapshot.bytes,
+                offset: self.offset,
+                data,
+            },
+        }
+    }
 }
 
 /// A part of a snapshot that has come in and is to be stored.
@@ -41,7 +70,7 @@ pub struct Part {
     pub bytes: u64,
     /// Where in the file the data belongs.
     pub offset: u64,
-    /// The data. Empty if the leader only asks how far this node is.
+    /// The data; never empty, and none of it behind the end of the file.
     pub data: Bytes,
 }
 
@@ -115,12 +144,9 @@ impl Snapshots {
     /// snapshot given from the offset on.
     pub fn keep_requests(&mut self, to: NodeId, needed: Option<(EntryId, u64)>) {
         self.requests.retain(|request| {
-            // There are no others: `Common::request_part` makes every request.
-            let Message::Snapshot { meta, offset, .. } = &request.envelope.message else {
-                return false;
-            };
-            let needs = |(last, from): (EntryId, u64)| meta.last == last && *offset >= from;
-            request.envelope.to != to || needed.is_some_and(needs)
+            let of = request.snapshot.meta.last;
+            let needs = |(last, from): (EntryId, u64)| of == last && request.offset >= from;
+            request.to != to || needed.is_some_and(needs)
         });
     }
 

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::sync::Arc;
 
 use super::disk::WatchedDisk;
-use crate::node::courier::{Courier, Stored, in_its_place};
+use crate::node::courier::{Courier, Stored, in_its_place, stored_as};
 use crate::node::sending::Sending;
 use crate::node::taker::is_overtaken;
-use crate::raft::{EntryId, Envelope, Membership, Message, Part, PartRequest, SnapshotMeta};
+use crate::raft::{EntryId, Membership, Part, PartRequest, SnapshotMeta};
 use crate::storage::{
     Disk, Identity, Options, SimDisk, SnapshotInfo, Snapshots, Storage, StorageError,
 };
@@ -99,20 +99,14 @@ fn a_snapshot_that_is_there_already_is_not_asked_for_again() {
 }
 
 fn request(of: &SnapshotInfo, offset: u64, length: u64) -> PartRequest {
-    let message = Message::Snapshot {
-        meta: of.meta.clone(),
-        bytes: of.bytes,
+    PartRequest {
+        from: 1,
+        to: 2,
+        term: 1,
+        snapshot: stored_as(of.clone()),
         offset,
-        data: bytes::Bytes::new(),
-    };
-    let (from, to, term) = (1, 2, 1);
-    let envelope = Envelope {
-        from,
-        to,
-        term,
-        message,
-    };
-    PartRequest { envelope, length }
+        length,
+    }
 }
 
 /// As when the first part is lost on its way, or several followers need the snapshot.
@@ -146,6 +140,29 @@ fn a_file_that_went_bad_after_it_was_verified_is_noticed_once_it_was_sent_and_re
         .fetch(&files, request(&info, 10, info.bytes - 10))
         .unwrap();
     let gone = sending.fetch(&files, request(&info, 0, 10)).unwrap_err();
+    assert!(
+        matches!(gone.error, StorageError::Damaged { .. }),
+        "{gone:?}"
+    );
+    assert!(files.newest().is_none(), "it is set aside");
+}
+
+/// Its parts would be empty, and no follower would ever have the whole file and refuse it.
+#[test]
+fn a_file_that_became_shorter_after_it_was_verified_is_set_aside_at_the_first_part_that_lacks() {
+    let disk = SimDisk::new(1);
+    let files = files_on(Arc::new(disk.clone()));
+    let info = write(&files, 7);
+    let mut sending = Sending::default();
+    sending.fetch(&files, request(&info, 0, 10)).unwrap();
+    let mut names = disk.list().unwrap();
+    names.retain(|name| name.starts_with("snapshot-"));
+    let mut contents = disk.contents(&names[0]).unwrap();
+    contents.truncate(20);
+    disk.set_contents(&names[0], &contents);
+    sending.fetch(&files, request(&info, 10, 10)).unwrap();
+    let sent = sending.fetch(&files, request(&info, 15, 10));
+    let gone = sent.expect_err("less than a part was sent");
     assert!(
         matches!(gone.error, StorageError::Damaged { .. }),
         "{gone:?}"

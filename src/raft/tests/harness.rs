@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use crate::raft::{
-    Config, DecidedReads, Entry, EntryId, Envelope, Event, HardState, Membership, Message, NodeId,
-    Output, Part, PartRequest, Payload, Raft, RoleName, Room, SnapshotMeta, StoredSnapshot, Write,
+    Config, DecidedReads, Entry, EntryId, Envelope, Event, HardState, Membership, NodeId, Output,
+    Part, PartRequest, Payload, Raft, RoleName, Room, SnapshotMeta, StoredSnapshot, Write,
 };
 
 /// What each snapshot holds, for all nodes: its file is only played.
@@ -187,11 +187,8 @@ impl Node {
         let mut messages = self.output(Room::MESSAGES).messages;
         while self.output(PARTS).left.parts {}
         for request in std::mem::take(&mut self.to_send) {
-            let mut envelope = request.envelope;
-            if let Message::Snapshot { data, .. } = &mut envelope.message {
-                *data = vec![0; request.length as usize].into();
-            }
-            messages.push(envelope);
+            let data = vec![0; request.length as usize].into();
+            messages.push(request.message(data));
         }
         messages
     }

@@ -387,9 +387,7 @@ fn parts_that_wait_for_a_slow_disk_wait_once_and_not_longer_than_they_are_needed
     take_messages(raft);
     let mut waiting = Vec::new();
     while let Some(request) = raft.output(PARTS).to_send {
-        if let Message::Snapshot { offset, .. } = request.envelope.message {
-            waiting.push(offset);
-        }
+        waiting.push(request.offset);
     }
     assert_eq!(waiting, [100, 200, 300]);
 }

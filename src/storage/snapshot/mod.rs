@@ -217,9 +217,8 @@ impl Snapshots {
         self.shared.folder.sync()
     }
 
-    /// Reads up to `max` bytes of a snapshot's file from `offset` on, to be sent to another node;
-    /// none at the end of the file. They are not verified here: the node that receives them does
-    /// that.
+    /// Reads up to `max` bytes of a snapshot's file from `offset` on; none at the end of the file.
+    /// They are not verified.
     ///
     /// # Errors
     /// [`StorageError::NoSnapshot`] if it is not there (any more), [`StorageError::Io`].
@@ -232,6 +231,28 @@ impl Snapshots {
         let file = open_file(&self.shared.folder, last)?;
         let rest = file.len()?.saturating_sub(offset);
         let mut bytes = vec![0; rest.min(max as u64) as usize];
+        file.read(&mut bytes, offset)?;
+        Ok(bytes.into())
+    }
+
+    /// Reads `length` bytes of a snapshot's file from `offset` on, to be sent to another node. They
+    /// are not verified here: the node that receives them does that.
+    ///
+    /// # Errors
+    /// [`StorageError::NoSnapshot`] if it is not there (any more), [`StorageError::Damaged`] if the
+    /// file ends before, [`StorageError::Io`].
+    pub fn read_part(
+        &self,
+        last: EntryId,
+        offset: u64,
+        length: u64,
+    ) -> Result<Bytes, StorageError> {
+        let file = open_file(&self.shared.folder, last)?;
+        let end = file.len()?;
+        if offset.checked_add(length).is_none_or(|wanted| wanted > end) {
+            return Err(format::damaged(&file, end, "it is shorter than it was"));
+        }
+        let mut bytes = vec![0; length as usize];
         file.read(&mut bytes, offset)?;
         Ok(bytes.into())
     }

@@ -390,9 +390,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let rejection = [1, 0, 0, 6, 0, 250, 239];
     let sent = [14, 253, 0, 9, 13, 14, 253, 255, 15, 15];
     seeds.push([&leader(1)[..], &taken, &rejection, &sent, &[14, 255]].concat());
-    // A follower that gets one, and starts again.
-    let part = [1, 0, 1, 240, 1, 5, 1, 9, 1, 0, 1, 7];
+    // A follower that gets one in two parts, the first one twice, and starts again.
+    let part = |offset: u8| [1, 0, 1, 240, 1, 5, 1, 9, 1, offset, 1, 7];
     let stored = [7, 8, 1, 9, 14, 252, 10, 0, 15, 14, 255, 15];
-    seeds.push([&[1, 1, 0][..], &part, &part, &stored].concat());
+    seeds.push([&[1, 1, 0][..], &part(0), &part(0), &part(1), &stored].concat());
     seeds
 }

@@ -58,3 +58,21 @@ fn a_snapshot_up_to_what_no_leader_has_is_not_looked_at() {
         );
     }
 }
+
+/// Without data it would be a question, which no leader asks.
+#[test]
+fn a_part_without_data_or_beyond_the_end_of_the_file_is_not_looked_at() {
+    for (offset, length) in [(0, 0), (100, 0), (90, 11), (100, 1), (u64::MAX, 1)] {
+        let mut raft = restored();
+        let part = Message::Snapshot {
+            meta: meta(id(4, 9)),
+            bytes: 100,
+            offset,
+            data: vec![0; length].into(),
+        };
+        give(&mut raft, 2, 9, part);
+        let looked_at = raft.output(Room::NOTHING).left.parts;
+        let case = format!("{length} bytes at {offset}");
+        assert_eq!((looked_at, said(&mut raft)), (false, vec![]), "{case}");
+    }
+}

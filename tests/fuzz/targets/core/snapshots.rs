@@ -1,6 +1,6 @@
 //! The node's snapshots: those that it takes, sends and gets.
 
-use raftkv::raft::{EntryId, Index, Message, Part, Room, SnapshotMeta, StoredSnapshot};
+use raftkv::raft::{EntryId, Index, Part, Room, SnapshotMeta, StoredSnapshot};
 
 use super::Node;
 use super::reached;
@@ -12,7 +12,7 @@ pub struct Incoming {
 }
 
 impl Node {
-    /// Has a snapshot of all that was executed, of so many bytes.
+    /// Has a snapshot of all that was executed. Its file has so many bytes, and at least one.
     pub fn snapshot_taken(&mut self, bytes: u64) {
         let applied = (self.applied - self.base.index) as usize;
         let Some(entry) = self.committed[..applied].last() else {
@@ -24,7 +24,7 @@ impl Node {
                 time_ms: entry.time_ms,
                 membership: self.config.membership.clone(),
             },
-            bytes,
+            bytes: bytes.max(1),
         };
         self.keep(&snapshot);
         self.raft.snapshot_taken(snapshot);
@@ -57,29 +57,22 @@ impl Node {
     /// Reads a part that is to be sent; with `lost`, there is none.
     pub fn send_part(&mut self, lost: bool) {
         self.take_errands();
-        let Some(mut request) = self.to_send.pop_front() else {
+        let Some(request) = self.to_send.pop_front() else {
             return;
         };
-        let Message::Snapshot {
-            meta,
-            bytes,
-            offset,
-            data,
-        } = &mut request.envelope.message
-        else {
-            panic!("a part of something else");
-        };
+        let meta = &request.snapshot.meta;
         let there = self.newest.as_ref().filter(|newest| newest.meta == *meta);
         match there.filter(|_| !lost) {
             Some(newest) => {
-                assert_eq!(*bytes, newest.bytes, "a part of another file");
-                let end = offset.checked_add(request.length);
-                assert!(end <= Some(*bytes), "a part beyond the end");
-                *data = vec![0; request.length as usize].into();
-                self.sent.push(request.envelope);
+                assert_eq!(&request.snapshot, newest, "a part of another file");
+                assert!(request.length > 0, "a part without data");
+                let end = request.offset.checked_add(request.length);
+                assert!(end <= Some(newest.bytes), "a part beyond the end");
+                let data = vec![0; request.length as usize];
+                self.sent.push(request.message(data.into()));
             }
             None => {
-                let (to, last) = (request.envelope.to, meta.last);
+                let (to, last) = (request.to, meta.last);
                 self.newest.take_if(|newest| newest.meta.last == last);
                 self.raft.snapshot_gone(to, last);
             }
@@ -93,6 +86,9 @@ impl Node {
         self.take_errands();
         for part in std::mem::take(&mut self.to_store) {
             let last = part.meta.last;
+            let end = part.offset.checked_add(part.data.len() as u64);
+            assert!(!part.data.is_empty(), "a part without data");
+            assert!(end <= Some(part.bytes), "a part beyond the end");
             assert!(
                 last.term <= self.hard_state.term,
                 "of a term that is not durable"
@@ -117,9 +113,9 @@ impl Node {
             meta: part.meta,
             received: 0,
         });
-        let end = part.offset.saturating_add(part.data.len() as u64);
+        let end = part.offset + part.data.len() as u64;
         if part.offset <= incoming.received {
-            incoming.received = incoming.received.max(end.min(part.bytes));
+            incoming.received = incoming.received.max(end);
         }
         if incoming.received >= part.bytes {
             return Ok(StoredSnapshot {
