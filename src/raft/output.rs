@@ -77,8 +77,9 @@ pub struct Output {
     /// Goes to the disk behind the writes before it. Is reported by [`Raft::durable`] once it is
     /// synced.
     pub write: Option<Write>,
-    /// Parts of a snapshot that have come in, to be stored in order. Each is reported by
-    /// [`Raft::part_stored`], a whole file by [`Raft::install`]. A part that is lost is sent again.
+    /// Parts of a snapshot that have come in, to be stored in order. Each is reported once, in the
+    /// same order: the part that completes a file by [`Raft::install`], every other one by
+    /// [`Raft::part_stored`]. Until then the same part is not handed out again.
     pub to_store: VecDeque<Part>,
     /// A part to be read and sent; [`Raft::snapshot_gone`] reports that it cannot be read. One at a
     /// time: the followers may turn out not to need the others meanwhile.

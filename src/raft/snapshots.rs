@@ -74,6 +74,27 @@ pub struct Part {
     pub data: Bytes,
 }
 
+impl Part {
+    fn place(&self) -> Place {
+        Place {
+            last: self.meta.last,
+            bytes: self.bytes,
+            offset: self.offset,
+        }
+    }
+}
+
+/// Tells a received part from others.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    /// The last entry of the snapshot.
+    last: EntryId,
+    /// The size of the snapshot's file: another leader's file of the same snapshot may differ.
+    bytes: u64,
+    /// Where in the file the part begins.
+    offset: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Snapshots {
     /// The newest snapshot on this node's disk, unless it was found damaged. Its last entry is
@@ -81,8 +102,12 @@ pub(super) struct Snapshots {
     newest: Option<StoredSnapshot>,
     /// Parts that wait to be read: no more than the windows of all followers hold, each once.
     requests: VecDeque<PartRequest>,
-    /// Parts that wait to be stored, in the order in which they came; at most [`MAX_WAITING`].
+    /// Parts that wait to be stored, in the order in which they came; at most [`MAX_WAITING`], each
+    /// once.
     received: VecDeque<Part>,
+    /// Parts that were handed out to be stored and of which the caller has not reported yet, in the
+    /// order in which they were handed out.
+    being_stored: VecDeque<Place>,
     /// A snapshot that the state machine has to take over before it executes anything else: the
     /// entries up to it are not in the log any more.
     pub to_install: Option<SnapshotMeta>,
@@ -96,6 +121,7 @@ impl Snapshots {
             newest,
             requests: VecDeque::new(),
             received: VecDeque::new(),
+            being_stored: VecDeque::new(),
             to_install: None,
             wanted: false,
         }
@@ -159,8 +185,15 @@ impl Snapshots {
     }
 
     /// Keeps a part until the caller collects it; drops it if too many wait.
+    ///
+    /// A part that waits already, or is being stored, is dropped, too. The leader repeats a part
+    /// that is not answered within some heartbeats, and a disk slower than these would be given the
+    /// same part again and again. Nothing is lost by this: the part that came first is answered
+    /// when it is stored, and if that answer gets lost, the leader repeats the part once more.
     pub fn receive(&mut self, part: Part) {
-        if self.received.len() < MAX_WAITING {
+        let place = part.place();
+        let waits = self.received.iter().any(|other| other.place() == place);
+        if !waits && !self.being_stored.contains(&place) && self.received.len() < MAX_WAITING {
             self.received.push_back(part);
         }
     }
@@ -174,7 +207,14 @@ impl Snapshots {
     }
 
     pub fn take_received(&mut self) -> VecDeque<Part> {
-        std::mem::take(&mut self.received)
+        let parts = std::mem::take(&mut self.received);
+        self.being_stored.extend(parts.iter().map(Part::place));
+        parts
+    }
+
+    /// The caller has done what it can with the part that was handed out first.
+    fn reported(&mut self) {
+        self.being_stored.pop_front();
     }
 }
 
@@ -208,6 +248,7 @@ impl Raft {
     /// exclusive. The leader is told. A node that does not follow one any more tells nobody: the
     /// next leader starts from the beginning.
     pub fn part_stored(&mut self, last: EntryId, received: u64) {
+        self.common.snapshots.reported();
         if let Role::Follower(follower) = &self.role
             && let Some(leader) = follower.leader()
         {
@@ -223,6 +264,7 @@ impl Raft {
     /// A snapshot stands for committed entries, whichever leader sent it, so it may be installed in
     /// a later term than the one in which it came.
     pub fn install(&mut self, snapshot: StoredSnapshot) -> bool {
+        self.common.snapshots.reported();
         let meta = snapshot.meta.clone();
         // A leader's log only grows, and a candidate has asked for votes for the log that it has.
         // To drop the snapshot is safe: a leader sends one again if this node still needs it.

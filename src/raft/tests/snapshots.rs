@@ -392,6 +392,49 @@ fn parts_that_wait_for_a_slow_disk_wait_once_and_not_longer_than_they_are_needed
     assert_eq!(waiting, [100, 200, 300]);
 }
 
+/// The leader repeats what is not answered in time, and each repetition would be stored, too.
+#[test]
+fn a_part_that_waits_for_a_slow_disk_is_not_stored_again_when_the_leader_repeats_it() {
+    let mut cluster = cluster();
+    let (leader, behind) = fall_behind(&mut cluster);
+    let term = cluster.node(leader).term();
+    let snapshot = cluster.node(leader).newest_snapshot().cloned();
+    let StoredSnapshot { meta, bytes } = snapshot.expect("it was taken");
+    let raft = cluster.node(behind);
+    let hear = |raft: &mut crate::raft::Raft, offset| {
+        let (meta, data) = (meta.clone(), vec![0; 100].into());
+        raft.step(Envelope {
+            from: leader,
+            to: behind,
+            term,
+            message: Message::Snapshot {
+                meta,
+                bytes,
+                offset,
+                data,
+            },
+        });
+    };
+    let to_store = |raft: &mut crate::raft::Raft| -> Vec<u64> {
+        let parts = raft.output(PARTS).to_store;
+        parts.iter().map(|part| part.offset).collect()
+    };
+    for offset in [0, 100, 0, 100] {
+        hear(raft, offset);
+    }
+    assert_eq!(to_store(raft), [0, 100], "what waits");
+    for offset in [0, 100, 200, 200] {
+        hear(raft, offset);
+    }
+    assert_eq!(to_store(raft), [200], "what is being stored");
+    // The answer to this one may get lost.
+    raft.part_stored(meta.last, 100);
+    for offset in [0, 100, 200] {
+        hear(raft, offset);
+    }
+    assert_eq!(to_store(raft), [0], "what was stored");
+}
+
 /// Each part would be read from the disk for nothing, and at the first one the whole file.
 #[test]
 fn a_follower_that_does_not_answer_is_sent_no_snapshot_before_it_answers_again() {
