@@ -1,4 +1,5 @@
-//! Backups: a snapshot's file outside of any data folder, and new data folders made from it.
+//! Backups: copies of a snapshot's file outside of any data folder, and new data folders made from
+//! them.
 //!
 //! A restored folder looks like that of a node that has a snapshot and has lost its log: the vote
 //! file holds the snapshot's term and no vote, and the log is empty. At the first start the log
@@ -6,11 +7,12 @@
 //!
 //! # What a crash may leave behind
 //!
-//! - *While a backup is made:* a file whose name ends in `.new`, next to its place. Under its own
-//!   name the backup is complete, verified and durable.
-//! - *While a folder is restored:* it is made under its name and `.new`, and renamed as a whole. So
-//!   a crash leaves the whole folder or none. If it leaves none, a node that started there would
-//!   begin with an empty state; [`check_not_half_restored`] sees the unfinished folder and refuses.
+//! - *While a backup is made:* an unfinished file, whose name is that of the backup and `.new`. A
+//!   file that has the backup's own name is complete and verified.
+//! - *While a folder is restored:* an unfinished folder, whose name is that of the data folder and
+//!   `.new`. It is renamed as a whole when it is complete. A node that was started before that
+//!   would begin with an empty state, so [`check_not_half_restored`] looks for the unfinished
+//!   folder and refuses the start.
 
 use std::ffi::OsString;
 use std::fs;
@@ -27,35 +29,37 @@ use super::snapshot::{self, SnapshotInfo, SnapshotReader};
 use super::voter::identity::{self, Identity};
 use super::{Options, Storage};
 
-/// How often a backup starts over when a running node has removed the snapshot that it was copying.
+/// How many times a backup tries. A running node may remove a snapshot while the backup copies it;
+/// then the next try copies a newer snapshot.
 const ATTEMPTS: usize = 3;
 
-/// How much a backup copies at a time, in bytes.
+/// How many bytes a backup copies at a time.
 const COPIED_BYTES: u64 = 1 << 20;
 
 const EXISTS_ADVICE: &str = "Nothing is overwritten: choose another name, or move it away first";
 
-/// A snapshot that was copied out of a data folder.
+/// The result of a backup.
 #[derive(Debug)]
 pub struct Backup {
-    /// What was copied.
+    /// The snapshot that was copied.
     pub info: SnapshotInfo,
-    /// Newer snapshots that are damaged and were passed over.
+    /// Why newer snapshots were passed over: one error for each of them that is damaged.
     pub passed_over: Vec<StorageError>,
 }
 
-/// Copies the newest valid snapshot of a data folder to a file, and verifies the copy. A node may
-/// run on the folder, which is only read.
+/// Copies the newest valid snapshot of a data folder to the file `to`, and verifies the copy. The
+/// folder is only read, so a node may run on it.
 ///
 /// # Errors
-/// [`StorageError::Unusable`] if there is no valid snapshot, or the file is there already; as
-/// [`inspect`](super::inspect).
+/// [`StorageError::Unusable`] if the folder holds no valid snapshot, or if `to` exists already;
+/// [`StorageError::Io`] if copying fails; as [`inspect`](super::inspect) if the folder cannot be
+/// read.
 pub fn back_up(folder: &Path, to: &Path) -> Result<Backup, StorageError> {
     if to.exists() {
         return Err(unusable(to, "it is there already", EXISTS_ADVICE));
     }
     let source = Folder::new(Arc::new(ReadOnlyDisk::new(folder)));
-    // If the folder is missing, the error should name the folder and not a file in it.
+    // If the folder is missing, this reports the folder as missing and not a file in it.
     source.list()?;
     let (_, identity) = identity::look(&source)?;
     let owner = snapshot::SnapshotOwner::from(&identity);
@@ -98,7 +102,8 @@ fn copy(from: &Path, to: &Path) -> Result<(), StorageError> {
     )
 }
 
-/// Copies a snapshot's file. The copy gets its name only when it has been verified.
+/// Copies a snapshot's file to `name`. The copy has an unfinished name until it is synced and
+/// verified.
 pub(super) fn copy_into(
     source: &NamedFile,
     folder: &Folder,
@@ -115,7 +120,8 @@ pub(super) fn copy_into(
     }
     let copied = copy_bytes(source, folder, &temp).and_then(|()| folder.rename(&temp, name));
     if copied.is_err() {
-        // A part of a backup is of no use. If removing fails, the next backup names the file.
+        // An incomplete backup is of no use. If it cannot be removed, the next backup reports its
+        // name.
         let _ = folder.remove(&temp);
     }
     copied?;
@@ -137,13 +143,14 @@ fn copy_bytes(source: &NamedFile, folder: &Folder, temp: &str) -> Result<(), Sto
     copy.verify().map(drop)
 }
 
-/// Makes a new data folder for a node of a new cluster, whose state is that of a snapshot's file.
-/// Every member of the cluster is to be made from the same file. Term and index go on from the
-/// snapshot's; the sessions in it stay.
+/// Makes a new data folder for one node of a new cluster, with the state of the snapshot in `from`.
+/// Every member of the new cluster is to be made from the same file. Terms and indexes continue
+/// those of the snapshot, and the client sessions in the snapshot stay.
 ///
 /// # Errors
-/// [`StorageError::Unusable`] if the folder is not empty; [`StorageError::Damaged`] if the file
-/// is not a valid snapshot; [`StorageError::Io`]. Then the folder is as it was.
+/// [`StorageError::Unusable`] if the folder is not empty; [`StorageError::Damaged`] if `from` is
+/// not a valid snapshot; [`StorageError::Io`]. After an error the folder is as it was, unless only
+/// the last sync failed.
 pub fn restore(
     from: &Path,
     folder: &Path,
@@ -179,13 +186,13 @@ pub fn restore(
     });
     match &filled {
         Ok(_) => sync_parent(folder)?,
-        // A part of a folder must not be taken for a data folder.
+        // An incomplete folder must not be taken for a data folder.
         Err(_) => drop(fs::remove_dir_all(&temp)),
     }
     filled
 }
 
-/// Makes the data folder; when this returns, no crash can undo any of it.
+/// Fills a new data folder with a snapshot's state; all of it is durable when this returns.
 pub(super) fn fill(
     disk: Arc<dyn Disk>,
     options: Options,
@@ -199,9 +206,9 @@ pub(super) fn fill(
     };
     let folder = disk.folder().to_path_buf();
     let (mut storage, _) = Storage::open(disk, identity, options)?;
-    // The term must be at least the snapshot's. No node of the new cluster leads in this very term:
-    // a leader needs a term in which it was elected, and elections begin with a higher one. So no
-    // new entry has the term and index of one that the old cluster made behind the snapshot.
+    // The node's term must be at least the snapshot's. No node of the new cluster leads in this
+    // very term, because an election always begins a higher one. So no new entry has the term and
+    // index of an entry that the old cluster wrote behind the snapshot.
     storage.write(&Write {
         id: 0,
         hard_state: Some(HardState {
@@ -219,8 +226,8 @@ pub(super) fn fill(
     writer.finish()
 }
 
-/// Refuses a folder whose restore was interrupted. A node that started there would begin with an
-/// empty state, without anything that the backup holds.
+/// Refuses a data folder whose restore was interrupted. A node that started there would begin with
+/// an empty state, without anything from the backup.
 pub(super) fn check_not_half_restored(folder: &Path) -> Result<(), StorageError> {
     let is_there = names_in(folder).is_ok_and(|names| !names.is_empty());
     let Ok(temp) = sibling(folder) else {
@@ -237,7 +244,8 @@ pub(super) fn check_not_half_restored(folder: &Path) -> Result<(), StorageError>
     Err(unusable(&temp, problem, advice))
 }
 
-/// Opens a snapshot's file anywhere and of any cluster.
+/// Opens a snapshot's file, which may lie anywhere, and returns the cluster and the state machine
+/// that it belongs to.
 fn open(path: &Path) -> Result<(snapshot::SnapshotOwner, SnapshotReader), StorageError> {
     snapshot::open_any(open_file(path)?).map_err(for_backup)
 }
@@ -254,7 +262,8 @@ fn file_name(path: &Path) -> Result<&str, StorageError> {
     })
 }
 
-/// Replaces the advice of an error about a snapshot by one for a backup, which no node uses.
+/// Changes the advice in an error about a damaged snapshot. The usual advice is about a node that
+/// starts from it, and no node starts from a backup.
 fn for_backup(error: StorageError) -> StorageError {
     match error {
         StorageError::Damaged {
@@ -289,7 +298,7 @@ fn at(path: &Path, operation: &'static str) -> impl FnOnce(io::Error) -> Storage
     }
 }
 
-/// The name that a file or folder has until it is complete.
+/// The unfinished name of a file or folder: its own name and `.new`.
 fn sibling(path: &Path) -> Result<PathBuf, StorageError> {
     let Some(name) = path.file_name() else {
         let advice = "Give it a name of its own";

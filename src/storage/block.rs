@@ -1,4 +1,4 @@
-//! Blocks: the form of the small files, and of the heads of segments and snapshots.
+//! Blocks: the format of the small files, and of the heads of segments and snapshots.
 //!
 //! A block has 4096 bytes. Numbers are little-endian.
 //!
@@ -11,19 +11,19 @@
 //! | | | zeros |
 //! | 4092 | 4 | CRC-32C of all that precedes it |
 //!
-//! Everything but the body stays the same in all versions, so that an older version can tell that a
-//! folder was written by a newer one.
+//! Only the body differs between versions of the format. So an older version can tell that a newer
+//! version wrote the folder.
 //!
-//! A crash in the middle of writing a block leaves some of its sectors as they were. The checksum
-//! does not match then, and the block is not valid. How each file gets by with that is explained
-//! where the file is written.
+//! A crash in the middle of writing a block leaves some of its sectors as they were. Then the
+//! checksum does not match, and the block is not valid. Each source file that writes blocks says
+//! how its file survives that.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::wire::codec;
 
-/// How many bytes a block has.
+/// The size of a block in bytes.
 pub(super) const BLOCK: usize = 4096;
 
 /// The version of the data folder's format that this code writes, and the only one that it reads.
@@ -32,7 +32,7 @@ pub(super) const FORMAT: u32 = 2;
 const BODY: usize = 16;
 const CHECKSUM: usize = BLOCK - 4;
 
-/// Why bytes are not the block that was expected.
+/// Why bytes are not a block of the expected kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BlockError {
     #[error("it has {0} bytes where {BLOCK} were expected")]
@@ -47,10 +47,11 @@ pub(super) enum BlockError {
     Body(String),
 }
 
-/// Puts a value into a block.
+/// Encodes a value as a block.
 ///
 /// # Panics
-/// If the value does not fit. All values have a bounded size.
+/// If the encoded value does not fit into a block. All values that become blocks have a bounded
+/// size.
 pub(super) fn seal<T: Serialize>(magic: &[u8; 8], value: &T) -> Vec<u8> {
     let mut block = Vec::with_capacity(BLOCK);
     block.extend_from_slice(magic);
@@ -66,7 +67,7 @@ pub(super) fn seal<T: Serialize>(magic: &[u8; 8], value: &T) -> Vec<u8> {
     block
 }
 
-/// Takes a value out of the block at the start of `bytes`.
+/// Checks the block at the start of `bytes` and decodes the value in it.
 pub(super) fn unseal<T: DeserializeOwned>(magic: &[u8; 8], bytes: &[u8]) -> Result<T, BlockError> {
     let block = bytes.get(..BLOCK).ok_or(BlockError::Short(bytes.len()))?;
     if crc32c::crc32c(&block[..CHECKSUM]) != number(block, CHECKSUM) {
@@ -84,13 +85,13 @@ pub(super) fn unseal<T: DeserializeOwned>(magic: &[u8; 8], bytes: &[u8]) -> Resu
     codec::decode(body).map_err(|error| BlockError::Body(error.to_string()))
 }
 
-/// The four bytes at `offset` of a whole block as a number.
+/// The four bytes at `offset` of a block, as a little-endian number.
 fn number(block: &[u8], offset: usize) -> u32 {
     let bytes = [0, 1, 2, 3].map(|i| block[offset + i]);
     u32::from_le_bytes(bytes)
 }
 
-/// A block as a later version would write it, for tests.
+/// Gives a block another version of the format, and the checksum that fits; for tests.
 #[cfg(test)]
 pub(super) fn with_format(mut block: Vec<u8>, format: u32) -> Vec<u8> {
     block[8..12].copy_from_slice(&format.to_le_bytes());

@@ -1,4 +1,4 @@
-//! What can go wrong with a data folder, in words for the person who runs the node.
+//! The errors of a data folder, in words for the operator of the node.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,97 +15,100 @@ pub enum StorageError {
         folder.display(), owner.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default()
     )]
     Locked {
-        /// The data folder.
+        /// The path of the data folder.
         folder: PathBuf,
-        /// The process id that the owner left in the lock file.
+        /// The id of the process that has the folder open, as the lock file names it.
         owner: Option<String>,
     },
-    /// The folder is intact, but it is not this node's, or not one that this version can read.
+    /// The folder is intact, but belongs to something else or has a format that this version cannot
+    /// read.
     #[error("the data folder {} cannot be used: {problem}. {advice}", folder.display())]
     WrongFolder {
-        /// The data folder.
+        /// The path of the data folder.
         folder: PathBuf,
-        /// What does not fit, with the value found and the value wanted.
+        /// What does not fit: the value that was found and the value that was wanted.
         problem: String,
-        /// What to do.
+        /// What the operator can do about it.
         advice: &'static str,
     },
     /// A file or folder cannot be used for a backup or for restoring one.
     #[error("{} cannot be used: {problem}. {advice}", path.display())]
     Unusable {
-        /// The file or folder.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file or folder.
         problem: String,
-        /// What to do.
+        /// What the operator can do about it.
         advice: &'static str,
     },
-    /// A file does not hold what was made durable in it, and no crash explains that. Nothing has
+    /// A file no longer holds what was made durable in it, and no crash explains that. Nothing has
     /// been changed.
     #[error(
         "{} is damaged at offset {offset}: {problem}. Nothing has been changed. {advice}",
         path.display()
     )]
     Damaged {
-        /// The damaged file.
+        /// The path of the damaged file.
         path: PathBuf,
-        /// Where in the file, in bytes from its start.
+        /// Where the damage is, in bytes from the start of the file.
         offset: u64,
-        /// What is wrong there.
+        /// What is wrong at that place.
         problem: String,
-        /// What to do.
+        /// What the operator can do about it.
         advice: &'static str,
     },
-    /// The snapshot is not there. It may have been removed because there are newer ones.
+    /// There is no file for this snapshot. It may have been removed because there are newer
+    /// snapshots.
     #[error("there is no snapshot of entry {last} (any more): {} is not there", path.display())]
     NoSnapshot {
-        /// The file that is missing.
+        /// The path of the file that is missing.
         path: PathBuf,
-        /// The last entry of the snapshot.
+        /// The last entry that the snapshot covers.
         last: EntryId,
     },
-    /// A snapshot is not needed: the node has one of the same entry or of a later one.
+    /// A snapshot is not needed, because the node has one of the same entry or of a later one.
     #[error("a snapshot of entry {last} is of no use: there is one of entry {newest}")]
     Superseded {
-        /// The last entry of the snapshot.
+        /// The last entry that the unneeded snapshot covers.
         last: EntryId,
-        /// The last entry of the newest one.
+        /// The last entry of the newest snapshot that the node has.
         newest: EntryId,
     },
-    /// Another node sent something else than the snapshot that it announced. None of it is kept.
+    /// A snapshot from another node could not be received: its bytes are not those of the announced
+    /// snapshot, or another transfer has replaced this one. The bytes are discarded.
     #[error("the snapshot of entry {last} from another node is refused: {problem}")]
     Transfer {
-        /// The last entry of the snapshot.
+        /// The last entry that the snapshot covers.
         last: EntryId,
-        /// What is wrong.
+        /// Why the transfer failed.
         problem: String,
     },
     /// A snapshot cannot be completed because an earlier write to its file failed.
     #[error("{} cannot be completed: an earlier write to it failed", path.display())]
     SnapshotBroken {
-        /// The incomplete file.
+        /// The path of the incomplete file.
         path: PathBuf,
     },
-    /// The operating system refused.
+    /// The operating system refused an operation on a file or folder.
     #[error("cannot {operation} {}: {source}. {}", path.display(), io_advice(source.kind()))]
     Io {
-        /// The file or folder.
+        /// The path of the file or folder.
         path: PathBuf,
-        /// What was to be done with it.
+        /// The operation that failed, in words that follow "cannot", such as "write to".
         operation: &'static str,
-        /// What the operating system said.
+        /// The error that the operating system returned.
         source: io::Error,
     },
-    /// An earlier write failed, so nobody knows what the disk holds before the folder is opened
-    /// again.
+    /// An earlier write failed. Nobody knows what the disk holds until the folder is opened again,
+    /// so nothing more is written.
     #[error("nothing more is written since an earlier write failed ({reason}). Restart the node")]
     Stopped {
-        /// The error of that write.
+        /// The error of the write that failed.
         reason: String,
     },
 }
 
-/// What to do about an error of the operating system.
+/// What the operator can do about an error of the operating system.
 fn io_advice(kind: io::ErrorKind) -> &'static str {
     use io::ErrorKind::{
         AlreadyExists, FileTooLarge, NotADirectory, PermissionDenied, QuotaExceeded,
@@ -127,26 +130,28 @@ fn io_advice(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-/// What to do about a damaged log.
+/// What the operator can do about a damaged log.
 ///
-/// People first try to start the node again under the same id with an empty folder. That can lose
-/// data: the node would have forgotten entries and votes that other nodes count on.
+/// The last sentence is there because people first try to start the node again under the same id
+/// with an empty folder. That can lose data: the node would have forgotten entries and votes that
+/// other nodes count on.
 pub(super) const LOG_ADVICE: &str = "The node does not start, because it could vote and answer \
     without entries that it has acknowledged. Check the disk; then restore the folder from a copy \
     that was made since the node last ran, or replace the node by one with another id. Do not \
     start it under the same id with an empty folder";
 
-/// What to do about a damaged vote file.
+/// What the operator can do about a damaged vote file.
 pub(super) const VOTE_ADVICE: &str = "The node must not vote, because it may have voted in its \
     present term already. Check the disk; then restore the folder from a copy that was made since \
     the node last ran, or replace the node by one with another id. Do not delete the file: a \
     second vote in one term can elect two leaders";
 
-/// What to do about one damaged snapshot.
+/// What the operator can do about one damaged snapshot.
 pub(super) const SNAPSHOT_ADVICE: &str = "Check the disk. The node uses the snapshot before it, if \
     the log reaches back to that one";
 
-/// What to do if no snapshot is left to which the log reaches back.
+/// What the operator can do if the log reaches back to no valid snapshot, so that the node cannot
+/// start.
 pub(super) const NO_START_ADVICE: &str = "The node does not start, because a part of what it has \
     acknowledged could not be recovered. Check the disk; then copy the file from another node of \
     the cluster that has it, restore the folder from a copy that was made since the node last ran, \

@@ -1,5 +1,5 @@
-//! What a data folder holds, for a person. Everything is read as at a start, and nothing is
-//! changed.
+//! Reports what a data folder holds, for a person (`kvnode inspect`). The files are read as at a
+//! start of the node, and nothing is changed.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -19,88 +19,92 @@ use super::voter::identity::{self, FolderOwner, Identity};
 use super::voter::peers::Peers;
 use super::voter::vote;
 
-/// A data folder.
+/// The contents of a data folder.
 #[derive(Clone, Debug)]
 pub struct Inspection {
-    /// What the folder belongs to.
+    /// The cluster, node and state machine that the folder belongs to.
     pub identity: Identity,
-    /// The number of the folder, by which other nodes know this one.
+    /// The random number of the folder, by which other nodes recognise it.
     pub folder: u128,
-    /// The term and vote; `None` if they cannot be read.
+    /// The node's term and vote; `None` if the vote file cannot be read.
     pub hard_state: Option<HardState>,
-    /// The files of the log, in order.
+    /// The segments of the log, in order.
     pub segments: Vec<InspectedSegment>,
-    /// The snapshots, oldest first.
+    /// The snapshots, valid or damaged, oldest first.
     pub snapshots: Vec<InspectedSnapshot>,
     /// Where a node would start: the last entry of the snapshot that it would use, and the last
-    /// entry of the log behind it. `None` if it would not start.
+    /// entry of the log behind that snapshot. `None` if the files do not allow a start.
     pub start: Option<(EntryId, EntryId)>,
-    /// The commands in that log that the state machine cannot execute: with any of them the node
-    /// does not start either.
+    /// The commands that a node would replay at a start but that its state machine cannot execute.
+    /// If there is any, the node does not start.
     pub inadmissible: Vec<InspectedCommand>,
-    /// Files that the node does not use: unfinished, or set aside as damaged.
+    /// The names of files that the node does not use: unfinished ones, and snapshots set aside as
+    /// damaged.
     pub unused: Vec<String>,
-    /// What the next start would repair, one sentence each. This is what crashes leave, and no
-    /// damage.
+    /// What the next start would repair, one sentence each. Crashes leave such things behind, so
+    /// they are no damage.
     pub notes: Vec<String>,
-    /// All that is damaged, one sentence each.
+    /// One sentence for each thing that is damaged.
     pub damage: Vec<String>,
 }
 
-/// A file of the log.
+/// A segment, which is one file of the log.
 #[derive(Clone, Debug)]
 pub struct InspectedSegment {
-    /// The file's name.
+    /// The name of the segment's file.
     pub name: String,
-    /// The file's length in bytes, with the space that is kept ready behind the log.
+    /// The length of the file in bytes, including the free space behind the last record.
     pub bytes: u64,
-    /// How many of them are records.
+    /// How many bytes of the file are records.
     pub record_bytes: u64,
-    /// How many records there are, each one a write of the node.
+    /// How many records the segment has. Each record is one write of the node.
     pub records: u64,
-    /// The entries in them, both ends included. Later records may have replaced some of them, and
-    /// these entries may have replaced some in earlier segments.
+    /// The lowest and the highest index of an entry in this segment; `None` if there are no
+    /// entries. Entries may replace others in earlier segments, and may be replaced by later
+    /// records.
     pub entries: Option<RangeInclusive<Index>>,
 }
 
 /// A command in the log that the state machine cannot execute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InspectedCommand {
-    /// The entry that holds it.
+    /// The log entry that holds the command.
     pub id: EntryId,
-    /// The command.
+    /// The command, encoded.
     pub bytes: Bytes,
-    /// Why it cannot be executed, in a sentence of the state machine.
+    /// Why the state machine cannot execute the command, as a sentence.
     pub reason: String,
 }
 
-/// A snapshot's file.
+/// A snapshot's file in a data folder.
 #[derive(Clone, Debug)]
 pub struct InspectedSnapshot {
-    /// The file's name.
+    /// The name of the snapshot's file.
     pub name: String,
-    /// What it stands for; `None` if it is damaged.
+    /// Which entries the snapshot covers, its length and its age; `None` if the snapshot is
+    /// damaged.
     pub info: Option<SnapshotInfo>,
 }
 
-/// Reads a data folder and verifies all of its checksums, whatever node it belongs to.
+/// Reads the data folder of any node and verifies all of its checksums.
 ///
 /// A node may run on the folder meanwhile. Then the end of the log may look torn or damaged, and
-/// files may come and go.
+/// files may appear or vanish.
 ///
 /// # Errors
-/// If the folder cannot be read at all, or it cannot be told whose it is: [`StorageError::Io`],
-/// [`StorageError::WrongFolder`], [`StorageError::Damaged`]. All other damage is part of the
-/// answer.
+/// If the folder or its file `identity` cannot be read: [`StorageError::Io`],
+/// [`StorageError::WrongFolder`], [`StorageError::Damaged`]. All other damage is reported in the
+/// [`Inspection`].
 pub fn inspect(disk: Arc<dyn Disk>) -> Result<Inspection, StorageError> {
     inspect_with(disk, |_| Box::new(|_| Ok(())))
 }
 
-/// Decides whether a command can be executed; the error says why not.
+/// Decides whether the state machine can execute an encoded command; the error says why not.
 pub type Judge = Box<dyn Fn(&[u8]) -> Result<(), String>>;
 
-/// As [`inspect`], and judges every command in the log. `judge` gets the identity of the state
-/// machine ([`Identity::machine`]) and returns the function that judges its commands.
+/// Like [`inspect`], but also checks the commands that a start would replay. `judge` gets the
+/// identity of the state machine ([`Identity::machine`]) and returns the function that checks its
+/// commands.
 ///
 /// # Errors
 /// As [`inspect`].
@@ -169,7 +173,8 @@ impl Inspection {
         }
     }
 
-    /// Reads a segment by itself, so that damage in one segment does not hide damage in the next.
+    /// Reads one segment apart from the others, so that damage in one does not hide damage in the
+    /// next.
     fn segment(
         &mut self,
         folder: &Folder,
@@ -218,8 +223,8 @@ impl Inspection {
         });
     }
 
-    /// Checks whether all parts fit together, as a start does; returns the log that the node would
-    /// start with.
+    /// Checks whether all files fit together, as a start of the node does. Returns the log that the
+    /// node would start with; `None` if the node's term and vote are unreadable.
     fn start(&self, folder: &Folder, owner: &FolderOwner) -> Result<Option<Start>, StorageError> {
         let snapshots = recovery::find(folder, &snapshot::SnapshotOwner::from(&self.identity))?;
         let covered = snapshots.last().index;
@@ -238,7 +243,8 @@ impl Inspection {
     }
 }
 
-/// The last entry of the snapshot, the last one of the log behind it, and that log.
+/// Where a node would start: the last entry of its snapshot, the last entry of the log behind the
+/// snapshot, and the entries of that log.
 type Start = ((EntryId, EntryId), Vec<Entry>);
 
 fn refused(entry: &Entry, judge: &Judge) -> Option<InspectedCommand> {

@@ -1,52 +1,57 @@
-//! What a node keeps on disk: its log, its term and vote, and whose they are.
+//! What a node keeps on disk, in its data folder: the log, snapshots, term and vote, and the
+//! identity of the node that the folder belongs to.
 //!
-//! One thread owns a [`Storage`] and hands it the writes of the core, one after the other; each is
-//! durable when [`Storage::write`] returns.
+//! One thread, the replicator, owns a [`Storage`] and passes it the writes of the Raft core, one
+//! after the other. Each write is durable when [`Storage::write`] returns.
 //!
-//! | room | what is in it | the files that it keeps |
+//! | module | what is in it | its files in the folder |
 //! | --- | --- | --- |
-//! | `log/` | the entries: writing, replaying and cutting them | `log-` and a number |
+//! | `log/` | writes, replays and cuts the log | `log-` and a number |
 //! | `snapshot/` | states that take the place of a part of the log | `snapshot-`, an index and a term |
 //! | `voter/` | who votes, how it voted, whether its vote counts | `identity`, `vote`, `peers` |
-//! | `disk/` | how this module reaches any disk, real or simulated | `lock` |
-//! | `recovery.rs` | which snapshot a node starts from, and what of the log follows it | |
-//! | `archive.rs` | backups, and folders made from them | |
-//! | `inspection.rs` | what a folder holds, for a person | |
-//! | `block.rs` | the form of the small files, and of the heads of segments and snapshots | |
-//! | `error.rs` | what can go wrong, and what to do then | |
+//! | `disk/` | reads and writes any disk, real or simulated | `lock` |
+//! | `recovery.rs` | chooses the snapshot to start from, and fits the log to it | |
+//! | `archive.rs` | makes backups, and data folders from backups | |
+//! | `inspection.rs` | reports what a folder holds, for `kvnode inspect` | |
+//! | `block.rs` | the format of the small files, and of the heads of segments and snapshots | |
+//! | `error.rs` | the errors, each with advice for the operator | |
 //!
-//! Each file's format is specified at the top of the source file that writes it. A file whose name
-//! ends in `.new` is not complete yet, or is kept for a new segment; the next start removes it. A
-//! snapshot that was found damaged is renamed to its name and `.damaged`, and never removed.
+//! The format of each file is specified at the top of the source file that writes it. A file whose
+//! name ends in `.new` is either incomplete or a spare for the log's next segment; the next start
+//! removes it. A snapshot that is found damaged is renamed, so that its name ends in `.damaged`,
+//! and is never removed.
 //!
 //! # Invariants
 //!
-//! 1. **Whatever a crash leaves of the writes, recovery finds a log that the node once had.**
-//!    Records are only added. A record that starts within the log replaces the log's tail when it
-//!    is replayed, and it is valid as a whole or not at all. See `log/mod.rs`.
-//! 2. **A write that was acknowledged is there after a crash; one that was not may be there.** Both
-//!    are right, since others rely only on what was acknowledged. Term and vote are durable before
-//!    the entries of the same write, so no entry is of a later term than the node's.
-//! 3. **A torn record is cut, damage is not.** A record is written only when all before it are
-//!    durable. So only the last record can be torn, and it was not acknowledged. It counts as torn
-//!    only if one of its sectors was never written: see `torn_bytes` in `log/segment.rs`. Cutting
-//!    is noted. On damage nothing is changed, and the node does not start.
-//! 4. **After the first write or sync that fails, nothing more is written.** Nobody knows what the
-//!    disk holds then, and a later sync that succeeds proves nothing. For the same reason recovery
-//!    writes and syncs again what it is going to rely on.
+//! 1. **After any crash, recovery finds a log that the node once had.** Records are only appended.
+//!    A record whose first entry lies within the log replaces the log's tail when it is replayed,
+//!    and a record is valid as a whole or not at all. See `log/mod.rs`.
+//! 2. **An acknowledged write survives a crash; a write without an acknowledgement may survive.**
+//!    The second is safe either way, because other nodes rely only on what was acknowledged. Term
+//!    and vote are durable before the entries of the same write, so no entry on disk is of a later
+//!    term than the node's.
+//! 3. **A torn record is cut off; damage is not.** A record is written only when all earlier
+//!    records are durable. So only the last record can be torn, and a torn record was never
+//!    acknowledged. A record counts as torn only if one of its sectors was never written: see
+//!    `torn_bytes` in `log/segment.rs`. The operator is told of each cut. If the log is damaged,
+//!    recovery changes nothing and the node does not start.
+//! 4. **After the first write or sync that fails, the storage writes nothing more.** Nobody knows
+//!    what the disk holds after such a failure, and a later sync that succeeds proves nothing. For
+//!    the same reason, recovery writes and syncs again what the node is going to rely on.
 //! 5. **The log fits the snapshot from which the node starts.** A snapshot is durable under its own
-//!    name before the log is cut up to it or starts anew behind it. A crash between the two leaves
-//!    more of the log than needed, or a log that recovery starts anew: see `recovery.rs`, also for
-//!    when an older snapshot can stand in for a damaged one.
-//! 6. **A folder belongs to one node**, and each file in it says to which; a snapshot says to which
-//!    cluster.
+//!    name before the log is cut up to it or starts anew behind it. A crash between these two steps
+//!    leaves more of the log than needed, or a log that recovery starts anew. `recovery.rs` says
+//!    why both are safe, and when an older snapshot can replace a damaged one.
+//! 6. **A folder belongs to one node.** The segments and the files `identity`, `vote` and `peers`
+//!    name that node. A snapshot names only the cluster and the state machine, because nodes send
+//!    snapshots to each other.
 //!
 //! # What it cannot notice
 //!
-//! - The disk loses synced sectors of the last record and gives back what was there before: the
-//!   record is cut as torn.
-//! - Both the header and the mark in the first sector of the last record are changed: the record is
-//!   taken for one that was never written.
+//! - The disk loses synced sectors of the last record and returns what was there before. Recovery
+//!   takes such a record for a torn one and cuts it off.
+//! - Both the header and the mark in the first sector of the last record are changed. Recovery
+//!   takes such a record for one that was never written.
 //! - The folder is replaced by an older copy of itself.
 
 mod archive;
@@ -83,21 +88,21 @@ use recovery::Fit;
 use voter::identity::{self, FolderOwner};
 use voter::vote::{self, VoteFile};
 
-/// How the log uses its space.
+/// Sizes and sync intervals of the files of the log and of snapshots, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The size of a segment in bytes. A record that does not fit into it begins the next segment;
-    /// a record that is larger than a segment makes a larger one.
+    /// The size of a segment in bytes. A record that would exceed this size begins the next
+    /// segment. A record that is larger than a whole segment gets a segment as large as it needs.
     pub segment_bytes: u64,
-    /// The space behind the last record is filled with zeros in steps of so many bytes, and each
-    /// step costs one more sync. This is for the first segment, and for segments that were not made
-    /// ready as a whole: see [`Spares`].
+    /// How many bytes of zeros the log writes at a time behind its last record, to have space for
+    /// the next ones. Each time costs one more sync. Only the first segment needs this, and
+    /// segments whose file was not prepared in full by [`Spares`].
     pub allocate_bytes: u64,
-    /// How many bytes of the state a piece of a new snapshot holds: 1 to 65536. Each piece is
-    /// compressed, and has a checksum, by itself.
+    /// How many bytes of the state one piece of a new snapshot holds: 1 to 65536. Each piece is
+    /// compressed and has a checksum of its own.
     pub snapshot_piece_bytes: usize,
-    /// The file of a snapshot is synced each time it has grown by so many bytes. If all of it were
-    /// left to one sync at the end, the log's syncs would have to wait for that one.
+    /// A snapshot's file is synced each time it has grown by this many bytes. If the whole file
+    /// were synced once at its end, the log's syncs would have to wait for that long sync.
     pub snapshot_sync_bytes: u64,
 }
 
@@ -108,7 +113,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Segments and steps of these sizes, in bytes.
+    /// Options with these sizes of a segment and of an allocation, in bytes; snapshots have the
+    /// default sizes.
     pub const fn of_sizes(segment_bytes: u64, allocate_bytes: u64) -> Self {
         Self {
             segment_bytes,
@@ -119,18 +125,20 @@ impl Options {
     }
 }
 
-/// What recovery has found: the state of the node when it ended. All of it is durable.
+/// The node's state, as recovery read it from the data folder. All of it is durable when
+/// [`Storage::open`] returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// The term and vote.
+    /// The node's term, and its vote in that term.
     pub hard_state: HardState,
-    /// The snapshot to start from: the newest one that is valid.
+    /// The newest valid snapshot, from which the node starts; `None` if there is no valid snapshot.
     pub snapshot: Option<SnapshotInfo>,
-    /// The entry behind which the log starts: the snapshot's last one, or [`EntryId::ZERO`].
+    /// The last entry that the snapshot covers, or [`EntryId::ZERO`] without a snapshot. The log
+    /// starts behind this entry.
     pub base: EntryId,
-    /// The entries behind `base`, in order and without a gap.
+    /// The log's entries behind `base`, in order and without a gap.
     pub entries: Vec<Entry>,
-    /// One sentence for each thing that was repaired, for the messages of the program.
+    /// One sentence for the operator about each thing that recovery repaired or passed over.
     pub notes: Vec<String>,
 }
 
@@ -141,22 +149,25 @@ pub struct Storage {
     vote: VoteFile,
     log: LogWriter,
     snapshots: Snapshots,
-    /// The first error of a write. After it nothing more is written.
+    /// The first error of a write or of cutting the log. Once it is set, every further write fails
+    /// with [`StorageError::Stopped`].
     stopped: Option<String>,
 }
 
 impl Storage {
-    /// Opens the data folder, or makes a new one in an empty folder. All that is returned is
-    /// durable.
+    /// Opens the data folder of a node, or makes a new one in an empty folder. All that is returned
+    /// is durable.
     ///
-    /// Everything is read and judged before anything is changed. So after an error about what the
-    /// folder holds, the folder is as it was. The changes that follow write again what was read,
-    /// cut a torn record, and rename or remove files that nothing depends on. So a crash among them
-    /// leaves a folder from which the next start recovers the same.
+    /// Recovery reads and checks every file before it changes any of them. So after an error about
+    /// what the folder holds, the folder is unchanged. The changes afterwards write again what was
+    /// read, cut off a torn record, start the log anew if it does not fit the snapshot, and rename
+    /// or remove files that nothing depends on. A crash among these changes leaves a folder from
+    /// which the next start recovers the same state.
     ///
     /// # Errors
-    /// [`StorageError::WrongFolder`] if it belongs to something else or is of another format,
-    /// [`StorageError::Damaged`] if what was made durable is not there, [`StorageError::Io`].
+    /// [`StorageError::WrongFolder`] if the folder belongs to another node, cluster or state
+    /// machine, or is of another format; [`StorageError::Damaged`] if something that was durable is
+    /// missing or changed; [`StorageError::Io`].
     pub fn open(
         disk: Arc<dyn Disk>,
         identity: &Identity,
@@ -208,22 +219,22 @@ impl Storage {
         Ok((storage, recovered))
     }
 
-    /// Makes a write durable: when this returns, no crash can undo it.
+    /// Makes a write of the Raft core durable: when this returns, no crash can undo the write.
     ///
     /// # Errors
-    /// [`StorageError::Io`] if it could not be made durable; it may be there after a restart, or
-    /// not. From then on always [`StorageError::Stopped`].
+    /// [`StorageError::Io`] if the write could not be made durable; after a restart it may be there
+    /// or not. Every later write then fails with [`StorageError::Stopped`].
     ///
     /// # Panics
-    /// If the write breaks the order that recovery relies on: the term or the vote goes back, an
-    /// entry is of a later term than the node's, the entries do not continue the log, or the log
-    /// would start anew behind an entry of which there is no snapshot.
+    /// If the write breaks the order that recovery relies on: the term goes back, the vote in a
+    /// term changes, an entry is of a later term than the node's, the entries do not continue the
+    /// log, or the log would start anew behind an entry that no snapshot covers.
     pub fn write(&mut self, write: &Write) -> Result<(), StorageError> {
         self.write_and_tell(write, || ())
     }
 
-    /// As [`write`](Self::write), and calls `written` between the write of the record and its sync.
-    /// It is not called if there is no record to write, but only term and vote.
+    /// Like [`write`](Self::write), but calls `written` after the record is written and before it
+    /// is synced. `written` is not called if the write has only term and vote, and so no record.
     ///
     /// # Errors
     /// As [`write`](Self::write).
@@ -238,23 +249,24 @@ impl Storage {
         self.unless_stopped(|storage| storage.write_in_order(write, written))
     }
 
-    /// Removes the segments at the start of the log that hold no entry above `up_to`, and returns
-    /// how many bytes they had. Entries up to the index stay if they share a segment with later
-    /// ones. [`Snapshots::log_needed_behind`] says which index to give.
+    /// Takes the segments that hold no entry above `up_to` away from the start of the log, and
+    /// returns how many bytes their files have. An entry up to `up_to` stays if its segment also
+    /// holds a later entry. [`Snapshots::log_needed_behind`] says which index is safe.
     ///
     /// # Errors
     /// As [`write`](Self::write).
     ///
     /// # Panics
-    /// If there is no snapshot that holds the entries up to the index.
+    /// If no snapshot covers the entries up to `up_to`.
     pub fn cut(&mut self, up_to: Index) -> Result<u64, StorageError> {
         self.unless_stopped(|storage| storage.let_go(up_to).remove())
     }
 
-    /// As [`cut`](Self::cut), but the caller removes the files, on any thread.
+    /// Like [`cut`](Self::cut), but only the list of segments changes here. The files stay until
+    /// [`Unneeded::remove`] is called, which may happen on any thread.
     ///
     /// # Panics
-    /// If there is no snapshot that holds the entries up to the index.
+    /// If no snapshot covers the entries up to `up_to`.
     pub fn let_go(&mut self, up_to: Index) -> Unneeded {
         let newest = self.newest_snapshot();
         assert!(
@@ -264,7 +276,8 @@ impl Storage {
         self.log.let_go(up_to)
     }
 
-    /// The folders of the nodes that this node has met, and whether its own is admitted.
+    /// Reads the file `peers`: the folders of the nodes that this node has met, and whether this
+    /// node's own folder is admitted, so that its votes count.
     ///
     /// # Errors
     /// [`StorageError::Damaged`], [`StorageError::Io`].
@@ -272,12 +285,12 @@ impl Storage {
         Peers::open(&self.folder, &self.owner)
     }
 
-    /// The snapshots in the folder, for any thread.
+    /// The snapshots in this data folder; any thread may use them.
     pub fn snapshots(&self) -> Snapshots {
         self.snapshots.clone()
     }
 
-    /// What makes the files of the log's next segments ready, for any thread.
+    /// Prepares the files of the log's next segments; any thread may use it.
     pub fn spares(&self) -> Spares {
         self.log.spares()
     }
@@ -287,9 +300,8 @@ impl Storage {
         newest.map_or(EntryId::ZERO, |info| info.meta.last)
     }
 
-    /// Acts unless an earlier act failed. After the first error the disk may hold any part of what
-    /// was written since the last good sync; a record behind that could not be told from a torn
-    /// one.
+    /// Runs `act`, unless an earlier write has failed. Nobody knows which part of a failed write
+    /// the disk holds. So recovery might never get to a record that was written behind it.
     fn unless_stopped<T>(
         &mut self,
         act: impl FnOnce(&mut Self) -> Result<T, StorageError>,
@@ -331,13 +343,14 @@ impl Storage {
         self.log.append(write.restart, &write.entries, written)
     }
 
-    /// How many bytes the records of the log take, also those whose entries have been replaced.
+    /// How many bytes the log's records take on disk, including records whose entries have been
+    /// replaced.
     pub fn log_bytes(&self) -> u64 {
         self.log.record_bytes()
     }
 }
 
-/// Makes a new folder. The order of the steps is explained in [`identity`].
+/// Makes the files of a new data folder. [`identity`] explains the order of the steps.
 fn create(
     folder: &Folder,
     identity: &Identity,
@@ -350,9 +363,10 @@ fn create(
     Ok(owner)
 }
 
-/// Checks that the node's term is at least that of the last entry. The term is durable before the
-/// entry is written. So a lower term means that a vote file of an earlier time is in its place, and
-/// the node could vote a second time.
+/// Checks that the node's term is at least that of the last entry in the log or in a snapshot
+/// (`what`). A term is durable before any entry of that term is written. So a lower term means that
+/// an older vote file has taken the place of the right one, and the node could vote twice in a
+/// term.
 fn check_term(
     folder: &Folder,
     state: HardState,

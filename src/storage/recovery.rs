@@ -1,38 +1,40 @@
-//! Where a node starts: from which snapshot, and with what part of the log.
+//! Chooses the snapshot from which a node starts, and fits the log to the snapshot.
 //!
-//! The node starts from the newest valid snapshot. A damaged one is passed over and noted; its file
-//! is renamed to its name and `.damaged`, and is never removed. The snapshot is chosen before the
-//! log is read, so that the entries which it covers need not be kept in memory. Then one of three
-//! cases holds:
+//! The node starts from the newest valid snapshot. A damaged snapshot is passed over and reported;
+//! its file is renamed, so that its name ends in `.damaged`, and is never removed. The snapshot is
+//! chosen before the log is read, so that the entries which the snapshot covers need not be kept in
+//! memory. Then one of three cases holds:
 //!
-//! 1. **The log goes on behind the snapshot.** It holds the snapshot's last entry, or starts right
-//!    behind it. The entries before stay in the log for the older snapshot.
-//! 2. **The log has to start anew.** It ends before the snapshot's last entry, or has an entry of
-//!    another term at that index. A crash leaves this behind in two ways. A snapshot from the
-//!    leader was in its place, and the record with which the log starts anew behind it was not
-//!    durable yet. Or the node executed committed entries before its own disk had them, took a
-//!    snapshot, and the crash came before the sync of their record. In both ways nothing is lost
-//!    when the log starts anew now: the snapshot holds all committed entries up to its last one,
-//!    and entries of the log that conflict with it were never committed.
+//! 1. **The log goes on behind the snapshot.** The log holds the snapshot's last entry, or starts
+//!    right behind it. Earlier entries stay in the log on disk for the older snapshot.
+//! 2. **The log has to start anew.** The log ends before the snapshot's last entry, or has an entry
+//!    of another term at that index. A crash leaves this behind in two ways. In the first, a
+//!    snapshot from the leader was in its place, but the record with which the log starts anew
+//!    behind it was not durable yet. In the second, the node executed committed entries before its
+//!    own disk had them and took a snapshot, and the crash came before the sync of these entries.
+//!    In both ways nothing is lost when the log starts anew now: the snapshot holds all committed
+//!    entries up to its last one, and a log entry that conflicts with the snapshot was never
+//!    committed.
 //! 3. **The log starts too late.** A part of the log, or the snapshot that took its place, is
 //!    missing or damaged. The node does not start.
 //!
-//! # When an older snapshot can stand in for a damaged one
+//! # When an older snapshot can replace a damaged one
 //!
-//! It can if the log reaches back to it. The log is cut only up to the older of the newest two
-//! snapshots. So the older one can stand in, unless the log started anew behind the newer one.
+//! The older snapshot can replace the damaged one if the log reaches back to the older one. The log
+//! is cut only up to the older of the newest two snapshots. So it reaches back far enough, unless
+//! the log started anew behind the newer snapshot.
 //!
-//! If the log started anew, nothing on this disk continues the older snapshot. For a snapshot from
-//! the leader, what lies between was never in this log. The node must not start from the older one
-//! all the same: it would lack entries that it has acknowledged, and some of them may be committed
-//! only because it did. So until the node has taken the next snapshot itself, damage to the newer
-//! one is case 3, and the node has to be replaced.
+//! If the log started anew, this disk has no entries that continue the older snapshot. (A snapshot
+//! from the leader covers entries that were never in this log.) The node must not start from the
+//! older snapshot without these entries: it has acknowledged them, and some of them may be
+//! committed only because it did. So until the node has taken the next snapshot itself, damage to
+//! the newer snapshot is case 3, and the node has to be replaced.
 //!
-//! There is one moment in which the older snapshot and the old log do stand in for a received one:
-//! before the record with which the log starts anew is durable. That is safe. The node has
-//! acknowledged nothing of the received snapshot yet, since its acknowledgement waits for that
-//! record. And what the snapshot holds beyond this node's log was committed by a majority that did
-//! not need this node's copy.
+//! There is one moment in which the older snapshot and the old log can replace a snapshot from the
+//! leader after all: before the record with which the log starts anew is durable. That is safe,
+//! because the acknowledgement of the leader's snapshot waits for that record, so the node has
+//! acknowledged nothing of it. The entries that the snapshot covers beyond this node's log were
+//! committed by a majority that did not need this node.
 
 use crate::raft::EntryId;
 
@@ -41,14 +43,16 @@ use super::error::{NO_START_ADVICE, StorageError};
 use super::log::replay::{self, Replay};
 use super::snapshot::{self, SnapshotInfo, SnapshotOwner};
 
-/// The snapshots of a folder, as they were found at a start.
+/// The snapshots that recovery finds in a data folder.
 pub(super) struct FoundSnapshots {
-    /// The newest valid one. All of its file has been read and verified.
+    /// The newest valid snapshot, from which the node starts. Its whole file has been read and
+    /// verified.
     pub(super) newest: Option<SnapshotInfo>,
-    /// The one before it. Only its header and footer have been read: it is not needed now, and to
-    /// read all of it would make the start longer.
+    /// The snapshot before the newest valid one. Only its header and footer have been read: the
+    /// node does not need this snapshot now, and reading the whole file would make the start
+    /// longer.
     older: Option<SnapshotInfo>,
-    /// Those that are newer than the newest valid one, the newest first.
+    /// The damaged snapshots that are newer than the newest valid one, newest first.
     bad: Vec<BadSnapshot>,
 }
 
@@ -57,16 +61,17 @@ struct BadSnapshot {
     problem: String,
 }
 
-/// How the log follows the snapshot: the first two cases at the head of this file.
+/// How the log follows the snapshot from which the node starts: the first two cases at the head of
+/// this file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// It goes on behind the snapshot.
+    /// The log goes on behind the snapshot.
     GoesOn,
-    /// It has to start anew behind the snapshot; nothing of it is used.
+    /// The log has to start anew behind the snapshot, and none of its entries is used.
     StartsAnew,
 }
 
-/// Looks for a snapshot to start from. Changes nothing.
+/// Looks in the folder for a snapshot to start from. Changes nothing.
 pub(super) fn find(folder: &Folder, owner: &SnapshotOwner) -> Result<FoundSnapshots, StorageError> {
     let names = folder.list()?;
     let mut ids: Vec<EntryId> = names.iter().filter_map(|n| snapshot::last_of(n)).collect();
@@ -101,13 +106,14 @@ pub(super) fn find(folder: &Folder, owner: &SnapshotOwner) -> Result<FoundSnapsh
 }
 
 impl FoundSnapshots {
-    /// The last entry of the snapshot that is used.
+    /// The last entry of the snapshot from which the node starts; [`EntryId::ZERO`] without a
+    /// snapshot.
     pub(super) fn last(&self) -> EntryId {
         let newest = self.newest.as_ref();
         newest.map_or(EntryId::ZERO, |info| info.meta.last)
     }
 
-    /// One sentence for each snapshot that is passed over.
+    /// One sentence for the operator about each snapshot that is passed over.
     pub(super) fn notes(&self) -> impl Iterator<Item = String> {
         let instead = match &self.newest {
             Some(info) => format!("the one of entry {}", info.meta.last),
@@ -125,8 +131,8 @@ impl FoundSnapshots {
         })
     }
 
-    /// Decides which of the three cases holds, and leaves in `replay` what follows the snapshot.
-    /// Changes nothing on disk.
+    /// Decides which of the three cases at the head of this file holds. Leaves in `replay` only
+    /// what follows the snapshot. Changes nothing on disk.
     ///
     /// # Errors
     /// [`StorageError::Damaged`] in the third case.
@@ -142,20 +148,20 @@ impl FoundSnapshots {
             debug_assert!(first.is_none_or(|first| first == last.index + 1));
             return Ok(Fit::GoesOn);
         }
-        // The outline still describes the records on disk. It changes when the caller has appended
+        // The outline must go on describing the records on disk. The caller changes it by appending
         // the record with which the log starts anew.
         replay.entries.clear();
         Ok(Fit::StartsAnew)
     }
 
     /// The error of the third case: the log starts behind the last entry of the newest valid
-    /// snapshot.
+    /// snapshot, so entries between the two are missing.
     fn out_of_reach(&self, folder: &Folder, replay: &Replay) -> StorageError {
         let base = replay.outline.base().index;
         let first = replay.extents.front().map_or(1, |extent| extent.number);
         let Some(bad) = self.bad.first() else {
-            // No snapshot is damaged, so one is missing, or a segment. If the first segment ever is
-            // there, no segment is missing: the log started anew behind a snapshot that is gone.
+            // No snapshot is damaged, so a snapshot or a segment is missing. If segment 1 is there,
+            // no segment is missing: the log started anew behind a snapshot that is gone.
             return match first {
                 1 => self.no_snapshot(folder, base),
                 _ => replay::missing(folder, first - 1),
@@ -195,8 +201,9 @@ impl FoundSnapshots {
         }
     }
 
-    /// Renames the damaged snapshots. The caller syncs the folder. After a crash before that sync
-    /// they have their old names and are found damaged again. Returns the valid ones, oldest first.
+    /// Renames the damaged snapshots, and returns the valid ones, oldest first. The caller syncs
+    /// the folder. After a crash before that sync, the next start may find the damaged snapshots
+    /// under their old names, and renames them again.
     pub(super) fn settle(self, folder: &Folder) -> Result<Vec<SnapshotInfo>, StorageError> {
         for BadSnapshot { last, .. } in &self.bad {
             snapshot::set_aside(folder, *last)?;

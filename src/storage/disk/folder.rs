@@ -1,9 +1,9 @@
-//! A data folder and its files, with errors that name the file and the operation; and how a file
-//! comes into being.
+//! A data folder and its files. Errors name the file and the operation, and a file is created as a
+//! whole or not at all.
 //!
 //! A file is created under a name that ends in `.new`, written, synced, and renamed; then the
-//! folder is synced. A crash before the rename leaves a file that the next start removes. A crash
-//! before the sync of the folder leaves the file under either name. So a file without `.new` is
+//! folder is synced. After a crash before the rename, the next start removes the file. After a
+//! crash before the sync of the folder, the file may have either name. So a file without `.new` is
 //! always complete.
 
 use std::path::{Path, PathBuf};
@@ -13,16 +13,16 @@ use crate::storage::error::StorageError;
 
 use super::{Disk, DiskFile};
 
-/// The end of the name of a file that is not complete yet.
+/// How the name of an incomplete file ends.
 const UNFINISHED: &str = ".new";
 
-/// The data folder.
+/// The data folder of a node.
 #[derive(Clone)]
 pub(in crate::storage) struct Folder {
     disk: Arc<dyn Disk>,
 }
 
-/// An open file that knows its name.
+/// An open file that knows its path, for error messages.
 pub(in crate::storage) struct NamedFile {
     path: PathBuf,
     file: Box<dyn DiskFile>,
@@ -70,7 +70,7 @@ impl Folder {
         renamed.map_err(at(&path, "rename a file to"))
     }
 
-    /// Creates an empty file under a name that [`unfinished`] gives.
+    /// Creates an empty file under a name that [`unfinished`] returned.
     pub(in crate::storage) fn create_unfinished(
         &self,
         unfinished: &str,
@@ -80,8 +80,7 @@ impl Folder {
         Ok(self.file(path, file))
     }
 
-    /// Writes and syncs a file under its unfinished name, until [`finish`](Self::finish) renames
-    /// it.
+    /// Writes and syncs a file under its unfinished name. [`finish`](Self::finish) renames it.
     pub(in crate::storage) fn begin(
         &self,
         name: &str,
@@ -93,14 +92,14 @@ impl Folder {
         Ok(file)
     }
 
-    /// Gives a file that was begun its own name. No crash takes it away once this has returned.
+    /// Renames a file from its unfinished name to `name`. When this returns, no crash can undo
+    /// that.
     pub(in crate::storage) fn finish(&self, name: &str) -> Result<(), StorageError> {
         self.rename(&unfinished(name), name)?;
         self.sync()
     }
 
-    /// As [`finish`](Self::finish), for an open file whose unfinished name need not come from
-    /// `name`.
+    /// Like [`finish`](Self::finish), for an open file that may have any unfinished name.
     pub(in crate::storage) fn finish_file(
         &self,
         mut file: NamedFile,
@@ -113,8 +112,8 @@ impl Folder {
         Ok(file)
     }
 
-    /// Creates a file, or replaces it. Whenever a crash comes, the file is there as a whole, or
-    /// what was there before is.
+    /// Creates or replaces a file as a whole: a crash leaves the new contents, or what was there
+    /// before.
     pub(in crate::storage) fn create(
         &self,
         name: &str,
@@ -124,8 +123,8 @@ impl Folder {
         self.finish_file(file, name)
     }
 
-    /// Removes all files with an unfinished name. The caller syncs the folder; files that come back
-    /// because it did not are removed at the next start.
+    /// Removes all files with an unfinished name. The caller syncs the folder. After a crash before
+    /// that sync some of the files may be back, and the next start removes them.
     pub(in crate::storage) fn remove_unfinished(&self) -> Result<(), StorageError> {
         for name in self.list()? {
             if is_unfinished(&name) {
@@ -144,12 +143,13 @@ impl Folder {
     }
 }
 
-/// The name of a file while it is incomplete.
+/// The name that a file has while it is incomplete.
 pub(in crate::storage) fn unfinished(name: &str) -> String {
     format!("{name}{UNFINISHED}")
 }
 
-/// Whether a file has an unfinished name, so that nothing depends on it.
+/// Whether a name is that of an incomplete file, which may be removed because nothing depends on
+/// it.
 pub(in crate::storage) fn is_unfinished(name: &str) -> bool {
     name.ends_with(UNFINISHED)
 }
@@ -159,7 +159,7 @@ impl NamedFile {
         &self.path
     }
 
-    /// Reads the whole file into the buffer, in place of what was there.
+    /// Replaces the contents of `buffer` by the whole file.
     pub(in crate::storage) fn read_all(&self, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
         let len = self.len()?;
         buffer.clear();
@@ -171,7 +171,7 @@ impl NamedFile {
         self.file.len().map_err(at(&self.path, "read"))
     }
 
-    /// Fills the buffer with the bytes from `offset` on.
+    /// Fills the buffer with the file's bytes from `offset` on.
     pub(in crate::storage) fn read(
         &self,
         buffer: &mut [u8],
@@ -186,7 +186,7 @@ impl NamedFile {
         written.map_err(at(&self.path, "write to"))
     }
 
-    /// See [`DiskFile::expect_whole_sectors`].
+    /// Announces writes of whole sectors: see [`DiskFile::expect_whole_sectors`].
     pub(in crate::storage) fn expect_whole_sectors(&mut self) {
         self.file.expect_whole_sectors();
     }

@@ -1,4 +1,4 @@
-//! A data folder in the machine's file system that can only be read.
+//! A data folder in the machine's file system that can be read but not changed.
 
 use std::fs::File;
 use std::io;
@@ -9,17 +9,17 @@ use super::real_disk::names_in;
 use super::real_file::RealFile;
 use super::{Disk, DiskFile};
 
-/// A data folder that can only be read: everything that would change it is refused.
+/// A data folder that can only be read: every operation that would change it fails.
 ///
-/// It needs no lock and no right to write, so a node may run on the folder meanwhile. Then a file
-/// may be read while it is being written, and look damaged.
+/// Reading needs no lock and no right to write, so a node may run on the folder meanwhile. A file
+/// that is read while the node writes it may look damaged.
 #[derive(Debug)]
 pub struct ReadOnlyDisk {
     folder: PathBuf,
 }
 
 impl ReadOnlyDisk {
-    /// A folder, which need not be there.
+    /// Wraps the folder at this path, which need not exist.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),

@@ -15,28 +15,27 @@ use crate::storage::error::StorageError;
 use super::real_file::RealFile;
 use super::{Disk, DiskFile};
 
-/// The name of the file that is locked while a node runs. It holds the process id, for the message
-/// to a person who starts a second node on the folder.
+/// The name of the file that is locked while a node runs. It holds the node's process id, which is
+/// shown to a person who starts a second node on the folder.
 const LOCK: &str = "lock";
-/// How long to wait for a lock that another process holds, and how long between two attempts.
+/// How long to wait for a lock that another process has, and how long between two attempts.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A folder of the machine's file system, locked against other processes.
+/// A folder in the machine's file system, locked against other processes.
 ///
-/// The operating system drops the lock when the process ends, however it ends.
+/// The operating system releases the lock when the process ends, however that happens.
 #[derive(Debug)]
 pub struct RealDisk {
     folder: PathBuf,
-    /// The folder, open so that it can be synced. `None` after a sync that failed: the kernel
-    /// reports a failure once only, and every thread that syncs the folder later has to learn of
-    /// it.
+    /// The open folder, for syncing it. `None` after a sync has failed: the kernel reports a
+    /// failure only once, but every thread that syncs the folder later must get an error, too.
     handle: Mutex<Option<File>>,
     _lock: Option<File>,
 }
 
 impl RealDisk {
-    /// A folder that is no data folder, for writing a single file into it: without a lock.
+    /// Opens a folder without a lock, to write a single file into it; it is not a data folder.
     pub(in crate::storage) fn unlocked(folder: &Path) -> io::Result<Self> {
         Ok(Self {
             handle: Mutex::new(Some(File::open(folder)?)),
@@ -45,11 +44,11 @@ impl RealDisk {
         })
     }
 
-    /// Opens a data folder, and creates it if it is missing.
+    /// Opens and locks a data folder, and creates it if it does not exist.
     ///
     /// # Errors
-    /// [`StorageError::Locked`] if another process has it open; [`StorageError::Unusable`] if it
-    /// was to be restored from a backup and is not; [`StorageError::Io`] if it cannot be created,
+    /// [`StorageError::Locked`] if another process has it open; [`StorageError::Unusable`] if
+    /// restoring it from a backup was interrupted; [`StorageError::Io`] if it cannot be created,
     /// read or written.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, StorageError> {
         let folder = folder.into();
@@ -94,9 +93,9 @@ impl RealDisk {
     }
 }
 
-/// Takes the lock, and waits a moment if another process holds it. A process that was killed with
-/// `kill -9` holds it until the kernel has ended its last thread, and the node may be started again
-/// before that.
+/// Takes the lock, and waits up to a second if another process has it. After `kill -9`, a process
+/// keeps its lock until the kernel has ended the last of its threads, and the node may be started
+/// again before that.
 fn lock_soon(lock: &File) -> Result<(), TryLockError> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -107,8 +106,8 @@ fn lock_soon(lock: &File) -> Result<(), TryLockError> {
     }
 }
 
-/// Creates the folder and the missing ones above it. The folder above each new one is synced, so
-/// that no crash takes the new one away.
+/// Creates the folder and its missing parents. The parent of each new folder is synced, so that no
+/// crash removes the new folder.
 fn create_durably(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -125,11 +124,11 @@ fn create_durably(folder: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
-/// The names of the files in a data folder, but for the lock.
+/// The names of the files in a data folder, without the lock file.
 pub(in crate::storage) fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
-        // The node gives no name that is not UTF-8.
+        // Names that are not UTF-8 are left out, because the node gives no file such a name.
         if let Ok(name) = entry?.file_name().into_string()
             && name != LOCK
         {
@@ -139,7 +138,7 @@ pub(in crate::storage) fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The process id in the lock file; `None` if the file holds anything else.
+/// The process id in the lock file; `None` if the file holds something else.
 fn process_id(lock: &mut File) -> Option<String> {
     let mut text = String::new();
     lock.take(32).read_to_string(&mut text).ok()?;
@@ -192,7 +191,7 @@ impl Disk for RealDisk {
     }
 
     fn unique_id(&self) -> u64 {
-        // Each `RandomState` is keyed differently, from the operating system's generator.
+        // The operating system's random generator gives each `RandomState` other keys.
         RandomState::new().hash_one((std::process::id(), SystemTime::now()))
     }
 

@@ -1,5 +1,5 @@
-//! A file in the machine's file system. Whole sectors are written past the kernel's cache if
-//! possible.
+//! A file in the machine's file system. If possible, whole sectors are written past the kernel's
+//! page cache.
 
 use std::fs::File;
 use std::io;
@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt;
 
 use super::{DiskFile, SECTOR};
 
-/// An open file, and perhaps a second handle of it that does not go through the kernel's cache.
+/// An open file. `direct` is a second handle of the same file that writes past the kernel's page
+/// cache; `None` if the file system has no such writes, or they are not wanted.
 pub(in crate::storage) struct RealFile {
     file: File,
     direct: Option<File>,
@@ -46,8 +47,8 @@ impl DiskFile for RealFile {
     fn zeros(&self) -> &'static [u8] {
         match self.direct {
             Some(_) => &ZEROS.0,
-            // The kernel may cache what is written at once as one large unit. Each later small
-            // write into that unit then costs as much as the whole unit. So write pages.
+            // Write page by page. The kernel may cache a larger write as one unit, and then each
+            // later small write into that unit costs as much as the whole unit.
             None => &ZEROS.0[..PAGE],
         }
     }
@@ -66,8 +67,8 @@ fn is_aligned(bytes: &[u8], offset: u64) -> bool {
     numbers.iter().all(|number| number.is_multiple_of(sector))
 }
 
-/// Opens the same file again for writing past the kernel's cache. `None` if the file system cannot
-/// do that in units of sectors, or does not say whether it can.
+/// Opens the same file again, to write past the kernel's page cache. `None` if the file system
+/// cannot write single sectors that way, or does not say whether it can.
 #[cfg(target_os = "linux")]
 fn open_direct(file: &File) -> Option<File> {
     use std::fs::OpenOptions;
@@ -82,7 +83,7 @@ fn open_direct(file: &File) -> Option<File> {
         return None;
     }
     let flags = i32::try_from(OFlags::DIRECT.bits()).ok()?;
-    // By its descriptor, since the file may have been renamed after it was opened.
+    // The path names the descriptor, because the file may have been renamed since it was opened.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let mut options = OpenOptions::new();
     options.write(true).custom_flags(flags).open(path).ok()

@@ -1,13 +1,12 @@
-//! A disk in memory, for tests, that crashes, tears, fails and rots on demand, in the same way for
-//! the same seed.
+//! A disk in memory, for tests, that crashes, tears writes, fails and flips bits on demand. With
+//! the same seed it does so in the same way.
 //!
-//! It keeps what was written apart from what is durable, both for the bytes of files and for the
-//! names in the folder. It promises only the assumptions at the head of `disk/mod.rs`. A crash of
-//! the process alone is simulated by opening the same disk again: everything that was written is
-//! still there, durable or not.
+//! The disk keeps written data apart from durable data, both for the bytes of files and for the
+//! names in the folder. It promises only the assumptions at the head of `disk/mod.rs`. To simulate
+//! a crash of the process alone, open the same disk again: everything written is still there,
+//! durable or not.
 //!
-//! It never reorders operations that were synced, loses a sync that succeeded, or tears within a
-//! sector.
+//! The disk never loses what was synced successfully, and never tears a write within a sector.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,21 +18,21 @@ use parking_lot::Mutex;
 
 use super::{Disk, DiskFile, SECTOR};
 
-/// A simulated disk. Clones share its contents.
+/// A simulated disk. Clones are the same disk.
 #[derive(Clone, Debug)]
 pub struct SimDisk {
     folder: Arc<PathBuf>,
     state: Arc<Mutex<DiskState>>,
 }
 
-/// What becomes of unsynced writes and names when the power fails.
+/// What a power failure does to unsynced writes and changes of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Each write is kept, lost or torn, and each change of a name kept or lost, by chance.
+    /// By chance, each write is kept, lost or torn, and each change of a name is kept or lost.
     Chance,
-    /// Everything is kept.
+    /// All unsynced writes and changes of names are kept.
     Kept,
-    /// Everything is lost.
+    /// All unsynced writes and changes of names are lost.
     Lost,
 }
 
@@ -59,11 +58,11 @@ struct Contents {
     pending: Vec<(usize, Vec<u8>)>,
 }
 
-/// An atomic change of names: each name with the file that it stands for afterwards, if any.
+/// One atomic change of names: for each name, the file that it refers to afterwards, or `None`.
 type Renaming = Vec<(String, Option<usize>)>;
 
 impl SimDisk {
-    /// An empty disk.
+    /// An empty disk, whose random choices follow from `seed`.
     pub fn new(seed: u64) -> Self {
         Self::with(DiskState {
             random: seed,
@@ -85,14 +84,14 @@ impl SimDisk {
         }
     }
 
-    /// Returns the disk as it may be after a power failure at this moment. All that it holds is
-    /// durable, and nothing is set to fail. This disk stays as it is, and each call draws another
-    /// outcome, so that a test can try many outcomes of one moment.
+    /// Returns the disk as it may be after a power failure at this moment. Everything on the
+    /// returned disk is durable, and it is not set to fail. This disk does not change. Each call
+    /// draws another outcome, so that a test can try many outcomes of one moment.
     pub fn crash(&self) -> Self {
         self.crash_with(Outcome::Chance)
     }
 
-    /// As [`crash`](Self::crash), with a given outcome for what was not synced.
+    /// Like [`crash`](Self::crash), but with this outcome for everything unsynced.
     pub fn crash_with(&self, outcome: Outcome) -> Self {
         let mut state = self.state.lock();
         let mut random = next(&mut state.random);
@@ -118,33 +117,33 @@ impl SimDisk {
         })
     }
 
-    /// How many operations have changed the disk so far, or tried to: writes, syncs, and changes
-    /// and syncs of the folder.
+    /// How many operations have changed the disk so far, or tried to: writes, syncs of files,
+    /// changes of names, and syncs of the folder.
     pub fn operations(&self) -> u64 {
         self.state.lock().operations
     }
 
-    /// Stops the machine before the operation of this number (the first one is 0). This operation
-    /// and all later ones fail and change nothing.
+    /// Stops the machine before the operation with this number, counted from 0. This operation and
+    /// all later ones fail and change nothing.
     pub fn stop_at(&self, operation: u64) {
         self.state.lock().stop_at = Some(operation);
     }
 
-    /// Makes the operation of this number fail (the first one is 0); later ones succeed. A write
-    /// that fails has been done in part. After a sync that fails, the bytes can still be read, but
-    /// they become durable only if they are written again, as on Linux file systems. A change or a
-    /// sync of the folder that fails has done nothing.
+    /// Makes the operation with this number fail, counted from 0; later ones succeed. If it is a
+    /// write, half of the bytes are written. If it is a sync of a file, the unsynced bytes can
+    /// still be read, but become durable only if they are written again, as on Linux file systems.
+    /// If it is a change or a sync of the folder, nothing changes.
     pub fn fail_at(&self, operation: u64) {
         self.state.lock().fail_at = Some(operation);
     }
 
-    /// Takes back [`stop_at`](Self::stop_at) and [`fail_at`](Self::fail_at).
+    /// Ends the effect of [`stop_at`](Self::stop_at) and [`fail_at`](Self::fail_at).
     pub fn heal(&self) {
         let mut state = self.state.lock();
         (state.stop_at, state.fail_at) = (None, None);
     }
 
-    /// Limits what all files together may hold, in bytes.
+    /// Limits how many bytes all files may hold together; `None` for no limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state.lock().capacity = bytes;
     }
@@ -152,7 +151,7 @@ impl SimDisk {
     /// Flips one bit of a file, durably.
     ///
     /// # Panics
-    /// If there is no such file or it ends before the offset.
+    /// If there is no such file, or the file ends before the offset.
     pub fn flip_bit(&self, name: &str, offset: usize, bit: u8) {
         let mut state = self.state.lock();
         let id = state.names[name];
@@ -163,14 +162,14 @@ impl SimDisk {
         }
     }
 
-    /// What a file holds, durable or not. `None` if it is not there.
+    /// All bytes of a file, durable or not; `None` if there is no such file.
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state.lock();
         let id = *state.names.get(name)?;
         Some(state.files[id].written.clone())
     }
 
-    /// Puts a file in place, or replaces what it holds, durably.
+    /// Creates or replaces a file with these bytes, durably.
     pub fn set_contents(&self, name: &str, bytes: &[u8]) {
         let mut state = self.state.lock();
         let id = state.files.len();
@@ -183,22 +182,23 @@ impl SimDisk {
         state.durable_names.insert(name.into(), id);
     }
 
-    /// Takes a file away, durably.
+    /// Removes a file, durably.
     pub fn take_away(&self, name: &str) {
         let mut state = self.state.lock();
         state.names.remove(name);
         state.durable_names.remove(name);
     }
 
-    /// Returns a copy of this disk, with the same contents, durable and not. Later changes of one
-    /// do not show in the other.
+    /// Returns a copy of this disk, with the same contents, durable and not. Later changes to one
+    /// disk do not affect the other.
     pub fn fork(&self) -> Self {
         Self::with(self.state.lock().clone())
     }
 }
 
 impl DiskState {
-    /// Counts an operation that is about to change the disk. Returns whether it is the one to fail.
+    /// Counts an operation that is about to change the disk. Returns whether this operation has to
+    /// fail; an error if the machine has stopped.
     fn operate(&mut self) -> io::Result<bool> {
         let number = self.operations;
         if self.stop_at.is_some_and(|stop| number >= stop) {
@@ -261,7 +261,7 @@ impl Contents {
     }
 }
 
-/// The parts into which the borders of sectors cut the bytes from `offset` on.
+/// Splits the `len` bytes from `offset` on where sectors begin.
 fn sectors(offset: usize, len: usize) -> impl Iterator<Item = Range<usize>> {
     let end = offset + len;
     (offset / SECTOR..end.div_ceil(SECTOR))

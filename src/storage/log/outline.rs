@@ -1,28 +1,28 @@
-//! The outline of a log: where it starts and ends, and at which index each term begins.
+//! The outline of a log: where the log starts and ends, and at which index each term begins.
 //!
-//! It is what recovery and the writer need to tell whether a write continues the log, without the
-//! entries themselves.
+//! From the outline alone, without the entries, recovery and the writer can tell whether a write
+//! continues the log.
 
 use crate::raft::{Entry, EntryId, Index, Term};
 
-/// A log without its entries. It holds the indexes above `base.index`, up to `last.index`;
-/// `base.index <= last.index`, and terms never go down.
+/// A log without its entries. The log's indexes are those above `base.index`, up to `last.index`,
+/// with `base.index <= last.index`. Terms never go down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::storage) struct Outline {
-    /// The last entry before the log. Its term is 0 if it is not known: see
+    /// The last entry before the log. Its term is 0 if that term is unknown: see
     /// [`append`](Self::append).
     base: EntryId,
-    /// Whether segments that held the start of the log have been removed. Then records that are
-    /// left may still replace entries of the removed part.
+    /// Whether segments with the start of the log have been removed. If so, the remaining records
+    /// may still replace entries of the removed part.
     cut: bool,
     /// The first entry of each term in the log, in ascending order.
     terms: Vec<EntryId>,
-    /// The last entry, `base` if the log is empty.
+    /// The last entry of the log; `base` if the log is empty.
     last: EntryId,
 }
 
 impl Outline {
-    /// An empty log behind the given entry.
+    /// An empty log that starts behind the entry `base`.
     pub(super) fn after(base: EntryId) -> Self {
         Self {
             base,
@@ -32,9 +32,9 @@ impl Outline {
         }
     }
 
-    /// The log at the start of its first segment, when the segments before have been removed.
-    /// `previous` was the last entry when the segment was begun. The first records of the segment
-    /// may replace `previous` and entries before it.
+    /// The log at the start of its first remaining segment, when earlier segments have been
+    /// removed. `previous` was the last entry when this segment was begun. The first records of the
+    /// segment may replace `previous` and entries before it.
     pub(super) fn cut_behind(previous: EntryId) -> Self {
         Self {
             cut: previous.index > 0,
@@ -42,15 +42,15 @@ impl Outline {
         }
     }
 
-    /// The last entry before the log. Its term is 0 if it is not known.
+    /// The last entry before the log. Its term is 0 if that term is unknown.
     pub(in crate::storage) fn base(&self) -> EntryId {
         self.base
     }
 
-    /// Whether the log goes on behind a snapshot whose last entry is `id`: it holds this very
-    /// entry, or starts right behind it. False if the log does not reach back to the index or ends
-    /// before it. If the term at the index is not known, the next entry decides: it must not be of
-    /// a lower term, as terms never go down.
+    /// Whether the log goes on behind a snapshot whose last entry is `id`: the log holds this very
+    /// entry, or starts right behind it. False if the index lies before the start of the log or
+    /// beyond its end. If the log does not know the term at that index, the next term in the log
+    /// decides: it must not be lower, because terms never go down.
     pub(in crate::storage) fn agrees(&self, id: EntryId) -> bool {
         let next = self.terms.iter().find(|start| start.index > id.index);
         match self.term_at(id.index) {
@@ -60,7 +60,7 @@ impl Outline {
         }
     }
 
-    /// Forgets what precedes an entry with which the log [agrees](Self::agrees).
+    /// Removes all up to `id` from the outline. The log must [agree](Self::agrees) with this entry.
     pub(in crate::storage) fn start_behind(&mut self, id: EntryId) {
         self.terms.retain(|start| start.index > id.index);
         (self.base, self.cut) = (id, false);
@@ -69,21 +69,21 @@ impl Outline {
         }
     }
 
-    /// The last entry, or the one that precedes the log if it has none.
+    /// The last entry of the log, or the entry before the log if the log is empty.
     pub(in crate::storage) fn last(&self) -> EntryId {
         self.last
     }
 
-    /// Appends the entries; they replace the entries from the first one's index on. Returns how
-    /// many entries of the log remain before that index.
+    /// Appends entries to the outline; they replace the log from the index of the first one on.
+    /// Returns how many entries of the log remain before that index.
     ///
-    /// If the start of the log was cut, the first entry may have an index at or below the base: it
-    /// replaces entries of the removed part. Then the log starts right before that index, and the
-    /// term there is not known.
+    /// If the start of the log was cut, the first entry may have an index at or below the base,
+    /// because it replaces entries of the removed part. Then the log starts right before that
+    /// index, with a base whose term is unknown.
     ///
     /// # Errors
-    /// A sentence if these entries cannot follow this log: there would be a gap, or a term would go
-    /// down. Then nothing has changed.
+    /// A sentence if the entries cannot follow this log, because there would be a gap or a term
+    /// would go down. The outline is unchanged then.
     pub(super) fn append(&mut self, entries: &[Entry]) -> Result<usize, String> {
         let Some(first) = entries.first() else {
             return Err("there are no entries in it".into());
@@ -173,7 +173,8 @@ mod tests {
         assert_eq!(outline.append(&entries(8, &[6])), Ok(3));
         for (term, index, agrees) in [
             (3, 4, true),
-            // An entry of term 4 follows.
+            // The entry that follows index 4 is of term 4, so a snapshot of term 5 cannot end
+            // there.
             (5, 4, false),
             (4, 7, true),
             (3, 7, false),
@@ -192,7 +193,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain list of all the terms.
+        /// Compares the outline with a plain list of the terms of all entries.
         #[test]
         fn an_outline_accepts_what_a_whole_log_would(
             writes in prop::collection::vec(

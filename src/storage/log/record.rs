@@ -1,7 +1,7 @@
-//! Records: one for each write of the log, whatever number of entries it has.
+//! Records: one for each write of the log, however many entries the write has.
 //!
-//! A record fills [sectors](super::sectors) of its own. This is what they hold, without their
-//! marks. Numbers are little-endian.
+//! A record fills whole [sectors](super::sectors). The table shows the bytes of a record without
+//! the marks of its sectors. Numbers are little-endian.
 //!
 //! | offset | bytes | what |
 //! | --- | --- | --- |
@@ -16,23 +16,24 @@
 //!
 //! The payload is a sequence of entries, each one as its length (4 bytes) and its encoding by
 //! [`codec`]. Their indexes are consecutive. If the index of the first entry lies within the log,
-//! the entries replace the log from there on.
+//! the entries replace the log from that index on.
 //!
 //! With the magic `rkvS` the payload begins with term and index of an entry, 8 bytes each. A
-//! snapshot that ends with this entry has taken the place of the whole log: replay ignores all
+//! snapshot that ends with this entry has taken the place of the whole log. Replay ignores all
 //! records before this one, and the log starts behind that entry. Entries may follow in the same
-//! payload. Both facts are in one record, so a crash keeps both or neither.
+//! payload. The new start and these entries share one record, so a crash keeps both or neither.
 //!
-//! The salt and the sequence number let recovery tell a record from bytes that only look like one.
-//! Bytes from another file or from an earlier life of this file have another salt. A copy of an
-//! older record, for example inside a value that a client has stored, has a lower sequence number.
+//! By salt and sequence number, recovery tells a record from bytes that only look like one. Bytes
+//! from another file, or from an earlier life of this file, have another salt. A copy of an older
+//! record, for example inside a value that a client has stored, has a lower sequence number.
 //!
 //! # What a crash may leave behind
 //!
-//! Any part of the last record's sectors. The header has a checksum of its own and lies in the
-//! first sector, so it is there as a whole or not at all. The payload's checksum covers the zeros
-//! behind the payload too, so a record is valid only if all of its sectors are there and unchanged.
-//! An invalid last record is cut or reported as damage: see `torn_bytes` in `segment.rs`.
+//! A crash may leave any of the last record's sectors unwritten. The header has a checksum of its
+//! own and lies in the first sector, so the crash leaves the whole header or none of it. The
+//! payload's checksum also covers the zeros behind the payload, so a record is valid only if all of
+//! its sectors are there and unchanged. Recovery cuts an invalid last record off, or reports it as
+//! damage: see `torn_bytes` in `segment.rs`.
 
 use crate::raft::{Entry, EntryId};
 use crate::storage::disk::SECTOR;
@@ -40,17 +41,18 @@ use crate::wire::codec;
 
 use super::sectors::{self, DATA, Marks};
 
-/// How many bytes precede the payload.
+/// The length of a record's header, in bytes; the payload follows.
 pub(super) const HEADER: usize = 32;
 
 /// The first bytes of a record that continues the log.
 const MAGIC: [u8; 4] = *b"rkvR";
 
-/// The first bytes of a record with which the log starts anew.
+/// The first bytes of a record with which the log starts anew behind a snapshot.
 const RESTART_MAGIC: [u8; 4] = *b"rkvS";
 
-/// The largest encoding of one entry, in bytes. Decoding takes more memory than the encoding, up to
-/// a limit; half of the limit is certain to decode.
+/// The largest encoding of one entry, in bytes. Decoding refuses input that would take more memory
+/// than [`codec::DECODE_LIMIT`], and an entry takes more memory than its encoding. Half of the
+/// limit is certain to decode.
 const MAX_ENTRY: usize = codec::DECODE_LIMIT / 2;
 
 /// The header of a record, which lies in its first sector.
@@ -63,18 +65,18 @@ pub(super) struct RecordHeader {
 
 /// The payload of a record.
 pub(super) struct RecordContents {
-    /// The entry behind which the log starts anew, if it does.
+    /// The entry behind which the log starts anew; `None` if the record continues the log.
     pub(super) restart: Option<EntryId>,
-    /// The entries. There is at least one, unless the log starts anew.
+    /// The entries in the record. There is at least one, unless the log starts anew.
     pub(super) entries: Vec<Entry>,
 }
 
-/// Builds a record in `out`, padded to what whole sectors hold. What depends on the record's place
-/// in the log is left out: [`stamp`] adds it.
+/// Builds a record in `out`, padded with zeros to fill whole sectors. The sequence number, the salt
+/// and the header's checksum are left out: [`stamp`] adds them.
 ///
 /// # Panics
-/// If an entry is so large that reading it back could fail. Larger commands are refused before they
-/// enter the log.
+/// If an entry is so large that decoding it could fail. Commands of that size are refused before
+/// they enter the log.
 pub(super) fn fill(restart: Option<EntryId>, entries: &[Entry], out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(&[0; HEADER]);
@@ -102,8 +104,8 @@ pub(super) fn fill(restart: Option<EntryId>, entries: &[Entry], out: &mut Vec<u8
     out[24..28].copy_from_slice(&payload_checksum.to_le_bytes());
 }
 
-/// Completes a record with what depends on its place in the log: its number, the salt of the file,
-/// and the header's checksum.
+/// Completes a record with the sequence number, the salt of the file that it is written to, and the
+/// header's checksum.
 pub(super) fn stamp(record: &mut [u8], sequence: u64, marks: Marks) {
     record[8..16].copy_from_slice(&sequence.to_le_bytes());
     record[16..24].copy_from_slice(&marks.present().to_le_bytes());
@@ -112,8 +114,8 @@ pub(super) fn stamp(record: &mut [u8], sequence: u64, marks: Marks) {
 }
 
 impl RecordHeader {
-    /// Reads the header at the start of `bytes`; `None` if there is no valid header that was
-    /// written in the present life of the file.
+    /// Reads the record header at the start of `bytes`. `None` if there is no valid header, or it
+    /// was written in an earlier life of the file.
     pub(super) fn read(bytes: &[u8], marks: Marks) -> Option<Self> {
         let header = bytes.first_chunk::<HEADER>()?;
         let four = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i]));
@@ -130,13 +132,13 @@ impl RecordHeader {
         })
     }
 
-    /// How many bytes of the file the record takes: whole sectors, marks included.
+    /// How many bytes of the file the record takes: whole sectors, including their marks.
     pub(super) fn record_len(&self) -> usize {
         (HEADER + self.payload_len).div_ceil(DATA) * SECTOR
     }
 
-    /// The payload; `None` if a sector of the record is missing or changed. `bytes` start with the
-    /// record, and the payload is put together in `data`.
+    /// The payload of this record, put together in `data` from the sectors at the start of `bytes`.
+    /// `None` if one of the record's sectors is missing or changed.
     pub(super) fn payload<'a>(
         &self,
         bytes: &[u8],
@@ -148,7 +150,7 @@ impl RecordHeader {
         intact.then(|| &data[HEADER..HEADER + self.payload_len])
     }
 
-    /// Decodes the payload of this record.
+    /// Decodes the payload of this record. The error says what in it makes no sense.
     pub(super) fn contents(&self, payload: &[u8]) -> Result<RecordContents, String> {
         let (restart, rest) = match self.restarts {
             false => (None, payload),

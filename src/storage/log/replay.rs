@@ -1,13 +1,13 @@
-//! Reading the log back at a start: segment after segment, record after record, as they were
-//! written.
+//! Reads the log back at a start: segment after segment, record after record, in the order in which
+//! they were written.
 //!
 //! Every record of every segment is checked, and nothing on disk is changed. Reading ends at the
-//! first record that is not valid. Whether what follows is the torn rest of the last write or
-//! damage is decided in [`segment::torn_bytes`].
+//! first invalid record. [`segment::torn_bytes`] decides whether the bytes from there on are damage
+//! or the rest of a write that a crash interrupted.
 //!
 //! Only the entries behind the snapshot from which the node starts are kept in memory. The log on
-//! disk reaches back to the snapshot before that one, so it may be as long as a whole state is
-//! large, and the node would take that memory at each start only to give it back at once.
+//! disk reaches back to the snapshot before that one. So it may be as long as the whole state is
+//! large, and keeping all of it would take that memory at each start for nothing.
 
 use std::collections::VecDeque;
 
@@ -23,35 +23,36 @@ use super::record::{self, RecordContents};
 use super::sectors::Marks;
 use super::segment::{self, Damage, Extent, SegmentHeader};
 
-/// What the segments hold, as far as they have been read.
+/// The contents of the segments, as far as they have been read.
 pub(in crate::storage) struct Replay {
-    /// The log's entries above `covered` and above the outline's base, in order and without a gap.
+    /// The log's entries, in order and without a gap. Entries up to `covered`, and up to the
+    /// outline's base, are left out.
     pub(in crate::storage) entries: Vec<Entry>,
-    /// The last index that the snapshot holds from which the node starts; 0 without a snapshot.
+    /// The last index that the snapshot covers from which the node starts; 0 without a snapshot.
     covered: Index,
     pub(in crate::storage) outline: Outline,
-    /// How much space each segment takes and up to which entry it is needed, oldest first.
+    /// The size of each segment, and up to which entry the log needs it; oldest segment first.
     pub(in crate::storage) extents: VecDeque<Extent>,
-    /// The sequence number that the next record has.
+    /// The sequence number that the next record must have.
     pub(in crate::storage) sequence: u64,
     options: Options,
 }
 
-/// The last segment, and where the log ends in it.
+/// The last segment of the log, and where in it the log ends.
 pub(in crate::storage) struct LastSegment {
     pub(in crate::storage) file: NamedFile,
     pub(in crate::storage) header: SegmentHeader,
-    /// The file's length.
+    /// The length of the file in bytes.
     pub(in crate::storage) len: usize,
-    /// Where the last record ends and the next one goes.
+    /// Where in the file the last valid record ends and the next one will be written.
     pub(in crate::storage) end: usize,
-    /// The sectors of the record that ends there; empty if the segment has no record.
+    /// The sectors of the last valid record; empty if the segment has no valid record.
     pub(in crate::storage) record: Vec<u8>,
-    /// How many bytes of a torn record follow; 0 if there is none.
+    /// How many bytes of a torn record follow the last valid one; 0 if there is no torn record.
     pub(in crate::storage) torn: usize,
 }
 
-/// The numbers of the segments, in ascending order.
+/// The numbers of the segments in the folder, in ascending order.
 fn numbers(folder: &Folder) -> Result<Vec<u64>, StorageError> {
     let names = folder.list()?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|n| segment::number(n)).collect();
@@ -59,9 +60,9 @@ fn numbers(folder: &Folder) -> Result<Vec<u64>, StorageError> {
     Ok(numbers)
 }
 
-/// Reads the log, and keeps the entries above `covered`, the last index of the snapshot from which
-/// the node starts. That snapshot must have been verified: the entries up to it are dropped here,
-/// so nothing else holds them. Changes nothing on disk.
+/// Reads the log and keeps the entries above `covered`, the last index of the snapshot from which
+/// the node starts. The caller must have verified this snapshot, because the entries that it covers
+/// are dropped here. Changes nothing on disk.
 pub(in crate::storage) fn read(
     folder: &Folder,
     owner: &FolderOwner,
@@ -70,9 +71,9 @@ pub(in crate::storage) fn read(
 ) -> Result<(Replay, LastSegment), StorageError> {
     let numbers = numbers(folder)?;
     let mut replay = Replay::new(options, covered);
-    // Segments are removed from the oldest on, so the first number may be any, and a gap behind it
-    // is damage. Whether the first segment starts early enough for the snapshot that is used is
-    // judged in `recovery.rs`.
+    // The oldest segments are removed first. So the log may start with any number, but a gap behind
+    // that number is damage. `recovery.rs` checks whether the log starts early enough for the
+    // snapshot.
     let first = numbers.first().copied().unwrap_or(1);
     let mut bytes = Vec::new();
     let mut last: Option<LastSegment> = None;
@@ -119,7 +120,7 @@ fn torn_bytes(last: &LastSegment, bytes: &[u8], sequence: u64) -> Result<usize, 
 }
 
 impl LastSegment {
-    /// Tells the person who runs the node that a torn record is cut, if there is one.
+    /// A sentence that tells the operator of the torn record that will be cut off, if there is one.
     pub(in crate::storage) fn note(&self) -> Option<String> {
         let Self {
             file, end, torn, ..
@@ -135,7 +136,7 @@ impl LastSegment {
 }
 
 impl Replay {
-    /// A replay that starts with the given segment: what was before it has been removed.
+    /// A replay that starts with the segment of this header, because earlier segments were removed.
     pub(in crate::storage) fn starting_with(header: &SegmentHeader) -> Self {
         Self {
             outline: Outline::cut_behind(header.previous),
@@ -144,8 +145,8 @@ impl Replay {
         }
     }
 
-    /// A replay that starts with the first record of the folder's life, and keeps the entries above
-    /// `covered`.
+    /// A replay that starts with the first record that was ever written in the folder. It keeps the
+    /// entries above `covered`.
     pub(in crate::storage) fn new(options: &Options, covered: Index) -> Self {
         Self {
             entries: Vec::new(),
@@ -157,8 +158,8 @@ impl Replay {
         }
     }
 
-    /// Replays the records of a segment up to the first one that is not valid. Returns where the
-    /// last valid record starts and ends; both are the end of the header if there is none.
+    /// Replays the records of a segment up to the first invalid one. Returns where the last valid
+    /// record starts and ends. If there is none, both are where the segment's header ends.
     pub(in crate::storage) fn records(
         &mut self,
         number: u64,
@@ -178,8 +179,8 @@ impl Replay {
             && header.sequence == self.sequence
             && let Some(payload) = header.payload(&bytes[end..], marks, &mut data)
         {
-            // The checksums are right, so the record is as it was written. If it cannot follow the
-            // log, no crash explains that.
+            // The checksums are right, so these bytes were written as they are. If such a record
+            // cannot follow the log, no crash explains that, and it is damage.
             self.record(&header, payload).map_err(|problem| Damage {
                 offset: end,
                 problem: format!("record {} makes no sense: {problem}", header.sequence),
@@ -208,16 +209,16 @@ impl Replay {
         Ok(())
     }
 
-    /// Drops the entries from this index on. The place of an entry in the list does not follow from
-    /// its index, because the entries that the snapshot covers are not in the list.
+    /// Drops the entries from this index on. Their place in the list has to be searched, because
+    /// the list lacks the entries that the snapshot covers.
     fn drop_from(&mut self, index: Index) {
         let kept = self.entries.partition_point(|e| e.id.index < index);
         self.entries.truncate(kept);
     }
 
     /// The error when a segment does not start where the segment before it ends. A segment is begun
-    /// when all records before it are durable. So if its header says that there were more records
-    /// than were read, a record at the end of the segment before is damaged, and not torn.
+    /// only when all records before it are durable. So if its header counts more records than were
+    /// read, a record at the end of the segment before is damaged and not torn.
     fn not_continued(
         &self,
         file: &NamedFile,

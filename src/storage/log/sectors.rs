@@ -1,25 +1,23 @@
-//! Sectors: how recovery tells bytes that a crash left out from bytes that were changed later.
+//! Sectors, and the marks by which recovery tells sectors that a crash left unwritten from sectors
+//! that were changed later.
 //!
 //! A disk writes a sector of 512 bytes as a whole or not at all. A crash in the middle of a write
-//! leaves some of its sectors new and the others as they were before. To tell one from the other,
+//! leaves some of its sectors new and the others as they were before. To tell which is which,
 //!
 //! - no sector holds parts of two records, and
 //! - each sector ends with a mark, a number of 8 bytes, behind 504 bytes of the record.
 //!
-//! A file may become a segment more than once: when a segment is no longer needed, its file becomes
-//! a new segment without being overwritten first. Each time is a *life* of the file. All sectors
-//! that are written in one life have the same mark, and no two lives of a file have the same one.
-//! So the mark of a sector says what happened to it:
+//! A file may become a segment more than once: the file of a segment that is no longer needed
+//! becomes a new segment, without being overwritten first. Each use is a *life* of the file. All
+//! sectors that are written in one life have the same mark, and each life has another mark. So the
+//! mark of a sector says what happened to the sector:
 //!
 //! | mark | what it means |
 //! | --- | --- |
 //! | that of the present life | the sector was written since the file became this segment |
-//! | zero | it was not: it has been zero since the file was filled with zeros |
-//! | that of an earlier life | it was not: it still holds what it held in that life |
-//! | any other | something else than a crash has changed the sector |
-//!
-//! A crash can leave a sector in one of the first three states only. In the last one the sector is
-//! damaged.
+//! | zero | the sector was not written since the file was filled with zeros |
+//! | that of an earlier life | the sector was not written since that life |
+//! | any other | something else than a crash has changed the sector: it is damaged |
 
 use serde::{Deserialize, Serialize};
 
@@ -27,30 +25,31 @@ use crate::storage::disk::SECTOR;
 
 const MARK: usize = size_of::<u64>();
 
-/// How many bytes of a record a sector holds.
+/// How many bytes of a record a sector holds, beside its mark.
 pub(in crate::storage) const DATA: usize = SECTOR - MARK;
 
-/// How many lives a file has at most; after the last one it is removed. The bound keeps recovery
-/// short: a sector without the present mark is compared with the marks of all earlier lives.
+/// How many lives a file has at most; then it is removed. The bound keeps recovery short, because
+/// recovery compares a sector without the present mark with the marks of all earlier lives.
 const LIVES: u32 = 1000;
 
-/// The marks of a file, one for each of its lives, and which life is the present one.
+/// The marks of one file: a mark for each of its lives, and which life is the present one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::storage) struct Marks {
-    /// A random number, drawn when the file was created.
+    /// A random number, drawn when the file was created, from which the marks are computed.
     file: u64,
-    /// How often the file was used before.
+    /// In how many earlier lives the file was a segment.
     life: u32,
 }
 
-/// What a sector is, by its mark.
+/// What the mark of a sector says about the sector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SectorState {
-    /// Written in the present life.
+    /// The sector was written in the present life of the file.
     Written,
-    /// Not written since the present life began.
+    /// The sector was not written since the present life of the file began.
     Unwritten,
-    /// The mark is of no life of this file: something else than a crash has changed it.
+    /// The mark belongs to no life of this file, so something else than a crash has changed the
+    /// sector.
     Spoilt,
 }
 
@@ -59,19 +58,20 @@ impl Marks {
         Self { file, life: 0 }
     }
 
-    /// The marks of the file in its next life; `None` if this one is its last.
+    /// The marks of the file in its next life; `None` if the present life is its last.
     pub(super) fn of_next_life(self) -> Option<Self> {
         let life = self.life + 1;
         (life < LIVES).then_some(Self { life, ..self })
     }
 
-    /// The mark of the present life: what every sector gets that is written now.
+    /// The mark of the present life, which every sector gets when it is written.
     pub(super) fn present(self) -> u64 {
         self.of_life(self.life)
     }
 
-    /// The mark of a life. This is the finalizer of splitmix64, which maps different numbers to
-    /// different numbers; so two lives of a file differ. Zero becomes 1, as zero means "unwritten".
+    /// The mark of a life. The formula is the finalizer of splitmix64. It maps different numbers to
+    /// different numbers, so each life gets another mark. A result of zero becomes 1, because zero
+    /// marks a sector that was filled with zeros.
     fn of_life(self, life: u32) -> u64 {
         let z = self.file ^ u64::from(life);
         let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -79,8 +79,8 @@ impl Marks {
         (z ^ (z >> 31)).max(1)
     }
 
-    /// Judges the sector at the start of `bytes` by its mark. A sector that the end of the file
-    /// cuts short has none, and counts as spoilt.
+    /// Judges the sector at the start of `bytes` by its mark. A sector that is cut short by the end
+    /// of the file has no mark, and counts as spoilt.
     pub(super) fn state(self, bytes: &[u8]) -> SectorState {
         let was_before = |mark| mark == 0 || (0..self.life).any(|life| self.of_life(life) == mark);
         match mark(bytes) {
@@ -90,7 +90,8 @@ impl Marks {
         }
     }
 
-    /// Where the last sector ends that was written in the present life; 0 if none was.
+    /// Where the last sector ends that was written in the present life, in bytes; 0 if there is
+    /// none.
     pub(super) fn end_of_written(self, bytes: &[u8]) -> usize {
         let present = Some(self.present());
         let mut sectors = bytes.chunks(SECTOR);
@@ -99,14 +100,14 @@ impl Marks {
     }
 }
 
-/// The mark of the sector at the start of `bytes`; `None` if it is not all there.
+/// The mark of the sector at the start of `bytes`; `None` if the sector is incomplete.
 fn mark(bytes: &[u8]) -> Option<u64> {
     let mark = bytes.get(DATA..SECTOR)?.first_chunk()?;
     Some(u64::from_le_bytes(*mark))
 }
 
-/// Puts the data of the sectors together, without their marks, in place of what is in `data`.
-/// Returns false if a sector lacks the present mark or is cut short; then `data` is of no use.
+/// Collects the data of the sectors in `data`, without their marks. Returns false if a sector is
+/// cut short or lacks the mark of the present life; then `data` must not be used.
 pub(super) fn gather(sectors: &[u8], marks: Marks, data: &mut Vec<u8>) -> bool {
     data.clear();
     let present = Some(marks.present());
@@ -116,8 +117,8 @@ pub(super) fn gather(sectors: &[u8], marks: Marks, data: &mut Vec<u8>) -> bool {
     })
 }
 
-/// Sectors that are to be written. They lie in memory that is aligned to whole sectors, so that the
-/// kernel can hand them to the disk without copying them into its cache first.
+/// Sectors to be written. Their memory is aligned to whole sectors, so that the kernel can hand it
+/// to the disk without copying it into the page cache first.
 #[derive(Default)]
 pub(in crate::storage) struct Sectors {
     memory: Vec<u8>,
@@ -126,11 +127,11 @@ pub(in crate::storage) struct Sectors {
 }
 
 impl Sectors {
-    /// Distributes the data over sectors, 504 bytes and the present mark in each, in place of what
-    /// was there.
+    /// Replaces the contents by `data`, cut into sectors of 504 bytes and the mark of the present
+    /// life.
     ///
     /// # Panics
-    /// If the data is not a multiple of 504 bytes: the caller pads it with zeros.
+    /// If the length of `data` is not a multiple of 504: the caller has to pad it with zeros.
     pub(in crate::storage) fn fill(&mut self, data: &[u8], marks: Marks) {
         assert!(data.len().is_multiple_of(DATA), "a sector would be left");
         self.len = data.len() / DATA * SECTOR;

@@ -1,22 +1,22 @@
-//! Files that are made ready to become the next segments.
+//! Spares: files that are prepared to become the log's next segments.
 //!
-//! To fill a file of a segment's size with zeros takes the disk far longer than one write of the
-//! log takes. If the log did it when a segment is full, the writes behind it would wait. There are
-//! two ways around this:
+//! Filling a file of a segment's size with zeros takes the disk far longer than one write of the
+//! log. If the log did that whenever a segment is full, the next writes would wait. There are two
+//! ways to avoid it:
 //!
 //! - **A file that has been a segment** becomes the next one without being overwritten. Its sectors
 //!   have the marks of an earlier life, so recovery does not take them for new ones: see
-//!   [marks](super::sectors). The log then writes each byte once only.
-//! - **A new file** is filled with zeros by another thread, as long as there is no old one. This
-//!   thread keeps step with the log: it fills a piece each time the log has grown by as much. So it
-//!   never writes much at once, and writes nothing while the log does not grow. When the log comes
-//!   to the end of its segment, it takes the file over, however much of it is filled.
+//!   [marks](super::sectors). So the log writes each byte only once.
+//! - **A new file** is filled with zeros by another thread, as long as there is no old file. The
+//!   thread fills a piece each time the log has grown by as much. So it never writes much at once,
+//!   and writes nothing while the log does not grow. When the log comes to the end of its segment,
+//!   it takes the new file, however much of the file is filled.
 //!
-//! If there is no file at all, the log creates one itself.
+//! If there is neither an old nor a new file, the log creates one itself.
 //!
-//! All these files have names that end in `.new`. Whenever a crash comes, the next start removes
-//! them, and no part of the log is in them: a file leaves the log durably, by a rename and a sync
-//! of the folder, before it is offered here.
+//! All spares have names that end in `.new`, so the next start removes them. They hold no part of
+//! the log: the file of an old segment is renamed, and the folder is synced, before the file
+//! becomes a spare.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,14 +29,14 @@ use crate::storage::error::StorageError;
 use super::sectors::Marks;
 use super::segment::{self, Extent};
 
-/// How much of a file is filled at a time, in bytes. A write of the log may have to wait until the
-/// disk has written so much.
+/// How many bytes of a file are filled at a time. A write of the log may have to wait until the
+/// disk has written these bytes.
 const STEP: u64 = 64 << 10;
 
-/// How many files of old segments are kept at most; the others are removed.
+/// How many files of old segments are kept at most as spares; further ones are removed.
 const KEPT: usize = 16;
 
-/// Makes the files of the log's next segments ready. Clones work on the same files, on any thread.
+/// Prepares the files of the log's next segments. Clones work on the same files, on any thread.
 #[derive(Clone)]
 pub struct Spares {
     folder: Folder,
@@ -44,34 +44,34 @@ pub struct Spares {
     files: Arc<SpareFiles>,
 }
 
-/// The files that wait to become segments, and how far the next one is filled.
+/// The files that wait to become segments, and how far the next one is filled with zeros.
 ///
-/// `wanted` and `done` count bytes over all segments: byte `b` of segment `n` has the number
-/// `n * bytes + b`, where `bytes` is the size of a segment.
+/// `wanted` and `done` count bytes over all segments: byte `b` of segment `n` has the number `n *
+/// bytes + b`, where `bytes` is the size of a segment.
 #[derive(Default)]
 struct SpareFiles {
-    /// Up to here, exclusive, the files should be filled.
+    /// Up to which byte, exclusive, files should be filled.
     wanted: AtomicU64,
-    /// Up to here, exclusive, they are filled, or need not be filled any more because the log has
-    /// reached that segment or filling it has failed.
+    /// Up to which byte, exclusive, nothing is left to fill: files are filled up to there, or the
+    /// log has reached that segment, or filling it has failed.
     done: AtomicU64,
-    /// The new file that is being filled, if one was begun.
+    /// The new file that is being filled, if there is one.
     spare: Mutex<Option<NewFile>>,
-    /// The files of old segments.
+    /// The files of old segments, which need no filling.
     used: Mutex<Vec<ReadyFile>>,
 }
 
 struct NewFile {
     number: u64,
     file: NamedFile,
-    /// How many bytes from the start are zeros, durably.
+    /// How many bytes from the start of the file are zeros, durably.
     filled: u64,
 }
 
-/// A file that can become a segment. Its name ends in `.new`.
+/// A file that is prepared to become a segment. Its name ends in `.new`.
 pub(super) struct ReadyFile {
     pub(super) file: NamedFile,
-    /// How long the file is, durably.
+    /// The length of the file in bytes, which is durable.
     pub(super) len: u64,
     /// The marks of the life that begins when the file becomes a segment.
     pub(super) marks: Marks,
@@ -86,17 +86,17 @@ impl Spares {
         }
     }
 
-    /// Whether [`make`](Self::make) would do something. Never waits.
+    /// Whether [`make`](Self::make) has something to do. Never waits.
     pub fn are_wanted(&self) -> bool {
         let SpareFiles { wanted, done, .. } = &*self.files;
         wanted.load(Ordering::SeqCst) > done.load(Ordering::SeqCst)
     }
 
-    /// Fills one more step of the next segment's file, if the log has grown enough to want it.
+    /// Fills the next piece of the next segment's file, if the log has grown enough.
     ///
     /// # Errors
-    /// [`StorageError::Io`]. The file is removed and not begun again: the log will create its own,
-    /// and report the error if that fails too.
+    /// [`StorageError::Io`]. The file is removed and not tried again. The log will create the
+    /// segment itself, and reports the error if that fails too.
     pub fn make(&self) -> Result<(), StorageError> {
         let mut spare = self.files.spare.lock();
         if !self.are_wanted() {
@@ -106,20 +106,21 @@ impl Spares {
         let name = unfinished(&segment::name(number));
         let begun = spare.take().filter(|spare| spare.number == number);
         let filled = self.fill(number, &name, begun);
-        // After a failure the segment counts as done, so that nobody tries again.
+        // After a failure the segment counts as done, so that filling is not tried again.
         let up_to = filled.as_ref().map_or(self.bytes, |spare| spare.filled);
         let done = number * self.bytes + up_to;
         self.files.done.store(done, Ordering::SeqCst);
         if filled.is_err() {
-            // The disk may be full: the log needs the space more. If removing fails as well, the
-            // next start removes the file.
+            // The disk may be full, and the log needs the space more. If removing fails as well,
+            // the next start removes the file.
             let _ = self.folder.remove(&name);
         }
         *spare = Some(filled?);
         Ok(())
     }
 
-    /// Fills one more step of the file; creates it first if it was not begun.
+    /// Fills the next piece of the file with zeros, and creates the file first if there is none
+    /// yet.
     fn fill(
         &self,
         number: u64,
@@ -145,10 +146,10 @@ impl Spares {
         Ok(spare)
     }
 
-    /// Tells how far the log has come: the segment before `number` is written up to byte `written`.
-    /// Sets how far segment `number` should be filled by now. Nothing is wanted before an eighth of
-    /// the present segment is written, so that a log that has only begun takes no space for a
-    /// second segment; from there on, filling ends when the present segment does.
+    /// Is called when the segment before `number` has been written up to byte `written`, and
+    /// computes how far the file of segment `number` should be filled by now. Filling begins when
+    /// an eighth of the present segment is written, so that a log that has only begun takes no
+    /// space for a second segment. Filling ends when the present segment is full.
     pub(super) fn keep_step(&self, number: u64, written: u64) {
         if !self.files.used.lock().is_empty() {
             return;
@@ -162,9 +163,9 @@ impl Spares {
         }
     }
 
-    /// Takes a file for segment `number`: the new one if it was begun, else one of an old segment,
-    /// else `None`. From now on nothing is filled for this segment. Waits for at most one step of
-    /// [`make`](Self::make).
+    /// Takes a file for segment `number`: the new file if there is one, else the file of an old
+    /// segment, else `None`. After this nothing is filled for this segment. Waits for at most one
+    /// piece of [`make`](Self::make).
     pub(super) fn take(&self, number: u64) -> Option<ReadyFile> {
         let mut spare = self.files.spare.lock();
         let done = (number + 1) * self.bytes;
@@ -178,14 +179,16 @@ impl Spares {
         filled.or_else(|| self.files.used.lock().pop())
     }
 
-    /// Keeps the file of a segment that is no longer needed: renames it and syncs the folder, so
-    /// that it is no part of the log any more when it is overwritten. Returns false, and does
-    /// nothing, if the file has had its last life, is larger than a segment, or enough are kept.
+    /// Keeps the file of a segment that is no longer needed, as a spare. The file is renamed and
+    /// the folder is synced, so that it is durably out of the log before it is overwritten. Returns
+    /// false and does nothing if the file has had its last life, is larger than a segment, or there
+    /// are enough spares.
     pub(super) fn keep(&self, segment: &Extent) -> Result<bool, StorageError> {
         let Some(marks) = segment.marks.of_next_life() else {
             return Ok(false);
         };
-        // A file that grew beyond a segment's size for one large record would keep that size.
+        // A file that grew beyond a segment's size, for one large record, would keep that size for
+        // ever.
         if segment.file_bytes > self.bytes || self.files.used.lock().len() >= KEPT {
             return Ok(false);
         }

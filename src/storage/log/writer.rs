@@ -1,42 +1,42 @@
-//! The end of the log: appending records, beginning segments, and cutting the start of the log.
+//! The writer of the log: appends records, begins segments, and cuts the start of the log.
 //!
 //! # Appending
 //!
-//! A write of the core becomes one [record](super::record). It is written with one `write_at` and
-//! made durable with one `sync_data`. The space for it was written and synced before, with zeros or
-//! in an earlier life of the file, so that the sync has no metadata to write.
+//! A write of the Raft core becomes one [record](super::record), which is written with one
+//! `write_at` and made durable with one `sync_data`. The space for the record was written and
+//! synced before, either with zeros or in an earlier life of the file. So the sync need not write
+//! any metadata.
 //!
 //! If the record does not fit into the segment, a new segment is begun, in this order:
 //!
-//! 1. take a file that is [made ready](super::spares), or create one, under a name that ends in
+//! 1. take a file that is [prepared](super::spares), or create one, under a name that ends in
 //!    `.new`;
 //! 2. write and sync the segment's header;
 //! 3. rename the file, and sync the folder;
 //! 4. write the record.
 //!
-//! A crash before the end of step 3 leaves the segment there, without a record, or leaves no
-//! segment; both are the log as it was. A record that is larger than a segment gets a segment as
-//! large as it needs.
+//! A crash before the end of step 3 leaves a new segment without a record, or no new segment. Both
+//! are the log as it was. A record that is larger than a segment gets a segment as large as it
+//! needs.
 //!
 //! # Taking over at a start
 //!
-//! Recovery reads all records and changes nothing on disk until it has found all of them in order.
+//! Recovery reads all records, and changes nothing on disk before it has found them all in order.
 //! What it has read may be in the kernel's memory only: the process may have been killed before a
 //! sync, or a sync may have failed. The node is about to tell others of these entries, so
 //! [`LogWriter::settle`] first makes them durable. It writes the last record again, writes zeros
-//! over everything behind it, and syncs. The records before the last one are durable already,
-//! because a record is written only when all before it are.
+//! over everything behind that record, and syncs. The earlier records are durable already, because
+//! a record is written only when all before it are.
 //!
 //! A crash in the middle of this is harmless. The last record is overwritten with the same bytes.
-//! The zeros replace bytes that no record needs: a torn record, or space that no record has used
-//! yet.
+//! The zeros replace bytes that no record needs: a torn record, or unused space.
 //!
 //! # Cutting the start
 //!
-//! Once a snapshot covers a segment's entries, the segment is removed: the oldest first, and the
-//! folder is synced after each one. So a crash cannot leave a gap between segments, only more
-//! segments than needed. The header of the first segment that is left says behind which entry the
-//! log goes on. The files of removed segments [become new segments](super::spares).
+//! Once a snapshot covers a segment's entries, the segment is removed, the oldest first. The folder
+//! is synced after each removal, so a crash may leave more segments than needed but no gap between
+//! segments. The header of the first remaining segment says behind which entry the log goes on.
+//! Files of removed segments [become new segments](super::spares).
 
 use std::collections::VecDeque;
 
@@ -55,34 +55,34 @@ use super::sectors::{DATA, Marks, Sectors};
 use super::segment::{self, Extent, SegmentHeader};
 use super::spares::{ReadyFile, Spares};
 
-/// The end of the log, open for writing.
+/// Writes at the end of the log.
 pub(in crate::storage) struct LogWriter {
     folder: Folder,
     options: Options,
     outline: Outline,
     file: NamedFile,
     header: SegmentHeader,
-    /// Where the next record goes, in bytes from the start of the file.
+    /// Where the next record will be written, in bytes from the start of the file.
     end: u64,
-    /// The file's length that is durable, `end <= allocated`. No sector from `end` on has the mark
-    /// of the file's present life, so none can be taken for a part of a record.
+    /// The length of the file that is durable, with `end <= allocated`. No sector from `end` on has
+    /// the mark of the file's present life, so none can be taken for a part of a record.
     allocated: u64,
     /// The sequence number of the next record.
     sequence: u64,
-    /// The segments, oldest first. The last one is the one that is written; its `file_bytes` are
-    /// noted when the next one is begun.
+    /// The segments, oldest first. The log writes to the last one, whose `file_bytes` are filled in
+    /// when the next segment is begun.
     extents: VecDeque<Extent>,
     spares: Spares,
-    /// The record that is being written, and its sectors. Kept between writes so that their memory
-    /// is used again.
+    /// The record that is being written, and its sectors. Both are kept between writes to use their
+    /// memory again.
     record: Vec<u8>,
     sectors: Sectors,
 }
 
-/// Segments at the start of the log that a snapshot covers, but whose files are still there. If
-/// this is dropped without [`remove`](Self::remove), the files stay. The next start takes them for
-/// the start of the log, as after a crash, and that is right: they still fit the segments behind
-/// them.
+/// Segments at the start of the log that a snapshot covers but whose files still exist. If this
+/// value is dropped without [`remove`](Self::remove), the files stay, as after a crash. The next
+/// start reads them as the start of the log. That is right, because the later segments still
+/// continue them.
 pub struct Unneeded {
     folder: Folder,
     spares: Spares,
@@ -90,15 +90,15 @@ pub struct Unneeded {
 }
 
 impl Unneeded {
-    /// Whether there is nothing to remove.
+    /// Whether there are no segments to remove.
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }
 
-    /// Takes the files out of the log, oldest first, and returns how many bytes they have. Some are
-    /// kept for new segments, the others are removed. Segments that were let go of earlier must
-    /// have been removed before: otherwise a crash could leave a gap. This may take long: to free
-    /// the blocks of a segment takes a file system milliseconds.
+    /// Takes the files out of the log, oldest first, and returns how many bytes they have together.
+    /// Some files are kept to become new segments, the others are removed. Earlier segments must
+    /// have been removed before, or a crash could leave a gap. This may take milliseconds for each
+    /// segment, because the file system has to free its blocks.
     ///
     /// # Errors
     /// [`StorageError::Io`].
@@ -116,7 +116,8 @@ impl Unneeded {
 }
 
 impl LogWriter {
-    /// Takes over from recovery, and makes what it has read durable: see the head of this file.
+    /// Takes the log over from recovery, and makes everything that was read durable: see "Taking
+    /// over at a start" at the head of this file.
     pub(in crate::storage) fn settle(
         folder: &Folder,
         options: Options,
@@ -146,16 +147,16 @@ impl LogWriter {
         })
     }
 
-    /// Makes the entries durable. They replace the log's entries from the first one's index on.
-    /// With `restart`, they replace the whole log, which then starts behind that entry. Calls
-    /// `written` between the write of the record and its sync.
+    /// Makes the entries durable. They replace the log's entries from the index of the first one
+    /// on. With `restart`, they replace the whole log, which then starts behind the entry
+    /// `restart`. Calls `written` after the record is written and before it is synced.
     ///
-    /// After a crash in here the record is there as a whole, or recovery cuts it as torn. So the
-    /// log is the old one or the new one, never a part of both.
+    /// After a crash in here, the record is there as a whole, or recovery cuts it off as torn. So
+    /// the log is the old one or the new one, never a mixture.
     ///
     /// # Panics
-    /// If the entries cannot follow the log. The caller has broken the rules of Raft then, and
-    /// recovery would refuse to read the record.
+    /// If the entries cannot follow the log. Then Raft's rules have been broken, and recovery would
+    /// refuse the record.
     pub(in crate::storage) fn append(
         &mut self,
         restart: Option<EntryId>,
@@ -196,8 +197,8 @@ impl LogWriter {
         extents.map(|extent| extent.record_bytes).sum()
     }
 
-    /// Takes the oldest segments out of the list, as long as they hold no entry above `up_to`. The
-    /// last segment always stays: it says where the log ends.
+    /// Takes the oldest segments that hold no entry above `up_to` out of the list. The last segment
+    /// always stays, because it says where the log ends.
     pub(in crate::storage) fn let_go(&mut self, up_to: Index) -> Unneeded {
         let mut segments = Vec::new();
         while self.extents.len() > 1
@@ -213,8 +214,8 @@ impl LogWriter {
         }
     }
 
-    /// Begins a new segment; `previous` is the last entry of the log at this moment. All records of
-    /// the segment before are durable, since each append ends with a sync.
+    /// Begins a new segment behind `previous`, the last entry of the log. All earlier records are
+    /// durable, because each append ends with a sync.
     fn roll(&mut self, previous: EntryId) -> Result<(), StorageError> {
         let number = self.header.number + 1;
         let ready = self.spares.take(number);
@@ -254,14 +255,15 @@ impl LogWriter {
         Ok(())
     }
 
-    /// What makes the files of the next segments ready.
+    /// Prepares the files of the next segments, on any thread.
     pub(in crate::storage) fn spares(&self) -> Spares {
         self.spares.clone()
     }
 
-    /// Makes sure that the file is durable for `len` bytes behind the last record, with no sector
-    /// that could be taken for one of a record: zeros, or sectors of an earlier life of the file.
-    /// So a crash while the record is written cannot make the file end within it.
+    /// Makes sure that the file has `len` durable bytes behind the last record, so that a crash
+    /// while a record is written cannot leave a file that ends within the record. The bytes are
+    /// zeros or sectors of an earlier life of the file, which recovery does not take for parts of a
+    /// record.
     fn reserve(&mut self, len: u64) -> Result<(), StorageError> {
         let needed = self.end + len;
         if needed <= self.allocated {
@@ -276,7 +278,7 @@ impl LogWriter {
     }
 }
 
-/// Creates the first segment.
+/// Creates the first segment of a new log.
 pub(in crate::storage) fn create(
     folder: &Folder,
     owner: &FolderOwner,
@@ -303,7 +305,7 @@ fn create_segment(
     })
 }
 
-/// Makes a segment of a file that was made ready. The header is durable before the file gets the
+/// Makes a prepared file the segment of this header. The header is durable before the file gets the
 /// segment's name.
 fn begin_again(
     folder: &Folder,
@@ -315,7 +317,7 @@ fn begin_again(
     folder.finish_file(file, &segment::name(header.number))
 }
 
-/// How long the file of a segment is when it is created, in bytes.
+/// The length of a new segment's file, in bytes.
 fn first_allocation(options: &Options) -> u64 {
     let allocated = options.allocate_bytes.min(options.segment_bytes);
     allocated.max(BLOCK as u64)

@@ -1,31 +1,31 @@
-//! Snapshot files, to the byte.
+//! The format of snapshot files, to the byte.
 //!
-//! They are named `snapshot-`, the index of the last entry in twenty digits, `-` and its term. A
-//! snapshot travels to other nodes as it is, so nothing in it tells which node wrote it. Numbers
-//! are little-endian.
+//! A snapshot's file is named `snapshot-`, the index of its last entry in twenty digits, `-` and
+//! that entry's term. Nodes send the file to each other as it is, so nothing in it tells which node
+//! wrote it. Numbers are little-endian.
 //!
-//! 1. The header, a [block] with the magic `rkvsnap\n`. Its body is, in this
-//!    order: the owner, which is the name of the cluster and the identity of the state machine; the
-//!    last entry, its cluster time and the members; when it was written, in milliseconds since
-//!    1970; the salt, a random number; how pieces are compressed (0: as LZ4 blocks).
+//! 1. The header, a [block] with the magic `rkvsnap\n`. Its body is, in this order: the owner,
+//!    which is the name of the cluster and the identity of the state machine; the last entry, its
+//!    cluster time and the members; when the snapshot was written, in milliseconds since 1970; the
+//!    salt, a random number; how pieces are compressed (0: as LZ4 blocks).
 //! 2. The state, cut into pieces of 65536 bytes and a last one that may be shorter, each as
 //!
 //!    | offset | bytes | what |
 //!    | --- | --- | --- |
 //!    | 0 | 4 | how many bytes of the file the piece takes behind these 12, at least 1 |
-//!    | 4 | 4 | how many bytes of the state it stands for |
+//!    | 4 | 4 | how many bytes of the state the piece holds, before compression |
 //!    | 8 | 4 | CRC-32C of the salt, the piece's number from 0 on (8 bytes each), the two lengths and the bytes |
-//!    | 12 | | the bytes: the state itself, or, if they are fewer than they stand for, compressed |
+//!    | 12 | | the bytes: the state, compressed if that makes it shorter |
 //! 3. The footer, a block with the magic `rkvsend\n` in the last 4096 bytes of the file. Its body
 //!    is, in this order: the salt, the number of pieces, the length of the state, and a CRC-32C of
 //!    the checksums of all the pieces (4 bytes each).
 //!
 //! The checksum of a piece covers the salt and the piece's number. So a piece that was changed,
 //! moved, or taken from another snapshot is noticed before a byte of it is used. The footer is read
-//! first. So a file whose end is missing is noticed before the first piece is used, and a missing
-//! piece at the latest when the footer does not match the pieces.
+//! first, so a file whose end is missing is noticed before the first piece is used. A missing piece
+//! is noticed at the latest when the footer does not match the pieces.
 //!
-//! A crash leaves no file of this name that is incomplete: see the invariants in `mod.rs`.
+//! A crash leaves no incomplete file with such a name: see the invariants in `mod.rs`.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,18 +37,18 @@ use crate::storage::voter::identity::Identity;
 
 use super::SnapshotInfo;
 
-/// How many bytes of the state each piece but the last one holds.
+/// How many bytes of the state each piece holds, except for the last one.
 pub(in crate::storage) const PIECE: usize = 64 << 10;
 
-/// How many bytes precede the bytes of a piece.
+/// The length of a piece's header, in bytes; the piece's bytes follow.
 pub(super) const PIECE_HEADER: usize = 12;
 
 const HEADER_MAGIC: &[u8; 8] = b"rkvsnap\n";
 const FOOTER_MAGIC: &[u8; 8] = b"rkvsend\n";
 const PREFIX: &str = "snapshot-";
 
-/// What a snapshot belongs to: a cluster and a kind of state machine, but no node, because it
-/// travels from node to node.
+/// What a snapshot belongs to: a cluster and a kind of state machine. It belongs to no single node,
+/// because nodes send snapshots to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::storage) struct SnapshotOwner {
     /// The name of the cluster.
@@ -66,22 +66,23 @@ impl From<&Identity> for SnapshotOwner {
     }
 }
 
-/// How pieces are compressed. A piece that would not become smaller is stored as it is.
+/// How pieces are compressed. A piece that compression would not make smaller is stored as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Compression {
-    /// The block format of LZ4: of a store with values half text and half random it saves a
-    /// third, at some hundred MB a second.
+    /// The block format of LZ4. If values are half text and half random, it saves a third of the
+    /// bytes, at some hundred MB a second.
     Lz4,
 }
 
-/// Compresses a piece of the state, into the start of `out`; `None` if that gains nothing.
+/// Compresses a piece of the state into the start of `out`; `None` if the result is not smaller.
 pub(super) fn compress<'a>(state: &[u8], out: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     out.resize(lz4_flex::block::get_maximum_output_size(state.len()), 0);
     let len = lz4_flex::block::compress_into(state, out).ok()?;
     (len < state.len()).then(|| &out[..len])
 }
 
-/// Takes a piece of `state_len` bytes out of `bytes`, which have passed their checksum.
+/// Decompresses a piece of `state_len` bytes from `bytes`, which have passed their checksum. The
+/// error says what does not fit.
 pub(super) fn decompress(bytes: &[u8], state_len: usize) -> Result<Vec<u8>, String> {
     let mut state = vec![0; state_len];
     match lz4_flex::block::decompress_into(bytes, &mut state) {
@@ -91,28 +92,29 @@ pub(super) fn decompress(bytes: &[u8], state_len: usize) -> Result<Vec<u8>, Stri
     }
 }
 
-/// The start of a snapshot.
+/// The header of a snapshot's file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SnapshotHeader {
     pub(super) owner: SnapshotOwner,
     pub(super) meta: SnapshotMeta,
-    /// When it was written, in milliseconds since 1970.
+    /// When the snapshot was written, by the clock of the node that wrote it, in milliseconds since
+    /// 1970.
     pub(super) created_ms: u64,
-    /// A random number that is part of every piece's checksum, so that no piece of another snapshot
-    /// is valid here.
+    /// A random number that every piece's checksum covers, so that no piece of another snapshot is
+    /// valid in this one.
     pub(super) salt: u64,
     pub(super) compression: Compression,
 }
 
-/// The end of a snapshot.
+/// The footer of a snapshot's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Footer {
     salt: u64,
-    /// How many pieces there are.
+    /// How many pieces the snapshot has.
     pieces: u64,
-    /// How many bytes the state has.
+    /// The length of the state in bytes, before compression.
     state_bytes: u64,
-    /// The checksum of the checksums of all pieces.
+    /// A checksum of the checksums of all pieces.
     checksum: u32,
 }
 
@@ -121,12 +123,13 @@ impl SnapshotHeader {
         block::seal(HEADER_MAGIC, self)
     }
 
-    /// Reads the header of a file, whatever cluster it belongs to.
+    /// Reads the header of a snapshot's file. The snapshot may belong to any cluster.
     pub(super) fn read(file: &NamedFile) -> Result<Self, StorageError> {
         read_block(file, HEADER_MAGIC, 0, "header")
     }
 
-    /// A sentence if the snapshot does not belong to this owner.
+    /// A sentence that says why the snapshot does not belong to this cluster and state machine;
+    /// `None` if it does.
     pub(super) fn stranger(&self, owner: &SnapshotOwner) -> Option<String> {
         let SnapshotOwner { cluster, machine } = &self.owner;
         if *cluster != owner.cluster {
@@ -149,7 +152,7 @@ impl SnapshotHeader {
 }
 
 impl Footer {
-    /// The footer of a snapshot without a state.
+    /// The footer of a snapshot without any piece.
     pub(super) fn of(header: &SnapshotHeader) -> Self {
         Self {
             salt: header.salt,
@@ -163,12 +166,13 @@ impl Footer {
         block::seal(FOOTER_MAGIC, self)
     }
 
-    /// Reads the footer of a file of at least one block.
+    /// Reads the footer of a file of `len` bytes, which must be at least one block.
     pub(super) fn read(file: &NamedFile, len: u64) -> Result<Self, StorageError> {
         read_block(file, FOOTER_MAGIC, len - BLOCK as u64, "footer")
     }
 
-    /// Adds a piece; returns its checksum. `lengths` are the first 8 bytes of its header.
+    /// Counts one more piece in the footer, and returns the piece's checksum. `lengths` are the
+    /// first 8 bytes of the piece's header.
     pub(super) fn add(&mut self, lengths: &[u8], state_len: usize, bytes: &[u8]) -> u32 {
         let mut checksum = crc32c::crc32c(&self.salt.to_le_bytes());
         for part in [&self.pieces.to_le_bytes(), lengths, bytes] {
@@ -181,12 +185,12 @@ impl Footer {
     }
 }
 
-/// The name of a snapshot's file.
+/// The name of the file of the snapshot that ends with the entry `last`.
 pub(in crate::storage) fn name(last: EntryId) -> String {
     format!("{PREFIX}{:020}-{}", last.index, last.term)
 }
 
-/// The last entry of a snapshot by its file's name; `None` if the name is not a snapshot's.
+/// The last entry of the snapshot with this file name; `None` if the name is not a snapshot's.
 pub(in crate::storage) fn last_of(file: &str) -> Option<EntryId> {
     let (index, term) = file.strip_prefix(PREFIX)?.split_once('-')?;
     let (index, term) = (index.parse().ok()?, term.parse().ok()?);
@@ -194,7 +198,7 @@ pub(in crate::storage) fn last_of(file: &str) -> Option<EntryId> {
     (name(last) == file).then_some(last)
 }
 
-/// An error about what a snapshot's file holds.
+/// The error that a snapshot's file is damaged at this offset, in bytes.
 pub(super) fn damaged(file: &NamedFile, offset: u64, problem: impl Into<String>) -> StorageError {
     StorageError::Damaged {
         path: file.path().to_path_buf(),

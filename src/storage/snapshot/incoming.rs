@@ -1,4 +1,4 @@
-//! Receiving a snapshot from another node, chunk by chunk.
+//! Receives a snapshot from another node, chunk by chunk.
 
 use crate::raft::SnapshotMeta;
 use crate::storage::block::BLOCK;
@@ -10,17 +10,18 @@ use super::sealed::Sealed;
 use super::writer::UnfinishedFile;
 use super::{SnapshotInfo, Snapshots};
 
-/// A snapshot that is being received: the bytes of the sender's file, in order.
+/// A snapshot that this node is receiving: the bytes of the sender's file, in order.
 ///
-/// It takes effect only when [`finish`](Self::finish) has verified all of it. If it is dropped
-/// before, or another transfer is begun, its file is removed.
+/// The snapshot takes effect only when [`finish`](Self::finish) has verified all of it. If this
+/// value is dropped before, or another transfer begins, the incomplete file is removed.
 pub struct Incoming {
     snapshots: Snapshots,
-    /// The number of this transfer, by which it notices that another one has been begun.
+    /// The number of this transfer. Once another transfer has begun, this number is no longer the
+    /// current one, and this transfer ends with an error.
     number: u64,
     temp: UnfinishedFile,
     meta: SnapshotMeta,
-    /// How many bytes the file will have, and how many have arrived: `next <= bytes`.
+    /// How many bytes the whole file has, and how many of them have arrived: `next <= bytes`.
     bytes: u64,
     next: u64,
 }
@@ -36,8 +37,8 @@ impl Incoming {
         let temp = UnfinishedFile::create(snapshots, name.clone())?;
         let before = snapshots.shared.receiving.lock().replace((number, name));
         if let Some((_, before)) = before {
-            // An error changes nothing: the file may have been removed already, and one that
-            // stays is removed at the next start.
+            // An error here is harmless: the file may have been removed already, and if it stays,
+            // the next start removes it.
             let _ = snapshots.shared.folder.remove(&before);
         }
         Ok(Self {
@@ -50,7 +51,8 @@ impl Incoming {
         })
     }
 
-    /// What is being received.
+    /// The last entry and members of the snapshot that is being received, as its sender announced
+    /// them.
     pub fn meta(&self) -> &SnapshotMeta {
         &self.meta
     }
@@ -60,14 +62,13 @@ impl Incoming {
         self.next
     }
 
-    /// Takes a chunk of the file, and returns where the next chunk must start. A chunk that does
-    /// not start at the next byte is dropped: it came twice, or one before it was lost. That is
-    /// safe, as the sender learns from the answer where to go on.
+    /// Writes a chunk of the file, and returns where the next chunk must start. A chunk that starts
+    /// anywhere else is dropped: it is a duplicate, or an earlier chunk was lost. Dropping it is
+    /// safe, because the sender learns from the reply which chunk must come next.
     ///
     /// # Errors
-    /// [`StorageError::Transfer`] if it is not the announced snapshot, or another transfer has
-    /// taken this one's place; [`StorageError::Io`]. After any error the transfer has to start
-    /// over.
+    /// [`StorageError::Transfer`] if the bytes are not those of the announced snapshot, or another
+    /// transfer has begun; [`StorageError::Io`]. After any error the transfer has to start over.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<u64, StorageError> {
         self.check_current()?;
         if offset != self.next {
@@ -87,19 +88,20 @@ impl Incoming {
         Ok(self.next)
     }
 
-    /// Verifies the whole snapshot, makes it durable and puts it in its place; then the ones beyond
-    /// the newest two are removed.
+    /// Verifies the whole snapshot, makes it durable and gives its file the final name. Then
+    /// snapshots older than the newest two are removed.
     ///
     /// # Errors
-    /// [`StorageError::Transfer`] if it is incomplete or damaged, [`StorageError::Superseded`] if
-    /// there is a newer one by now, [`StorageError::Io`]. The snapshot is not there then, unless it
-    /// was the sync of the folder that failed: then it may be there after a restart.
+    /// [`StorageError::Transfer`] if the snapshot is incomplete or damaged;
+    /// [`StorageError::Superseded`] if there is a newer one by now; [`StorageError::Io`]. After an
+    /// error this snapshot does not exist. Only if the sync of the folder failed, it may exist
+    /// after a restart.
     pub fn finish(self) -> Result<SnapshotInfo, StorageError> {
         self.seal()?.place()
     }
 
-    /// Verifies the whole snapshot and makes it durable under its unfinished name. A crash after
-    /// this leaves a file that the next start removes.
+    /// Verifies the whole snapshot, and makes it durable under its unfinished name. After a crash
+    /// the next start removes the file.
     pub fn seal(self) -> Result<Sealed, StorageError> {
         self.check_current()?;
         if self.next != self.bytes {
@@ -141,8 +143,8 @@ impl Incoming {
         }
     }
 
-    /// Turns an error about the file's contents into one about the transfer: the file came from
-    /// another node, so this node's disk is not at fault.
+    /// Turns an error about the file's contents into an error about the transfer. The file came
+    /// from another node, so the operator should not be told that this node's disk is damaged.
     fn refused(&self, error: &StorageError) -> StorageError {
         match error {
             StorageError::Damaged {

@@ -1,32 +1,32 @@
-//! Snapshots: the state as of one entry, in a file that takes the place of the log up to that
-//! entry.
+//! Snapshots: files that hold the state as of one log entry, and take the place of the log up to
+//! that entry.
 //!
-//! Each snapshot is a file `snapshot-`, the index and the term of its last entry. The newest two
-//! are kept.
+//! A snapshot's file is named `snapshot-`, the index and the term of its last entry. The newest two
+//! snapshots are kept.
 //!
 //! # Invariants
 //!
-//! 1. **A file with a snapshot's name is complete and durable.** It is written under a name that
-//!    ends in `.new`, synced, verified if another node sent it, and renamed; then the folder is
-//!    synced. A crash before the rename leaves a file that the next start removes. A crash before
-//!    the sync of the folder leaves the file under either name. So the log is cut, or starts anew,
-//!    only after that sync.
-//! 2. **The older snapshot can stand in for the newest one**, should that be found damaged, because
-//!    the log keeps all entries behind the older one: see [`Snapshots::log_needed_behind`]. This
-//!    does not hold once the log started anew behind the newest one, as it does behind a snapshot
-//!    from the leader: see `recovery.rs`.
-//! 3. **Every byte is verified before it is used.** What is damaged is never taken for a state.
+//! 1. **A file with a snapshot's name is complete and durable.** The file is written under a name
+//!    that ends in `.new`, synced, verified if another node sent it, and renamed. Then the folder
+//!    is synced. After a crash before the rename, the next start removes the file. After a crash
+//!    before the sync of the folder, the file may have either name. So the log is cut, or starts
+//!    anew, only after that sync.
+//! 2. **The older snapshot can replace the newest one**, should the newest one be found damaged,
+//!    because the log keeps all entries behind the older one: see [`Snapshots::log_needed_behind`].
+//!    This does not hold once the log has started anew behind the newest snapshot, as it does when
+//!    that snapshot came from the leader: see `recovery.rs`.
+//! 3. **Every byte is verified before it is used.** Damaged bytes are never taken for a state.
 //!
 //! # Files
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `mod.rs` | which snapshots there are, which may be removed |
-//! | [`format`] | the form of the file, to the byte |
-//! | [`writer`] | writing a snapshot that this node takes |
-//! | [`incoming`] | receiving one from another node |
-//! | [`sealed`] | the last step of both: putting the file in its place |
-//! | [`reader`] | reading the state back |
+//! | `mod.rs` | which snapshots there are, and which may be removed |
+//! | [`format`] | the format of the file, to the byte |
+//! | [`writer`] | writes a snapshot of this node's own state |
+//! | [`incoming`] | receives a snapshot from another node |
+//! | [`sealed`] | the last step of both: gives the complete file its name |
+//! | [`reader`] | reads the state back |
 
 mod format;
 mod incoming;
@@ -54,26 +54,28 @@ pub use writer::SnapshotWriter;
 
 pub(super) use format::{PIECE, SnapshotOwner, last_of, name};
 
-/// How many snapshots are kept.
+/// How many snapshots a data folder keeps.
 const KEPT: usize = 2;
 
-/// A snapshot under its own name: complete and durable.
+/// A complete and durable snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotInfo {
-    /// What it stands for.
+    /// Which log entries the snapshot covers, and the members of the cluster at its last entry.
     pub meta: SnapshotMeta,
-    /// The length of its file in bytes.
+    /// The length of the snapshot's file in bytes.
     pub bytes: u64,
-    /// When it was written, by the clock of the node that wrote it, in milliseconds since 1970.
+    /// When the snapshot was written, by the clock of the node that wrote it, in milliseconds since
+    /// 1970.
     pub created_ms: u64,
 }
 
-/// How the files of snapshots are written.
+/// Sizes that matter when a snapshot's file is written.
 #[derive(Clone, Copy)]
 pub(super) struct SnapshotOptions {
-    /// How many bytes of the state a piece of a new snapshot holds, at most [`PIECE`].
+    /// How many bytes of the state each piece of a new snapshot holds, at most [`PIECE`].
     piece: usize,
-    /// A file that is being written or received is synced each time it has grown by so many bytes.
+    /// A snapshot's file that is being written or received is synced each time it has grown by this
+    /// many bytes.
     sync: u64,
 }
 
@@ -86,8 +88,9 @@ impl From<&Options> for SnapshotOptions {
     }
 }
 
-/// The snapshots of a data folder. Clones work on the same snapshots, each on any thread, beside
-/// the thread that writes the log. An error here does not stop the log: no record depends on it.
+/// The snapshots of a data folder. Clones work on the same snapshots. Any thread may use one, also
+/// while another thread writes the log. An error here does not stop the log, because no log record
+/// depends on it.
 #[derive(Clone)]
 pub struct Snapshots {
     shared: Arc<SnapshotFolder>,
@@ -97,24 +100,25 @@ struct SnapshotFolder {
     folder: Folder,
     owner: SnapshotOwner,
     writing: SnapshotOptions,
-    /// The valid snapshots, oldest first. Locked for moments only, never while the disk is waited
-    /// for.
+    /// The valid snapshots, oldest first. This lock is held for moments only, never while a thread
+    /// waits for the disk.
     kept: Mutex<Vec<SnapshotInfo>>,
-    /// The snapshot from which the state machine is being restored. Its file stays, however many
-    /// newer snapshots there are.
+    /// The snapshot from which the state machine is being restored. Its file is kept even if there
+    /// are two newer snapshots.
     pinned: Mutex<Option<EntryId>>,
-    /// Locked while a snapshot is put in its place, so that this is done by one thread at a time.
+    /// Locked while a thread gives a snapshot its final name, so that only one thread does this at
+    /// a time.
     placing: Mutex<()>,
-    /// The transfer from another node that is under way: its number, and the name of its file.
+    /// The present transfer from another node: its number, and the name of its unfinished file.
     receiving: Mutex<Option<(u64, String)>>,
-    /// How many bytes the [`SnapshotWriter`] that was begun last has written.
+    /// How many bytes the most recent [`SnapshotWriter`] has written.
     written: AtomicU64,
-    /// The number of the next transfer or unfinished file, so that no two have the same.
+    /// The next number for a transfer or an unfinished file, so that no two have the same number.
     counter: AtomicU64,
 }
 
 impl Snapshots {
-    /// `kept` are the valid ones, oldest first.
+    /// Manages the snapshots of a folder, of which `kept` are valid, oldest first.
     pub(super) fn new(
         folder: &Folder,
         owner: SnapshotOwner,
@@ -138,25 +142,26 @@ impl Snapshots {
         }
     }
 
-    /// The newest snapshot, if there is any.
+    /// The newest snapshot; `None` if there is none.
     pub fn newest(&self) -> Option<SnapshotInfo> {
         self.shared.kept.lock().last().cloned()
     }
 
-    /// All snapshots, oldest first: at most two.
+    /// All valid snapshots, oldest first: at most two.
     pub fn list(&self) -> Vec<SnapshotInfo> {
         self.shared.kept.lock().clone()
     }
 
-    /// How many bytes the [`SnapshotWriter`] that was begun last has written, for people who wait
-    /// for the snapshot.
+    /// How many bytes the most recent [`SnapshotWriter`] has written, to show progress to the
+    /// operator.
     pub fn written(&self) -> u64 {
         self.shared.written.load(Ordering::Relaxed)
     }
 
-    /// Up to which index [`Storage::cut`](super::Storage::cut) may go: the last index of the older
-    /// of the newest two snapshots, 0 if there are not two. Then the older one and the log behind
-    /// it can stand in for the newest one, unless the log started anew in between.
+    /// Up to which index [`Storage::cut`](super::Storage::cut) may cut the log: the last index of
+    /// the older of the newest two snapshots, or 0 if there are not two. Then the older snapshot
+    /// and the log behind it can replace the newest one, unless the log has started anew in
+    /// between.
     pub fn log_needed_behind(&self) -> Index {
         let kept = self.shared.kept.lock();
         let second = kept.len().checked_sub(KEPT).and_then(|at| kept.get(at));
@@ -164,21 +169,21 @@ impl Snapshots {
     }
 
     /// Keeps the file of this snapshot until [`unpin`](Self::unpin), even if newer snapshots come.
-    /// One that was pinned before is not pinned any more.
+    /// Only one snapshot is pinned at a time: a previous pin ends.
     pub fn pin(&self, last: EntryId) {
         *self.shared.pinned.lock() = Some(last);
     }
 
-    /// Ends what [`pin`](Self::pin) began. The file is removed when the next snapshot is put in its
-    /// place, unless it is one of the newest two.
+    /// Ends what [`pin`](Self::pin) began. The pinned file stays until the next snapshot is
+    /// complete, and is removed then, unless it is one of the newest two.
     pub fn unpin(&self) {
         *self.shared.pinned.lock() = None;
     }
 
-    /// Begins a new snapshot.
+    /// Begins to write a snapshot of this node's state.
     ///
     /// # Errors
-    /// [`StorageError::Superseded`] if there is one of this entry or a later one already;
+    /// [`StorageError::Superseded`] if there is a snapshot of this entry or of a later one already;
     /// [`StorageError::Io`].
     ///
     /// # Panics
@@ -188,16 +193,16 @@ impl Snapshots {
         SnapshotWriter::new(self, meta)
     }
 
-    /// Opens the snapshot for reading its state.
+    /// Opens the snapshot that ends with the entry `last`, to read its state.
     ///
     /// # Errors
-    /// [`StorageError::NoSnapshot`] if it is not there (any more), [`StorageError::Damaged`],
-    /// [`StorageError::Io`].
+    /// [`StorageError::NoSnapshot`] if the snapshot does not exist or was removed;
+    /// [`StorageError::Damaged`]; [`StorageError::Io`].
     pub fn open(&self, last: EntryId) -> Result<SnapshotReader, StorageError> {
         open(&self.shared.folder, &self.shared.owner, last)
     }
 
-    /// Reads all of a snapshot's file and verifies it.
+    /// Reads a whole snapshot and verifies all of its checksums.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -205,13 +210,14 @@ impl Snapshots {
         self.open(last)?.verify()
     }
 
-    /// Takes a snapshot that was found damaged out of use. Its file stays, under another name.
+    /// Takes a snapshot that was found damaged out of use: its file is renamed, so that its name
+    /// ends in `.damaged`, and is kept for the operator.
     ///
     /// # Errors
     /// [`StorageError::Io`].
     pub fn set_aside(&self, last: EntryId) -> Result<(), StorageError> {
-        // The lock is released before the disk is used: other threads that ask for the newest
-        // snapshot must not wait for the disk.
+        // The lock is released before the disk is used, because other threads ask for the newest
+        // snapshot and must not wait for the disk.
         (self.shared.kept.lock()).retain(|info| info.meta.last != last);
         set_aside(&self.shared.folder, last)?;
         self.shared.folder.sync()
@@ -298,17 +304,18 @@ impl Snapshots {
     }
 }
 
-/// The end of the name of a snapshot that was found damaged: it is never used again, or removed.
+/// How the name of a damaged snapshot ends once it is set aside. Such a file is never used and
+/// never removed.
 pub(super) const SET_ASIDE: &str = ".damaged";
 
-/// Renames a damaged snapshot. The caller syncs the folder; after a crash before that, the snapshot
-/// is found damaged again.
+/// Renames a damaged snapshot, so that it is not used any more. The caller syncs the folder. After
+/// a crash before that sync, the next start finds the snapshot damaged again.
 pub(super) fn set_aside(folder: &Folder, last: EntryId) -> Result<(), StorageError> {
     let name = name(last);
     folder.rename(&name, &format!("{name}{SET_ASIDE}"))
 }
 
-/// Opens a snapshot by its last entry.
+/// Opens the snapshot that ends with the entry `last`, and checks that its contents fit its name.
 pub(super) fn open(
     folder: &Folder,
     owner: &SnapshotOwner,
@@ -329,7 +336,8 @@ pub(super) fn open(
     Ok(reader)
 }
 
-/// Opens a snapshot's file under any name and of any cluster, and tells whom it belongs to.
+/// Opens a snapshot's file, which may have any name and belong to any cluster. Returns its owner,
+/// too.
 pub(super) fn open_any(file: NamedFile) -> Result<(SnapshotOwner, SnapshotReader), StorageError> {
     let owner = match file.len()? < BLOCK as u64 {
         true => return Err(format::damaged(&file, 0, "it is too short for a snapshot")),
@@ -339,7 +347,7 @@ pub(super) fn open_any(file: NamedFile) -> Result<(SnapshotOwner, SnapshotReader
     Ok((owner, reader))
 }
 
-/// Reads all of a snapshot and verifies it.
+/// Reads the whole snapshot that ends with the entry `last`, and verifies all of its checksums.
 pub(super) fn verify(
     folder: &Folder,
     owner: &SnapshotOwner,

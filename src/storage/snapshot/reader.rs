@@ -1,4 +1,4 @@
-//! Reading a snapshot back: each piece is verified before a byte of it is handed out.
+//! Reads a snapshot back. Each piece is verified before any byte of it is returned.
 
 use std::io;
 
@@ -11,23 +11,24 @@ use super::format::{
     Footer, PIECE, PIECE_HEADER, SnapshotHeader, SnapshotOwner, damaged, decompress,
 };
 
-/// The state in a snapshot, as it was written.
+/// Reads the state from a snapshot, through [`io::Read`].
 ///
-/// It can be read to its end even if the snapshot is removed meanwhile. If the file is damaged,
-/// reading ends with an error that wraps a [`StorageError`], before the first byte of a piece that
-/// is not valid. If pieces are missing, the error comes in place of the end.
+/// All of the state can be read even if the snapshot's file is removed meanwhile. If the file is
+/// damaged, reading ends with an error that wraps a [`StorageError`], before the first byte of an
+/// invalid piece. If pieces are missing, reading ends with such an error instead of an end of file.
 pub struct SnapshotReader {
     file: NamedFile,
     info: SnapshotInfo,
     /// The footer of the file.
     footer: Footer,
-    /// The footer that the pieces read so far would have. It must equal `footer` at the end.
+    /// The footer that would fit the pieces that have been read. It must equal `footer` at the end.
     so_far: Footer,
-    /// Where the next piece starts, and where the last piece ends: `at <= end`, in bytes.
+    /// Where in the file the next piece starts, and where the last piece ends: `at <= end`, in
+    /// bytes.
     at: u64,
     end: u64,
     piece: Vec<u8>,
-    /// How many bytes of the piece have been handed out.
+    /// How many bytes of the present piece have been returned to the caller of `read`.
     taken: usize,
 }
 
@@ -54,19 +55,19 @@ impl SnapshotReader {
         })
     }
 
-    /// What the snapshot stands for.
+    /// The last entry, length and age of the snapshot.
     pub fn info(&self) -> &SnapshotInfo {
         &self.info
     }
 
-    /// Reads all that is left and checks it.
+    /// Reads the rest of the snapshot and verifies it.
     pub(in crate::storage) fn verify(mut self) -> Result<SnapshotInfo, StorageError> {
         while self.next_piece()? {}
         Ok(self.info)
     }
 
-    /// Reads and verifies the next piece, in place of the present one. False at the end of the
-    /// state, once the footer has been found to match the pieces.
+    /// Reads and verifies the next piece, which replaces the present one. Returns false at the end
+    /// of the state, if the footer matches the pieces.
     fn next_piece(&mut self) -> Result<bool, StorageError> {
         let bad = |problem: &str| damaged(&self.file, self.at, problem);
         if self.at == self.end {

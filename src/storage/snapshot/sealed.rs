@@ -1,12 +1,13 @@
-//! The last step of a snapshot, taken or received: its file gets its name, durably.
+//! The last step for a snapshot that this node took or received: its file gets the final name,
+//! durably.
 
 use crate::storage::error::StorageError;
 
 use super::writer::UnfinishedFile;
 use super::{KEPT, SnapshotInfo, Snapshots, name};
 
-/// A snapshot whose file is complete and durable, but still has a name that ends in `.new`. If this
-/// is dropped, or a crash comes, the snapshot is not there.
+/// A snapshot whose file is complete and durable, but has an unfinished name that ends in `.new`.
+/// If this value is dropped, or the node crashes, the snapshot does not take effect.
 pub struct Sealed {
     pub(super) snapshots: Snapshots,
     pub(super) temp: UnfinishedFile,
@@ -14,17 +15,17 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// Renames the file and syncs the folder; then removes all snapshots but the newest two. One
-    /// thread at a time does this.
+    /// Renames the file to its final name and syncs the folder. Then removes all snapshots but the
+    /// newest two. Only one thread at a time does this.
     ///
-    /// The log is cut, or starts anew behind the snapshot, only when this has returned. So a crash
-    /// before the sync of the folder, which may take the name back, leaves the log that the
-    /// snapshot would have replaced.
+    /// The log is cut, or starts anew behind the snapshot, only after this has returned. A crash
+    /// before the sync of the folder may undo the rename; then the log is still complete without
+    /// this snapshot.
     ///
     /// # Errors
-    /// [`StorageError::Superseded`] if there is a newer snapshot by now, [`StorageError::Io`]. The
-    /// snapshot is not there then, unless it was the sync of the folder that failed: then it may be
-    /// there after a restart.
+    /// [`StorageError::Superseded`] if there is a newer snapshot by now; [`StorageError::Io`].
+    /// After an error this snapshot does not exist. Only if the sync of the folder failed, it may
+    /// exist after a restart.
     pub fn place(self) -> Result<SnapshotInfo, StorageError> {
         let Self {
             snapshots,
@@ -36,7 +37,7 @@ impl Sealed {
         snapshots.check_new(info.meta.last)?;
         temp.keep(&name(info.meta.last))?;
         shared.folder.sync()?;
-        // From here on no crash takes the snapshot away, and the log may be cut behind it.
+        // From here on no crash can undo the rename, so the log may be cut up to this snapshot.
         let oldest_kept = {
             let mut kept = shared.kept.lock();
             kept.push(info.clone());
@@ -45,7 +46,8 @@ impl Sealed {
             kept[0].meta.last
         };
         if let Err(error) = snapshots.remove_before(oldest_kept) {
-            // An old snapshot that stays costs only space, and the next snapshot tries again.
+            // An old snapshot that stays takes only space, and the next snapshot tries again to
+            // remove it.
             log::warn!("an old snapshot remains: {error}");
         }
         Ok(info)

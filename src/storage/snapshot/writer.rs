@@ -1,4 +1,4 @@
-//! Writing a snapshot that this node takes, under an unfinished name until it is complete and
+//! Writes a snapshot of this node's state. The file has an unfinished name until it is complete and
 //! durable.
 
 use std::io;
@@ -13,8 +13,9 @@ use super::format::{Compression, Footer, PIECE_HEADER, SnapshotHeader, compress}
 use super::sealed::Sealed;
 use super::{SnapshotInfo, Snapshots};
 
-/// Takes the state of a new snapshot through [`io::Write`]. The snapshot is there once
-/// [`finish`](Self::finish) has returned. If the writer is dropped before, its file is removed.
+/// Writes the state of a new snapshot, which it is given through [`io::Write`]. The snapshot takes
+/// effect once [`finish`](Self::finish) has returned. If the writer is dropped before, the
+/// incomplete file is removed.
 pub struct SnapshotWriter {
     snapshots: Snapshots,
     temp: UnfinishedFile,
@@ -22,22 +23,23 @@ pub struct SnapshotWriter {
     footer: Footer,
     /// The part of the state that the next piece will hold.
     piece: Vec<u8>,
-    /// Memory for the compressed piece, and for the piece with its header.
+    /// Buffers for the compressed piece, and for the piece with its header.
     compressed: Vec<u8>,
     record: Vec<u8>,
-    /// How many bytes of the file are written.
+    /// How many bytes of the file have been written.
     at: u64,
-    /// An earlier write failed, so a piece may be missing in the file: it cannot be completed.
+    /// Whether an earlier write failed. A piece may be missing in the file then, so it cannot be
+    /// completed.
     failed: bool,
 }
 
-/// A file under an unfinished name. It is removed when this is dropped, unless [`keep`](Self::keep)
-/// has renamed it.
+/// A file with an unfinished name. It is removed when this value is dropped, unless
+/// [`keep`](Self::keep) has renamed it.
 pub(super) struct UnfinishedFile {
     folder: Folder,
     name: String,
     pub(super) file: NamedFile,
-    /// How many bytes are synced, and after how many further bytes the next sync comes.
+    /// How many bytes are synced, and how many more may be written before the next sync.
     synced: u64,
     sync: u64,
     kept: bool,
@@ -69,19 +71,19 @@ impl SnapshotWriter {
         })
     }
 
-    /// Makes the snapshot durable and puts it in its place; then the ones beyond the newest two are
-    /// removed.
+    /// Makes the snapshot durable and gives its file the final name. Then snapshots older than the
+    /// newest two are removed.
     ///
     /// # Errors
-    /// [`StorageError::Io`]; [`StorageError::Superseded`] if there is a newer one by now. Then the
-    /// snapshot is not there, unless it was the sync of the folder that failed: then it may be
-    /// there after a restart.
+    /// [`StorageError::Io`]; [`StorageError::Superseded`] if there is a newer snapshot by now.
+    /// After an error this snapshot does not exist. Only if the sync of the folder failed, it may
+    /// exist after a restart.
     pub fn finish(self) -> Result<SnapshotInfo, StorageError> {
         self.seal()?.place()
     }
 
-    /// Completes the file and makes it durable under its unfinished name. A crash after this leaves
-    /// a file that the next start removes.
+    /// Completes the file, and makes it durable under its unfinished name. After a crash the next
+    /// start removes the file.
     pub fn seal(mut self) -> Result<Sealed, StorageError> {
         self.end_piece()?;
         self.temp.file.write(&self.footer.seal(), self.at)?;
@@ -94,7 +96,7 @@ impl SnapshotWriter {
         })
     }
 
-    /// Writes the piece that is being filled, if there is anything in it.
+    /// Compresses and writes the piece that has been gathered, if it is not empty.
     fn end_piece(&mut self) -> Result<(), StorageError> {
         if self.failed {
             return Err(StorageError::SnapshotBroken {
@@ -136,7 +138,7 @@ impl io::Write for SnapshotWriter {
         Ok(len)
     }
 
-    /// Does nothing: only [`finish`](SnapshotWriter::finish) makes anything durable.
+    /// Does nothing, because only [`finish`](SnapshotWriter::finish) makes anything durable.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -155,7 +157,8 @@ impl UnfinishedFile {
         })
     }
 
-    /// Writes the next bytes.
+    /// Writes bytes at offset `at`, and syncs the file if enough has been written since the last
+    /// sync.
     pub(super) fn write(&mut self, bytes: &[u8], at: u64) -> Result<(), StorageError> {
         self.file.write(bytes, at)?;
         let end = at + bytes.len() as u64;
@@ -170,8 +173,8 @@ impl UnfinishedFile {
         &self.name
     }
 
-    /// Gives the file its name. The caller syncs the folder: before that, a crash may take the name
-    /// back.
+    /// Renames the file to its final name. The caller syncs the folder, because a crash before that
+    /// may undo the rename.
     pub(super) fn keep(mut self, name: &str) -> Result<(), StorageError> {
         self.folder.rename(&self.name, name)?;
         self.kept = true;
@@ -182,7 +185,7 @@ impl UnfinishedFile {
 impl Drop for UnfinishedFile {
     fn drop(&mut self) {
         if !self.kept {
-            // If it cannot be removed now, the next start removes it.
+            // If the file cannot be removed now, the next start removes it.
             let _ = self.folder.remove(&self.name);
         }
     }

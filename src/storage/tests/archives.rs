@@ -1,4 +1,4 @@
-//! Backups and what is restored from them, and crashes on the way.
+//! Tests of backups and of folders restored from them, with crashes in between.
 
 use std::io::Read;
 
@@ -14,7 +14,8 @@ use super::*;
 
 const NAME: &str = "backup";
 
-/// A disk with nothing but a snapshot's file of several pieces, and the state in it.
+/// A disk with nothing but the backup of a snapshot of several pieces; also returns the snapshot's
+/// state.
 fn backup() -> (SimDisk, Vec<u8>) {
     let disk = SimDisk::new(31);
     let (mut storage, _) = open(&disk);
@@ -51,7 +52,8 @@ fn fill_from(backup: &SimDisk, disk: &SimDisk) -> Result<(), StorageError> {
     fill(disk, small(), &identity(), reader(backup), members()).map(drop)
 }
 
-/// What a node finds in a folder: everything that the backup holds, or no snapshot at all.
+/// Whether a node finds everything from the backup in its folder. If not, it must find no snapshot
+/// at all.
 fn is_whole(disk: &SimDisk, state: &[u8]) -> bool {
     let Ok((storage, recovered)) = try_open(disk) else {
         return false;
@@ -80,7 +82,8 @@ fn is_whole(disk: &SimDisk, state: &[u8]) -> bool {
 fn a_folder_that_a_restore_has_filled_is_whole_after_any_crash_and_before_that_holds_no_part_of_it()
 {
     let (backup, state) = backup();
-    // What a crash leaves half filled bears another name; see below.
+    // A crash may leave an incomplete folder here, because a restore fills a folder of another
+    // name: see below.
     stop_everywhere(
         &SimDisk::new(33),
         20,
@@ -93,7 +96,7 @@ fn a_folder_that_a_restore_has_filled_is_whole_after_any_crash_and_before_that_h
     fill_from(&backup, &disk).expect("this disk does not fail");
     for found in outcomes(&disk) {
         assert!(is_whole(&found, &state), "it was filled, and is not whole");
-        // A second start, and a third one after a power failure.
+        // The node starts again, and once more after a power failure.
         assert!(is_whole(&found, &state));
         assert!(is_whole(&found.crash(), &state));
         let (mut storage, _) = open(&found);

@@ -1,4 +1,4 @@
-//! Crashes at every point, with what a disk may make of them.
+//! Tests that crash the machine at every operation, with many outcomes on the disk.
 
 use proptest::prelude::*;
 
@@ -6,11 +6,11 @@ use crate::storage::Outcome;
 
 use super::*;
 
-/// How many outcomes of one crash are looked at, besides "all kept" and "all lost".
+/// How many random outcomes of a crash are tried, besides "all kept" and "all lost".
 const OUTCOMES: u64 = 12;
 
-/// The ways in which a machine may be found after it stopped, among them as if only the process
-/// had been killed.
+/// The disks that may be found after the machine stopped. The first one is the disk after a crash
+/// of the process alone.
 pub(super) fn outcomes(disk: &SimDisk) -> Vec<SimDisk> {
     let killed = disk.fork();
     killed.heal();
@@ -23,8 +23,8 @@ pub(super) fn outcomes(disk: &SimDisk) -> Vec<SimDisk> {
     outcomes
 }
 
-/// Stops the machine at each operation of `act` in turn, and hands each outcome to `check`. At
-/// least so many operations there must have been.
+/// Stops the machine at each operation of `act` in turn, and passes each outcome to `check`. `act`
+/// must have more than `at_least` operations, so that the test cannot pass by doing nothing.
 pub(super) fn stop_everywhere(
     disk: &SimDisk,
     at_least: u64,
@@ -47,7 +47,7 @@ fn try_write(disk: &SimDisk, write: &Write) -> Result<(), StorageError> {
     try_open(disk)?.0.write(write)
 }
 
-/// A disk on which the writes are durable, and what it should remember.
+/// A disk on which these writes are durable, and the memory that the node should have.
 fn disk_with(writes: &[Write]) -> (SimDisk, Memory) {
     let disk = SimDisk::new(5);
     let (mut storage, _) = open(&disk);
@@ -102,7 +102,7 @@ fn a_crash_on_the_way_to_a_new_segment_loses_nothing() {
         |disk| {
             let found = recovered(disk);
             assert!(allowed.contains(&found), "{found:?}");
-            // And again, at once: nothing was only in memory.
+            // After one more crash the node finds the same, so none of it was in memory only.
             assert_eq!(recovered(&disk.crash()), found);
         },
     );
@@ -137,8 +137,9 @@ fn a_vote_that_was_given_is_remembered_and_one_that_was_not_may_be() {
     );
 }
 
-/// What recovery answers with may be in memory only: the process was killed before its sync. The
-/// node goes on from it, so it must not be lost when the power fails then.
+/// If a crash killed only the process, before its sync, recovery may read bytes that are in the
+/// kernel's memory only. The node goes on from them, so a power failure afterwards must not lose
+/// them.
 #[test]
 fn what_recovery_has_returned_is_durable_even_if_the_crash_before_it_only_killed_the_process() {
     let (disk, old) = disk_with(&[write(1, 1, 2, 600)]);
@@ -159,8 +160,8 @@ fn what_recovery_has_returned_is_durable_even_if_the_crash_before_it_only_killed
     panic!("the write was never finished");
 }
 
-/// After a sync that failed, the file system may show what it never wrote. A restarted node that
-/// believed it, and synced it with success, would still lose it.
+/// After a sync that failed, a file system may return bytes that it never wrote to the disk. A
+/// restarted node that only synced such bytes again, with success, would still lose them.
 #[test]
 fn what_a_failed_sync_left_in_memory_is_written_again_before_it_is_believed() {
     let (disk, old) = disk_with(&[write(1, 1, 2, 300)]);
@@ -180,8 +181,8 @@ fn what_a_failed_sync_left_in_memory_is_written_again_before_it_is_believed() {
     assert!(believed > 0, "no failure left anything to believe");
 }
 
-/// The same for the space that was made for a record: of a file whose length was never synced, a
-/// crash may leave less than the next record needs.
+/// If the sync of space for a record failed, a crash may leave a shorter file than the next record
+/// needs. So a restarted node has to make the space again.
 #[test]
 fn space_whose_sync_failed_is_made_again_before_a_record_relies_on_it() {
     let (disk, _) = disk_with(&[]);
@@ -206,8 +207,8 @@ fn space_whose_sync_failed_is_made_again_before_a_record_relies_on_it() {
     }
 }
 
-/// The same for the second copy of the vote: the next change tears the first one, and then the
-/// second is all there is.
+/// If the sync of the vote's second copy failed, that copy must be written again at the start. The
+/// next change may tear the first copy, and then the second is the only one.
 #[test]
 fn a_copy_of_the_vote_whose_sync_failed_is_written_again_before_the_other_is_touched() {
     let vote = |term| Write {
@@ -231,8 +232,8 @@ fn a_copy_of_the_vote_whose_sync_failed_is_written_again_before_the_other_is_tou
     }
 }
 
-/// The first copy is in memory only, and the second one is old. Were the second one written first,
-/// the power could fail with neither of them whole.
+/// Here the first copy of the vote is in memory only, and the second is an old one. If the start
+/// wrote the second copy first, a power failure could leave neither of them whole.
 #[test]
 fn a_crash_while_a_vote_is_brought_back_leaves_one_good_copy() {
     let vote = write(5, 1, 0, 0);
@@ -252,7 +253,8 @@ fn a_crash_while_a_vote_is_brought_back_leaves_one_good_copy() {
     }
 }
 
-/// A torn tail of several sectors: cutting it may be cut short itself, again and again.
+/// A torn record of several sectors: a crash may also interrupt the start that cuts it off, many
+/// times.
 #[test]
 fn a_crash_while_a_torn_tail_is_cut_leaves_one_that_can_be_cut() {
     let (disk, old) = disk_with(&[write(1, 1, 1, 10)]);
@@ -275,7 +277,8 @@ fn a_crash_while_a_torn_tail_is_cut_leaves_one_that_can_be_cut() {
             |disk| {
                 let again = disk.crash();
                 assert_eq!(recovered(&again), old);
-                // Where the torn record was, a shorter one now, and remains of neither.
+                // A shorter record takes the place of the torn one, and nothing of the torn one
+                // must be left behind it.
                 let short = write(2, 2, 1, 600);
                 open(&again).0.write(&short).expect("this disk is fine");
                 let (_, recovered) = open(&again.crash());
@@ -306,20 +309,21 @@ fn cutting_a_torn_tail_is_noted_with_file_and_offset() {
     assert_eq!(old.entries.len(), 1);
 }
 
-/// One step of a node's life.
+/// One step of a node's life: a write, perhaps a failure, and a restart.
 #[derive(Clone, Debug)]
 struct Step {
-    /// How far the term moves on.
+    /// By how much the term goes up.
     terms: u64,
     vote: Option<NodeId>,
-    /// How many entries at the log's end are replaced.
+    /// How many entries at the end of the log are replaced.
     replaced: u64,
     count: u64,
     len: usize,
-    /// The machine stops after so many operations, if at all; if in `opening`, of opening again.
+    /// After how many operations of the write the machine stops, or in `opening`, after how many
+    /// operations of the next start.
     stop: Option<u64>,
     opening: Option<u64>,
-    /// Only the one operation fails, and the process ends over it.
+    /// Whether only that one operation fails, so that the process ends but the machine goes on.
     fail: bool,
     kill: bool,
 }
@@ -351,7 +355,7 @@ fn step() -> impl Strategy<Value = Step> {
         )
 }
 
-/// The write that a step makes of what a node remembers.
+/// The write of this step, by a node with this memory.
 fn next_write(step: &Step, memory: &Memory, id: u64) -> Write {
     let mut hard_state = memory.hard_state;
     if step.terms > 0 {
@@ -373,7 +377,8 @@ fn next_write(step: &Step, memory: &Memory, id: u64) -> Write {
     }
 }
 
-/// Comes back after a crash, perhaps by way of another one while opening.
+/// The disk after a crash. If the step says so, another crash interrupts a first attempt to open
+/// the folder.
 fn come_back(disk: &SimDisk, step: &Step) -> SimDisk {
     let found = |disk: &SimDisk| {
         if step.kill {
@@ -395,8 +400,8 @@ fn come_back(disk: &SimDisk, step: &Step) -> SimDisk {
 }
 
 proptest! {
-    /// After each crash a node remembers what it acknowledged, and perhaps the one write more that
-    /// it was about to acknowledge: never less, never anything else.
+    /// After each crash a node remembers what it acknowledged. It may also remember the write that
+    /// the crash interrupted, but nothing else.
     #[test]
     fn nothing_acknowledged_is_lost_and_nothing_is_invented(
         seed in any::<u64>(),

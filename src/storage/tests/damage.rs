@@ -1,4 +1,4 @@
-//! What no crash explains: it is noticed, nothing is changed, and the node does not start.
+//! Damage that no crash can cause is noticed, nothing is changed, and the node does not start.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use crate::storage::Disk;
 
 use super::*;
 
-/// Where records start in a segment.
+/// Where the records start in a segment, in bytes.
 const START: usize = 4096;
 
 const FIRST: &str = "log-00000000000000000001";
 const SECOND: &str = "log-00000000000000000002";
 
-/// A disk with one record for each write, what it should remember, and where each record ends in
-/// its segment.
+/// A disk with one record for each write, the memory that the node should have, and where each
+/// record ends in its segment.
 fn disk_with(writes: &[Write]) -> (SimDisk, Memory, Vec<usize>) {
     let disk = SimDisk::new(9);
     let (mut storage, _) = open(&disk);
@@ -44,7 +44,8 @@ fn all_files(disk: &SimDisk) -> BTreeMap<String, Option<Vec<u8>>> {
     files.collect()
 }
 
-/// Opens the folder, which must be found damaged and left alone; returns the message.
+/// Opens the folder, which must be reported as damaged and stay unchanged. Returns the error as a
+/// sentence.
 #[track_caller]
 fn damaged(disk: &SimDisk, file: &str, offset: usize) -> String {
     let before = all_files(disk);
@@ -61,7 +62,7 @@ fn damaged(disk: &SimDisk, file: &str, offset: usize) -> String {
     error.to_string()
 }
 
-/// A copy of the disk with some bytes of a file replaced.
+/// A copy of the disk on which some bytes of a file are replaced.
 fn with_bytes(disk: &SimDisk, name: &str, offset: usize, bytes: &[u8]) -> SimDisk {
     let disk = disk.fork();
     let mut contents = disk.contents(name).expect("the file is there");
@@ -105,7 +106,7 @@ fn every_bit_of_the_last_record_is_guarded_too() {
     }
 }
 
-/// A written sector is told from an unwritten one by its mark, not by what it holds.
+/// A record of nothing but zeros: only the marks of its sectors show that they were written.
 #[test]
 fn every_bit_of_a_last_record_of_nothing_but_zeros_is_guarded_too() {
     let mut zeros = write(1, 2, 1, 0);
@@ -130,7 +131,8 @@ fn a_record_that_was_lost_before_a_valid_one_is_damage_and_the_message_says_what
     }
 }
 
-/// The header of a record is enough to show that the record before it had been acknowledged.
+/// The third record is damaged too, but its header is intact. That is enough to show that the
+/// second one had been acknowledged, so it cannot be torn.
 #[test]
 fn two_bad_records_at_the_end_are_not_taken_for_one_torn_one() {
     let (disk, _, ends) =
@@ -151,7 +153,7 @@ fn a_bad_end_of_a_segment_is_damage_if_the_log_goes_on_in_the_next_one() {
     let zeros = vec![0; ends[1] - ends[0]];
     let message = damaged(&with_bytes(&disk, FIRST, ends[0], &zeros), FIRST, ends[0]);
     assert!(message.contains("goes on with record 3"), "{message}");
-    // It is so even if the next segment has no record yet.
+    // This is damage even if the next segment has no record yet.
     let disk = with_bytes(&disk, FIRST, ends[0], &zeros);
     let disk = with_bytes(&disk, SECOND, START, &vec![0; ends[2] - START]);
     damaged(&disk, FIRST, ends[0]);
@@ -208,11 +210,11 @@ fn a_segment_under_another_name_or_from_another_folder_is_damage() {
     assert!(message.contains("it was copied here"), "{message}");
 }
 
-/// A client may store anything, even what this very log looks like on the disk.
+/// A client may store any value, even a copy of this log's records.
 #[test]
 fn copies_of_records_inside_a_torn_record_do_not_count_as_records() {
     let (disk, memory, _) = disk_with(&[write(1, 1, 1, 90), write(1, 2, 1, 90)]);
-    // At the start of each sector but the first, if it is shifted rightly.
+    // With one of the shifts, a copy starts exactly where a sector starts.
     let copy = disk.contents(FIRST).expect("the segment is there")[START..][..504].repeat(2);
     let mut torn = 0;
     for shift in 0..504 {
@@ -245,7 +247,8 @@ fn a_bad_copy_of_the_vote_is_replaced_and_noted() {
         assert_eq!(Memory::from(&recovered), memory);
         let which = if offset < 4096 { "first" } else { "second" };
         assert!(recovered.notes[0].contains(which), "{:?}", recovered.notes);
-        // Replaced for good: now the other copy may go bad.
+        // The replacement must be durable: the node has to start although the other copy is damaged
+        // now.
         let disk = disk.crash();
         disk.flip_bit("vote", (offset + 4096) % 8192, 0);
         assert_eq!(self::recovered(&disk), memory);

@@ -1,10 +1,11 @@
-//! Whose folder it is, and who may open it.
+//! Tests of whom a folder belongs to, and who may open it.
 
 use crate::storage::{Disk, RealDisk, block};
 
 use super::*;
 
-/// Opens a used folder as somebody else, who must be refused; returns the message.
+/// Opens a used folder with another identity, which must be refused. Returns the error as a
+/// sentence.
 #[track_caller]
 fn refused(change: impl Fn(&mut Identity)) -> String {
     let disk = SimDisk::new(1);

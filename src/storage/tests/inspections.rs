@@ -1,4 +1,4 @@
-//! Looking at a folder without changing it.
+//! Tests that report what a folder holds, without changing it.
 
 use crate::storage::{
     Disk, InspectedCommand, Inspection, Judge, ReadOnlyDisk, RealDisk, inspect, inspect_with,
@@ -7,7 +7,7 @@ use crate::storage::{
 use super::story::*;
 use super::*;
 
-/// Looks at a disk, which must not change.
+/// Inspects a disk, and checks that this changes nothing.
 #[track_caller]
 fn look(disk: &SimDisk) -> Inspection {
     let before = disk.operations();
@@ -16,7 +16,8 @@ fn look(disk: &SimDisk) -> Inspection {
     inspection
 }
 
-/// Entries 1 to 9, two in each segment, of which the first is cut off; snapshots of 3 and 6.
+/// A node with the entries 1 to 9, two in each segment, and snapshots of the entries 3 and 6. The
+/// first segment is cut off.
 fn node() -> SimDisk {
     let disk = SimDisk::new(41);
     let (mut storage, _) = open(&disk);
@@ -78,7 +79,7 @@ fn commands_that_cannot_be_executed_are_shown_but_not_those_that_are_gone() {
         .map(|(at, payload)| entry(at, payload))
         .collect();
     storage.write(&write).expect("this disk does not fail");
-    // Another leader's entry takes the place of the last two.
+    // An entry of another leader replaces the last two.
     write.entries = vec![entry(12, Payload::Empty)];
     storage.write(&write).expect("this disk does not fail");
     drop(storage);

@@ -1,4 +1,4 @@
-//! The data folder as a whole, over the simulated disk and the real one.
+//! Tests of the whole data folder, on a simulated disk and on a real one.
 
 mod archives;
 mod crashes;
@@ -21,7 +21,7 @@ use crate::raft::{Entry, EntryId, HardState, Index, NodeId, Payload, Term, Write
 
 use super::{Identity, Options, Recovered, SimDisk, Storage, StorageError};
 
-/// What a node should remember.
+/// The term, vote and log that a node should remember.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Memory {
     hard_state: HardState,
@@ -29,7 +29,7 @@ struct Memory {
 }
 
 impl Memory {
-    /// What it remembers after a write.
+    /// What the node remembers after a write.
     fn after(&self, write: &Write) -> Self {
         let mut next = self.clone();
         next.hard_state = write.hard_state.unwrap_or(self.hard_state);
@@ -40,7 +40,8 @@ impl Memory {
         next
     }
 
-    /// What it may remember when a crash came during a write: the term and vote come first.
+    /// What the node may remember if a crash interrupts a write: the old memory, also with the new
+    /// term and vote, or the new memory. (Term and vote are written before the entries.)
     fn may_become(&self, write: &Write) -> [Self; 3] {
         let vote_only = Write {
             entries: Vec::new(),
@@ -67,7 +68,7 @@ fn identity() -> Identity {
     }
 }
 
-/// Segments of five sectors, for two or three of the records that the tests write.
+/// Segments of five sectors, which hold two or three of the records that most tests write.
 fn small() -> Options {
     Options::of_sizes(4096 + 5 * 512, 1024)
 }
@@ -90,7 +91,8 @@ fn term(term: Term, vote: Option<NodeId>) -> Option<HardState> {
     Some(HardState { term, vote })
 }
 
-/// An entry whose contents differ from those of every other id, without a zero in them.
+/// An entry with a command of `len` bytes, none of them zero. Entries with other ids have other
+/// contents.
 fn entry(term: Term, index: Index, len: usize) -> Entry {
     let bytes = (0..len as u64).map(|i| (term * 89 + index * 31 + i) as u8 | 1);
     Entry {
@@ -100,7 +102,7 @@ fn entry(term: Term, index: Index, len: usize) -> Entry {
     }
 }
 
-/// A write of `count` entries of `term` from index `first` on, each with `len` bytes.
+/// A write of `count` entries of `term` from index `first` on, each with a command of `len` bytes.
 fn write(term: Term, first: Index, count: u64, len: usize) -> Write {
     Write {
         id: first,
@@ -112,7 +114,7 @@ fn write(term: Term, first: Index, count: u64, len: usize) -> Write {
     }
 }
 
-/// The files of the log, in order.
+/// The names of the log's segments, in order.
 fn segments(disk: &SimDisk) -> Vec<String> {
     use super::Disk;
     let mut names = disk.list().expect("a simulated folder can be listed");

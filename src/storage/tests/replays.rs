@@ -1,4 +1,4 @@
-//! How much of the log is held while it is read at a start.
+//! Tests of how much of the log is in memory while a start reads it.
 
 use crate::storage::disk::Folder;
 use crate::storage::log::replay::{self, Replay};
@@ -8,8 +8,8 @@ use crate::storage::voter::identity;
 use super::story::*;
 use super::*;
 
-/// Reads the log segment by segment, as a start does; returns the most entries that were held at a
-/// time, and the replay.
+/// Reads the log segment by segment, as a start does. Returns the largest number of entries that
+/// were in memory at a time, and the replay.
 fn most_held(disk: &SimDisk, covered: Index) -> (usize, Replay) {
     let folder = Folder::new(Arc::new(disk.clone()));
     let names = folder.list().expect("a simulated folder can be listed");
@@ -29,7 +29,7 @@ fn most_held(disk: &SimDisk, covered: Index) -> (usize, Replay) {
     (most, replay)
 }
 
-/// A node with a log of many segments from its start on, the end of which was replaced once.
+/// A node with a log of many segments, from the first entry on, whose end was replaced once.
 fn long_log() -> (SimDisk, Memory) {
     let disk = SimDisk::new(51);
     let (mut storage, _) = open(&disk);
@@ -50,7 +50,8 @@ fn entries_that_the_snapshot_covers_are_never_held_while_the_log_is_read() {
     for (covered, most) in [
         (0, 42),
         (30, 12),
-        // The snapshot ends within the part that was replaced, and behind it.
+        // In the first case the snapshot ends within the entries that were replaced, in the others
+        // behind them.
         (38, 4),
         (41, 1),
         (42, 0),
@@ -63,7 +64,8 @@ fn entries_that_the_snapshot_covers_are_never_held_while_the_log_is_read() {
     }
 }
 
-/// The whole way: the newest snapshot is verified first, so a damaged one covers nothing.
+/// Tests the whole start. The newest snapshot is verified before the log is read, so a damaged
+/// snapshot does not cause any entry to be dropped.
 #[test]
 fn behind_a_damaged_newest_snapshot_the_log_is_held_from_the_older_one_on() {
     let (disk, memory) = long_log();

@@ -1,4 +1,4 @@
-//! Crashes between a snapshot and the log, with what a disk may make of them.
+//! Tests that crash the machine between a snapshot and the change of the log behind it.
 
 use proptest::prelude::*;
 
@@ -6,7 +6,7 @@ use super::crashes::stop_everywhere;
 use super::story::*;
 use super::*;
 
-/// A node with a snapshot of entry 2, entries up to 5, and what it remembers.
+/// A node with a snapshot of entry 2 and entries up to 5, and the memory that it should have.
 fn node() -> (SimDisk, Memory) {
     let disk = SimDisk::new(21);
     let (mut storage, _) = open(&disk);
@@ -20,8 +20,8 @@ fn node() -> (SimDisk, Memory) {
     (disk, memory)
 }
 
-/// Opens the disk, which must hold one of the memories; then it must hold the same after one crash
-/// more, go on with a write, and hold that.
+/// Opens the disk, which must hold one of these memories. After one more crash the disk must hold
+/// the same memory, and the node must be able to write.
 fn goes_on_from(disk: &SimDisk, allowed: &[Memory]) {
     let (storage, recovered) = open(disk);
     let found = allowed
@@ -78,7 +78,8 @@ fn a_crash_while_old_segments_are_removed_after_further_writes_loses_nothing() {
             for last in [4, 5] {
                 take(&snapshots, id(1, last), 300)?;
             }
-            // The courier comes to it late, and in between the log goes on.
+            // The courier removes files later than the log lets go of them, and meanwhile the log
+            // grows.
             let first = storage.let_go(4);
             assert!(!first.is_empty());
             storage.write(&writes[0])?;
@@ -125,7 +126,7 @@ fn term_and_vote_outlive_every_cut_and_every_new_beginning_of_the_log_whenever_a
             storage.cut(snapshots.log_needed_behind()).map(drop)
         },
         |disk| {
-            // A second start finds what the first one has repaired.
+            // The second start must find what the first one has repaired.
             for _ in 0..2 {
                 let (_, recovered) = open(disk);
                 assert_eq!(Some(recovered.hard_state), voted.hard_state);
@@ -138,7 +139,8 @@ fn term_and_vote_outlive_every_cut_and_every_new_beginning_of_the_log_whenever_a
 fn a_crash_between_a_received_snapshot_and_the_new_log_is_made_up_for() {
     let (disk, memory) = node();
     for (last, term, count) in [
-        // Far ahead; within the log but of another term; at its end.
+        // The snapshots end far ahead of the log, within the log with another term, at its end with
+        // another term, and one entry ahead.
         (id(3, 50), 4, 2),
         (id(3, 4), 3, 1),
         (id(3, 5), 5, 0),
@@ -168,7 +170,7 @@ fn a_crash_between_a_received_snapshot_and_the_new_log_is_made_up_for() {
     }
 }
 
-/// The snapshot holds what the log holds too: then the log behind it is not to be given up.
+/// The log contains the snapshot's last entry, so the entries behind the snapshot must stay.
 #[test]
 fn a_received_snapshot_that_the_log_contains_leaves_what_follows_it() {
     let (disk, memory) = node();
@@ -179,29 +181,30 @@ fn a_received_snapshot_that_the_log_contains_leaves_what_follows_it() {
     assert_eq!(open(&disk).1.entries.len(), 1);
 }
 
-/// One step of a node's life.
+/// What a node does in one step.
 #[derive(Clone, Debug)]
 enum Act {
-    /// Appends entries, perhaps in place of some at the end that are not committed yet.
+    /// Appends entries, which may replace uncommitted entries at the end.
     Write {
         replaced: u64,
         count: u64,
         len: usize,
     },
-    /// Takes a snapshot so many entries before the end.
+    /// Takes a snapshot that ends `before` entries before the end of the log.
     Take { before: u64, len: usize },
-    /// Removes what is not needed of the log.
+    /// Removes the part of the log that no snapshot needs.
     Cut,
-    /// A snapshot from a leader of the next term, so far ahead, and the new log behind it.
+    /// Receives a snapshot from a leader of the next term, `ahead` entries beyond this node's log,
+    /// and starts the log anew behind it with `count` entries.
     Receive { ahead: u64, count: u64, len: usize },
 }
 
 #[derive(Clone, Debug)]
 struct Step {
     act: Act,
-    /// The machine stops after so many operations, if at all.
+    /// After how many operations the machine stops, if at all.
     stop: Option<u64>,
-    /// And again after so many operations of opening.
+    /// After how many operations of the next start the machine stops again, if at all.
     opening: Option<u64>,
     kill: bool,
 }
@@ -226,12 +229,13 @@ fn step() -> impl Strategy<Value = Step> {
     })
 }
 
-/// A node, and what may be on its disk if it stops now: the last one if all went well.
+/// A node, and the memories that its disk may hold if the machine stops now. The last of them is
+/// the one to expect if nothing failed.
 struct World {
     disk: SimDisk,
     storage: Storage,
     allowed: Vec<Memory>,
-    /// What no leader would replace any more: it was in a snapshot.
+    /// Up to which index no leader would replace entries any more, because a snapshot covers them.
     committed: Index,
 }
 
@@ -286,7 +290,7 @@ impl World {
         }
     }
 
-    /// Stops the machine and comes back; what is found must be allowed.
+    /// Stops the machine and starts the node again. The disk must hold one of the allowed memories.
     fn come_back(&mut self, step: &Step) -> Result<(), String> {
         let found = |disk: &SimDisk| {
             let disk = if step.kill { disk.fork() } else { disk.crash() };
@@ -309,14 +313,15 @@ impl World {
         let at = at.ok_or_else(|| format!("{differences:?}"))?;
         self.allowed = vec![found.clone().nth(at).expect("it was found").clone()];
         (self.disk, self.storage) = (disk, storage);
-        // What was not acknowledged may be gone, and with it what a later snapshot would rely on.
+        // A snapshot that was not acknowledged may be gone, so the entries that only it covered may
+        // be replaced again.
         self.committed = self.storage.newest_snapshot().index;
         Ok(())
     }
 }
 
 proptest! {
-    /// Whatever was acknowledged is in the snapshot or in the log behind it, exactly.
+    /// Snapshot and log together hold exactly what was acknowledged.
     #[test]
     fn snapshot_and_log_together_are_what_was_acknowledged(
         seed in any::<u64>(),

@@ -1,4 +1,5 @@
-//! Snapshots that went bad: an older one and a longer log, or no start; never a wrong state.
+//! Tests of damaged snapshots: the node uses an older snapshot and more of the log, or does not
+//! start. It never uses a wrong state.
 
 use std::io::Read;
 
@@ -10,7 +11,8 @@ use super::*;
 const OLDER: &str = "snapshot-00000000000000000004-1";
 const NEWEST: &str = "snapshot-00000000000000000007-1";
 
-/// A node with snapshots of the entries 4 and 7, and a log from its start or from 4 on.
+/// A node with snapshots of the entries 4 and 7. With `cut`, its log reaches back to entry 4, else
+/// to its first entry.
 fn node(cut: bool, len: usize) -> (SimDisk, Memory) {
     let disk = SimDisk::new(31);
     let (mut storage, _) = open(&disk);
@@ -31,7 +33,8 @@ fn node(cut: bool, len: usize) -> (SimDisk, Memory) {
     (disk, memory)
 }
 
-/// The node must not start, and nothing may be changed; returns the message.
+/// Checks that the node does not start because of this file, and changes nothing. Returns the error
+/// as a sentence.
 #[track_caller]
 fn damaged(disk: &SimDisk, file: &str) -> String {
     let before = disk.operations();
@@ -87,7 +90,7 @@ fn a_damaged_snapshot_is_noted_and_set_aside_and_stays() {
     ] {
         assert!(note.contains(part), "{part:?} is not in {note:?}");
     }
-    // The log is not to be cut before there are two good ones again.
+    // Until there are two valid snapshots again, no part of the log may be cut.
     let snapshots = storage.snapshots();
     assert_eq!(snapshots.log_needed_behind(), 0);
     for (last, needed) in [(7, 4), (8, 7), (9, 8)] {
@@ -112,13 +115,13 @@ fn without_a_snapshot_to_which_the_log_reaches_back_the_node_does_not_start() {
     ] {
         assert!(message.contains(part), "{part:?} is not in {message:?}");
     }
-    // Not damaged but gone: what is missing then is the start of the log.
+    // If both snapshots are gone instead of damaged, the missing start of the log is reported.
     let gone = disk.fork();
     gone.take_away(NEWEST);
     gone.take_away(OLDER);
     let message = damaged(&gone, "log-00000000000000000002");
     assert!(message.contains("is missing"), "{message}");
-    // The older one alone does.
+    // The older snapshot alone is enough for a start.
     disk.take_away(NEWEST);
     assert_eq!(open(&disk).1.base, id(1, 4));
 }
@@ -136,10 +139,10 @@ fn a_log_that_was_never_cut_does_without_any_snapshot() {
     );
 }
 
-/// Entries may be executed before the node's own disk has them, so a snapshot can hold an entry
-/// that the log does not. If a crash comes before the sync of that entry's record, the record may
-/// be there or not. The start behind the snapshot is the same in both cases, but the log reaches
-/// back to its own start only in the first: there alone it can stand in for the snapshot.
+/// A node may execute entries before its own disk has them, so a snapshot can hold an entry that
+/// the log lacks. After a crash before the sync of that entry's record, the record may be there or
+/// not. In both cases the node starts from the snapshot. But only if the record is there can the
+/// log replace the snapshot, should the snapshot be damaged.
 #[test]
 fn a_snapshot_that_overtook_the_log_can_be_replaced_only_if_the_record_is_there() {
     for (outcome, record_is_there) in [(Outcome::Kept, true), (Outcome::Lost, false)] {
@@ -171,7 +174,7 @@ fn a_snapshot_that_overtook_the_log_can_be_replaced_only_if_the_record_is_there(
     }
 }
 
-/// A log that started anew does not reach back to any snapshot but the one behind which it starts.
+/// A log that started anew reaches back only to the snapshot behind which it starts.
 #[test]
 fn the_snapshot_behind_which_a_log_started_anew_cannot_be_replaced() {
     let (disk, _) = node(false, 200);
@@ -191,10 +194,10 @@ fn the_snapshot_behind_which_a_log_started_anew_cannot_be_replaced() {
     assert!(message.contains("behind entry 30"), "{message}");
 }
 
-/// What lies between the older snapshot and a received one was never in this node's log. So the
-/// older one helps only until the log starts anew, which is before anything is acknowledged that
-/// the received one holds; and from then on the node depends on the received one alone, until
-/// there is a snapshot behind it.
+/// This node's log never had the entries between its own snapshot and one from the leader. The own
+/// snapshot can replace the leader's only until the log starts anew. Only after that does the node
+/// acknowledge what the leader's snapshot holds, and then it depends on that snapshot until it has
+/// taken the next one itself.
 #[test]
 fn a_received_snapshot_is_the_only_one_to_start_from_until_the_node_takes_the_next() {
     let (disk, mut memory) = node(false, 200);
@@ -241,7 +244,7 @@ fn a_snapshot_that_was_cut_off_is_an_error_and_not_an_early_end() {
         let error = error.expect("its end is missing");
         assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
     }
-    // The end is there, and a piece before it is not.
+    // This file has its footer, but lacks one of the pieces before it.
     let without = [&whole[..piece], &whole[whole.len() - 4096..]].concat();
     disk.set_contents(NEWEST, &without);
     let error = read(&storage.snapshots(), id(1, 7)).expect_err("a piece is missing");
@@ -304,7 +307,8 @@ fn a_snapshot_under_another_name_or_of_another_cluster_is_not_used() {
     }
 }
 
-/// The term is durable before a snapshot with an entry of it.
+/// The term is durable before any snapshot that ends with an entry of that term, so a lower term in
+/// the vote file is damage.
 #[test]
 fn a_snapshot_of_a_later_term_than_the_vote_is_damage() {
     let (disk, _) = node(false, 200);

@@ -1,4 +1,4 @@
-//! Taking, reading, sending and receiving snapshots, and the log that follows them.
+//! Tests that take, read, send and receive snapshots, and of the log behind them.
 
 use std::io::{Read, Write as _};
 
@@ -7,7 +7,7 @@ use crate::storage::RealDisk;
 use super::story::*;
 use super::*;
 
-/// A node with entries of term 1, one in each write, two writes in each segment.
+/// A node with entries of term 1: one in each write, two writes in each segment.
 fn node(entries: u64) -> (SimDisk, Storage, Memory) {
     let disk = SimDisk::new(11);
     let (mut storage, _) = open(&disk);
@@ -142,7 +142,8 @@ fn the_log_is_cut_by_whole_segments_and_goes_on_across_restarts() {
     assert_holds(&disk, &memory);
 }
 
-/// The log's start is gone, and what is left begins with a record that replaces a part of it.
+/// The start of the log was removed, and the first record that is left replaces entries of the
+/// removed part.
 #[test]
 fn a_record_that_replaces_entries_of_a_removed_segment_is_read_back() {
     let (disk, mut storage, memory) = node(4);

@@ -1,4 +1,4 @@
-//! Segments that are made ready ahead of time or used again, and crashes on the way.
+//! Tests of segments whose files are prepared ahead of time or used again, with crashes in between.
 
 use std::cell::Cell;
 
@@ -8,7 +8,7 @@ use super::crashes::stop_everywhere;
 use super::story::{id, take};
 use super::*;
 
-/// Segments that take three steps to be filled.
+/// Segments that take three steps to be filled with zeros.
 fn large() -> Options {
     Options::of_sizes(160 << 10, 4096)
 }
@@ -17,8 +17,8 @@ fn try_open_large(disk: &SimDisk) -> Result<(Storage, Recovered), StorageError> 
     Storage::open(Arc::new(disk.clone()), &identity(), large())
 }
 
-/// So many writes of 30 KiB follow each other; the rest of a segment is made ready as the courier
-/// does it, or lags `behind` by some writes.
+/// How many writes of 30 KiB follow each other. Between them files are prepared for the next
+/// segments, as the courier does it, or later by `behind` writes.
 const WRITES: u64 = 7;
 
 fn write_all(disk: &SimDisk, behind: u64, acknowledged: &Cell<u64>) -> Result<(), StorageError> {
@@ -41,7 +41,7 @@ fn memory_of(writes: u64) -> Memory {
     })
 }
 
-/// What it says is durable, and at the most the write that was under way.
+/// The disk must hold all acknowledged writes, and at most one write more.
 fn holds(disk: &SimDisk, acknowledged: u64) {
     let (_, recovered) = try_open_large(disk).unwrap_or_else(|error| panic!("{error}"));
     let found = recovered.entries.len() as u64;
@@ -114,8 +114,8 @@ fn a_disk_that_has_no_room_for_the_next_segment_yet_takes_what_the_present_one_h
     assert_eq!(Memory::from(&recovered), memory);
 }
 
-/// The writes of a node that takes a snapshot after every second one, for as many segments as it
-/// takes for a file to be in its third life. Each but the last has two sectors.
+/// How many writes the node makes. It takes a snapshot after every second one. With so many
+/// segments a file gets to its third life. Each write but the last takes two sectors.
 const TURNS: u64 = 14;
 
 fn turn(index: Index) -> Write {
@@ -127,7 +127,8 @@ fn turned(turns: u64) -> Memory {
     turns.fold(Memory::default(), |memory, write| memory.after(&write))
 }
 
-/// Writes, takes snapshots and lets go of what they cover.
+/// Writes `turns` records, takes a snapshot after every second one, and cuts off what the snapshots
+/// cover.
 fn turn_over(disk: &SimDisk, turns: u64, acknowledged: &Cell<u64>) -> Result<(), StorageError> {
     acknowledged.set(0);
     let (mut storage, _) = try_open(disk)?;
@@ -175,7 +176,8 @@ fn a_log_that_turns_over_needs_no_new_files_and_no_zeros() {
     turn_over(&disk, 60, &acknowledged).expect("this disk does not fail");
     assert_eq!(names(&disk).len(), before);
 
-    // Header and its sync, name and its sync, record and its sync.
+    // The write takes six operations: to write and sync the header, to change and sync the name, to
+    // write and sync the record.
     let (mut storage, _) = open(&disk);
     let snapshots = storage.snapshots();
     for index in 61..=64 {
@@ -193,7 +195,8 @@ fn a_log_that_turns_over_needs_no_new_files_and_no_zeros() {
     assert_eq!(disk.operations() - operations, 6);
 }
 
-/// What an earlier life of the file has left looks like a log, and is none.
+/// The records of an earlier life of the file look like a part of the log, but must not be taken
+/// for one.
 #[test]
 fn a_torn_record_over_the_records_of_an_earlier_life_is_cut() {
     let (disk, acknowledged) = (SimDisk::new(7), Cell::new(0));

@@ -1,4 +1,4 @@
-//! The life of a node with snapshots, beside what it should remember of it.
+//! Helpers for tests: the life of a node with snapshots, and what the node should remember.
 
 use std::io::{Read, Write as _};
 
@@ -19,7 +19,7 @@ pub(super) fn meta(last: EntryId) -> SnapshotMeta {
     }
 }
 
-/// What a snapshot holds: something that no other one does, and that cannot be compressed.
+/// The state in a snapshot. It differs from every other snapshot's state, and cannot be compressed.
 pub(super) fn state(last: EntryId, len: usize) -> Vec<u8> {
     let seed = last.index * 31 + last.term * 7;
     (0..len as u64)
@@ -31,7 +31,7 @@ pub(super) fn state(last: EntryId, len: usize) -> Vec<u8> {
         .collect()
 }
 
-/// How long the states of most tests are: two pieces.
+/// The length of the state in most tests, in bytes: a bit more than one piece.
 pub(super) const LEN: usize = (64 << 10) + 100;
 
 pub(super) fn take(
@@ -48,7 +48,7 @@ pub(super) fn take(
     writer.finish()
 }
 
-/// The file of a snapshot that another node of the cluster took.
+/// The file of a snapshot that another node of the same cluster has taken.
 pub(super) fn file_of(last: EntryId, len: usize) -> Vec<u8> {
     let disk = SimDisk::new(last.index);
     let mut other = identity();
@@ -83,7 +83,7 @@ pub(super) fn read(snapshots: &Snapshots, last: EntryId) -> std::io::Result<Vec<
     Ok(bytes)
 }
 
-/// The names of all files but those of the log.
+/// The names of all files except those of the log.
 pub(super) fn other_files(disk: &SimDisk) -> Vec<String> {
     let mut names = disk.list().expect("a simulated folder can be listed");
     names.retain(|name| !name.starts_with("log-"));
@@ -102,7 +102,7 @@ impl Memory {
         }
     }
 
-    /// What it remembers after the log started anew: the whole log of the leader.
+    /// What the node remembers after its log started anew behind `last`: the log of the leader.
     pub(super) fn anew(&self, last: EntryId) -> Self {
         Self {
             hard_state: self.hard_state,
@@ -110,7 +110,8 @@ impl Memory {
         }
     }
 
-    /// Whether this is what was recovered: a snapshot that is part of it, and all that follows.
+    /// Checks that recovery has found this memory: a snapshot of a part of it, and all entries
+    /// behind that. The error says what differs.
     pub(super) fn matches(&self, storage: &Storage, recovered: &Recovered) -> Result<(), String> {
         let Recovered {
             hard_state,
@@ -148,7 +149,7 @@ impl Memory {
     }
 }
 
-/// Opens the disk; it must hold what is in memory, also when it is opened once more.
+/// Opens the disk twice, and checks each time that recovery finds this memory.
 #[track_caller]
 pub(super) fn assert_holds(disk: &SimDisk, memory: &Memory) {
     for _ in 0..2 {

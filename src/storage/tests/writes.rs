@@ -1,4 +1,4 @@
-//! Writing and reading back, with no crash in between.
+//! Tests that write and read back, with no crash in between.
 
 use crate::raft::Write;
 use crate::storage::{RealDisk, SimDisk, Storage, StorageError};
@@ -84,7 +84,7 @@ fn a_write_larger_than_a_segment_gets_a_larger_segment() {
     let disk = SimDisk::new(1);
     let (mut storage, _) = open(&disk);
     let mut expected = Memory::default();
-    // As the first record of the log, in the middle, and with a small one before and behind it.
+    // A record larger than a segment comes first, then one between two small records.
     for write in [
         write(1, 1, 1, 9000),
         write(1, 2, 1, 10),
@@ -146,15 +146,16 @@ fn a_write_without_contents_does_not_touch_the_disk() {
     assert_eq!(disk.operations(), before);
 }
 
-/// After an error nothing is known about what the disk holds, so not even what succeeds again may
-/// be taken as durable.
+/// After an error nobody knows what the disk holds. So even an operation that succeeds afterwards
+/// does not make anything durable.
 #[test]
 fn after_a_write_or_sync_that_failed_nothing_more_is_written() {
     let disk = SimDisk::new(1);
     let (mut storage, _) = open(&disk);
     storage.write(&write(1, 1, 1, 10)).unwrap();
     let before = disk.operations();
-    // The record and its sync; with a vote its two copies and their syncs come first.
+    // The operations are the write and the sync of the record. If there is a vote, the writes and
+    // syncs of its two copies come first.
     for (failing, hard_state) in [(0, None), (1, None), (0, term(2, None)), (3, term(2, None))] {
         let disk = disk.fork();
         let (mut storage, _) = open(&disk);

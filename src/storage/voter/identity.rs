@@ -1,6 +1,6 @@
-//! Whom a data folder belongs to.
+//! The file `identity`, which says whom a data folder belongs to.
 //!
-//! The file `identity` is one [block] with the magic `rkvwho\0\n`. Its body is, in this order:
+//! The file is one [block] with the magic `rkvwho\0\n`. Its body is, in this order:
 //!
 //! 1. the owner: the cluster's name, the node's id, and a random number of 128 bits for the folder;
 //! 2. the identity of the state machine.
@@ -14,9 +14,9 @@
 //! 3. `identity.new` is renamed to `identity`.
 //!
 //! So a folder with an `identity` was complete once, and a file that is missing in it was lost. A
-//! folder with an `identity.new` only was never used, as no node runs before step 3: what a crash
-//! left in it is replaced. Node files without either come from elsewhere, or their `identity` was
-//! lost: the folder is refused.
+//! folder that has only an `identity.new` was never used, because no node runs before step 3. Its
+//! files are made again. If a folder has other files of a node but neither of these two, the files
+//! come from elsewhere or the `identity` was lost. Such a folder is refused.
 
 use std::fmt;
 
@@ -31,35 +31,36 @@ use crate::storage::snapshot;
 
 use super::vote;
 
-/// The name of the file.
+/// The name of the file that says whom a folder belongs to.
 pub(in crate::storage) const NAME: &str = "identity";
 
 const MAGIC: &[u8; 8] = b"rkvwho\0\n";
 
-/// The longest cluster name and machine identity together that a folder can hold, in bytes.
+/// How many bytes the cluster's name and the state machine's identity may have together, so that
+/// they fit into the file.
 const MAX_NAMES: usize = 2048;
 
-/// What a data folder belongs to. It is decided when the folder is made, and never changes.
+/// What a data folder belongs to. This is decided when the folder is made, and never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The name of the cluster.
     pub cluster: String,
-    /// The node's id.
+    /// The id of the node.
     pub node: NodeId,
-    /// The identity of the state machine
+    /// The identity of the state machine, which nodes of one cluster must have in common
     /// ([`StateMachine::identity`](crate::machine::StateMachine::identity)).
     pub machine: String,
 }
 
-/// The owner of a folder. Every file but the snapshots repeats it, so that a file that was copied
-/// from another folder is noticed.
+/// The owner of a folder. Every file except snapshots repeats the owner, so that a file which was
+/// copied from another folder is noticed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::storage) struct FolderOwner {
     /// The name of the cluster.
     pub(in crate::storage) cluster: String,
-    /// The node's id.
+    /// The id of the node.
     pub(in crate::storage) node: NodeId,
-    /// A random number, drawn when the folder was made.
+    /// A random number, drawn when the folder was made, by which other nodes recognise the folder.
     pub(in crate::storage) folder: u128,
 }
 
@@ -82,11 +83,11 @@ impl fmt::Display for FolderOwner {
     }
 }
 
-/// Reads whom the folder belongs to, which must be `wanted`. `None` if the folder is new, or making
-/// it was interrupted.
+/// Reads whom the folder belongs to, and checks that this is `wanted`. `None` if the folder is new,
+/// or a crash interrupted the making of the folder.
 ///
 /// # Errors
-/// If it belongs to something else, or holds files of a node but no `identity`.
+/// If the folder belongs to something else, or holds files of a node but no `identity`.
 pub(in crate::storage) fn read(
     folder: &Folder,
     names: &[String],
@@ -117,10 +118,10 @@ pub(in crate::storage) fn read(
     }
 }
 
-/// Reads whom the folder belongs to, without asking for a certain owner.
+/// Reads whom the folder belongs to, which may be any node.
 ///
 /// # Errors
-/// If the file is missing, damaged, or of another format.
+/// If the file `identity` is missing, damaged, or of another format.
 pub(in crate::storage) fn look(folder: &Folder) -> Result<(FolderOwner, Identity), StorageError> {
     let Body { owner, machine } = load(folder)?;
     let identity = Identity {
@@ -150,10 +151,10 @@ fn load(folder: &Folder) -> Result<Body, StorageError> {
     })
 }
 
-/// Whether a file may be in a folder that has no `identity`. The vote and the first segment may if
-/// there is an `identity.new`: making the folder was interrupted. Without it, and for every
-/// snapshot and later segment, a node had used the folder. Files with other names are not judged
-/// here.
+/// Whether a file may be in a folder that has no `identity`. The vote file and the first segment
+/// may be there if there is an `identity.new`, because a crash may have interrupted the making of
+/// the folder. A snapshot or a later segment may not, because only a running node writes these.
+/// Files with other names are not judged here.
 fn may_precede(name: &str, names: &[String]) -> bool {
     let interrupted = names.contains(&unfinished(NAME));
     match segment::number(name) {
@@ -163,7 +164,7 @@ fn may_precede(name: &str, names: &[String]) -> bool {
     }
 }
 
-/// The first step of making a folder: `identity.new` is durable when this returns.
+/// The first step of making a folder: writes `identity.new`, which is durable when this returns.
 pub(in crate::storage) fn begin(
     folder: &Folder,
     identity: &Identity,
@@ -184,12 +185,13 @@ pub(in crate::storage) fn begin(
     Ok(body.owner)
 }
 
-/// The last step of making a folder: the `identity` is durable when this returns.
+/// The last step of making a folder: `identity.new` becomes `identity`, durably when this returns.
 pub(in crate::storage) fn finish(folder: &Folder) -> Result<(), StorageError> {
     folder.finish(NAME)
 }
 
-/// The words of `text` that are not in `other`; all of `text` if there are none.
+/// The words of `text` that `other` lacks, or all of `text` if `other` lacks none. They show the
+/// operator where two long identities differ.
 fn words_not_in(other: &str, text: &str) -> String {
     let known: Vec<&str> = other.split(' ').collect();
     let words = text.split(' ').filter(|word| !known.contains(word));
@@ -201,7 +203,8 @@ fn words_not_in(other: &str, text: &str) -> String {
 }
 
 impl Body {
-    /// How the folder is not the wanted one, and what to do about it.
+    /// How the folder differs from the wanted one, and what the operator can do about it; `None` if
+    /// it does not differ.
     fn difference(&self, wanted: &Identity) -> Option<(String, &'static str)> {
         let FolderOwner { cluster, node, .. } = &self.owner;
         if *cluster != wanted.cluster {

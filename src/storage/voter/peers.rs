@@ -1,18 +1,20 @@
-//! Which folders the other nodes have, and whether this node's own folder counts.
+//! The file `peers`: which folders the other nodes have, and whether this node's own folder counts
+//! towards majorities.
 //!
 //! A node whose data folder was lost has forgotten its votes and its entries. If it came back under
 //! its old id as if nothing had happened, it could vote a second time in a term, or help to elect a
 //! leader that lacks an entry which the node had acknowledged. So every folder has a random number,
 //! drawn when the folder is made, and two rules hold:
 //!
-//! 1. Each node writes down, durably, the number of every other node's folder when it first hears
-//!    from that node, before it welcomes it. From then on it refuses the same node with another
-//!    folder. The nodes that wrote a folder down are the folder's witnesses.
-//! 2. A folder is admitted once it has [`welcomes_needed`] witnesses. Its node remembers that in
-//!    its own file before it acts on it. Before that the node says nothing that a majority could
-//!    count: it neither votes nor stands for election, acknowledges no entry and no snapshot,
-//!    confirms no read, and keeps no leader in office. [`Raft`](crate::raft::Raft) keeps this rule
-//!    where messages leave ([`Config::admitted`](crate::raft::Config::admitted)).
+//! 1. When a node first hears from another node, it writes the number of that node's folder down.
+//!    The number is durable before the other node is welcomed. From then on the other node is
+//!    refused if it comes with another folder. The nodes that wrote a folder down are the folder's
+//!    witnesses.
+//! 2. A folder is admitted once it has [`welcomes_needed`] witnesses. The folder's node writes this
+//!    to its own file before it acts on it. Until then, the node says nothing that a majority could
+//!    count: it does not vote or stand for election, acknowledges no entry and no snapshot,
+//!    confirms no read, and keeps no leader in office. [`Raft`](crate::raft::Raft) enforces this
+//!    rule where messages leave ([`Config::admitted`](crate::raft::Config::admitted)).
 //!
 //! ## Why no acknowledged entry is lost
 //!
@@ -20,16 +22,17 @@
 //! nodes as may fail.
 //!
 //! - Two folders of one node are never both admitted. Each needs `w = welcomes_needed(n)` witnesses
-//!   among the `n - 1` others, so at least `2 * w - (n - 1)` nodes are witnesses of both, and
-//!   `w` is chosen so that this is `f` or more. The node itself has lost a folder, so at most
-//!   `f - 1` of the others have. So one of the nodes in common never lost its own folder. It wrote
-//!   one of the two numbers down first, kept it, and refused the other.
-//! - So each node has at most one folder that ever counts. A lost folder that counted never counts
-//!   again, and neither does its successor: for every majority the node has crashed for good. One
-//!   that never counted takes nothing away when it is lost.
-//! - That is the case which Raft is made for: a majority that commits an entry and a later majority
-//!   that elects a leader have a node in common, with the same folder in both, which holds the
-//!   entry and refuses a candidate without it (paper 5.4.3).
+//!   among the `n - 1` others, so at least `2 * w - (n - 1)` nodes are witnesses of both. `w` is
+//!   chosen so that this number is at least `f` and at least 1. The node itself has lost a folder,
+//!   so at most `f - 1` of the others have lost one. So one of the common witnesses never lost its
+//!   own folder. It wrote one of the two numbers down first, kept that number, and refused the
+//!   other one.
+//! - So each node has at most one folder that ever counts. After a folder that counted is lost,
+//!   neither that folder nor its successor counts again: for every majority the node has crashed
+//!   for good. The loss of a folder that never counted changes no majority.
+//! - This is the case that Raft is made for. A majority that commits an entry and a later majority
+//!   that elects a leader have a node in common, with the same folder in both. This node has the
+//!   entry, and refuses a candidate without it (paper 5.4.3).
 //!
 //! | nodes | may fail (`f`) | majority | witnesses needed (`w`) | in common at least |
 //! | --- | --- | --- | --- | --- |
@@ -38,27 +41,27 @@
 //! | 5 | 2 | 3 | 3 of 4 | 2 |
 //! | 7 | 3 | 4 | 5 of 6 | 4 |
 //!
-//! An example with five nodes L, X, Y, Z and C, where C is new and has met only L. An entry is on
-//! L, X and C. C does not acknowledge it, for C has one witness and needs three: so the entry is
-//! not committed. Did C acknowledge it, and lose its folder, and L fail, then X, Y and Z would
-//! admit C's next folder, and Y, Z and C could elect a leader without the entry.
+//! For example, take five nodes L, X, Y, Z and C, where C is new and has met only L. An entry is on
+//! L, X and C. C does not acknowledge the entry, because C has one witness and needs three. So the
+//! entry is not committed. Suppose that C did acknowledge it, lost its folder, and L failed. Then
+//! X, Y and Z would admit C's next folder, and Y, Z and C could elect a leader without the entry.
 //!
-//! The nodes of a new cluster admit each other as soon as enough of them have met, and no flag has
-//! to tell a first start from a later one. The price is paid at that first start only: `w` others
-//! have to be up, which are more than the rest of a majority. And a node that lost its folder is
-//! kept out for good by the nodes that knew its old folder.
+//! The nodes of a new cluster admit each other as soon as enough of them have met, so no flag has
+//! to tell a first start from a later one. The price is paid only at that first start, when `w`
+//! other nodes have to be up, which may be more than a majority needs. A node that has lost its
+//! folder is kept out for good by the nodes that knew its old folder.
 //!
 //! The file `peers` is one [block] with the magic `rkvpeer\n`. Its body is, in this order: the
-//! owner, as in the file `identity`; whether this node's folder is admitted; the number of nodes
-//! known, and for each its id and the number of its folder. If the file is missing, no node is
-//! known.
+//! owner, as in the file `identity`; whether this node's folder is admitted; the number of known
+//! nodes, and for each of them its id and the number of its folder. If the file is missing, no node
+//! is known.
 //!
 //! ## What a crash may leave behind
 //!
 //! A change writes a whole new file and renames it over the old one, so a crash leaves the old
-//! contents or the new ones. If it leaves the old ones, the node has not acted on the change yet:
-//! it has not welcomed the node that it met, and has sent nothing that only an admitted node may
-//! send.
+//! contents or the new ones. If the old contents are left, the node has not acted on the change
+//! yet: it has not welcomed the node that it met, and has sent nothing that only an admitted node
+//! may send.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +74,7 @@ use crate::storage::error::StorageError;
 
 use super::identity::FolderOwner;
 
-/// The name of the file.
+/// The name of the file that lists known folders.
 pub(in crate::storage) const NAME: &str = "peers";
 
 const MAGIC: &[u8; 8] = b"rkvpeer\n";
@@ -79,7 +82,7 @@ const MAGIC: &[u8; 8] = b"rkvpeer\n";
 const ADVICE: &str = "Check the disk. If the other files are sound, remove this one: the node \
     then takes part again once the others have welcomed it";
 
-/// What a node knows of the folders of its cluster. What is returned here is durable.
+/// What a node knows about the folders of its cluster. Everything returned here is durable.
 pub struct Peers {
     folder: Folder,
     book: Book,
@@ -95,14 +98,16 @@ struct Book {
 /// Whether a peer still has the folder that this node wrote down for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquaintance {
-    /// It has. Or this node had met none of its folders, and has written this one down now.
+    /// The peer has the folder that was written down, or this node had not met the peer and has
+    /// written its folder down now.
     Known,
-    /// It has another one, so it may have forgotten votes and entries. It must be refused.
+    /// The peer has another folder, so it may have forgotten votes and entries. The peer must be
+    /// refused.
     OtherFolder,
 }
 
 impl Peers {
-    /// Reads the file of a folder.
+    /// Reads the file `peers` of a data folder. If the file does not exist, no peer is known.
     pub(in crate::storage) fn open(
         folder: &Folder,
         owner: &FolderOwner,
@@ -121,13 +126,13 @@ impl Peers {
         })
     }
 
-    /// The number of this node's own folder.
+    /// The random number of this node's own folder.
     pub fn own_folder(&self) -> u128 {
         self.book.owner.folder
     }
 
-    /// Whether enough others have welcomed this node with this folder: if not, nothing that this
-    /// node says may count.
+    /// Whether enough other nodes have welcomed this node with this folder. If not, no majority may
+    /// count this node.
     pub fn admitted(&self) -> bool {
         self.book.admitted
     }
@@ -137,7 +142,7 @@ impl Peers {
         &self.book.folders
     }
 
-    /// Notes that enough others have welcomed this node; durable when this returns.
+    /// Writes down that enough other nodes have welcomed this node; durable when this returns.
     ///
     /// # Errors
     /// [`StorageError`] if the file cannot be written; then nothing has changed.
@@ -145,8 +150,8 @@ impl Peers {
         self.change(|book| book.admitted = true)
     }
 
-    /// Compares a peer's folder with the one that was written down. If there is none, this one is
-    /// written down; it is durable when this returns.
+    /// Compares a peer's folder with the one that was written down for this peer. If none was, the
+    /// folder is written down, durably when this returns.
     ///
     /// # Errors
     /// [`StorageError`] if the file cannot be written; then nothing has changed.
@@ -193,9 +198,9 @@ fn read(folder: &Folder, owner: &FolderOwner) -> Result<Book, StorageError> {
     }
 }
 
-/// How many others must have welcomed a node's folder, in a cluster of `size` nodes, before
-/// anything that the node says counts: so many that two such sets of others have as many nodes in
-/// common as the cluster may lose. See the top of this file for the reason.
+/// How many other nodes must have welcomed a node's folder, in a cluster of `size` nodes, before
+/// the node counts towards majorities. The number is such that any two sets of so many witnesses
+/// have as many nodes in common as the cluster may lose. The top of this file gives the reason.
 pub fn welcomes_needed(size: usize) -> usize {
     let others = size.saturating_sub(1);
     let may_fail = others / 2;
@@ -263,7 +268,7 @@ mod tests {
     }
 
     /// Two sets of witnesses have as many nodes in common as the cluster may lose, and at least
-    /// one. The node itself is one of those that lost a folder, so a node in common never lost its
+    /// one. The node itself is one of those that lost a folder, so a common witness never lost its
     /// own.
     #[test]
     fn no_two_folders_of_one_node_can_both_be_admitted() {
@@ -274,7 +279,8 @@ mod tests {
             assert!(needed <= others, "{size} nodes");
             assert!(in_common >= Some(may_fail.max(1)), "{size} nodes");
         }
-        // The numbers that the top of the file argues with, and the tests of the core.
+        // These numbers are also used by the argument at the top of this file and by the tests of
+        // the core.
         let sizes = [1, 2, 3, 4, 5, 7];
         assert_eq!(sizes.map(welcomes_needed), [0, 1, 2, 2, 3, 5]);
     }

@@ -1,19 +1,19 @@
-//! The node's term and its vote in that term.
+//! The file `vote`: the node's term, and its vote in that term.
 //!
-//! The file `vote` holds two copies of one [block] with the magic `rkvvote\n`, at the offsets 0 and
-//! 4096. The body of the block is, in this order: the owner, as in the file `identity`; a sequence
+//! The file holds two copies of one [block] with the magic `rkvvote\n`, at the offsets 0 and 4096.
+//! The body of the block is, in this order: the owner, as in the file `identity`; a sequence
 //! number; the term; the vote, if any. The valid copy with the higher sequence number counts.
 //!
 //! # What a crash may leave behind
 //!
 //! A change writes and syncs the first copy, and then writes and syncs the second. A crash in the
-//! first half leaves the second copy as it was, valid and durable; in the second half, the first
-//! copy is durable with the new vote. So at any moment at least one copy is valid. After a crash in
-//! the first half the node may have the old vote or the new one. Both are right, because it tells
-//! nobody of a vote before the change is done.
+//! first half leaves the second copy as it was, valid and durable. After a crash in the second
+//! half, the first copy is durable with the new vote. So at any moment at least one copy is valid.
+//! After a crash in the first half the node may have the old vote or the new one. Both are safe,
+//! because the node sends its vote only after the change is done.
 //!
-//! If both copies are bad, the node does not start. No other file and no other node can tell how it
-//! voted, and a second vote in the same term could elect two leaders.
+//! If both copies are bad, the node does not start. No other file and no other node can tell how
+//! the node voted, and a second vote in the same term could elect two leaders.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,41 +24,41 @@ use crate::storage::error::{StorageError, VOTE_ADVICE};
 
 use super::identity::FolderOwner;
 
-/// The name of the file.
+/// The name of the file that holds term and vote.
 pub(in crate::storage) const NAME: &str = "vote";
 
 const MAGIC: &[u8; 8] = b"rkvvote\n";
 
-/// Where the copies start in the file.
+/// Where the two copies start in the file, in bytes.
 const COPIES: [u64; 2] = [0, BLOCK as u64];
 
-/// What a copy holds.
+/// The contents of one copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Ballot {
-    /// Whose vote it is.
+    /// The node and folder whose vote this is.
     owner: FolderOwner,
-    /// One more with each change, so that the newer copy is known after a crash.
+    /// A number that goes up by one with each change, so that recovery knows which copy is newer.
     sequence: u64,
-    /// The term and vote.
+    /// The node's term, and its vote in that term.
     state: HardState,
 }
 
-/// The vote file, open for writing.
+/// The vote file of a running node, open for writing.
 pub(in crate::storage) struct VoteFile {
     file: NamedFile,
     current: Ballot,
 }
 
-/// A vote file that was read, before anything in it is changed.
+/// A vote file as recovery has read it, before anything in the file is changed.
 pub(in crate::storage) struct FoundVote {
     vote: VoteFile,
-    /// Which copy counts, as a place in [`COPIES`].
+    /// Which copy counts, as an index into [`COPIES`].
     place: usize,
-    /// A sentence about the other copy, if it is not valid.
+    /// A sentence about the copy that does not count, if it is invalid.
     pub(in crate::storage) bad: Option<String>,
 }
 
-/// Creates the file, with no term and no vote in it.
+/// Creates the vote file of a new folder, with term 0 and no vote.
 pub(in crate::storage) fn create(folder: &Folder, owner: &FolderOwner) -> Result<(), StorageError> {
     let copy = Ballot {
         owner: owner.clone(),
@@ -70,7 +70,7 @@ pub(in crate::storage) fn create(folder: &Folder, owner: &FolderOwner) -> Result
     folder.create(NAME, fill).map(drop)
 }
 
-/// Reads the file. Changes nothing.
+/// Reads the vote file, and changes nothing in it.
 pub(in crate::storage) fn read(
     folder: &Folder,
     owner: &FolderOwner,
@@ -127,20 +127,21 @@ fn read_copy(bytes: &[u8], at: u64, owner: &FolderOwner) -> Result<Ballot, Strin
 }
 
 impl FoundVote {
-    /// The term and vote.
+    /// The node's term, and its vote in that term.
     pub(in crate::storage) fn state(&self) -> HardState {
         self.vote.current.state
     }
 
-    /// Tells the person who runs the node that a bad copy is replaced, if there is one.
+    /// A sentence that tells the operator of a bad copy, which recovery will replace; `None` if
+    /// both copies are good.
     pub(in crate::storage) fn note(&self) -> Option<String> {
         self.bad.as_ref().map(|bad| format!("replaced {bad}"))
     }
 
-    /// Makes both copies equal and durable. What was read may be in the kernel's memory only: the
-    /// process may have been killed before a sync, or a sync may have failed. So both are written
-    /// again, even if they are equal. The copy that counts is first, and is durable before the
-    /// other one is touched: a crash that tears one of them leaves the other.
+    /// Makes both copies equal and durable. Both are written again, even if they are equal already:
+    /// the process may have been killed before a sync, so what was read may be in the kernel's
+    /// memory only. The copy that counts is written first and is durable before the other one is
+    /// touched, so that a crash never damages both.
     pub(in crate::storage) fn settle(self) -> Result<VoteFile, StorageError> {
         self.vote.write(COPIES[self.place])?;
         self.vote.write(COPIES[1 - self.place])?;
@@ -149,7 +150,7 @@ impl FoundVote {
 }
 
 impl VoteFile {
-    /// The term and vote.
+    /// The node's term, and its vote in that term.
     pub(in crate::storage) fn state(&self) -> HardState {
         self.current.state
     }
@@ -157,7 +158,8 @@ impl VoteFile {
     /// Makes a new term and vote durable.
     ///
     /// # Panics
-    /// If the term would go down, or the vote in a term would change: that would be a second vote.
+    /// If the term would go back, or if a vote in the present term would change, because that would
+    /// be a second vote.
     pub(in crate::storage) fn store(&mut self, state: HardState) -> Result<(), StorageError> {
         let old = self.state();
         if old == state {
