@@ -1,4 +1,4 @@
-//! Taking in the callers that queue up at the port.
+//! Accepts the connections that wait in the queue of the listening port.
 
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
@@ -9,25 +9,26 @@ use mio::net::{TcpListener, TcpStream};
 use crate::wire::frame;
 use crate::wire::handshake::Welcome;
 
-/// How many callers are taken in before the connections have their turn.
+/// How many connections are accepted before the open ones get their next turn.
 const PER_TURN: usize = 64;
 
-/// After the system failed to accept, nothing is accepted for so long. Usually it is out of file
-/// descriptors. Without a pause the loop would try again at once, over and over, and use up a
-/// processor.
+/// How long nothing is accepted after the operating system failed to accept a connection. Usually
+/// it is out of file descriptors. Without a pause the event loop would try again at once, over and
+/// over, and use up a processor.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The listening socket.
+/// The listening socket of the node.
 pub(super) struct Acceptor {
     listener: TcpListener,
-    /// Callers may be waiting. The kernel reports that once, and not again for callers that were
-    /// left waiting.
+    /// Whether connections may be waiting to be accepted. The kernel reports a new connection only
+    /// once, so a connection that was left waiting is not reported again.
     pub(super) ready: bool,
-    /// No accepting before then.
+    /// Until when nothing is accepted after a failure.
     paused_until: Option<Instant>,
-    /// The system fails to accept, and that is in the log already.
+    /// Whether the last attempt to accept failed. Further failures in a row are not logged.
     failing: bool,
-    /// There is no room for callers, and that is in the log already.
+    /// Whether the last connection was refused for lack of room. Further refusals in a row are not
+    /// logged.
     full: bool,
 }
 
@@ -42,19 +43,19 @@ impl Acceptor {
         }
     }
 
-    /// When accepting goes on after a failure.
+    /// When accepting goes on after a failure; `None` if there was none.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.paused_until
     }
 
-    /// Whether there is something to do without waiting for an event.
+    /// Whether accepting may go on at once, without an event from the kernel.
     pub(super) fn is_runnable(&self) -> bool {
         self.ready && self.paused_until.is_none()
     }
 
-    /// Accepts pending connections, at most `PER_TURN` of them; more stay in the system's queue
-    /// until the next turn of the event loop. Returns the first `room` of them, and refuses and
-    /// closes the rest.
+    /// Accepts waiting connections, at most `PER_TURN` of them. More stay in the kernel's queue
+    /// until the next round of the event loop. Returns the first `room` connections, and refuses
+    /// and closes the rest.
     pub(super) fn accept(&mut self, now: Instant, room: usize) -> Vec<(TcpStream, SocketAddr)> {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
@@ -83,7 +84,8 @@ impl Acceptor {
     fn failed(&mut self, error: &std::io::Error, now: Instant) {
         match error.kind() {
             ErrorKind::WouldBlock => self.ready = false,
-            // The caller gave up while it waited; the next one may be there.
+            // Only this one connection failed, usually because the other side gave up. More may be
+            // waiting.
             ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
             _ => {
                 if !self.failing {
@@ -111,7 +113,7 @@ impl Acceptor {
             &Welcome::Refused("too many connections".into()),
             &mut refusal,
         );
-        // If the refusal cannot be sent, the caller sees the connection close without a reason.
+        // If the refusal cannot be sent, the other side sees the connection close without a reason.
         let _ = socket.write(&refusal);
     }
 }
@@ -127,7 +129,7 @@ mod tests {
         let (mut acceptor, now) = (Acceptor::new(listener), Instant::now());
         let _caller = std::net::TcpStream::connect(address).unwrap();
         acceptor.ready = true;
-        // Out of file descriptors, which has no kind of its own.
+        // The error when no file descriptor is free has no `ErrorKind` of its own.
         let error = std::io::Error::other("too many open files");
         acceptor.failed(&error, now);
         assert!(!acceptor.is_runnable());

@@ -1,4 +1,4 @@
-//! Where a peer is: an IP address, or a host name that stands for one or more.
+//! The address of a peer: an IP address, or a host name that refers to one or more.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -8,34 +8,36 @@ use std::thread;
 use super::loop_signals::LoopSignals;
 use crate::raft::NodeId;
 
-/// A peer's address as given, and what it stands for.
+/// The address of a peer as it was configured. If it is a host name, also the addresses that the
+/// name refers to.
 ///
-/// To look a name up can take seconds and cannot be interrupted, so a short-lived thread called
-/// `resolve` does it: at most one at a time for each peer, and none for a peer given by IP address.
-/// The addresses of one answer are tried one after the other. Then the name is looked up again, for
-/// it may stand for another machine by now. The thread is not joined when the loop ends, for it
-/// owns nothing but a reference to the place where it leaves its answer.
+/// Looking a name up can take seconds and cannot be interrupted. So a short-lived thread called
+/// `resolve` does it, at most one at a time for each peer. The addresses from one look-up are tried
+/// one after the other. Then the name is looked up again, because it may refer to another machine
+/// by now. When the event loop ends it does not join the thread, which owns nothing but a reference
+/// to [`LoopSignals`], where it leaves its result.
 pub(super) enum Address {
     Fixed(SocketAddr),
     Name {
         text: String,
-        /// The addresses of the last answer that were not tried yet, the next one last.
+        /// The addresses from the last look-up that have not been tried. The next one to try is
+        /// last.
         untried: Vec<SocketAddr>,
     },
 }
 
-/// What to do for the next dial.
+/// What the event loop does next to dial a peer.
 pub(super) enum Lookup {
-    /// Dial this.
+    /// It dials this address.
     Dial(SocketAddr),
-    /// Wait: the answer will come through [`LoopSignals::hand_in`].
+    /// It waits for the look-up of the name. [`LoopSignals::hand_in`] will bring the result.
     Resolving,
-    /// No thread could be started.
+    /// No thread for the look-up could be started.
     Failed(io::Error),
 }
 
 impl Address {
-    /// `None` if the text is not of the form `HOST:PORT`.
+    /// Parses an address; `None` if the text is not of the form `HOST:PORT`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         if let Ok(address) = text.parse() {
             return Some(Address::Fixed(address));
@@ -48,7 +50,7 @@ impl Address {
         })
     }
 
-    /// The next address to dial for `peer`.
+    /// The next address to dial for `peer`. If none is left, a thread begins to look the name up.
     pub(super) fn next(&mut self, peer: NodeId, signals: &Arc<LoopSignals>) -> Lookup {
         let (text, untried) = match self {
             Address::Fixed(address) => return Lookup::Dial(*address),
@@ -68,7 +70,8 @@ impl Address {
         }
     }
 
-    /// The answer to a look-up has come. Returns the address to dial first.
+    /// Stores the addresses that a look-up has found. Returns the first one to dial; `None` if
+    /// there is no address.
     pub(super) fn resolved(&mut self, mut found: Vec<SocketAddr>) -> Option<SocketAddr> {
         found.reverse();
         let first = found.pop();

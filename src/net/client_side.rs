@@ -1,4 +1,4 @@
-//! An accepted connection of a client: requests in, answers out.
+//! An accepted connection of a client: requests come in, and responses go out.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use super::protocol::{Close, Next, Protocol, Stage, Turn};
 use super::reply::{Client, ReplyTo};
 use crate::wire::client::Request;
 
-/// Delivers requests as long as the client is within its bounds.
+/// Passes a client's requests to the service, unless the client is throttled for having too much
+/// under way.
 pub(super) struct ClientSide {
     client: Arc<Client>,
 }

@@ -1,4 +1,4 @@
-//! One connection as the loop sees it: reading, and whose turn it is.
+//! One connection of the event loop, which reads from the socket until the connection's turn ends.
 
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
@@ -13,37 +13,37 @@ use super::outlet::Outlet;
 use super::protocol::{Close, Next, Protocol, Stage, Turn};
 use crate::raft::NodeId;
 
-/// How much is read from one connection before the others have their turn, in bytes.
+/// How many bytes are read from one connection before the others get their turn.
 const READ_PER_TURN: usize = 256 << 10;
 
-/// An accepted or dialled connection.
+/// A connection that was accepted, or that this node dialled.
 pub(super) struct Connection {
     pub(super) address: SocketAddr,
     pub(super) outlet: Arc<Outlet>,
-    /// The peer, if this node dialled.
+    /// The peer that this node dialled; `None` if the connection was accepted.
     pub(super) dialled: Option<NodeId>,
-    /// Dialled, and not known to be established yet.
+    /// Whether the connection was dialled and is not known to be established yet.
     pub(super) connecting: bool,
-    /// It is in the loop's list of runnable connections already.
+    /// Whether the event loop's list of runnable connections contains this one already.
     pub(super) runnable: bool,
-    /// When the connection is closed unless it has reached the next [`Stage`] by then.
+    /// When the event loop closes the connection, unless it has reached the next [`Stage`] before.
     pub(super) deadline: Option<Instant>,
     socket: Arc<TcpStream>,
     input: Input,
     protocol: Box<dyn Protocol>,
-    /// The kernel has reported the end of what comes in.
+    /// Whether the kernel has reported an error, or that the other side sends nothing more.
     ended: bool,
     suspended: bool,
 }
 
-/// How a turn ended.
+/// How a connection's turn ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turned {
-    /// All that was there was read.
+    /// Everything that had arrived was read.
     Idle,
-    /// There is more.
+    /// There is more to read or to deliver.
     More,
-    /// Nothing is read until the loop is woken.
+    /// Nothing more is read until another thread wakes the event loop.
     Suspended,
 }
 
@@ -73,13 +73,13 @@ impl Connection {
         self.protocol.stage()
     }
 
-    /// Takes note of what the kernel reports, and sends waiting bytes if there is room. Reading is
-    /// left to [`turn`](Self::turn).
+    /// Notes what the kernel reports about the socket, and sends waiting bytes if the kernel has
+    /// room. [`turn`](Self::turn) does the reading.
     pub(super) fn on_event(&mut self, event: &Event) -> Result<(), Close> {
         self.ended |= event.is_read_closed() || event.is_error();
         if self.suspended && self.ended {
-            // The client has closed its end, so it gets no answer. What was not read from it need
-            // not be executed: no one was told that it would be.
+            // A throttled client has closed its end of the connection, so it takes no answers. Its
+            // unread requests need not be executed, because nobody was told that they would be.
             return Err(Close::Ended);
         }
         if event.is_writable() && !self.connecting {
@@ -88,7 +88,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether a connection under way is established now. The socket is returned once.
+    /// Returns the socket once a dialled connection is established, and `None` before that.
     pub(super) fn established(&mut self) -> Result<Option<Arc<TcpStream>>, Close> {
         if let Some(error) = self.socket.take_error()? {
             return Err(Close::Io(error));
@@ -103,7 +103,7 @@ impl Connection {
         }
     }
 
-    /// Reads and delivers, up to this connection's share.
+    /// Reads bytes and delivers messages until no more have arrived, or until the turn ends.
     pub(super) fn turn(
         &mut self,
         scratch: &mut [u8],
@@ -119,7 +119,8 @@ impl Connection {
                     continue;
                 }
                 Next::Yield => return Ok(Turned::More),
-                // The client has closed its end: there is no answer to wait for.
+                // A client that is to be throttled has closed its end, so there is no answer to
+                // wait for.
                 Next::Suspend if self.ended => return Err(Close::Ended),
                 Next::Suspend => {
                     self.suspended = true;
@@ -141,8 +142,9 @@ impl Connection {
                     self.input.append(&scratch[..len]);
                     share -= len;
                     // Fewer bytes than asked for mean that the socket is empty, and the kernel will
-                    // report what comes later. If it has reported the end already, it will not
-                    // report it again: then the loop must read on until it sees the end.
+                    // report bytes that come later. But once the kernel has reported the end, it
+                    // reports nothing more. Then the loop must read on until `read` returns the
+                    // end.
                     drained = len < room && !self.ended;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Turned::Idle),

@@ -1,4 +1,5 @@
-//! When to dial a peer: at once, then ever more rarely, until it welcomes this node.
+//! Decides when to dial a peer: at once, then after longer and longer pauses, until the peer
+//! welcomes this node.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use crate::wire::handshake::{Caller, Hello, MAGIC, VERSION};
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Keeps up the connection to one peer.
+/// Keeps up the connection from this node to one peer.
 pub(super) struct Dialer {
     pub(super) peer: NodeId,
     pub(super) outlet: Arc<Outlet>,
@@ -24,21 +25,21 @@ pub(super) struct Dialer {
     address: Address,
     state: State,
     pause: Duration,
-    /// Why the last attempt failed. The same reason is logged once, not with each attempt.
+    /// Why the last attempt failed. The same reason is logged only once and not with each attempt.
     trouble: Option<String>,
 }
 
 enum State {
-    /// Not connected. The next attempt is due at this moment.
+    /// There is no connection, and the next attempt is due at this moment.
     Waiting(Instant),
-    /// A name is being looked up, or a connection is under way or open.
+    /// The peer's host name is being looked up, or a connection to the peer is being opened.
     Busy,
-    /// The peer has welcomed this node, at this moment.
+    /// The connection is open, and the peer welcomed this node at this moment.
     Welcomed(Instant),
 }
 
 impl Dialer {
-    /// `None` if the text is not of the form `HOST:PORT`.
+    /// A dialer for the peer at address `text`; `None` if `text` is not of the form `HOST:PORT`.
     pub(super) fn new(peer: NodeId, text: &str, outlet: Arc<Outlet>) -> Option<Self> {
         Some(Self {
             peer,
@@ -51,7 +52,7 @@ impl Dialer {
         })
     }
 
-    /// When there is something to do.
+    /// When the next attempt is due; `None` while an attempt is under way or a connection is open.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Waiting(until) => Some(until),
@@ -59,7 +60,8 @@ impl Dialer {
         }
     }
 
-    /// The address to dial now, if it is time to.
+    /// The address to dial if the next attempt is due now. If the peer's name has to be looked up
+    /// first, that begins here.
     pub(super) fn due(&mut self, now: Instant, signals: &Arc<LoopSignals>) -> Option<SocketAddr> {
         if self.deadline().is_none_or(|until| until > now) {
             return None;
@@ -73,7 +75,7 @@ impl Dialer {
         None
     }
 
-    /// A look-up has ended. Returns the address to dial now.
+    /// Handles the result of looking up the peer's host name. Returns the address to dial now.
     pub(super) fn resolved(
         &mut self,
         found: std::io::Result<Vec<SocketAddr>>,
@@ -114,18 +116,19 @@ impl Dialer {
         self.peer
     }
 
-    /// The peer has welcomed this node.
+    /// Notes that the peer has welcomed this node.
     pub(super) fn welcomed(&mut self, now: Instant) {
         log::info!("connected to node {} at {}", self.peer, self.text);
         self.state = State::Welcomed(now);
         self.trouble = None;
     }
 
-    /// The attempt failed, or the connection ended.
+    /// Notes that an attempt failed or the connection ended, and plans the next attempt.
     pub(super) fn lost(&mut self, why: &Close, now: Instant) {
         let why = why.to_string();
-        // The pauses start over only after a connection that lasted. A peer that welcomes this node
-        // and closes at once, over and over, would otherwise be dialled a hundred times a second.
+        // The pauses become short again only after a connection that lasted. Otherwise a peer that
+        // welcomes this node and closes at once, over and over, would be dialled a hundred times a
+        // second.
         if let State::Welcomed(since) = self.state
             && now.duration_since(since) >= LONGEST_PAUSE
         {
@@ -144,10 +147,10 @@ impl Dialer {
     }
 }
 
-/// A random time between half of the pause and all of it, so that nodes that lost a peer at the
-/// same moment do not all dial it at the same moment.
+/// A random time between half of `pause` and all of it. So nodes that lost a peer at the same
+/// moment do not all dial the peer at the same moment.
 fn jittered(pause: Duration) -> Duration {
-    // The standard library seeds each `RandomState` differently: random enough for a pause.
+    // Each `RandomState` has another random seed, which is random enough for a pause.
     let random = RandomState::new().hash_one(0u8) % 1024;
     pause / 2 + pause / 2 * random as u32 / 1024
 }

@@ -1,4 +1,4 @@
-//! The loop itself: waits for events, and gives every connection its turn.
+//! The event loop: waits for events on sockets, and gives every connection its turn.
 
 mod connecting;
 
@@ -25,17 +25,17 @@ use crate::raft::NodeId;
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
-/// Connections are numbered from here on, and no number is used twice. So a late event of a closed
-/// connection finds no connection, and never another one.
+/// The number of the first connection. Later ones count up from here, and no number is used twice.
+/// So a late event of a closed connection finds no connection, and never another one.
 const FIRST_CONNECTION: usize = 2;
 
-/// How many events one wake-up takes from the kernel.
+/// How many events the loop takes from the kernel at a time.
 const EVENTS: usize = 1024;
-/// How many messages one connection may deliver before the others have their turn.
+/// How many messages one connection may deliver before the others get their turn.
 const MESSAGES_PER_TURN: usize = 512;
-/// The buffer that all connections read into.
+/// The size in bytes of the buffer that all connections read into.
 const SCRATCH: usize = 64 << 10;
-/// How much memory the empty outgoing buffer of a peer keeps, in bytes. It is much, for peers are
+/// How much memory a peer's empty outgoing buffer keeps, in bytes. This is a lot, because peers are
 /// few and get large messages.
 const PEER_KEEPS: usize = 1 << 20;
 
@@ -46,13 +46,15 @@ pub(super) struct EventLoop {
     acceptor: Acceptor,
     connections: HashMap<Token, Connection>,
     dialers: BTreeMap<NodeId, Dialer>,
-    /// The deadlines of connections that are opening; a connection in here has the same one.
+    /// The deadlines of connections that are being opened. Each equals the connection's own
+    /// `deadline`.
     deadlines: BTreeSet<(Instant, Token)>,
     /// The connections that get a turn in this round of the loop, or in the next one.
     runnable: Vec<Token>,
-    /// The connections that are not read from until the loop is woken.
+    /// The connections that are not read from until another thread wakes the loop.
     suspended: BTreeSet<Token>,
-    /// The peers at whose addresses no process listens, as found in this round of the loop.
+    /// The peers whose machines said, in this round of the loop, that no process listens at their
+    /// addresses.
     absent: Vec<NodeId>,
     clients: usize,
     next_token: usize,
@@ -120,8 +122,8 @@ impl EventLoop {
         let mut events = Events::with_capacity(EVENTS);
         let carried = self.carry(&mut events, service);
         let result = carried.and_then(|()| self.linger(&mut events));
-        // Other threads share the outlets, and the outlets the sockets: to drop the connections
-        // would not close them.
+        // Dropping the connections would not close their sockets, because other threads share the
+        // outlets, which share the sockets.
         for connection in self.connections.values() {
             connection.outlet.finish();
             connection.outlet.close();
@@ -148,8 +150,8 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Sleeps until the kernel reports an event or a deadline passes. Without a deadline there is
-    /// no timeout; if a connection is runnable, it does not sleep.
+    /// Sleeps until the kernel reports an event or the next deadline passes. Without any deadline
+    /// there is no timeout. If a connection is runnable, the loop does not sleep.
     fn wait(&mut self, events: &mut Events) -> Result<(), NetError> {
         let timeout = if self.runnable.is_empty() && !self.acceptor.is_runnable() {
             let dials = self.dialers.values().filter_map(Dialer::deadline);
@@ -205,7 +207,7 @@ impl EventLoop {
         }
     }
 
-    /// Gives every runnable connection one turn. Tells whether anything was delivered.
+    /// Gives every runnable connection one turn. Returns whether any message was delivered.
     fn give_turns(&mut self, service: &mut dyn Service) -> bool {
         let mut delivered = false;
         for token in std::mem::take(&mut self.runnable) {
@@ -242,7 +244,8 @@ impl EventLoop {
         delivered
     }
 
-    /// A connection has reached another stage.
+    /// Handles a connection that has reached another stage: it has no deadline any more once the
+    /// other side is known.
     fn advanced(&mut self, token: Token, stage: Stage, service: &mut dyn Service) {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
@@ -289,8 +292,8 @@ impl EventLoop {
         if let Some(deadline) = connection.deadline {
             self.deadlines.remove(&(deadline, token));
         }
-        // If this side broke the connection off, that is the reason to log: the end of the socket
-        // is only its consequence.
+        // If this node broke the connection off, log the reason for that. The end of the socket is
+        // only its consequence.
         let broken = connection.outlet.close().map(Close::BrokenOff);
         let why = broken.as_ref().unwrap_or(why);
         if connection.stage() == Stage::Client {
@@ -307,11 +310,11 @@ impl EventLoop {
         } else {
             log::warn!("closed the connection from {}: {why}", connection.address);
         }
-        // Dropping the last handle of the socket closes it and takes it out of the poll.
+        // Dropping the last handle of the socket closes it and removes it from the poll.
     }
 
-    /// Goes on to send waiting bytes, for [`Limits::linger`](super::Limits::linger) at the most. It
-    /// neither reads nor accepts any more.
+    /// Goes on sending waiting bytes after a stop, for at most
+    /// [`Limits::linger`](super::Limits::linger). Nothing is read or accepted any more.
     fn linger(&mut self, events: &mut Events) -> Result<(), NetError> {
         let until = Instant::now() + self.local.limits.linger;
         for connection in self.connections.values() {
@@ -326,7 +329,8 @@ impl EventLoop {
             poll(&mut self.poll, events, Some(left))?;
             for event in events.iter() {
                 let connection = self.connections.get_mut(&event.token());
-                // A connection that has ended is closed with the others.
+                // An error means that this connection has ended. It is closed later, together with
+                // the others.
                 let _ = connection.map(|connection| connection.on_event(event));
             }
         }

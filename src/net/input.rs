@@ -5,15 +5,15 @@ use serde::de::DeserializeOwned;
 use super::protocol::Close;
 use crate::wire::{codec, frame};
 
-/// How much memory an empty input may keep, in bytes.
+/// How much memory an empty input buffer may keep, in bytes.
 const KEEP: usize = 4 << 10;
 
-/// The received bytes of one connection. They are bounded by the largest frame and one read: the
-/// protocol takes each whole frame out before more is read.
+/// The received bytes of one connection that are not decoded yet. There are never more than the
+/// largest frame and one read, because each complete frame is taken out before more is read.
 #[derive(Default)]
 pub(super) struct Input {
     buffer: Vec<u8>,
-    /// `buffer[..used]` has been consumed.
+    /// How many bytes at the start of `buffer` have been consumed.
     used: usize,
 }
 
@@ -46,7 +46,8 @@ impl Input {
         }
     }
 
-    /// Takes the next frame out, if all of it is there, and decodes it as `what`.
+    /// Takes the next frame out, if the frame is complete, and decodes it. `what` names the message
+    /// in the error.
     pub(super) fn next<T: DeserializeOwned>(
         &mut self,
         what: &'static str,

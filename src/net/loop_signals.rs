@@ -1,4 +1,4 @@
-//! How other threads reach the event loop: what they leave for it, and how they wake it.
+//! How other threads reach the event loop: they leave data for the loop here, and wake it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,17 +10,17 @@ use parking_lot::Mutex;
 
 use crate::raft::NodeId;
 
-/// The answer to a look-up of a host name, and the peer whose name it is.
+/// The result of looking up a host name, and the peer that has this name.
 pub(super) type Resolved = (NodeId, io::Result<Vec<SocketAddr>>);
 
-/// What other threads tell the event loop, and the means to wake it.
+/// Data that other threads leave for the event loop, and the means to wake the loop.
 pub(super) struct LoopSignals {
     waker: Waker,
     stop: AtomicBool,
-    /// The results of finished look-ups of host names that the event loop has not taken yet. At
-    /// most one for each peer, because a dialer has one look-up under way at a time.
+    /// The results of finished look-ups of host names that the event loop has not taken yet. There
+    /// is at most one for each peer, because a dialer has one look-up under way at a time.
     resolved: Mutex<Vec<Resolved>>,
-    /// How often the loop has woken up: an idle one must not.
+    /// How often the loop has woken up. A test checks that an idle loop does not wake up.
     pub(super) wakeups: AtomicU64,
 }
 
@@ -34,7 +34,8 @@ impl LoopSignals {
         }
     }
 
-    /// Makes the loop look at everything here, and read again from its suspended connections.
+    /// Wakes the event loop, which then takes everything that was left here and reads again from
+    /// its suspended connections.
     pub(super) fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             log::error!("cannot wake the event loop: {error}");
@@ -55,14 +56,14 @@ impl LoopSignals {
     }
 }
 
-/// Ends the loop, from any thread. Dropping it does nothing.
+/// Stops the event loop, from any thread. Dropping a `Stopper` does nothing.
 #[derive(Clone)]
 pub struct Stopper {
     pub(super) signals: Arc<LoopSignals>,
 }
 
 impl Stopper {
-    /// Makes [`Net::run`](super::Net::run) return soon. Does not wait for it.
+    /// Makes [`Net::run`](super::Net::run) return soon, and does not wait until it has.
     pub fn stop(&self) {
         self.signals.stop.store(true, Ordering::SeqCst);
         self.signals.wake();

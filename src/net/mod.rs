@@ -1,11 +1,11 @@
 //! The node's sockets: one event loop on one port, for peers and clients alike.
 //!
-//! The loop knows nothing of consensus. On its own thread it reads bytes, decodes messages and
-//! hands them to a [`Service`]. Outgoing messages do not pass through the loop: to wake a thread on
-//! another core costs more than a system call. So the thread that has something to send
-//! ([`ReplyTo`], [`Peers`]) locks the connection's outlet, encodes the message at the end of its
-//! buffer, and writes to the non-blocking socket itself. Bytes that the kernel does not take stay
-//! in the buffer, and the loop sends them when the kernel reports room.
+//! The event loop knows nothing of consensus. On its own thread it reads bytes, decodes messages
+//! and passes them to a [`Service`]. Outgoing messages do not pass through the loop, because waking
+//! a thread on another core costs more than a system call. Instead, the thread that has something
+//! to send ([`ReplyTo`], [`Peers`]) locks the connection's outlet, encodes the message at the end
+//! of the outlet's buffer, and writes to the non-blocking socket itself. Bytes that the kernel does
+//! not take stay in the buffer, and the loop sends them when the kernel reports room.
 //!
 //! ```text
 //!   accepted socket ─▶ Opening ─▶ ClientSide ─▶ Service::request ─▶ ReplyTo ─┐
@@ -15,23 +15,26 @@
 //!   dialled socket ◀── Dialer: one per other node                   Peers ───┘
 //! ```
 //!
-//! - Between two nodes there are two connections; each node sends on the one that it dialled.
-//!   Messages to a node that is not connected, or for which too many bytes wait, are dropped. That
-//!   is safe: consensus repeats what matters.
-//! - Every socket is registered once, edge-triggered, for reading and writing. A connection that
-//!   has more than its share to read is put behind the others and remembered as runnable: the
-//!   kernel does not report it again.
-//! - A client at one of its bounds ([`Limits`]) is throttled: nothing is read from it, so its own
-//!   sends block in TCP. The thread whose answer brings it well below its bounds wakes the loop.
+//! - Between two nodes there are two connections, and each node sends on the one that it dialled. A
+//!   message to a node that is not connected, or for which too many bytes wait, is dropped. That is
+//!   safe, because consensus repeats what matters.
+//! - Every socket is registered once, edge-triggered, for reading and writing. So the kernel does
+//!   not report again that a connection has more to read than one turn allows. The loop remembers
+//!   such a connection as runnable, behind the others.
+//! - A client at one of its bounds ([`Limits`]) is throttled: the loop reads nothing from it, so
+//!   TCP blocks the client's sends. The thread whose answer brings the client well below its bounds
+//!   wakes the loop.
 //! - The loop sleeps without a timeout when nothing is due. There are deadlines only while a
-//!   connection opens, while a peer waits to be dialled, and after the system failed to accept.
-//! - Bytes of a caller reach a `Protocol` (`protocol.rs`) as they come: a further protocol on the
-//!   same port is told apart in `opening.rs` by its first bytes.
-//! - Bytes that are wrong in any way end the connection that they came on, with one line in the
-//!   log, and nothing else.
+//!   connection is being opened, while a peer waits to be dialled, and after the operating system
+//!   failed to accept a connection.
+//! - A `Protocol` (`protocol.rs`) interprets the bytes of a connection. A further protocol on the
+//!   same port could be told by its first bytes, in `opening.rs`.
+//! - Invalid bytes end the connection that they came on, with one line in the log, and have no
+//!   other effect.
 //!
-//! What is missing: encryption and authentication (use a private network); a bound over all
-//! connections together, as only each one is bounded; peers that join while the loop runs.
+//! What is missing: encryption and authentication (use a private network); a bound on the memory of
+//! all connections together, because each connection is bounded separately; peers that join while
+//! the loop runs.
 
 mod accept;
 mod address;
@@ -64,75 +67,80 @@ pub use loop_signals::Stopper;
 pub use peers::Peers;
 pub use reply::{Replies, ReplyTo};
 
-/// What the loop calls, always on its own thread. None of it may block: while it runs, nothing is
-/// received.
+/// The functions that the event loop calls, always on its own thread. None of them may block,
+/// because nothing is received meanwhile.
 pub trait Service: Send {
-    /// A caller opens a connection. Its version is the same as this node's, or it would have been
-    /// refused; the cluster, the ids and the machine's identity are for the service to judge.
-    /// `None` if that has to wait for something: the service is asked again each time that the loop
-    /// is [woken](Net::waker), until [`Limits::handshake`] has passed and the connection is closed.
+    /// Decides whether a client or peer that opens a connection is welcome. Its protocol version is
+    /// this node's, or the loop would have refused it. The service judges the cluster, the ids and
+    /// the identity of the state machine. `None` means that the service cannot decide yet. It is
+    /// asked again each time the loop is [woken](Net::waker), until [`Limits::handshake`] has
+    /// passed and the connection is closed.
     fn hello(&mut self, hello: &Hello, from: SocketAddr) -> Option<Welcome>;
 
-    /// A peer has welcomed this node, on the connection that this node opened.
+    /// Reports that a peer has welcomed this node, on the connection that this node dialled.
     fn welcomed(&mut self, peer: NodeId);
 
-    /// The system of a peer says that no process listens at its address: most likely the peer's
-    /// process has ended.
+    /// Reports that no process listens at a peer's address, as the peer's operating system says.
+    /// Most likely the peer's process has ended.
     fn absent(&mut self, peer: NodeId);
 
-    /// A message from a peer: from the node that the connection was opened as, to this one.
+    /// Delivers a message from a peer. The loop has checked that the message comes from the node
+    /// that opened the connection, and is addressed to this node.
     fn peer(&mut self, envelope: Envelope);
 
-    /// A request of a client.
+    /// Delivers a request of a client; its answer goes to `reply`.
     fn request(&mut self, request: Request, reply: ReplyTo);
 
-    /// All that one wake-up of the loop brought in has been delivered. Here the service does the
-    /// work that is cheaper for many messages at once, such as sending gathered [`Replies`].
+    /// Is called when all messages of one wake-up of the loop have been delivered. The service does
+    /// work here that is cheaper for many messages at once, such as sending gathered [`Replies`].
     fn flush(&mut self);
 }
 
-/// What the loop needs to know of its node.
+/// What the event loop needs to know of its node.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen. Port 0 lets the system choose: see [`Net::local_addr`].
+    /// Where to listen. With port 0 the operating system chooses the port: see [`Net::local_addr`].
     pub listen: SocketAddr,
-    /// The node's id.
+    /// The id of this node.
     pub id: NodeId,
-    /// The cluster's name.
+    /// The name of the cluster.
     pub cluster: String,
-    /// The identity of the node's state machine.
+    /// The identity of this node's state machine, which its peers must share.
     pub machine: String,
-    /// The number of the node's data folder.
+    /// The random number of this node's data folder, by which peers recognise the folder.
     pub folder: u128,
-    /// The other nodes as `host:port`, by id. The node itself may be among them. Names are looked
-    /// up when the node is dialled, by a thread of their own, again after each failure.
+    /// The ids of the other nodes and their addresses, as `host:port`. This node itself may be
+    /// among them and is left out. Host names are looked up on a separate thread when the node is
+    /// dialled, and again after failures.
     pub peers: Vec<(NodeId, String)>,
-    /// The bounds.
+    /// Bounds on what clients and peers can make this node use up.
     pub limits: Limits,
 }
 
-/// The bounds on what others can make a node hold.
+/// Bounds on connections, memory and time, so that clients and peers cannot use up a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Clients connected at a time. One more is refused with a reason. There is some room beyond
-    /// this for peers, and for callers that are not known yet to be clients, so that clients cannot
-    /// keep peers out.
+    /// How many clients may be connected at a time. A further client is refused with a reason.
+    /// There is room for some more connections, of peers and of others that have not said yet what
+    /// they are. So clients cannot keep peers out.
     pub max_clients: usize,
-    /// Requests of one client that are not answered yet. At the bound the client is throttled.
+    /// How many requests of one client may be without an answer. A client with that many is
+    /// throttled.
     pub max_in_flight: usize,
-    /// Bytes waiting to be sent to one client. At the bound the client is throttled. The answers to
-    /// requests that are under way may exceed it; at eight times as much the connection is closed.
-    pub client_queue_bytes: usize,
-    /// Bytes waiting to be sent to one peer; past it messages to it are dropped.
-    pub peer_queue_bytes: usize,
-    /// If a peer has taken none of the bytes that wait for it for so long, the connection is
+    /// How many bytes may wait to be sent to one client before it is throttled. Answers to requests
+    /// that are under way by then may exceed this; at eight times as many bytes the connection is
     /// closed.
+    pub client_queue_bytes: usize,
+    /// How many bytes may wait to be sent to one peer. Further messages to the peer are dropped.
+    pub peer_queue_bytes: usize,
+    /// If bytes wait for a peer, and the peer takes none of them for this long, the connection to
+    /// the peer is closed.
     pub peer_stall: Duration,
-    /// How long a caller may take to say who it is.
+    /// How long a new connection may take until its hello has been accepted or refused.
     pub handshake: Duration,
-    /// How long to wait for a connection to a peer to be established.
+    /// How long a connection to a peer may take to be established.
     pub connect: Duration,
-    /// How long to go on sending what waits when the loop is stopped.
+    /// How long waiting bytes are still sent after the loop is stopped.
     pub linger: Duration,
 }
 
@@ -151,90 +159,91 @@ impl Default for Limits {
     }
 }
 
-/// Why the loop cannot start or go on.
+/// Why the event loop cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
-    /// The port is taken.
+    /// Another program uses the port.
     #[error(
         "cannot listen on {address}: another program uses this port. Is this node running already? \
          Stop that program or choose another port"
     )]
     AddressInUse {
-        /// Where the node was to listen.
+        /// The address on which the node was to listen.
         address: SocketAddr,
     },
-    /// The system refuses the address for another reason.
+    /// The operating system refuses the address for another reason.
     #[error("cannot listen on {address}: {source}. The address must be one of this machine's own")]
     Bind {
-        /// Where the node was to listen.
+        /// The address on which the node was to listen.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A peer's address is not one.
+    /// The address of a peer is not of the form `HOST:PORT`.
     #[error("the address of node {id}, \"{address}\", is not of the form HOST:PORT")]
     PeerAddress {
-        /// The peer.
+        /// The id of the peer.
         id: NodeId,
-        /// What was given.
+        /// The address as it was given.
         address: String,
     },
     /// Two peers have the same id.
     #[error("node {id} is named twice among the peers")]
     PeerTwice {
-        /// The id.
+        /// The id that two peers have.
         id: NodeId,
     },
-    /// The system's event queue failed.
+    /// The operating system's event queue failed.
     #[error(
         "cannot wait for events on sockets: {0}. Is the limit on open files (ulimit -n) too low?"
     )]
     Events(#[from] io::Error),
 }
 
-/// A bound port, ready to [`run`](Net::run).
+/// An event loop whose port is bound, ready to [`run`](Net::run).
 pub struct Net {
     event_loop: EventLoop,
 }
 
 impl Net {
-    /// Binds the port. Callers queue up from now on; nothing is read or dialled before
+    /// Binds the port. From now on connections queue up, but nothing is read or dialled before
     /// [`run`](Self::run).
     ///
     /// # Errors
-    /// [`NetError`] if the port is taken, or an address is not one.
+    /// [`NetError`] if the port is taken, or an address is invalid.
     pub fn bind(config: Config) -> Result<Self, NetError> {
         Ok(Self {
             event_loop: EventLoop::bind(config)?,
         })
     }
 
-    /// Where callers reach this node.
+    /// The address at which this node accepts connections.
     pub fn local_addr(&self) -> SocketAddr {
         self.event_loop.local_addr()
     }
 
-    /// The way to the other nodes.
+    /// Sends messages to the other nodes, from any thread.
     pub fn peers(&self) -> Peers {
         self.event_loop.peers()
     }
 
-    /// What ends the loop.
+    /// Stops the event loop, from any thread.
     pub fn stopper(&self) -> Stopper {
         self.event_loop.stopper()
     }
 
-    /// What wakes the loop, from any thread, so that it asks the service again about the callers
-    /// that wait.
+    /// A function that wakes the event loop, from any thread. The loop then asks the service again
+    /// about connections on which the service could not decide.
     pub fn waker(&self) -> impl Fn() + Send + Sync + 'static {
         let signals = self.event_loop.stopper().signals;
         move || signals.wake()
     }
 
-    /// Carries until stopped: then sends what waits, for a moment, and closes everything.
+    /// Runs the event loop until it is stopped. Then sends waiting bytes, for at most
+    /// [`Limits::linger`], and closes all connections.
     ///
     /// # Errors
-    /// [`NetError::Events`] if the system's event queue fails.
+    /// [`NetError::Events`] if the operating system's event queue fails.
     pub fn run(self, mut service: impl Service) -> Result<(), NetError> {
         self.event_loop.run(&mut service)
     }

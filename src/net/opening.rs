@@ -1,7 +1,7 @@
-//! The first bytes of an accepted connection: what the caller is, and whether it is welcome.
+//! The opening of an accepted connection: what the other side is, and whether it is welcome.
 //!
-//! Another protocol on the same port would be told apart here, by a first byte that differs from
-//! the magic's.
+//! Another protocol on the same port could be told here, by a first byte that differs from the
+//! magic's.
 
 use super::client_side::ClientSide;
 use super::input::Input;
@@ -10,14 +10,14 @@ use super::protocol::{Close, Next, Protocol, Stage, Turn};
 use crate::wire::frame;
 use crate::wire::handshake::{Caller, Hello, HelloError, MAGIC, MAX_HELLO, Welcome};
 
-/// How many bytes of a caller that speaks another protocol are shown in the log.
+/// How many bytes the log shows of a connection that speaks another protocol.
 const SHOWN: usize = 32;
 
-/// Awaits the magic and the hello.
+/// Waits for the magic and the hello.
 #[derive(Default)]
 pub(super) struct Opening {
     magic_seen: bool,
-    /// The caller's hello, while the service cannot tell yet whether the caller is welcome.
+    /// The hello, kept while the service cannot decide yet whether the client or peer is welcome.
     hello: Option<Hello>,
 }
 
@@ -67,7 +67,7 @@ impl Protocol for Opening {
     }
 }
 
-/// What becomes of the connection; `None` if the service cannot tell yet.
+/// Decides how a connection goes on after its hello; `None` if the service cannot decide yet.
 fn judge(hello: &Hello, turn: &mut Turn<'_>) -> Option<Box<dyn Protocol>> {
     let who = match &hello.caller {
         Caller::Client => "a client".to_string(),
@@ -98,9 +98,9 @@ fn refuse(who: &str, why: String, turn: &mut Turn<'_>) -> Box<dyn Protocol> {
     Box::new(Refused)
 }
 
-/// Discards what a refused caller still sends, until it closes or its deadline passes. If this side
-/// closed at once, with bytes unread, the system would reset the connection, and the caller might
-/// never read the refusal.
+/// Discards what a refused client or peer still sends, until it closes or its deadline passes. If
+/// this node closed the socket at once, with bytes unread, the operating system would reset the
+/// connection, and the other side might never read the refusal.
 struct Refused;
 
 impl Protocol for Refused {

@@ -6,14 +6,16 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use rustix::net::sockopt;
 
-/// How long a caller may be silent before the kernel asks whether it is still there.
+/// How long an accepted connection may be silent before the kernel probes whether the other machine
+/// is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-/// How long the kernel waits for an answer, and how often it asks, before it gives the caller up.
+/// The time between two probes, and after how many unanswered probes the kernel closes the
+/// connection.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// Sets the options of an accepted socket. With keep-alive, a caller whose machine vanished does
-/// not occupy its place for ever.
+/// Sets the options of an accepted socket. Keep-alive closes a connection whose other machine has
+/// vanished, so that it does not occupy its place for ever.
 pub(super) fn set_accepted(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     sockopt::set_socket_keepalive(socket, true)?;
@@ -25,8 +27,8 @@ pub(super) fn set_accepted(socket: &TcpStream) -> io::Result<()> {
 
 /// Sets the options of a socket that dials a peer. If the peer's kernel does not acknowledge sent
 /// bytes within `patience`, the connection ends and the peer is dialled again. Without this limit
-/// the kernel retransmits ever more rarely: after a partition of some minutes, the nodes would need
-/// up to two more minutes to find each other.
+/// the kernel would retransmit at longer and longer intervals. After a partition of some minutes,
+/// the nodes would need up to two more minutes to find each other.
 pub(super) fn set_dialled(socket: &TcpStream, patience: Duration) -> io::Result<()> {
     socket.set_nodelay(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]

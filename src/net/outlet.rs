@@ -1,4 +1,4 @@
-//! The sending half of a connection, which every thread may use.
+//! The sending half of a connection, which any thread may use.
 
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
@@ -12,37 +12,37 @@ use serde::Serialize;
 
 use crate::wire::frame;
 
-/// If so many bytes wait, they are written before the end of the batch: the receiver can work on
-/// them, and the buffer does not grow without need.
+/// If this many bytes wait, they are written although the batch goes on. So the receiver can begin
+/// to work on them, and the buffer does not grow without need.
 const EAGER: usize = 256 << 10;
 
-/// How an outlet is bounded.
+/// How much an outlet may buffer, and what happens beyond that.
 #[derive(Clone, Debug)]
 pub(super) struct Bounds {
-    /// With this many bytes waiting, nothing more is taken in.
+    /// How many bytes may wait; with that many, no further message is taken in.
     pub(super) queue: usize,
-    /// What happens to a value that comes when the queue is full.
+    /// What happens to a message that comes when the queue is full.
     pub(super) when_full: WhenFull,
     /// How much memory an empty buffer may keep, in bytes.
     pub(super) keep: usize,
 }
 
-/// What happens to a value that comes when the queue is full.
+/// What happens to a message that comes when the queue of an outlet is full.
 #[derive(Clone, Debug)]
 pub(super) enum WhenFull {
-    /// It is dropped, as if the network had lost it. If the socket has taken nothing for this long,
-    /// the connection is broken off.
+    /// The message is dropped, as if the network had lost it. If the socket has taken no bytes for
+    /// this long, the connection is broken off.
     Drop(Duration),
     /// The connection is broken off.
     BreakOff,
 }
 
-/// A bounded buffer in front of a socket. It is closed while there is no socket: before it is
-/// opened, and after it was closed or broke. Then all that is sent is dropped.
+/// A bounded buffer in front of a socket. The outlet is closed while it has no socket: before it is
+/// opened, and after it was closed or broken off. A closed outlet drops every message.
 pub(super) struct Outlet {
     bounds: Bounds,
     state: Mutex<State>,
-    /// The bytes that wait, readable without the lock.
+    /// How many bytes wait. Threads can read this without the lock.
     queued: AtomicUsize,
 }
 
@@ -50,14 +50,16 @@ pub(super) struct Outlet {
 struct State {
     socket: Option<Arc<TcpStream>>,
     buffer: Vec<u8>,
-    /// The kernel has `buffer[..sent]`.
+    /// How many bytes at the start of `buffer` the kernel has taken.
     sent: usize,
-    /// Since when the kernel has no room for more bytes. Until the loop clears this, when the
-    /// kernel reports room, a write would be a wasted system call.
+    /// Since when the kernel has had no room for more bytes; `None` if it may have room. As long as
+    /// this is set, a write would be a wasted system call. The event loop clears it when the kernel
+    /// reports room.
     blocked: Option<Instant>,
-    /// Nothing follows what waits: the sending half of the socket is closed behind it.
+    /// Whether no message may follow the waiting bytes. When they are sent, the sending half of the
+    /// socket is closed.
     finishing: bool,
-    /// Why the connection was broken off from this side.
+    /// Why this node broke the connection off, if it did.
     broken: Option<String>,
 }
 
@@ -70,7 +72,7 @@ impl Outlet {
         }
     }
 
-    /// Starts to send on `socket`, `prelude` first.
+    /// Starts to send on `socket`; the bytes of `prelude` come first.
     pub(super) fn open(&self, socket: Arc<TcpStream>, prelude: Vec<u8>) {
         self.with(|state, bounds| {
             *state = State {
@@ -82,8 +84,8 @@ impl Outlet {
         });
     }
 
-    /// Drops the socket and the waiting bytes. Returns why the connection was broken off from this
-    /// side, if it was.
+    /// Drops the socket and the waiting bytes. Returns why this node broke the connection off, if
+    /// it did.
     pub(super) fn close(&self) -> Option<String> {
         self.with(|state, _| std::mem::take(state).broken)
     }
@@ -92,12 +94,13 @@ impl Outlet {
         self.state.lock().socket.is_some()
     }
 
-    /// How many bytes wait.
+    /// How many bytes wait to be sent.
     pub(super) fn queued(&self) -> usize {
         self.queued.load(Ordering::SeqCst)
     }
 
-    /// Appends one value to the buffer. Nothing is written, unless [`EAGER`] bytes wait.
+    /// Appends one message to the buffer. Nothing is written to the socket unless [`EAGER`] bytes
+    /// wait.
     pub(super) fn queue<T: Serialize>(&self, value: &T) {
         self.with(|state, bounds| {
             state.push(value, bounds);
@@ -107,7 +110,7 @@ impl Outlet {
         });
     }
 
-    /// Sends all the values with as few writes as possible.
+    /// Sends all the messages, with as few writes to the socket as possible.
     pub(super) fn send<'a, T: Serialize + 'a>(&self, values: impl IntoIterator<Item = &'a T>) {
         self.with(|state, bounds| {
             for value in values {
@@ -117,12 +120,12 @@ impl Outlet {
         });
     }
 
-    /// Writes what waits, as far as there is room for it.
+    /// Writes the waiting bytes to the socket, as far as the kernel has room.
     pub(super) fn flush(&self) {
         self.with(|state, bounds| state.write_unless_blocked(bounds));
     }
 
-    /// The kernel has room again: writes what waits. Called by the loop alone.
+    /// Writes the waiting bytes after the kernel has reported room. Only the event loop calls this.
     pub(super) fn room(&self) {
         self.with(|state, bounds| {
             state.blocked = None;
@@ -130,7 +133,7 @@ impl Outlet {
         });
     }
 
-    /// Closes the sending half once nothing waits any more.
+    /// Closes the sending half of the connection when all waiting bytes are sent.
     pub(super) fn finish(&self) {
         self.with(|state, bounds| {
             state.finishing = true;
@@ -165,8 +168,8 @@ impl State {
             }
             return;
         }
-        // The sent bytes are removed once they are the larger part of the buffer. So, on the
-        // average, a byte is moved once at most.
+        // Sent bytes are removed once they are the larger part of the buffer. So on average each
+        // byte is moved at most once.
         if self.sent > waiting {
             self.buffer.drain(..self.sent);
             self.sent = 0;
@@ -213,16 +216,16 @@ impl State {
             self.buffer = Vec::new();
         }
         if self.finishing {
-            // An error means that it is closed already.
+            // An error means that the socket is closed already.
             let _ = socket.shutdown(Shutdown::Write);
         }
     }
 
-    /// Ends the connection from any thread. The loop owns the connection: it sees the end of the
-    /// socket that is shut down here, and cleans up.
+    /// Ends the connection, from any thread. The event loop, which owns the connection, notices
+    /// that the socket was shut down, and cleans up.
     fn break_off(&mut self, why: String) {
         if let Some(socket) = self.socket.take() {
-            // An error means that the other side was faster.
+            // An error means that the other side has closed the connection already.
             let _ = socket.shutdown(Shutdown::Both);
         }
         *self = State {

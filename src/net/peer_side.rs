@@ -1,4 +1,4 @@
-//! Both ends of a connection between nodes, after it is open.
+//! The two ends of an open connection between nodes.
 
 use super::input::Input;
 use super::protocol::{Close, Next, Protocol, Stage, Turn};
@@ -6,7 +6,7 @@ use crate::raft::{Envelope, NodeId};
 use crate::wire::handshake::{MAX_HELLO, Welcome};
 use crate::wire::{codec, frame};
 
-/// The end that was dialled: envelopes come in, nothing goes out.
+/// The end at the node that was dialled: it receives messages and sends none.
 pub(super) struct PeerSide {
     peer: NodeId,
 }
@@ -38,7 +38,7 @@ impl Protocol for PeerSide {
     }
 }
 
-/// The end that dialled: a welcome comes in, then nothing.
+/// The end at the node that dialled: it receives one welcome and nothing else.
 pub(super) struct Dialled {
     peer: NodeId,
     welcomed: bool,

@@ -1,4 +1,4 @@
-//! The way to the other nodes, for every thread.
+//! Sends messages to the other nodes, from any thread.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,17 +6,19 @@ use std::sync::Arc;
 use super::outlet::Outlet;
 use crate::raft::{Envelope, NodeId};
 
-/// Sends messages to the other nodes. Cheap to clone.
+/// Sends messages to the other nodes. Clones are cheap and use the same connections.
 #[derive(Clone)]
 pub struct Peers {
     pub(super) outlets: Arc<BTreeMap<NodeId, Arc<Outlet>>>,
 }
 
 impl Peers {
-    /// Sends each message to the node that it names, in order, with one write for each node.
+    /// Sends each message to the node that it is addressed to. Messages to one node keep their
+    /// order and share one write to the socket.
     ///
-    /// Never blocks. A message is dropped if its node is not connected, has too much waiting, or
-    /// is not known: consensus repeats what matters, and stale messages do it no good.
+    /// Never blocks. A message is dropped if its node is unknown or not connected, or if too many
+    /// bytes wait for the node. That is safe, because consensus repeats what matters and has no use
+    /// for stale messages.
     pub fn send(&self, envelopes: &[Envelope]) {
         for (&id, outlet) in self.outlets.iter() {
             let mut mine = envelopes
@@ -29,7 +31,8 @@ impl Peers {
         }
     }
 
-    /// Whether there is a connection to this node. It may still refuse, or be dead already.
+    /// Whether there is a connection to this node. The node may still refuse it, or be dead
+    /// already.
     pub fn is_connected(&self, id: NodeId) -> bool {
         self.outlets.get(&id).is_some_and(|outlet| outlet.is_open())
     }

@@ -1,4 +1,4 @@
-//! What a connection makes of the bytes that it receives.
+//! Protocols: how a connection interprets the bytes that it receives.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,44 +14,47 @@ use crate::wire::codec::DecodeError;
 use crate::wire::frame::FrameError;
 use crate::wire::handshake::HelloError;
 
-/// What a connection does with received bytes. It begins as [`Opening`](super::opening::Opening)
-/// and changes its protocol when it knows what the caller is.
+/// How a connection interprets received bytes. It begins with [`Opening`](super::opening::Opening),
+/// and changes its protocol when the other side has said what it is.
 pub(super) trait Protocol: Send {
-    /// Takes whole messages out of the input, as many as this turn allows, and delivers them.
+    /// Takes complete messages out of the input, as many as this turn allows, and delivers them to
+    /// the service.
     fn on_bytes(&mut self, input: &mut Input, turn: &mut Turn<'_>) -> Result<Next, Close>;
 
     /// How far the connection has come.
     fn stage(&self) -> Stage;
 }
 
-/// What a connection does after its protocol has seen the input.
+/// How a connection goes on after its protocol has seen the input.
 pub(super) enum Next {
-    /// Reads on: what is left is not a whole message.
+    /// It reads more bytes, because the input holds no complete message.
     Read,
-    /// Goes on in the next turn, after the other connections had theirs: there is more input.
+    /// It goes on in its next turn, after the other connections had theirs, because there is more
+    /// input.
     Yield,
-    /// Reads no more until the loop is woken: the client is throttled, or the service cannot judge
-    /// the caller yet.
+    /// It reads nothing until another thread wakes the event loop. Either the client is throttled,
+    /// or the service cannot decide yet whether the other side is welcome.
     Suspend,
-    /// Goes on under another protocol, with the rest of the input.
+    /// It goes on with another protocol, which gets the rest of the input.
     Become(Box<dyn Protocol>),
 }
 
-/// The stages in the life of a connection.
+/// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// It is not known yet what the caller is; or, on a dialled connection, whether the peer
-    /// welcomes this node.
+    /// The other side of an accepted connection has not said yet what it is; or, on a connection
+    /// that this node dialled, the peer has not welcomed this node yet.
     Opening,
-    /// The caller was refused. What it still sends is discarded until it closes.
+    /// This node has refused the other side. What it still sends is discarded until it closes.
     Refused,
-    /// The caller is a client.
+    /// The other side is a client, and was accepted.
     Client,
-    /// The other side is a peer.
+    /// The other side is a peer: this node has accepted the peer, or the peer has welcomed this
+    /// node.
     Peer,
 }
 
-/// What is the same for all connections of a node.
+/// What all connections of a node have in common.
 pub(super) struct Local {
     pub(super) id: NodeId,
     pub(super) cluster: String,
@@ -61,29 +64,29 @@ pub(super) struct Local {
     pub(super) signals: Arc<LoopSignals>,
 }
 
-/// One connection's turn: what its protocol may use.
+/// What a protocol may use during one turn of its connection.
 pub(super) struct Turn<'a> {
     pub(super) service: &'a mut dyn Service,
     pub(super) local: &'a Local,
     pub(super) outlet: &'a Arc<Outlet>,
     pub(super) address: SocketAddr,
-    /// Whether one more client may be let in.
+    /// Whether one more client may be accepted.
     pub(super) room_for_client: bool,
     /// How many more messages may be delivered in this turn.
     pub(super) messages_left: usize,
-    /// Set once something was delivered.
+    /// Whether a message was delivered in this turn.
     pub(super) delivered: bool,
 }
 
 impl Turn<'_> {
-    /// Counts one message as delivered.
+    /// Counts one more message as delivered in this turn.
     pub(super) fn count_message(&mut self) {
         self.messages_left = self.messages_left.saturating_sub(1);
         self.delivered = true;
     }
 }
 
-/// Why a connection ends.
+/// Why a connection ends. A line of the log names the other side and then this reason.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Close {
     #[error("the other side closed the connection")]
@@ -128,13 +131,13 @@ pub(super) enum Close {
 }
 
 impl Close {
-    /// Whether the other side's system says that no process listens there.
+    /// Whether the other machine refused the connection because no process listens at the address.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, Close::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
     }
 
-    /// Whether connections also end like this when nothing is wrong; then it is logged at a lower
-    /// level.
+    /// Whether connections also end like this when nothing is wrong. The log shows such an end only
+    /// at a lower level.
     pub(super) fn is_ordinary(&self) -> bool {
         matches!(self, Close::Ended | Close::Io(_))
     }

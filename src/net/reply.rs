@@ -1,4 +1,4 @@
-//! Answers on their way to clients, and the bounds on what a client has under way.
+//! Answers to clients, and the bounds on what each client has under way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,10 +8,10 @@ use super::outlet::Outlet;
 use super::protocol::Local;
 use crate::wire::client::{Answer, Response};
 
-/// A client as seen by those who answer it.
+/// A client, as the threads see it that answer its requests.
 ///
 /// A client at one of its bounds is *throttled*: the event loop does not read from its connection.
-/// The thread whose answer brings the client below half of its bounds wakes the loop, which then
+/// The thread whose answer brings the client down to half of its bounds wakes the loop, which then
 /// reads again. Without the gap between the bound and its half, a client at its bound would wake
 /// the loop with each answer.
 pub(super) struct Client {
@@ -35,14 +35,16 @@ impl Client {
         }
     }
 
-    /// Whether the client is throttled. If it is, the loop is woken when it no longer is.
+    /// Decides whether the client is throttled. If it is, the thread whose answer ends this wakes
+    /// the event loop.
     pub(super) fn must_wait(&self) -> bool {
         let over = self.in_flight.load(Ordering::SeqCst) >= self.max_in_flight
             || self.outlet.queued() >= self.max_queued;
         self.throttled.store(over, Ordering::SeqCst);
-        // A thread that answered between the look at the bounds and the mark saw no mark, and did
-        // not wake the loop. So the loop looks at the bounds once more. All these accesses are
-        // sequentially consistent: either the thread sees the mark, or the loop sees its answer.
+        // A thread may have answered after the bounds were read and before `throttled` was set, and
+        // so not have woken the loop. Therefore the bounds are read once more. All these accesses
+        // are sequentially consistent: either that thread sees `throttled` set, or this one sees
+        // the effect of its answer.
         over && !(self.is_relieved() && self.throttled.swap(false, Ordering::SeqCst))
     }
 
@@ -51,7 +53,8 @@ impl Client {
             && self.outlet.queued() <= self.max_queued / 2
     }
 
-    /// Called after an answer: wakes the loop if it throttles this client and no longer has to.
+    /// Is called after each answer. Wakes the event loop if the client is throttled and has come
+    /// down to half of its bounds.
     fn relieve(&self) {
         if self.throttled.load(Ordering::SeqCst)
             && self.is_relieved()
@@ -62,10 +65,10 @@ impl Client {
     }
 }
 
-/// Where the answer to one request goes. Good for one answer, from any thread; none of its methods
-/// blocks. If the connection has closed, the answer is dropped: the client sees the connection
-/// close and takes the request's outcome for unknown. If a `ReplyTo` is dropped without an answer,
-/// the client waits until the request's time is up.
+/// Takes the answer to one request, on any thread, and never blocks. If the connection has closed,
+/// the answer is dropped: the client sees the connection close and treats the request's outcome as
+/// unknown. If a `ReplyTo` is dropped without an answer, the client waits until the request's time
+/// is up.
 pub struct ReplyTo {
     pub(super) client: Arc<Client>,
     id: u64,
@@ -86,13 +89,13 @@ impl ReplyTo {
         self.client.outlet.send([&Response { id, answer }]);
     }
 
-    /// Leaves the answer in the connection's buffer. It is sent when `replies` is flushed, at the
-    /// latest.
+    /// Puts the answer into the connection's buffer. The answer is sent when `replies` is flushed,
+    /// or earlier.
     pub fn queue(self, answer: Answer, replies: &mut Replies) {
         let id = self.id;
         self.client.outlet.queue(&Response { id, answer });
-        // Answers to one client often come in a row, so a look at the last client finds most
-        // duplicates. To flush a client twice costs little.
+        // Answers to one client often follow each other, so comparing with the last client finds
+        // most duplicates. Flushing a client twice costs little.
         let last = replies.touched.last();
         if last.is_none_or(|last| !Arc::ptr_eq(last, &self.client)) {
             replies.touched.push(self.client.clone());
@@ -107,25 +110,25 @@ impl Drop for ReplyTo {
     }
 }
 
-/// The clients with answers that are queued and not sent yet. All answers to one client then take
-/// one write to its socket. Flushes when dropped.
+/// The clients with answers that are queued and not sent yet. All queued answers to one client
+/// share one write to its socket. Dropping this value sends them.
 #[derive(Default)]
 pub struct Replies {
     touched: Vec<Arc<Client>>,
 }
 
 impl Replies {
-    /// Nothing gathered yet.
+    /// No clients with queued answers yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Whether nothing is gathered.
+    /// Whether no client has queued answers.
     pub fn is_empty(&self) -> bool {
         self.touched.is_empty()
     }
 
-    /// Sends what was gathered.
+    /// Sends all queued answers.
     pub fn flush(&mut self) {
         for client in self.touched.drain(..) {
             client.outlet.flush();

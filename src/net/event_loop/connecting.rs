@@ -1,4 +1,4 @@
-//! How connections come about: accepted at the port, or dialled.
+//! How connections are opened: accepted at the port, or dialled.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,10 +18,11 @@ use crate::net::peer_side::Dialled;
 use crate::net::protocol::Close;
 use crate::raft::NodeId;
 
-/// Room for connections beyond the clients: for peers, and for callers that did not say yet who
-/// they are.
+/// How many connections are accepted beyond the limit on clients: for peers, and for others that
+/// have not said yet what they are.
 const ROOM_BESIDE_CLIENTS: usize = 64;
-/// What an empty outgoing buffer of a client keeps, in bytes: clients are many.
+/// How much memory a client's empty outgoing buffer keeps, in bytes. This is little, because
+/// clients are many.
 const CLIENT_KEEPS: usize = 16 << 10;
 
 impl EventLoop {
@@ -102,9 +103,9 @@ impl EventLoop {
         self.connections.insert(token, connection);
     }
 
-    /// Opens the outlet to a peer if its connection is established now. From here on the connection
-    /// has no deadline: the kernel of a frozen process accepts, and the welcome comes only when the
-    /// process goes on. To dial again would not speed that up.
+    /// Opens the outlet to a peer if the connection to it is established now. From here on the
+    /// connection has no deadline. The kernel of a frozen process accepts connections, and the
+    /// welcome comes only when the process goes on. Dialling again would not speed that up.
     pub(super) fn establish(&mut self, token: Token) -> Result<(), Close> {
         let Some(connection) = self.connections.get_mut(&token) else {
             return Ok(());

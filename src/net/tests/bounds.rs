@@ -1,7 +1,7 @@
 use super::*;
 use crate::net::outlet::{Bounds, Outlet, WhenFull};
 
-/// Time in which something that must not happen would have happened.
+/// How long to wait for something that must not happen.
 const A_WHILE: Duration = Duration::from_millis(200);
 
 #[test]
@@ -77,7 +77,8 @@ fn a_client_that_does_not_read_is_not_read_from() {
     }
     let large = Answer::Reply(vec![0; ANSWER].into());
     let mut served = 0;
-    // Not reading from it is all that the loop can do, so its silence is what to wait for.
+    // The loop can only stop reading from this client, so the test waits until no more requests
+    // come.
     while let Ok(Told::Request(_, reply)) = node.told.recv_timeout(A_WHILE) {
         let client = reply.client.clone();
         reply.send(large.clone());
@@ -134,7 +135,8 @@ fn a_flood_of_requests_does_not_keep_another_client_waiting() {
     const FLOOD: u64 = 4000;
     let node = Node::start_with_room(1, config(1), false);
     let (mut flooding, mut other) = (node.client(), node.client());
-    // The loop is stuck in its service while all of the flood and then the other's request arrive.
+    // The test service blocks the loop while all these requests arrive, and then the other
+    // client's.
     for id in 0..FLOOD {
         flooding.ask(&submit(id, "x"));
     }
@@ -171,7 +173,7 @@ fn clients_over_their_number_are_told_so_and_peers_still_get_in() {
 
     let [gone, _stays] = clients;
     drop(gone);
-    // Its place is free once the loop has seen it go.
+    // The place is free when the loop has noticed that the client is gone.
     let again = (0..1000).any(|_| {
         let mut client = Remote::connect(node.address);
         client.write(&opening(&hello(Caller::Client)));
@@ -222,7 +224,7 @@ fn a_full_outlet_that_makes_no_progress_is_broken_off_and_says_so() {
     };
     let fill = |outlet: &Outlet| {
         let chunk = vec![0u8; 1 << 20];
-        // The kernel's buffers first, then its own.
+        // This fills the kernel's buffers first, and then the outlet's own.
         let filled = (0..1000).any(|_| {
             outlet.send([&chunk]);
             outlet.queued() >= 1000

@@ -47,7 +47,7 @@ fn it_does_not_matter_where_the_bytes_are_cut() {
     for cut in 1..bytes.len() {
         let mut client = Remote::connect(node.address);
         client.write(&bytes[..cut]);
-        // Another connection's round trip: the loop has seen the first part by then.
+        // After a round trip on another connection, the loop has read the first part.
         node.client().round_trip(0);
         client.write(&bytes[cut..]);
         let _: Welcome = client.read().unwrap();
@@ -114,7 +114,8 @@ fn whoever_is_refused_reads_why_and_is_disconnected() {
         (wrong_version, "version"),
     ] {
         let mut client = Remote::connect(node.address);
-        // Requests that follow the hello unasked must not cost the caller the explanation.
+        // The other side may send requests before it is welcomed. They must not keep it from
+        // reading why it was refused.
         client.write(&opening(&hello));
         client.ask(&submit(1, vec![1; 100_000]));
         match client.read().unwrap() {
@@ -170,7 +171,7 @@ fn an_answer_to_a_client_that_has_gone_is_dropped() {
     let (_, first) = node.next_request();
     let (_, second) = node.next_request();
     drop(client);
-    // The loop has seen the end once a later caller is served.
+    // When a later client is served, the loop has seen that the first one closed its connection.
     let mut other = node.client();
     other.ask(&submit(9, "x"));
     let (_, reply) = node.next_request();
@@ -190,7 +191,7 @@ fn stopping_sends_what_waits_closes_and_takes_no_longer_than_that() {
     let mut client = node.client();
     client.ask(&submit(1, "x"));
     client.ask(&submit(2, "x"));
-    // More than the kernel takes at once, and something that nobody has flushed.
+    // One answer is larger than what the kernel takes at once, and the other is not flushed.
     let large = Answer::Reply(vec![1; 16 << 20].into());
     node.next_request().1.send(large.clone());
     let mut replies = Replies::new();
@@ -246,7 +247,7 @@ fn an_idle_loop_sleeps() {
     client.ask(&submit(1, "x"));
     node.next_request().1.send(Answer::Busy);
     client.answer();
-    // What the opening of connections sets off may take a moment.
+    // The opening of connections may cause some more wake-ups.
     let slept = (0..10).any(|_| {
         let before = node.wakeups();
         assert!(node.told.recv_timeout(Duration::from_millis(500)).is_err());

@@ -1,4 +1,4 @@
-//! Whatever bytes come, however they are cut: the protocols alone, without sockets.
+//! Tests of the protocols alone, without sockets, against any bytes in any pieces.
 
 use mio::{Poll, Token, Waker};
 use proptest::collection::vec;
@@ -13,7 +13,7 @@ use crate::net::outlet::{Bounds, Outlet, WhenFull};
 use crate::net::peer_side::Dialled;
 use crate::net::protocol::{Close, Local, Next, Protocol, Stage, Turn};
 
-/// Accepts everybody and keeps what it is told.
+/// A service that accepts everybody and keeps all messages.
 #[derive(Default)]
 struct Collector {
     requests: Vec<Request>,
@@ -43,7 +43,7 @@ impl Service for Collector {
     fn flush(&mut self) {}
 }
 
-/// What came of some bytes.
+/// What a connection did with some bytes.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     requests: Vec<Request>,
@@ -103,7 +103,8 @@ fn feed<'a>(first: Box<dyn Protocol>, pieces: impl IntoIterator<Item = &'a [u8]>
     }
 }
 
-/// What a good caller sends: a client, a peer, and a peer that answers.
+/// Valid bytes of three kinds: from a client, from a peer that dials, and from a peer that was
+/// dialled.
 fn good_streams() -> [Vec<u8>; 3] {
     let client = [
         opening(&hello(Caller::Client)),

@@ -1,4 +1,4 @@
-//! What the log says: the lines of each loop, told apart by its thread.
+//! Tests of what is logged. Each event loop's lines are told by the loop's thread.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
@@ -24,14 +24,14 @@ impl log::Log for Collector {
     fn flush(&self) {}
 }
 
-/// The lines of a loop so far, from the level `info` up.
+/// The lines that an event loop has logged since the last call, from the level `info` up.
 fn lines_of(node: &Node) -> Vec<String> {
     let thread = node.thread.as_ref().expect("running").thread().id();
     LINES.lock().unwrap().remove(&thread).unwrap_or_default()
 }
 
 fn collect() {
-    // Fails for all tests but the first.
+    // This fails for all tests but the first, because the logger can be set only once.
     let _ = log::set_logger(&Collector);
     log::set_max_level(log::LevelFilter::Info);
 }
@@ -75,7 +75,7 @@ fn a_peer_that_cannot_be_reached_or_refuses_is_logged_once_and_not_at_each_attem
     };
     let first = Node::start(with_peer, false);
     let refusals = |lines: &[String]| lines.iter().filter(|l| l.contains("refuse")).count();
-    // Until the other side has refused several attempts.
+    // Wait until the other node has refused several attempts.
     let mut refused = 0;
     while refused < 4 {
         assert!(second.told.recv_timeout(Duration::from_millis(5)).is_err());

@@ -1,4 +1,4 @@
-//! A real loop on 127.0.0.1, driven from outside by plain blocking sockets.
+//! Tests of a real event loop on 127.0.0.1, to which plain blocking sockets connect.
 
 mod bounds;
 mod clients;
@@ -23,20 +23,20 @@ use crate::wire::client::{Answer, Ask, Response};
 use crate::wire::handshake::{Caller, MAGIC, VERSION};
 use crate::wire::{codec, frame};
 
-/// Longer than anything takes: a test that waits this long has failed.
+/// Longer than anything takes here: a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the loop told its service.
+/// A message that the event loop delivered to its service.
 enum Told {
     Peer(Envelope),
     Request(Request, ReplyTo),
 }
 
-/// Hands all that it is told to the test, or answers requests itself.
+/// A service that passes all messages to the test, or answers requests itself.
 struct Recorder {
     id: NodeId,
     told: Sender<Told>,
-    /// Answers each request with the bytes that it submits.
+    /// Whether to answer each request with the bytes that it submits.
     echo: bool,
     replies: Replies,
     refusing: Arc<AtomicBool>,
@@ -58,7 +58,7 @@ impl Service for Recorder {
     }
 
     fn peer(&mut self, envelope: Envelope) {
-        // Fails once the test has ended.
+        // This fails once the test has ended, which is harmless.
         let _ = self.told.send(Told::Peer(envelope));
     }
 
@@ -75,14 +75,14 @@ impl Service for Recorder {
     }
 }
 
-/// A running loop. Stopped and joined when dropped.
+/// A running event loop, which is stopped and joined when dropped.
 struct Node {
     address: SocketAddr,
     peers: Peers,
     stopper: Stopper,
     told: Receiver<Told>,
     refusing: Arc<AtomicBool>,
-    /// Set while the loop runs.
+    /// The event loop's thread, while the loop runs.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -103,7 +103,7 @@ impl Node {
         Self::start_with_room(1 << 16, config, echo)
     }
 
-    /// The service blocks while the test leaves so much of what it was told lying.
+    /// The service blocks while `room` messages wait for the test to take them.
     fn start_with_room(room: usize, config: Config, echo: bool) -> Self {
         let (sender, told) = channel::bounded(room);
         let refusing = Arc::new(AtomicBool::new(false));
@@ -163,7 +163,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // A service that is stuck in telling goes on.
+        // A service that is blocked because the test takes no messages can go on now.
         self.told = channel::never();
         self.stop();
     }
@@ -197,14 +197,14 @@ fn frame_of(value: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
-/// A blocking caller.
+/// A client or peer that uses a blocking socket.
 struct Remote {
     socket: TcpStream,
     input: Vec<u8>,
 }
 
 impl Remote {
-    /// A connection on which nothing has been said.
+    /// Connects, and sends nothing yet.
     fn connect(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_nodelay(true).unwrap();
@@ -248,14 +248,14 @@ impl Remote {
         self.read().expect("an answer")
     }
 
-    /// One request and its echo.
+    /// Sends a request and checks that the same bytes come back.
     fn round_trip(&mut self, id: u64) {
         self.ask(&submit(id, "ping"));
         let answer = Answer::Reply("ping".into());
         assert_eq!(self.answer(), Response { id, answer });
     }
 
-    /// Reads until the server closes; fails if it does not.
+    /// Reads until the server closes the connection, and fails if that takes too long.
     fn expect_closed(&mut self) {
         let mut rest = Vec::new();
         match self.socket.read_to_end(&mut rest) {

@@ -4,7 +4,7 @@ use std::time::Instant;
 use super::*;
 use crate::raft::{Entry, EntryId, Payload};
 
-/// A node 1 that knows the given others.
+/// A running node 1 with these peers.
 fn node_with(peers: &[(NodeId, SocketAddr)], limits: Limits) -> Node {
     let peers = peers.iter().map(|(id, address)| (*id, address.to_string()));
     let config = Config {
@@ -15,7 +15,7 @@ fn node_with(peers: &[(NodeId, SocketAddr)], limits: Limits) -> Node {
     Node::start(config, false)
 }
 
-/// Sends heartbeats from node 1 until one arrives, as consensus does.
+/// Sends heartbeats from node 1, again and again as consensus does, until one arrives.
 fn deliver(from: &Node, to: &Node, id: NodeId) -> Envelope {
     let deadline = Instant::now() + PATIENCE;
     for round in 0.. {
@@ -71,7 +71,7 @@ fn messages_arrive_in_order_each_at_its_node() {
             Told::Peer(envelope) => Some(envelope),
             Told::Request(..) => None,
         });
-        // Heartbeats that were repeated until the first arrived may still precede them.
+        // Heartbeats that were sent until the first one arrived may still come before these.
         let arrived: Vec<Envelope> = arrived
             .skip_while(|envelope| *envelope != heartbeat(1, id, 1000))
             .take(100)
@@ -143,7 +143,7 @@ fn a_peer_that_does_not_read_is_bounded_and_dialled_anew_and_delays_no_other() {
     let deadline = Instant::now() + PATIENCE;
     let messages = vec![large(2, MESSAGE); 16];
     let (mut fullest, mut times) = (0, Vec::new());
-    // As long as there is no second connection.
+    // Go on until the first node gives the connection up and dials again.
     while deaf.accept().is_err() {
         first.peers.send(&messages);
         fullest = fullest.max(first.peers.outlets[&2].queued());
@@ -153,8 +153,8 @@ fn a_peer_that_does_not_read_is_bounded_and_dialled_anew_and_delays_no_other() {
         assert!(Instant::now() < deadline, "the deaf peer is never given up");
     }
     assert!(fullest >= BOUND, "the test does not reach the bound");
-    // A busy machine may delay some of them, but what waits for a deaf peer delays all. It is given
-    // up after a second, and a heartbeat is due after 50 ms.
+    // A busy machine may delay some heartbeats, but waiting for the deaf peer would delay all of
+    // them. The peer is given up after a second, and a heartbeat is due after 50 ms.
     times.sort_unstable();
     let (usual, longest) = (times[times.len() / 2], times[times.len() - 1]);
     assert!(
@@ -188,7 +188,8 @@ fn a_message_that_its_sender_may_not_send_closes_the_connection() {
 fn another_node_at_a_peers_address_is_not_taken_for_it() {
     let third = Node::start(config(3), false);
     let first = node_with(&[(2, third.address)], Limits::default());
-    // Its place among the dialled is lost each time, and nothing may get through.
+    // The dialled node is not the one that was meant, so the connection is closed each time and no
+    // message may be delivered.
     for round in 0..50 {
         first.peers.send(&[heartbeat(1, 2, round)]);
         let told = third.told.recv_timeout(Duration::from_millis(5));
