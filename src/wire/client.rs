@@ -1,162 +1,168 @@
-//! What clients and servers say to each other.
+//! The messages that clients and servers send to each other.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::raft::{Index, NodeId, RoleName, Term};
 
-/// One request of a client.
+/// A request that a client sends to a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
-    /// Chosen by the client, unique on its connection; the answer carries it back.
+    /// A number that the client chooses, unique on its connection. The response repeats it.
     pub id: u64,
-    /// How long the server may take, in milliseconds. When it has passed, the request ends as
-    /// [`Answer::Unknown`]. The server bounds it with a limit of its own.
+    /// How long the server may take, in milliseconds. After that the request ends as
+    /// [`Answer::Unknown`]. If the server has a shorter limit of its own, that one counts.
     pub timeout_ms: u32,
-    /// What is asked.
+    /// What the client asks for.
     pub ask: Ask,
 }
 
 /// The kinds of requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ask {
-    /// Replicate and execute a command of the state machine.
+    /// Replicates and executes a command of the state machine.
     Submit(Bytes),
-    /// Answer a question from the state, linearizably.
+    /// Reads from the state machine, linearizably.
     Query(Bytes),
-    /// Tell about the node itself. Any node answers, with or without a leader.
+    /// Asks a node about itself. Any node answers, with or without a leader.
     Status,
-    /// Hand leadership over to the given node, or to the one that is furthest along.
+    /// Transfers leadership to the given voter, or without one to the voter whose log is furthest
+    /// along.
     Transfer(Option<NodeId>),
-    /// Take a snapshot now. Any node does, with or without a leader.
+    /// Takes a snapshot now. Any node does that, with or without a leader.
     Snapshot,
 }
 
-/// The answer to one request.
+/// A server's response to one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
-    /// The request's id.
+    /// The id of the request.
     pub id: u64,
     /// How the request ended.
     pub answer: Answer,
 }
 
-/// The ways in which a request ends.
+/// The ways in which a request can end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    /// Executed; the reply of the state machine.
+    /// The request was executed; this is the state machine's reply.
     Reply(Bytes),
-    /// Refused, not executed: this node does not lead.
+    /// The request was refused and not executed, because this node does not lead.
     NotLeader(NotLeader),
-    /// Refused, not executed: the limit on what is under way is reached. Worth a try later.
+    /// The request was refused and not executed, because too much is under way. The client may try
+    /// again later.
     Busy,
-    /// Refused, not executed, and no other node will accept it either. A sentence says why.
+    /// The request was refused and not executed, and no other node will accept it either. The text
+    /// says why.
     Invalid(String),
-    /// A write may or may not be executed yet; a read has no answer. Repeat it with the same
-    /// sequence number.
+    /// The outcome of the request is unknown: a write may be executed or not, now or later; a read
+    /// has no result. The client may repeat the request with the same sequence number.
     Unknown(Doubt),
     /// The answer to [`Ask::Status`].
     Status(Box<Status>),
-    /// The answer to [`Ask::Transfer`]: the one that was asked for leads or is about to.
+    /// The answer to [`Ask::Transfer`]: the transfer has begun, or the wanted node leads already.
     Transferring,
-    /// The answer to [`Ask::Snapshot`], before the snapshot is written.
+    /// The answer to [`Ask::Snapshot`], sent before the snapshot is written.
     Snapshot {
-        /// Up to which index the node has applied entries, all of which the snapshot will hold.
+        /// The last index that this node has applied. The snapshot will hold all entries up to it.
         up_to: Index,
-        /// The newest snapshot holds all of them already: there is none to take. If not, one is to
-        /// come, and [`Status`] tells when it is durable.
+        /// Whether the newest snapshot holds all these entries already, so that no snapshot is
+        /// taken. If false, a snapshot will be taken, and [`Status`] shows when it is durable.
         is_there: bool,
     },
 }
 
-/// What a node that does not lead says of itself.
+/// The reply of a node that refuses a request because it does not lead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotLeader {
-    /// The node that refused.
+    /// The id of the node that refused.
     pub id: NodeId,
-    /// Its role.
+    /// The role of the node that refused.
     pub role: RoleName,
-    /// Its term.
+    /// The term of the node that refused.
     pub term: Term,
-    /// The leader that it follows, if it knows one: id and address for clients.
+    /// The leader that this node follows, by id and address for clients; `None` if it knows no
+    /// leader.
     pub leader: Option<(NodeId, String)>,
 }
 
-/// Why the outcome of a request is not known.
+/// Why the outcome of a request is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Doubt {
     /// The node lost its leadership while the request was under way.
     LeadershipLost,
-    /// The request's time ran out: no quorum answered in time.
+    /// The time for the request ran out, because no quorum answered in time.
     Timeout,
     /// The node is shutting down.
     ShuttingDown,
 }
 
-/// What a node knows of itself and its cluster.
+/// What a node reports about itself and its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// The node's id.
+    /// The id of this node.
     pub id: NodeId,
-    /// The cluster's name.
+    /// The name of the cluster.
     pub cluster: String,
-    /// The node's role.
+    /// The role of this node.
     pub role: RoleName,
-    /// The node's term.
+    /// The term of this node.
     pub term: Term,
-    /// The leader that it follows, itself if it leads.
+    /// The leader of this term, as far as the node knows. If the node leads, this is its own id.
     pub leader: Option<NodeId>,
-    /// All members by id with their addresses for clients.
+    /// All members of the cluster: their ids and their addresses for clients.
     pub members: Vec<(NodeId, String)>,
-    /// The voters that this node, if it leads, has heard from within an election timeout, itself
-    /// included. Empty at any other node.
+    /// The members from which this node, if it leads, has heard within an election timeout. The
+    /// list includes the leader itself, and is empty at every other node.
     pub active: Vec<NodeId>,
-    /// The highest index known to be committed.
+    /// The highest index that this node knows to be committed.
     pub commit: Index,
     /// The highest index that the state machine has applied.
     pub applied: Index,
     /// The index of the last entry in the log.
     pub last_index: Index,
-    /// The index of the first entry that is still held in memory: what no snapshot of this node
-    /// covers and some member lacks. One behind the last if there is none.
+    /// The index of the first log entry that is in memory. Earlier entries are covered by a
+    /// snapshot, or all members have them. If no entry is in memory, this is one more than
+    /// `last_index`.
     pub first_index: Index,
-    /// How many bytes the log takes up on disk.
+    /// How many bytes the log takes on disk.
     pub log_bytes: u64,
-    /// The last index that the newest snapshot stands for; 0 without one.
+    /// The last index that the newest snapshot covers; 0 without a snapshot.
     pub snapshot_index: Index,
-    /// The size of the newest snapshot's file, in bytes.
+    /// The length of the newest snapshot's file in bytes.
     pub snapshot_bytes: u64,
     /// How long ago the newest snapshot was taken, in milliseconds, by this node's clock.
     pub snapshot_age_ms: u64,
-    /// The snapshots that this node, if it leads, is sending: to whom, how many bytes have arrived,
-    /// and how many there are.
+    /// The snapshots that this node, if it leads, is sending to followers: to which node, how many
+    /// bytes have arrived there, and how many bytes the snapshot has.
     pub sending: Vec<(NodeId, u64, u64)>,
     /// How long the node has been running, in milliseconds.
     pub uptime_ms: u64,
-    /// The state machine's own counters, such as keys and sessions.
+    /// Numbers that the state machine reports about itself, such as how many keys and sessions it
+    /// has.
     pub gauges: Vec<(String, u64)>,
-    /// Whether a snapshot is being written, or is about to be. If none is, and `snapshot_index` is
-    /// lower than an [`Answer::Snapshot`] has announced, it could not be written.
+    /// Whether a snapshot is being written, or is about to be. If not, and `snapshot_index` is
+    /// lower than an [`Answer::Snapshot`] has announced, writing that snapshot has failed.
     pub snapshot_pending: bool,
-    /// How large the file of that snapshot is by now, in bytes; 0 if none is being written.
+    /// How many bytes of the pending snapshot are written so far; 0 if none is being written.
     pub snapshot_written: u64,
-    /// Where the time goes: how long each stage of the way of commands through the node has taken
-    /// in the last 10 to 20 seconds, in the order in which a command passes them.
+    /// How long each stage of a command's way through the node has taken in the last 10 to 20
+    /// seconds. The stages are in the order in which a command passes them.
     pub stages: Vec<Stage>,
 }
 
-/// How long one stage has taken lately, of all the batches that have passed it: those times are
-/// taken once for all commands that share a write, a message or a run of execution.
+/// How long one stage of a command's way through the node has taken lately. The time is measured
+/// once for each batch: all commands that share a write, a message or a run of execution.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
-    /// Its name, such as "sync".
+    /// The name of the stage, such as "sync".
     pub name: String,
-    /// How many batches have passed it. The times are 0 if none has.
+    /// How many batches have passed the stage. If there were none, all times are 0.
     pub count: u64,
-    /// The time within which half of them have, in nanoseconds.
+    /// The median time that a batch took, in nanoseconds.
     pub p50_ns: u64,
-    /// The time within which 99 of 100 have, in nanoseconds.
+    /// The 99th percentile of the time that a batch took, in nanoseconds.
     pub p99_ns: u64,
-    /// The longest time, in nanoseconds.
+    /// The longest time that a batch took, in nanoseconds.
     pub max_ns: u64,
 }

@@ -1,7 +1,7 @@
-//! The one place that knows `bincode`.
+//! The encoding of all values on the wire and on disk. No other module uses `bincode`.
 //!
-//! Everything that is encoded, on the wire or on disk, goes through [`encode`] and [`decode`]: one
-//! fixed configuration (little-endian, variable-length integers), one limit, no trailing bytes.
+//! Every value goes through [`encode`] and [`decode`]. They have one fixed configuration
+//! (little-endian, variable-length integers) and one limit on memory, and accept no trailing bytes.
 //!
 //! The encoding, to the byte (bincode 2, `config::standard()`):
 //!
@@ -16,47 +16,48 @@
 //! | struct, tuple | the fields in the order of their declaration, nothing between them |
 //! | enum | the variant's number, then its fields |
 //!
-//! Nothing is self-describing: to add, to remove or to reorder a field changes the format.
+//! The bytes do not name their fields. So adding, removing or reordering a field changes the
+//! format.
 
 use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
 use serde::{Deserialize, Serialize};
 
-/// The most memory that a decoded value may claim, in bytes. Damaged or hostile length fields
+/// How much memory a decoded value may take at most, in bytes. So damaged or hostile length fields
 /// cannot make a node allocate more.
 pub const DECODE_LIMIT: usize = 64 << 20;
 
 const CONFIG: Configuration<LittleEndian, Varint, Limit<DECODE_LIMIT>> =
     config::standard().with_limit::<DECODE_LIMIT>();
 
-/// Bytes that are not what they should be.
+/// Why bytes cannot be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The bytes are not a value of the expected type.
     #[error("the bytes do not decode: {0}")]
     Malformed(String),
-    /// A value was read, but bytes are left over.
+    /// There are bytes left over behind the value.
     #[error("{0} bytes are left over behind the value")]
     Trailing(usize),
 }
 
-/// Appends the value's encoding to `out`.
+/// Appends the encoding of `value` to `out`.
 ///
 /// # Panics
-/// If a `Serialize` implementation fails, which none of this crate's does.
+/// If a `Serialize` implementation fails. None in this crate does.
 pub fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) {
     bincode::serde::encode_into_std_write(value, out, config::standard())
         .expect("encoding into memory does not fail");
 }
 
-/// The value's encoding as bytes of its own.
+/// The encoding of `value`, in a buffer of its own.
 pub fn to_bytes<T: Serialize>(value: &T) -> bytes::Bytes {
     let mut out = Vec::new();
     encode(value, &mut out);
     out.into()
 }
 
-/// Reads a value that takes up all of `bytes`. The value may borrow from them: a `&[u8]` inside it
-/// is not copied.
+/// Decodes a value that takes up all of `bytes`. The value may borrow from `bytes`: a `&[u8]`
+/// inside the value is not copied.
 ///
 /// # Errors
 /// [`DecodeError`] if the bytes are malformed, claim too much memory, or go on behind the value.
@@ -69,7 +70,7 @@ pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeErr
     }
 }
 
-/// Reads a value from the start of `bytes`, and ignores the bytes behind it.
+/// Decodes a value at the start of `bytes`, and ignores the bytes behind the value.
 ///
 /// # Errors
 /// [`DecodeError`] if the bytes are malformed or claim too much memory.

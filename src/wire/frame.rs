@@ -1,4 +1,4 @@
-//! Frames: how one message is told from the next on a stream of bytes.
+//! Frames, which separate the messages on a stream of bytes.
 //!
 //! | offset | bytes | what |
 //! | --- | --- | --- |
@@ -8,58 +8,58 @@
 //! | 12 | length | the payload: one value in the encoding of [`codec`] |
 //!
 //! The header has a checksum of its own. Without it, a length that has changed on the way would
-//! make the receiver wait for bytes that never come: the connection would look healthy, and deliver
-//! nothing any more.
+//! make the receiver wait for bytes that never come: the connection would look healthy, but no
+//! message would arrive any more.
 //!
-//! Frames follow each other without padding. There is no way to find the next frame behind a
-//! damaged one, so damage ends the connection.
+//! Frames follow each other without padding. After a damaged frame the start of the next one is
+//! unknown, so damage ends the connection.
 
 use serde::Serialize;
 
 use super::codec;
 
-/// How many bytes precede a frame's payload.
+/// The length of a frame's header in bytes; the payload follows.
 pub const HEADER_LEN: usize = 12;
 
-/// The largest payload that is sent or accepted, in bytes: room for a compare-and-swap with two
-/// values and a key of the default limits.
+/// The largest payload that is sent or accepted, in bytes. There is room for a compare-and-swap
+/// with two values and a key of the default limits.
 pub const MAX_PAYLOAD: usize = 18 << 20;
 
-/// Bytes that are no frame. The stream cannot be read on: the connection is to be closed.
+/// Why bytes are not a frame. Nothing behind them can be read, so the connection has to be closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The length field asks for more than the limit.
+    /// The frame claims a length over the limit.
     #[error("a frame of {len} bytes is over the limit of {limit}")]
     TooLong {
         /// The length that the frame claims, in bytes.
         len: usize,
-        /// The limit in force, in bytes.
+        /// The largest length that is accepted here, in bytes.
         limit: usize,
     },
-    /// The header is not the one that was sent.
+    /// The frame's header was changed on the way.
     #[error("a header's checksum is {actual:08x} where {expected:08x} was announced")]
     Header {
-        /// What the header says.
+        /// The checksum in the header, over its other bytes.
         expected: u32,
-        /// What its other bytes have.
+        /// The checksum computed from the bytes that arrived.
         actual: u32,
     },
-    /// The payload is not the one that was sent.
+    /// The frame's payload was changed on the way.
     #[error("a frame's checksum is {actual:08x} where {expected:08x} was announced")]
     Checksum {
-        /// What the header says.
+        /// The payload's checksum in the header.
         expected: u32,
-        /// What the payload has.
+        /// The checksum computed from the payload that arrived.
         actual: u32,
     },
 }
 
-/// Appends the value as one frame.
+/// Appends one frame to `out`, with `value` as its payload.
 pub fn put<T: Serialize>(value: &T, out: &mut Vec<u8>) {
     put_with(out, |out| codec::encode(value, out));
 }
 
-/// Appends one frame whose payload is what `fill` appends.
+/// Appends one frame to `out`; `fill` appends the frame's payload.
 pub fn put_with(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; HEADER_LEN]);
@@ -73,11 +73,12 @@ pub fn put_with(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) {
     out[start + 8..start + HEADER_LEN].copy_from_slice(&of_header.to_le_bytes());
 }
 
-/// Takes the first frame of `bytes` apart: its payload, and how many bytes the frame takes up in
-/// all. `None` if it is not complete yet.
+/// Splits off the first frame of `bytes`. Returns the frame's payload, and the length of the whole
+/// frame in bytes. `None` if the frame is not complete yet.
 ///
 /// # Errors
-/// [`FrameError`] if the bytes cannot be a frame; known as soon as the header is there.
+/// [`FrameError`] if the bytes are not a frame. A bad header is reported before the payload has
+/// arrived.
 pub fn split(bytes: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>, FrameError> {
     let Some((header, rest)) = bytes.split_first_chunk::<HEADER_LEN>() else {
         return Ok(None);

@@ -1,8 +1,9 @@
-//! How a connection opens.
+//! How a connection is opened.
 //!
-//! The caller sends [`MAGIC`] and then one frame with a [`Hello`]. The server answers with one
-//! frame that holds a [`Welcome`]; after a refusal it closes the connection. The caller need not
-//! wait for the answer: what it means to say may follow its hello at once.
+//! The caller, which is the side that opened the connection, sends [`MAGIC`] and then one frame
+//! with a [`Hello`]. The server answers with one frame that holds a [`Welcome`]; after a refusal it
+//! closes the connection. The caller need not wait for that: it may send requests or messages right
+//! behind its hello.
 //!
 //! | from the caller | |
 //! | --- | --- |
@@ -15,78 +16,80 @@
 //! | a frame of at most [`MAX_HELLO`] bytes | [`Welcome`]: 0 accepted: cluster, id; 1 refused: a text |
 //! | frames | to a client: [`Response`](super::client::Response)s; to a peer: nothing |
 //!
-//! The magic, the framing, the version as the hello's first field, and the whole of the welcome
-//! stay the same for ever, so that any version can tell any other what is wrong.
+//! Four things stay the same for ever: the magic, the framing, the version as the hello's first
+//! field, and the whole welcome. So any version can tell any other what is wrong.
 
 use serde::{Deserialize, Serialize};
 
 use super::codec::{self, DecodeError};
 use crate::raft::NodeId;
 
-/// The first bytes of every connection. A zero byte inside keeps text protocols from matching.
+/// The first bytes of every connection. Text protocols never start with them, because they contain
+/// a zero byte.
 pub const MAGIC: [u8; 8] = *b"raftkv\0\n";
 
-/// The version of everything that follows the magic. Both sides must have the same.
+/// The version of everything that follows the magic. Both sides of a connection must have the same.
 pub const VERSION: u16 = 3;
 
 /// The largest [`Hello`] or [`Welcome`] that is accepted, in bytes.
 pub const MAX_HELLO: usize = 4096;
 
-/// The first frame of a connection: what the caller is, and which cluster and node it means to
-/// reach.
+/// The first frame of a connection, sent by the side that opened it: what that side is, and which
+/// cluster and node it wants to reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// The caller's [`VERSION`].
+    /// The protocol [`VERSION`] of the side that opened the connection.
     pub version: u16,
-    /// The name of the cluster that the caller means. A client may leave it empty: any cluster.
+    /// The name of the cluster to reach. A client may leave it empty to accept any cluster.
     pub cluster: String,
-    /// What kind of caller it is.
+    /// What has opened the connection: a client or a peer.
     pub caller: Caller,
 }
 
-/// The kinds of callers.
+/// What may open a connection: a client or a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Caller {
-    /// Sends [`Request`](super::client::Request)s, one frame each, and gets a
+    /// A client. It sends [`Request`](super::client::Request)s, one frame each, and gets a
     /// [`Response`](super::client::Response) to each, in any order.
     Client,
-    /// Sends [`Envelope`](crate::raft::Envelope)s, one frame each, and gets nothing back: answers
-    /// take the connection that the other node opened.
+    /// Another node. It sends [`Envelope`](crate::raft::Envelope)s, one frame each, and receives
+    /// nothing here: the other node's messages take the connection which that node opened.
     Peer {
-        /// The caller's id.
+        /// The id of the node that opened the connection.
         from: NodeId,
-        /// The id of the node that it means to reach.
+        /// The id of the node that it wants to reach.
         to: NodeId,
-        /// The identity of the caller's state machine
+        /// The identity of the calling node's state machine
         /// ([`StateMachine::identity`](crate::machine::StateMachine::identity)).
         machine: String,
-        /// The number of the caller's data folder: a node that comes back with another one has
-        /// forgotten its votes.
+        /// The random number of the calling node's data folder. A node that comes back with another
+        /// folder has forgotten its votes, and is refused.
         folder: u128,
     },
 }
 
-/// The answer to a [`Hello`].
+/// The server's answer to a [`Hello`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Welcome {
-    /// Go on.
+    /// The connection is accepted.
     Accepted {
         /// The name of the server's cluster.
         cluster: String,
-        /// The server's id.
+        /// The id of the node that accepted the connection.
         id: NodeId,
     },
-    /// The connection closes now. The text is for the person who runs the caller.
+    /// The connection is refused and will be closed. The text tells the operator of the client or
+    /// node why.
     Refused(String),
 }
 
-/// Why a hello cannot be judged.
+/// Why a hello cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HelloError {
-    /// The caller speaks another version, whose hello may look different from here on.
+    /// The hello is of another version of the protocol, in which its other fields may differ.
     #[error("the caller speaks version {theirs} of the protocol, this node version {VERSION}")]
     Version {
-        /// The caller's version.
+        /// The version in the hello.
         theirs: u16,
     },
     /// The bytes are no hello of any version.
@@ -95,10 +98,11 @@ pub enum HelloError {
 }
 
 impl Hello {
-    /// Reads a hello, its version first.
+    /// Decodes a hello, beginning with its version.
     ///
     /// # Errors
-    /// [`HelloError::Version`] if the version is not this one's, however the rest may read.
+    /// [`HelloError::Version`] if the version is not [`VERSION`], whatever bytes follow;
+    /// [`HelloError::Malformed`] if the bytes are no hello.
     pub fn decode(payload: &[u8]) -> Result<Self, HelloError> {
         match codec::decode_prefix::<u16>(payload)? {
             VERSION => Ok(codec::decode(payload)?),

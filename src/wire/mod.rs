@@ -1,6 +1,7 @@
-//! What crosses a socket: the codec, frames, the handshake, and the messages of clients.
+//! The bytes on a connection: the codec, frames, the handshake, and the messages of clients.
 //!
-//! `docs/formats.md` describes all of it to the byte. Nothing in this module does input or output.
+//! `docs/formats.md` specifies all of it to the byte. Nothing in this module reads or writes a
+//! socket.
 
 pub mod client;
 pub mod codec;
