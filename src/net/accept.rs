@@ -17,7 +17,7 @@ const PER_TURN: usize = 64;
 /// over, and use up a processor.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The listening socket of the node.
+/// The listening socket of the node, and why accepting has to pause, if it has to.
 pub(super) struct Acceptor {
     listener: TcpListener,
     /// Whether connections may be waiting to be accepted. The kernel reports a new connection only

@@ -1,4 +1,5 @@
-//! One connection of the event loop, which reads from the socket until the connection's turn ends.
+//! One connection of the event loop: reads from its socket and delivers messages until its turn
+//! ends.
 
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
@@ -36,12 +37,12 @@ pub(super) struct Connection {
     suspended: bool,
 }
 
-/// How a connection's turn ended.
+/// How a connection's turn ended, from which the event loop knows when to give the next one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turned {
-    /// Everything that had arrived was read.
+    /// Everything that had arrived was read. The next turn comes when the kernel reports more.
     Idle,
-    /// There is more to read or to deliver.
+    /// There is more to read or to deliver, so the connection needs another turn soon.
     More,
     /// Nothing more is read until another thread wakes the event loop.
     Suspended,
@@ -78,8 +79,9 @@ impl Connection {
     pub(super) fn on_event(&mut self, event: &Event) -> Result<(), Close> {
         self.ended |= event.is_read_closed() || event.is_error();
         if self.suspended && self.ended {
-            // A throttled client has closed its end of the connection, so it takes no answers. Its
-            // unread requests need not be executed, because nobody was told that they would be.
+            // The other side has closed its end of a suspended connection, so nobody waits for
+            // answers. Unread requests need not be executed, because nobody was told that they
+            // would be.
             return Err(Close::Ended);
         }
         if event.is_writable() && !self.connecting {
@@ -119,8 +121,8 @@ impl Connection {
                     continue;
                 }
                 Next::Yield => return Ok(Turned::More),
-                // A client that is to be throttled has closed its end, so there is no answer to
-                // wait for.
+                // The other side has closed its end, so nobody waits for answers and there is no
+                // use in waiting.
                 Next::Suspend if self.ended => return Err(Close::Ended),
                 Next::Suspend => {
                     self.suspended = true;

@@ -116,7 +116,7 @@ impl Dialer {
         self.peer
     }
 
-    /// Notes that the peer has welcomed this node.
+    /// Notes that the peer has welcomed this node. From now on any failure is logged again.
     pub(super) fn welcomed(&mut self, now: Instant) {
         log::info!("connected to node {} at {}", self.peer, self.text);
         self.state = State::Welcomed(now);

@@ -101,9 +101,9 @@ pub trait Service: Send {
 pub struct Config {
     /// Where to listen. With port 0 the operating system chooses the port: see [`Net::local_addr`].
     pub listen: SocketAddr,
-    /// The id of this node.
+    /// The id of this node in its cluster.
     pub id: NodeId,
-    /// The name of the cluster.
+    /// The name of this node's cluster.
     pub cluster: String,
     /// The identity of this node's state machine, which its peers must share.
     pub machine: String,
@@ -182,9 +182,9 @@ pub enum NetError {
     /// The address of a peer is not of the form `HOST:PORT`.
     #[error("the address of node {id}, \"{address}\", is not of the form HOST:PORT")]
     PeerAddress {
-        /// The id of the peer.
+        /// The id of the peer whose address is wrong.
         id: NodeId,
-        /// The address as it was given.
+        /// The wrong address, as the operator gave it.
         address: String,
     },
     /// Two peers have the same id.
@@ -222,12 +222,12 @@ impl Net {
         self.event_loop.local_addr()
     }
 
-    /// Sends messages to the other nodes, from any thread.
+    /// The handle through which any thread sends messages to the other nodes.
     pub fn peers(&self) -> Peers {
         self.event_loop.peers()
     }
 
-    /// Stops the event loop, from any thread.
+    /// The handle through which any thread stops the event loop.
     pub fn stopper(&self) -> Stopper {
         self.event_loop.stopper()
     }

@@ -30,10 +30,12 @@ pub(super) struct Bounds {
 /// What happens to a message that comes when the queue of an outlet is full.
 #[derive(Clone, Debug)]
 pub(super) enum WhenFull {
-    /// The message is dropped, as if the network had lost it. If the socket has taken no bytes for
-    /// this long, the connection is broken off.
+    /// The message is dropped, as if the network had lost it. This is for peers, because consensus
+    /// repeats what matters. If the socket has taken no bytes for this long, the connection is
+    /// broken off.
     Drop(Duration),
-    /// The connection is broken off.
+    /// The connection is broken off. This is for clients, who would wait in vain for a dropped
+    /// answer.
     BreakOff,
 }
 
@@ -94,7 +96,7 @@ impl Outlet {
         self.state.lock().socket.is_some()
     }
 
-    /// How many bytes wait to be sent.
+    /// How many bytes wait in the buffer because the kernel has not taken them yet.
     pub(super) fn queued(&self) -> usize {
         self.queued.load(Ordering::SeqCst)
     }

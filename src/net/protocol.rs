@@ -21,7 +21,7 @@ pub(super) trait Protocol: Send {
     /// the service.
     fn on_bytes(&mut self, input: &mut Input, turn: &mut Turn<'_>) -> Result<Next, Close>;
 
-    /// How far the connection has come.
+    /// How far the connection has come, as its protocol knows it.
     fn stage(&self) -> Stage;
 }
 
@@ -39,7 +39,8 @@ pub(super) enum Next {
     Become(Box<dyn Protocol>),
 }
 
-/// How far a connection has come.
+/// How far a connection has come. This decides whether it has a deadline, and whether it counts
+/// against the limit on clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The other side of an accepted connection has not said yet what it is; or, on a connection

@@ -83,7 +83,7 @@ impl ReplyTo {
         }
     }
 
-    /// Sends the answer at once.
+    /// Sends the answer to the client at once, on the calling thread.
     pub fn send(self, answer: Answer) {
         let id = self.id;
         self.client.outlet.send([&Response { id, answer }]);
@@ -118,7 +118,7 @@ pub struct Replies {
 }
 
 impl Replies {
-    /// No clients with queued answers yet.
+    /// A collection without any queued answers.
     pub fn new() -> Self {
         Self::default()
     }
@@ -128,7 +128,7 @@ impl Replies {
         self.touched.is_empty()
     }
 
-    /// Sends all queued answers.
+    /// Sends all queued answers, with one write to the socket of each client.
     pub fn flush(&mut self) {
         for client in self.touched.drain(..) {
             client.outlet.flush();

@@ -38,10 +38,10 @@ const COPIED_BYTES: u64 = 1 << 20;
 
 const EXISTS_ADVICE: &str = "Nothing is overwritten: choose another name, or move it away first";
 
-/// The result of a backup.
+/// What a backup has copied, and what it could not use.
 #[derive(Debug)]
 pub struct Backup {
-    /// The snapshot that was copied.
+    /// The snapshot that is in the backup.
     pub info: SnapshotInfo,
     /// Why newer snapshots were passed over: one error for each of them that is damaged.
     pub passed_over: Vec<StorageError>,
@@ -59,7 +59,7 @@ pub fn back_up(folder: &Path, to: &Path) -> Result<Backup, StorageError> {
         return Err(unusable(to, "it is there already", EXISTS_ADVICE));
     }
     let source = Folder::new(Arc::new(ReadOnlyDisk::new(folder)));
-    // If the folder is missing, this reports the folder as missing and not a file in it.
+    // List the folder first: if it is missing, the error names the folder and not a file in it.
     source.list()?;
     let (_, identity) = identity::look(&source)?;
     let owner = snapshot::SnapshotOwner::from(&identity);
@@ -186,7 +186,7 @@ pub fn restore(
     });
     match &filled {
         Ok(_) => sync_parent(folder)?,
-        // An incomplete folder must not be taken for a data folder.
+        // An incomplete folder must not be left, or a later start could take it for a restored one.
         Err(_) => drop(fs::remove_dir_all(&temp)),
     }
     filled
@@ -298,7 +298,7 @@ fn at(path: &Path, operation: &'static str) -> impl FnOnce(io::Error) -> Storage
     }
 }
 
-/// The unfinished name of a file or folder: its own name and `.new`.
+/// The name that a file or folder has until it is complete: its final name and `.new`.
 fn sibling(path: &Path) -> Result<PathBuf, StorageError> {
     let Some(name) = path.file_name() else {
         let advice = "Give it a name of its own";

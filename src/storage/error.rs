@@ -28,7 +28,7 @@ pub enum StorageError {
         folder: PathBuf,
         /// What does not fit: the value that was found and the value that was wanted.
         problem: String,
-        /// What the operator can do about it.
+        /// What the operator can do about a folder that does not fit.
         advice: &'static str,
     },
     /// A file or folder cannot be used for a backup or for restoring one.
@@ -38,7 +38,7 @@ pub enum StorageError {
         path: PathBuf,
         /// What is wrong with the file or folder.
         problem: String,
-        /// What the operator can do about it.
+        /// What the operator can do about the unusable file or folder.
         advice: &'static str,
     },
     /// A file no longer holds what was made durable in it, and no crash explains that. Nothing has
@@ -54,7 +54,7 @@ pub enum StorageError {
         offset: u64,
         /// What is wrong at that place.
         problem: String,
-        /// What the operator can do about it.
+        /// What the operator can do about the damage.
         advice: &'static str,
     },
     /// There is no file for this snapshot. It may have been removed because there are newer
@@ -63,7 +63,7 @@ pub enum StorageError {
     NoSnapshot {
         /// The path of the file that is missing.
         path: PathBuf,
-        /// The last entry that the snapshot covers.
+        /// The last entry that the missing snapshot covers.
         last: EntryId,
     },
     /// A snapshot is not needed, because the node has one of the same entry or of a later one.
@@ -78,7 +78,7 @@ pub enum StorageError {
     /// snapshot, or another transfer has replaced this one. The bytes are discarded.
     #[error("the snapshot of entry {last} from another node is refused: {problem}")]
     Transfer {
-        /// The last entry that the snapshot covers.
+        /// The last entry that the refused snapshot covers.
         last: EntryId,
         /// Why the transfer failed.
         problem: String,
@@ -92,7 +92,7 @@ pub enum StorageError {
     /// The operating system refused an operation on a file or folder.
     #[error("cannot {operation} {}: {source}. {}", path.display(), io_advice(source.kind()))]
     Io {
-        /// The path of the file or folder.
+        /// The path of the file or folder on which the operation failed.
         path: PathBuf,
         /// The operation that failed, in words that follow "cannot", such as "write to".
         operation: &'static str,

@@ -19,7 +19,7 @@ use super::voter::identity::{self, FolderOwner, Identity};
 use super::voter::peers::Peers;
 use super::voter::vote;
 
-/// The contents of a data folder.
+/// What a data folder contains, and what is damaged in it.
 #[derive(Clone, Debug)]
 pub struct Inspection {
     /// The cluster, node and state machine that the folder belongs to.
@@ -44,7 +44,7 @@ pub struct Inspection {
     /// What the next start would repair, one sentence each. Crashes leave such things behind, so
     /// they are no damage.
     pub notes: Vec<String>,
-    /// One sentence for each thing that is damaged.
+    /// One sentence for each damage that was found in the folder.
     pub damage: Vec<String>,
 }
 
@@ -55,7 +55,7 @@ pub struct InspectedSegment {
     pub name: String,
     /// The length of the file in bytes, including the free space behind the last record.
     pub bytes: u64,
-    /// How many bytes of the file are records.
+    /// How many bytes of the segment's file are records.
     pub record_bytes: u64,
     /// How many records the segment has. Each record is one write of the node.
     pub records: u64,
@@ -70,7 +70,7 @@ pub struct InspectedSegment {
 pub struct InspectedCommand {
     /// The log entry that holds the command.
     pub id: EntryId,
-    /// The command, encoded.
+    /// The encoded command, as the state machine would get it.
     pub bytes: Bytes,
     /// Why the state machine cannot execute the command, as a sentence.
     pub reason: String,
@@ -173,8 +173,8 @@ impl Inspection {
         }
     }
 
-    /// Reads one segment apart from the others, so that damage in one does not hide damage in the
-    /// next.
+    /// Reads one segment without regard to the others, so that damage in one segment does not hide
+    /// damage in the next.
     fn segment(
         &mut self,
         folder: &Folder,

@@ -285,12 +285,14 @@ impl Storage {
         Peers::open(&self.folder, &self.owner)
     }
 
-    /// The snapshots in this data folder; any thread may use them.
+    /// The snapshots in this data folder. Any thread may use them, also while another thread writes
+    /// the log.
     pub fn snapshots(&self) -> Snapshots {
         self.snapshots.clone()
     }
 
-    /// Prepares the files of the log's next segments; any thread may use it.
+    /// Prepares files for the log's next segments. Another thread should do this, because it is
+    /// slow.
     pub fn spares(&self) -> Spares {
         self.log.spares()
     }

@@ -61,17 +61,18 @@ struct BadSnapshot {
     problem: String,
 }
 
-/// How the log follows the snapshot from which the node starts: the first two cases at the head of
-/// this file.
+/// Whether the log continues the snapshot from which the node starts. If it can do neither of the
+/// two, the node does not start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// The log goes on behind the snapshot.
+    /// The log goes on behind the snapshot, and its entries are used.
     GoesOn,
     /// The log has to start anew behind the snapshot, and none of its entries is used.
     StartsAnew,
 }
 
-/// Looks in the folder for a snapshot to start from. Changes nothing.
+/// Looks in the folder for the newest valid snapshot, from which the node will start. Changes
+/// nothing.
 pub(super) fn find(folder: &Folder, owner: &SnapshotOwner) -> Result<FoundSnapshots, StorageError> {
     let names = folder.list()?;
     let mut ids: Vec<EntryId> = names.iter().filter_map(|n| snapshot::last_of(n)).collect();
@@ -113,7 +114,7 @@ impl FoundSnapshots {
         newest.map_or(EntryId::ZERO, |info| info.meta.last)
     }
 
-    /// One sentence for the operator about each snapshot that is passed over.
+    /// One sentence for the operator about each damaged snapshot that is passed over.
     pub(super) fn notes(&self) -> impl Iterator<Item = String> {
         let instead = match &self.newest {
             Some(info) => format!("the one of entry {}", info.meta.last),
@@ -131,11 +132,12 @@ impl FoundSnapshots {
         })
     }
 
-    /// Decides which of the three cases at the head of this file holds. Leaves in `replay` only
-    /// what follows the snapshot. Changes nothing on disk.
+    /// Decides how the log continues the snapshot, and keeps only the entries behind the snapshot
+    /// in `replay`. Changes nothing on disk.
     ///
     /// # Errors
-    /// [`StorageError::Damaged`] in the third case.
+    /// [`StorageError::Damaged`] if the log starts too late for the snapshot, so that entries are
+    /// missing.
     pub(super) fn fit(&self, folder: &Folder, replay: &mut Replay) -> Result<Fit, StorageError> {
         let last = self.last();
         let base = replay.outline.base();
@@ -148,14 +150,14 @@ impl FoundSnapshots {
             debug_assert!(first.is_none_or(|first| first == last.index + 1));
             return Ok(Fit::GoesOn);
         }
-        // The outline must go on describing the records on disk. The caller changes it by appending
+        // Leave the outline alone: it describes the records on disk until the caller has appended
         // the record with which the log starts anew.
         replay.entries.clear();
         Ok(Fit::StartsAnew)
     }
 
-    /// The error of the third case: the log starts behind the last entry of the newest valid
-    /// snapshot, so entries between the two are missing.
+    /// The error when the log starts behind the last entry of the newest valid snapshot, so that
+    /// entries between the two are missing.
     fn out_of_reach(&self, folder: &Folder, replay: &Replay) -> StorageError {
         let base = replay.outline.base().index;
         let first = replay.extents.front().map_or(1, |extent| extent.number);

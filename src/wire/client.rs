@@ -36,7 +36,7 @@ pub enum Ask {
 /// A server's response to one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
-    /// The id of the request.
+    /// The id of the request that this response is for.
     pub id: u64,
     /// How the request ended.
     pub answer: Answer,
@@ -102,7 +102,7 @@ pub enum Doubt {
 pub struct Status {
     /// The id of this node.
     pub id: NodeId,
-    /// The name of the cluster.
+    /// The name of the cluster that this node is a member of.
     pub cluster: String,
     /// The role of this node.
     pub role: RoleName,

@@ -39,17 +39,17 @@ pub enum FrameError {
     /// The frame's header was changed on the way.
     #[error("a header's checksum is {actual:08x} where {expected:08x} was announced")]
     Header {
-        /// The checksum in the header, over its other bytes.
+        /// The header's checksum, as the frame states it.
         expected: u32,
-        /// The checksum computed from the bytes that arrived.
+        /// The checksum computed from the header's other bytes.
         actual: u32,
     },
     /// The frame's payload was changed on the way.
     #[error("a frame's checksum is {actual:08x} where {expected:08x} was announced")]
     Checksum {
-        /// The payload's checksum in the header.
+        /// The payload's checksum, as the frame states it.
         expected: u32,
-        /// The checksum computed from the payload that arrived.
+        /// The checksum computed from the payload.
         actual: u32,
     },
 }

@@ -224,7 +224,7 @@ fn a_full_outlet_that_makes_no_progress_is_broken_off_and_says_so() {
     };
     let fill = |outlet: &Outlet| {
         let chunk = vec![0u8; 1 << 20];
-        // This fills the kernel's buffers first, and then the outlet's own.
+        // Fill the kernel's buffers first, and then the outlet's own.
         let filled = (0..1000).any(|_| {
             outlet.send([&chunk]);
             outlet.queued() >= 1000

@@ -31,7 +31,7 @@ fn lines_of(node: &Node) -> Vec<String> {
 }
 
 fn collect() {
-    // This fails for all tests but the first, because the logger can be set only once.
+    // Setting the logger fails for all tests but the first, because it can be set only once.
     let _ = log::set_logger(&Collector);
     log::set_max_level(log::LevelFilter::Info);
 }

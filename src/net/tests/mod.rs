@@ -58,7 +58,7 @@ impl Service for Recorder {
     }
 
     fn peer(&mut self, envelope: Envelope) {
-        // This fails once the test has ended, which is harmless.
+        // Sending fails once the test has ended, which is harmless.
         let _ = self.told.send(Told::Peer(envelope));
     }
 

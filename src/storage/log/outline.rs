@@ -9,13 +9,14 @@ use crate::raft::{Entry, EntryId, Index, Term};
 /// with `base.index <= last.index`. Terms never go down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::storage) struct Outline {
-    /// The last entry before the log. Its term is 0 if that term is unknown: see
-    /// [`append`](Self::append).
+    /// The last entry before the log. Its term is 0 if the records that are left on disk do not
+    /// tell the term: see [`append`](Self::append).
     base: EntryId,
     /// Whether segments with the start of the log have been removed. If so, the remaining records
     /// may still replace entries of the removed part.
     cut: bool,
-    /// The first entry of each term in the log, in ascending order.
+    /// The first entry of each term in the log, in ascending order. From these the term at any
+    /// index is known.
     terms: Vec<EntryId>,
     /// The last entry of the log; `base` if the log is empty.
     last: EntryId,
@@ -42,7 +43,8 @@ impl Outline {
         }
     }
 
-    /// The last entry before the log. Its term is 0 if that term is unknown.
+    /// The last entry before the log. Its term is 0 if the records that are left on disk do not
+    /// tell the term.
     pub(in crate::storage) fn base(&self) -> EntryId {
         self.base
     }

@@ -63,7 +63,7 @@ pub(super) struct RecordHeader {
     payload_checksum: u32,
 }
 
-/// The payload of a record.
+/// What a record tells replay: a new start of the log, entries, or both.
 pub(super) struct RecordContents {
     /// The entry behind which the log starts anew; `None` if the record continues the log.
     pub(super) restart: Option<EntryId>,
@@ -114,8 +114,8 @@ pub(super) fn stamp(record: &mut [u8], sequence: u64, marks: Marks) {
 }
 
 impl RecordHeader {
-    /// Reads the record header at the start of `bytes`. `None` if there is no valid header, or it
-    /// was written in an earlier life of the file.
+    /// Reads the record header at the start of `bytes`. `None` if there is no valid header, or if
+    /// the header was written when the file was an earlier segment.
     pub(super) fn read(bytes: &[u8], marks: Marks) -> Option<Self> {
         let header = bytes.first_chunk::<HEADER>()?;
         let four = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i]));
@@ -150,7 +150,7 @@ impl RecordHeader {
         intact.then(|| &data[HEADER..HEADER + self.payload_len])
     }
 
-    /// Decodes the payload of this record. The error says what in it makes no sense.
+    /// Decodes the payload of this record. The error says what in the payload makes no sense.
     pub(super) fn contents(&self, payload: &[u8]) -> Result<RecordContents, String> {
         let (restart, rest) = match self.restarts {
             false => (None, payload),

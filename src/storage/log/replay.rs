@@ -23,7 +23,7 @@ use super::record::{self, RecordContents};
 use super::sectors::Marks;
 use super::segment::{self, Damage, Extent, SegmentHeader};
 
-/// The contents of the segments, as far as they have been read.
+/// What replay has learned from the segments that it has read so far.
 pub(in crate::storage) struct Replay {
     /// The log's entries, in order and without a gap. Entries up to `covered`, and up to the
     /// outline's base, are left out.
@@ -42,11 +42,12 @@ pub(in crate::storage) struct Replay {
 pub(in crate::storage) struct LastSegment {
     pub(in crate::storage) file: NamedFile,
     pub(in crate::storage) header: SegmentHeader,
-    /// The length of the file in bytes.
+    /// The length of the last segment's file in bytes.
     pub(in crate::storage) len: usize,
     /// Where in the file the last valid record ends and the next one will be written.
     pub(in crate::storage) end: usize,
-    /// The sectors of the last valid record; empty if the segment has no valid record.
+    /// The bytes of the last valid record, which the start writes again; empty if the segment has
+    /// no valid record.
     pub(in crate::storage) record: Vec<u8>,
     /// How many bytes of a torn record follow the last valid one; 0 if there is no torn record.
     pub(in crate::storage) torn: usize,
@@ -120,7 +121,8 @@ fn torn_bytes(last: &LastSegment, bytes: &[u8], sequence: u64) -> Result<usize, 
 }
 
 impl LastSegment {
-    /// A sentence that tells the operator of the torn record that will be cut off, if there is one.
+    /// A sentence that tells the operator that a torn record will be cut off; `None` if there is no
+    /// torn record.
     pub(in crate::storage) fn note(&self) -> Option<String> {
         let Self {
             file, end, torn, ..
@@ -136,7 +138,8 @@ impl LastSegment {
 }
 
 impl Replay {
-    /// A replay that starts with the segment of this header, because earlier segments were removed.
+    /// A replay of a log whose earlier segments were removed: it begins with the segment of this
+    /// header.
     pub(in crate::storage) fn starting_with(header: &SegmentHeader) -> Self {
         Self {
             outline: Outline::cut_behind(header.previous),
@@ -145,8 +148,8 @@ impl Replay {
         }
     }
 
-    /// A replay that starts with the first record that was ever written in the folder. It keeps the
-    /// entries above `covered`.
+    /// A replay of a log that was never cut: it begins with the very first record. It keeps the
+    /// entries above `covered`, the last index of the snapshot to start from.
     pub(in crate::storage) fn new(options: &Options, covered: Index) -> Self {
         Self {
             entries: Vec::new(),

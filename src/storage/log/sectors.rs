@@ -28,28 +28,29 @@ const MARK: usize = size_of::<u64>();
 /// How many bytes of a record a sector holds, beside its mark.
 pub(in crate::storage) const DATA: usize = SECTOR - MARK;
 
-/// How many lives a file has at most; then it is removed. The bound keeps recovery short, because
-/// recovery compares a sector without the present mark with the marks of all earlier lives.
+/// How many times a file may be used as a segment; then it is removed. The bound keeps recovery
+/// short, because recovery compares an unwritten sector with the marks of all earlier uses.
 const LIVES: u32 = 1000;
 
-/// The marks of one file: a mark for each of its lives, and which life is the present one.
+/// The marks that a file's sectors get: another mark for each use of the file as a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::storage) struct Marks {
     /// A random number, drawn when the file was created, from which the marks are computed.
     file: u64,
-    /// In how many earlier lives the file was a segment.
+    /// How many times the file was a segment before its present use.
     life: u32,
 }
 
-/// What the mark of a sector says about the sector.
+/// What a sector's mark tells about the sector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SectorState {
-    /// The sector was written in the present life of the file.
+    /// The sector was written since the file became the present segment.
     Written,
-    /// The sector was not written since the present life of the file began.
+    /// The sector was not written since the file became the present segment: it still has zeros or
+    /// bytes of an earlier segment.
     Unwritten,
-    /// The mark belongs to no life of this file, so something else than a crash has changed the
-    /// sector.
+    /// The mark fits neither the present segment nor an earlier one of this file, so something else
+    /// than a crash has changed the sector.
     Spoilt,
 }
 
@@ -58,20 +59,21 @@ impl Marks {
         Self { file, life: 0 }
     }
 
-    /// The marks of the file in its next life; `None` if the present life is its last.
+    /// The marks for the next use of the file as a segment; `None` if the file was used often
+    /// enough.
     pub(super) fn of_next_life(self) -> Option<Self> {
         let life = self.life + 1;
         (life < LIVES).then_some(Self { life, ..self })
     }
 
-    /// The mark of the present life, which every sector gets when it is written.
+    /// The mark that every sector gets which is written in the present segment.
     pub(super) fn present(self) -> u64 {
         self.of_life(self.life)
     }
 
-    /// The mark of a life. The formula is the finalizer of splitmix64. It maps different numbers to
-    /// different numbers, so each life gets another mark. A result of zero becomes 1, because zero
-    /// marks a sector that was filled with zeros.
+    /// The mark for one use of the file as a segment. The formula is the finalizer of splitmix64.
+    /// It maps different numbers to different numbers, so each use gets another mark. A result of
+    /// zero becomes 1, because zero marks a sector that was filled with zeros.
     fn of_life(self, life: u32) -> u64 {
         let z = self.file ^ u64::from(life);
         let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -90,7 +92,7 @@ impl Marks {
         }
     }
 
-    /// Where the last sector ends that was written in the present life, in bytes; 0 if there is
+    /// Where the last sector ends that was written in the present segment, in bytes; 0 if there is
     /// none.
     pub(super) fn end_of_written(self, bytes: &[u8]) -> usize {
         let present = Some(self.present());
@@ -107,7 +109,7 @@ fn mark(bytes: &[u8]) -> Option<u64> {
 }
 
 /// Collects the data of the sectors in `data`, without their marks. Returns false if a sector is
-/// cut short or lacks the mark of the present life; then `data` must not be used.
+/// cut short or does not have the present segment's mark; then `data` must not be used.
 pub(super) fn gather(sectors: &[u8], marks: Marks, data: &mut Vec<u8>) -> bool {
     data.clear();
     let present = Some(marks.present());
@@ -127,8 +129,8 @@ pub(in crate::storage) struct Sectors {
 }
 
 impl Sectors {
-    /// Replaces the contents by `data`, cut into sectors of 504 bytes and the mark of the present
-    /// life.
+    /// Replaces the contents by `data`, cut into sectors of 504 bytes, each followed by the present
+    /// segment's mark.
     ///
     /// # Panics
     /// If the length of `data` is not a multiple of 504: the caller has to pad it with zeros.

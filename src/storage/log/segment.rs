@@ -39,19 +39,20 @@ use crate::storage::voter::identity::FolderOwner;
 use super::record;
 use super::sectors::{Marks, SectorState};
 
-/// The first bytes of a segment.
+/// The first bytes of a segment, by which its header is recognised.
 pub(in crate::storage) const MAGIC: &[u8; 8] = b"rkvlog\0\n";
 
 const PREFIX: &str = "log-";
 
-/// The header of a segment.
+/// The header of a segment, at the start of its file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::storage) struct SegmentHeader {
     /// The cluster, node and folder that the segment belongs to.
     pub(in crate::storage) owner: FolderOwner,
     /// The number of the segment, which is also in the file's name.
     pub(in crate::storage) number: u64,
-    /// The marks of the file. The mark of the present life ends every sector of a record.
+    /// The numbers that end the sectors of this file, by which recovery knows which sectors were
+    /// written since the file became this segment.
     pub(in crate::storage) marks: Marks,
     /// The sequence number of the segment's first record. All records with lower numbers were
     /// durable when the segment was begun.
@@ -73,7 +74,8 @@ pub(in crate::storage) struct Extent {
     pub(in crate::storage) record_bytes: u64,
     /// The length of the segment's file in bytes.
     pub(in crate::storage) file_bytes: u64,
-    /// The marks of the segment's file.
+    /// The numbers that end the sectors of this file. A later segment in the same file needs other
+    /// ones.
     pub(in crate::storage) marks: Marks,
 }
 
@@ -165,7 +167,8 @@ pub(in crate::storage) fn torn_bytes(
     )))
 }
 
-/// Whether the file has all `len` bytes of a record, with one or more of the sectors never written.
+/// Whether the file has all `len` bytes of a record, and at least one of the record's sectors was
+/// never written.
 fn has_unwritten_sector(bytes: &[u8], len: usize, marks: Marks) -> bool {
     // The space for a record is durable before the record is written, so no crash leaves a file
     // that ends within a record. A file that does was cut short later, which is damage.

@@ -50,7 +50,7 @@ pub struct Spares {
 /// bytes + b`, where `bytes` is the size of a segment.
 #[derive(Default)]
 struct SpareFiles {
-    /// Up to which byte, exclusive, files should be filled.
+    /// Up to which byte, exclusive, files should be filled with zeros by now.
     wanted: AtomicU64,
     /// Up to which byte, exclusive, nothing is left to fill: files are filled up to there, or the
     /// log has reached that segment, or filling it has failed.
@@ -64,16 +64,16 @@ struct SpareFiles {
 struct NewFile {
     number: u64,
     file: NamedFile,
-    /// How many bytes from the start of the file are zeros, durably.
+    /// How many bytes at the start of the file are durable zeros.
     filled: u64,
 }
 
 /// A file that is prepared to become a segment. Its name ends in `.new`.
 pub(super) struct ReadyFile {
     pub(super) file: NamedFile,
-    /// The length of the file in bytes, which is durable.
+    /// The length of the file in bytes, which no crash can make shorter.
     pub(super) len: u64,
-    /// The marks of the life that begins when the file becomes a segment.
+    /// The marks of the sectors that will be written when the file is a segment.
     pub(super) marks: Marks,
 }
 
@@ -86,7 +86,8 @@ impl Spares {
         }
     }
 
-    /// Whether [`make`](Self::make) has something to do. Never waits.
+    /// Whether there is something to fill, so that [`make`](Self::make) should be called. Never
+    /// waits.
     pub fn are_wanted(&self) -> bool {
         let SpareFiles { wanted, done, .. } = &*self.files;
         wanted.load(Ordering::SeqCst) > done.load(Ordering::SeqCst)

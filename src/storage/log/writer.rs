@@ -55,7 +55,7 @@ use super::sectors::{DATA, Marks, Sectors};
 use super::segment::{self, Extent, SegmentHeader};
 use super::spares::{ReadyFile, Spares};
 
-/// Writes at the end of the log.
+/// Appends records at the end of the log, and begins new segments.
 pub(in crate::storage) struct LogWriter {
     folder: Folder,
     options: Options,
@@ -64,8 +64,8 @@ pub(in crate::storage) struct LogWriter {
     header: SegmentHeader,
     /// Where the next record will be written, in bytes from the start of the file.
     end: u64,
-    /// The length of the file that is durable, with `end <= allocated`. No sector from `end` on has
-    /// the mark of the file's present life, so none can be taken for a part of a record.
+    /// Up to where the file's length is durable, with `end <= allocated`. No sector from `end` on
+    /// has the present segment's mark, so recovery takes none for a part of a record.
     allocated: u64,
     /// The sequence number of the next record.
     sequence: u64,
@@ -73,8 +73,8 @@ pub(in crate::storage) struct LogWriter {
     /// when the next segment is begun.
     extents: VecDeque<Extent>,
     spares: Spares,
-    /// The record that is being written, and its sectors. Both are kept between writes to use their
-    /// memory again.
+    /// Buffers for the record that is being written, and for its sectors. They are kept between
+    /// writes to use their memory again.
     record: Vec<u8>,
     sectors: Sectors,
 }
@@ -90,7 +90,7 @@ pub struct Unneeded {
 }
 
 impl Unneeded {
-    /// Whether there are no segments to remove.
+    /// Whether there are no segments whose files could be removed.
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }
@@ -191,7 +191,7 @@ impl LogWriter {
         Ok(())
     }
 
-    /// How many bytes the records of all segments have together.
+    /// How many bytes the records of all segments have together, which the node's status shows.
     pub(in crate::storage) fn record_bytes(&self) -> u64 {
         let extents = self.extents.iter();
         extents.map(|extent| extent.record_bytes).sum()
@@ -255,15 +255,14 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Prepares the files of the next segments, on any thread.
+    /// Prepares the files of the next segments. Another thread should do this, because it is slow.
     pub(in crate::storage) fn spares(&self) -> Spares {
         self.spares.clone()
     }
 
-    /// Makes sure that the file has `len` durable bytes behind the last record, so that a crash
-    /// while a record is written cannot leave a file that ends within the record. The bytes are
-    /// zeros or sectors of an earlier life of the file, which recovery does not take for parts of a
-    /// record.
+    /// Makes sure that the file has `len` durable bytes behind the last record. So a crash while a
+    /// record is written cannot leave a file that ends within the record. The bytes are zeros or an
+    /// older segment's sectors, which recovery does not take for parts of a record.
     fn reserve(&mut self, len: u64) -> Result<(), StorageError> {
         let needed = self.end + len;
         if needed <= self.allocated {

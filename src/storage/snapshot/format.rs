@@ -51,9 +51,9 @@ const PREFIX: &str = "snapshot-";
 /// because nodes send snapshots to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::storage) struct SnapshotOwner {
-    /// The name of the cluster.
+    /// The name of the cluster whose state the snapshot holds.
     pub(super) cluster: String,
-    /// The identity of the state machine.
+    /// The identity of the state machine that wrote the state and can read it.
     pub(in crate::storage) machine: String,
 }
 
@@ -92,7 +92,7 @@ pub(super) fn decompress(bytes: &[u8], state_len: usize) -> Result<Vec<u8>, Stri
     }
 }
 
-/// The header of a snapshot's file.
+/// The header of a snapshot's file: what the snapshot covers, and how its pieces are to be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SnapshotHeader {
     pub(super) owner: SnapshotOwner,
@@ -106,7 +106,7 @@ pub(super) struct SnapshotHeader {
     pub(super) compression: Compression,
 }
 
-/// The footer of a snapshot's file.
+/// The footer of a snapshot's file, by which missing pieces are noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Footer {
     salt: u64,
@@ -114,7 +114,7 @@ pub(super) struct Footer {
     pieces: u64,
     /// The length of the state in bytes, before compression.
     state_bytes: u64,
-    /// A checksum of the checksums of all pieces.
+    /// A checksum of the checksums of all pieces, in order.
     checksum: u32,
 }
 
@@ -152,7 +152,7 @@ impl SnapshotHeader {
 }
 
 impl Footer {
-    /// The footer of a snapshot without any piece.
+    /// The footer of a snapshot to which no piece has been added yet.
     pub(super) fn of(header: &SnapshotHeader) -> Self {
         Self {
             salt: header.salt,

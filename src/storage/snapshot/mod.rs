@@ -54,10 +54,10 @@ pub use writer::SnapshotWriter;
 
 pub(super) use format::{PIECE, SnapshotOwner, last_of, name};
 
-/// How many snapshots a data folder keeps.
+/// How many snapshots a data folder keeps: the newest one, and one to replace it if it is damaged.
 const KEPT: usize = 2;
 
-/// A complete and durable snapshot.
+/// A snapshot that is complete and durable, so that the node may rely on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotInfo {
     /// Which log entries the snapshot covers, and the members of the cluster at its last entry.
@@ -69,7 +69,7 @@ pub struct SnapshotInfo {
     pub created_ms: u64,
 }
 
-/// Sizes that matter when a snapshot's file is written.
+/// How many bytes of a snapshot are compressed at a time, and how many are synced at a time.
 #[derive(Clone, Copy)]
 pub(super) struct SnapshotOptions {
     /// How many bytes of the state each piece of a new snapshot holds, at most [`PIECE`].

@@ -19,7 +19,7 @@ use super::format::{
 pub struct SnapshotReader {
     file: NamedFile,
     info: SnapshotInfo,
-    /// The footer of the file.
+    /// The footer of the file, which is read before the first piece.
     footer: Footer,
     /// The footer that would fit the pieces that have been read. It must equal `footer` at the end.
     so_far: Footer,
@@ -60,7 +60,7 @@ impl SnapshotReader {
         &self.info
     }
 
-    /// Reads the rest of the snapshot and verifies it.
+    /// Reads the rest of the snapshot and verifies every piece of it.
     pub(in crate::storage) fn verify(mut self) -> Result<SnapshotInfo, StorageError> {
         while self.next_piece()? {}
         Ok(self.info)

@@ -319,11 +319,11 @@ struct Step {
     replaced: u64,
     count: u64,
     len: usize,
-    /// After how many operations of the write the machine stops, or in `opening`, after how many
-    /// operations of the next start.
+    /// After how many operations of the step's write the machine stops, if at all. `opening` is the
+    /// same for the operations of the start that follows.
     stop: Option<u64>,
     opening: Option<u64>,
-    /// Whether only that one operation fails, so that the process ends but the machine goes on.
+    /// If set, only the operation at `stop` fails, and the machine does not stop.
     fail: bool,
     kill: bool,
 }

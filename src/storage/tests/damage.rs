@@ -153,7 +153,7 @@ fn a_bad_end_of_a_segment_is_damage_if_the_log_goes_on_in_the_next_one() {
     let zeros = vec![0; ends[1] - ends[0]];
     let message = damaged(&with_bytes(&disk, FIRST, ends[0], &zeros), FIRST, ends[0]);
     assert!(message.contains("goes on with record 3"), "{message}");
-    // This is damage even if the next segment has no record yet.
+    // The damage must be noticed even if the next segment has no record yet.
     let disk = with_bytes(&disk, FIRST, ends[0], &zeros);
     let disk = with_bytes(&disk, SECOND, START, &vec![0; ends[2] - START]);
     damaged(&disk, FIRST, ends[0]);

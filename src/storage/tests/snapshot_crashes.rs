@@ -181,7 +181,7 @@ fn a_received_snapshot_that_the_log_contains_leaves_what_follows_it() {
     assert_eq!(open(&disk).1.entries.len(), 1);
 }
 
-/// What a node does in one step.
+/// What a node does in one step, before the machine perhaps stops.
 #[derive(Clone, Debug)]
 enum Act {
     /// Appends entries, which may replace uncommitted entries at the end.

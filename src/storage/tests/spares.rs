@@ -17,8 +17,9 @@ fn try_open_large(disk: &SimDisk) -> Result<(Storage, Recovered), StorageError> 
     Storage::open(Arc::new(disk.clone()), &identity(), large())
 }
 
-/// How many writes of 30 KiB follow each other. Between them files are prepared for the next
-/// segments, as the courier does it, or later by `behind` writes.
+/// How many writes of 30 KiB the tests make. Between the writes, files for the next segments are
+/// prepared as the courier does it. With `behind` above 0, that happens only after every few
+/// writes.
 const WRITES: u64 = 7;
 
 fn write_all(disk: &SimDisk, behind: u64, acknowledged: &Cell<u64>) -> Result<(), StorageError> {
@@ -114,8 +115,8 @@ fn a_disk_that_has_no_room_for_the_next_segment_yet_takes_what_the_present_one_h
     assert_eq!(Memory::from(&recovered), memory);
 }
 
-/// How many writes the node makes. It takes a snapshot after every second one. With so many
-/// segments a file gets to its third life. Each write but the last takes two sectors.
+/// How many writes the node makes, with a snapshot after every second one. That is enough for a
+/// file to be used as a segment three times. Each write but the last takes two sectors.
 const TURNS: u64 = 14;
 
 fn turn(index: Index) -> Write {
@@ -195,8 +196,8 @@ fn a_log_that_turns_over_needs_no_new_files_and_no_zeros() {
     assert_eq!(disk.operations() - operations, 6);
 }
 
-/// The records of an earlier life of the file look like a part of the log, but must not be taken
-/// for one.
+/// The records of an older segment in the same file look like a part of the log, but must not be
+/// taken for one.
 #[test]
 fn a_torn_record_over_the_records_of_an_earlier_life_is_cut() {
     let (disk, acknowledged) = (SimDisk::new(7), Cell::new(0));

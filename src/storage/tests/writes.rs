@@ -1,4 +1,4 @@
-//! Tests that write and read back, with no crash in between.
+//! Tests that write to the storage and read it back, with no crash in between.
 
 use crate::raft::Write;
 use crate::storage::{RealDisk, SimDisk, Storage, StorageError};

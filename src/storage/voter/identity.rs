@@ -43,9 +43,9 @@ const MAX_NAMES: usize = 2048;
 /// What a data folder belongs to. This is decided when the folder is made, and never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The name of the cluster.
+    /// The name of the cluster that the node is a member of.
     pub cluster: String,
-    /// The id of the node.
+    /// The id of the node, which no other node of the cluster has.
     pub node: NodeId,
     /// The identity of the state machine, which nodes of one cluster must have in common
     /// ([`StateMachine::identity`](crate::machine::StateMachine::identity)).
@@ -56,9 +56,9 @@ pub struct Identity {
 /// copied from another folder is noticed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::storage) struct FolderOwner {
-    /// The name of the cluster.
+    /// The name of the cluster that the folder's node is a member of.
     pub(in crate::storage) cluster: String,
-    /// The id of the node.
+    /// The id of the folder's node.
     pub(in crate::storage) node: NodeId,
     /// A random number, drawn when the folder was made, by which other nodes recognise the folder.
     pub(in crate::storage) folder: u128,
@@ -67,7 +67,7 @@ pub(in crate::storage) struct FolderOwner {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Body {
     owner: FolderOwner,
-    /// The identity of the state machine.
+    /// The identity of the state machine that the folder's node runs.
     machine: String,
 }
 

@@ -32,7 +32,7 @@ const MAGIC: &[u8; 8] = b"rkvvote\n";
 /// Where the two copies start in the file, in bytes.
 const COPIES: [u64; 2] = [0, BLOCK as u64];
 
-/// The contents of one copy.
+/// The contents of each of the two copies in the vote file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Ballot {
     /// The node and folder whose vote this is.
