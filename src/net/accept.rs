@@ -90,8 +90,8 @@ impl Acceptor {
             _ => {
                 if !self.failing {
                     log::error!(
-                        "cannot accept connections: {error}. Trying again every {PAUSE:?}; if \
-                         files are the limit, raise it (ulimit -n)"
+                        "cannot accept connections: {error}. Trying again every {PAUSE:?}. If too \
+                         many files are open, raise the limit (ulimit -n)"
                     );
                 }
                 self.failing = true;
@@ -103,8 +103,8 @@ impl Acceptor {
     fn send_away(&mut self, (mut socket, address): (TcpStream, SocketAddr)) {
         if !self.full {
             log::warn!(
-                "sent the caller at {address} away: too many connections. Further ones are sent \
-                 away without a word here until one closes"
+                "refused the connection from {address}: there are too many connections. Further \
+                 ones are refused without a line in this log until one closes"
             );
         }
         self.full = true;

@@ -89,7 +89,7 @@ impl Dialer {
             }
         };
         if first.is_none() {
-            let nobody = "the name stands for no address".to_string();
+            let nobody = "the host name has no address".to_string();
             self.lost(&Close::BrokenOff(nobody), now);
         }
         first
@@ -136,7 +136,7 @@ impl Dialer {
         }
         if self.trouble.as_deref() != Some(&why) {
             log::warn!(
-                "not connected to node {} at {}: {why}. Trying again and again",
+                "not connected to node {} at {}: {why}. The node keeps trying",
                 self.peer,
                 self.text
             );

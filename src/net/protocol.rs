@@ -98,21 +98,21 @@ pub(super) enum Close {
     Io(#[from] io::Error),
     #[error("it does not speak this protocol: its first bytes are \"{0}\"")]
     Magic(String),
-    #[error("it was not known within {0:?} who it is")]
+    #[error("it did not complete the handshake within {0:?}")]
     HandshakeTimeout(Duration),
     #[error("no connection was established within {0:?}")]
     ConnectTimeout(Duration),
     #[error(transparent)]
     Frame(#[from] FrameError),
-    #[error("a {what} {error}")]
+    #[error("a {what} is malformed: {error}")]
     Decode {
         what: &'static str,
         error: DecodeError,
     },
-    #[error("no hello: {0}")]
+    #[error("it sent no hello: {0}")]
     Hello(HelloError),
     #[error(
-        "node {peer} sent a message from node {from} to node {to}, which is not its to send here"
+        "node {peer} sent a message from node {from} to node {to}, not one of its own to this node"
     )]
     Misrouted {
         peer: NodeId,
@@ -125,7 +125,7 @@ pub(super) enum Close {
         "node {id} of cluster {cluster:?} answers there: check the addresses of the cluster's nodes"
     )]
     Stranger { id: NodeId, cluster: String },
-    #[error("it sent {0} bytes where nothing was to come")]
+    #[error("it sent {0} bytes where none were expected")]
     Unexpected(usize),
     #[error("{0}")]
     BrokenOff(String),

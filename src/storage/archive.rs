@@ -114,7 +114,7 @@ pub(super) fn copy_into(
         let advice = "It is left from a backup that was interrupted: remove it and try again";
         return Err(unusable(
             &folder.path().join(temp),
-            "it is in the way",
+            "it exists already",
             advice,
         ));
     }
@@ -171,7 +171,7 @@ pub fn restore(
     let temp = sibling(folder)?;
     if temp.exists() {
         let advice = "It is left from a restore that was interrupted: remove it and try again";
-        return Err(unusable(&temp, "it is in the way", advice));
+        return Err(unusable(&temp, "it exists already", advice));
     }
     let identity = Identity {
         cluster: cluster.into(),
@@ -240,7 +240,7 @@ pub(super) fn check_not_half_restored(folder: &Path) -> Result<(), StorageError>
         "a restore that was to make {} was interrupted",
         folder.display()
     );
-    let advice = "Remove it and restore again; a node without the backup starts once it is removed";
+    let advice = "Remove it and restore again, or remove it to start without the backup";
     Err(unusable(&temp, problem, advice))
 }
 

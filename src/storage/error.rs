@@ -59,7 +59,7 @@ pub enum StorageError {
     },
     /// There is no file for this snapshot. It may have been removed because there are newer
     /// snapshots.
-    #[error("there is no snapshot of entry {last} (any more): {} is not there", path.display())]
+    #[error("there is no snapshot of entry {last}: {} does not exist (any more)", path.display())]
     NoSnapshot {
         /// The path of the file that is missing.
         path: PathBuf,
@@ -67,7 +67,7 @@ pub enum StorageError {
         last: EntryId,
     },
     /// A snapshot is not needed, because the node has one of the same entry or of a later one.
-    #[error("a snapshot of entry {last} is of no use: there is one of entry {newest}")]
+    #[error("a snapshot of entry {last} is not needed: the node has one of entry {newest}")]
     Superseded {
         /// The last entry that the unneeded snapshot covers.
         last: EntryId,
@@ -101,7 +101,7 @@ pub enum StorageError {
     },
     /// An earlier write failed. Nobody knows what the disk holds until the folder is opened again,
     /// so nothing more is written.
-    #[error("nothing more is written since an earlier write failed ({reason}). Restart the node")]
+    #[error("the node writes nothing more, as an earlier write failed ({reason}). Restart it")]
     Stopped {
         /// The error of the write that failed.
         reason: String,
@@ -126,7 +126,7 @@ fn io_advice(kind: io::ErrorKind) -> &'static str {
             "Raise the limit (ulimit -f) and start the node again: nothing that it acknowledged \
              is lost"
         }
-        _ => "Look for the cause in the system's log before the node is started again",
+        _ => "Look for the cause in the operating system's log, then start the node again",
     }
 }
 

@@ -37,7 +37,7 @@ pub enum FrameError {
         limit: usize,
     },
     /// The frame's header was changed on the way.
-    #[error("a header's checksum is {actual:08x} where {expected:08x} was announced")]
+    #[error("a frame's header has the checksum {actual:08x} instead of {expected:08x}")]
     Header {
         /// The header's checksum, as the frame states it.
         expected: u32,
@@ -45,7 +45,7 @@ pub enum FrameError {
         actual: u32,
     },
     /// The frame's payload was changed on the way.
-    #[error("a frame's checksum is {actual:08x} where {expected:08x} was announced")]
+    #[error("a frame's payload has the checksum {actual:08x} instead of {expected:08x}")]
     Checksum {
         /// The payload's checksum, as the frame states it.
         expected: u32,

@@ -37,7 +37,7 @@ impl EventLoop {
         let room = limit.saturating_sub(accepted.count());
         for (socket, address) in self.acceptor.accept(now, room) {
             if let Err(error) = self.add_caller(socket, address, now) {
-                log::warn!("cannot serve the caller at {address}: {error}");
+                log::warn!("cannot serve the connection from {address}: {error}");
             }
         }
     }

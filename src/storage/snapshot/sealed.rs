@@ -48,7 +48,9 @@ impl Sealed {
         if let Err(error) = snapshots.remove_before(oldest_kept) {
             // An old snapshot that stays takes only space, and the next snapshot tries again to
             // remove it.
-            log::warn!("an old snapshot remains: {error}");
+            log::warn!(
+                "an old snapshot is left and takes up space until the next one is taken: {error}"
+            );
         }
         Ok(info)
     }

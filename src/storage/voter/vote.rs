@@ -92,7 +92,7 @@ pub(in crate::storage) fn read(
     let (place, current, bad) = match (first, second) {
         (Ok(a), Ok(b)) if a.sequence == b.sequence && a.state != b.state => {
             return Err(damaged(format!(
-                "both copies are number {} and say different things",
+                "both copies have the sequence number {}, but they differ",
                 a.sequence
             )));
         }
