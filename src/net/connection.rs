@@ -121,8 +121,8 @@ impl Connection {
                     continue;
                 }
                 Next::Yield => return Ok(Turned::More),
-                // The other side has closed its end, so nobody waits for answers and there is no
-                // use in waiting.
+                // The other side has closed its end, so nobody waits for answers. Close the
+                // connection instead of suspending it.
                 Next::Suspend if self.ended => return Err(Close::Ended),
                 Next::Suspend => {
                     self.suspended = true;

@@ -28,7 +28,7 @@
 //!   connection is being opened, while a peer waits to be dialled, and after the operating system
 //!   failed to accept a connection.
 //! - A `Protocol` (`protocol.rs`) interprets the bytes of a connection. A further protocol on the
-//!   same port could be told by its first bytes, in `opening.rs`.
+//!   same port could be recognised by its first bytes, in `opening.rs`.
 //! - Invalid bytes end the connection that they came on, with one line in the log, and have no
 //!   other effect.
 //!
@@ -124,12 +124,12 @@ pub struct Limits {
     /// There is room for some more connections, of peers and of others that have not said yet what
     /// they are. So clients cannot keep peers out.
     pub max_clients: usize,
-    /// How many requests of one client may be without an answer. A client with that many is
-    /// throttled.
+    /// How many requests of one client may be without an answer. At that number the client is
+    /// throttled: nothing more is read from it.
     pub max_in_flight: usize,
-    /// How many bytes may wait to be sent to one client before it is throttled. Answers to requests
-    /// that are under way by then may exceed this; at eight times as many bytes the connection is
-    /// closed.
+    /// How many bytes may wait to be sent to one client. With more the client is throttled: nothing
+    /// is read from it. Answers to requests that are under way by then may exceed this; at eight
+    /// times as many bytes the connection is closed.
     pub client_queue_bytes: usize,
     /// How many bytes may wait to be sent to one peer. Further messages to the peer are dropped.
     pub peer_queue_bytes: usize,

@@ -1,7 +1,7 @@
 //! The opening of an accepted connection: what the other side is, and whether it is welcome.
 //!
-//! Another protocol on the same port could be told here, by a first byte that differs from the
-//! magic's.
+//! Another protocol on the same port could be recognised here, by a first byte that differs from
+//! the magic's.
 
 use super::client_side::ClientSide;
 use super::input::Input;

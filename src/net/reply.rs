@@ -8,7 +8,7 @@ use super::outlet::Outlet;
 use super::protocol::Local;
 use crate::wire::client::{Answer, Response};
 
-/// A client, as the threads see it that answer its requests.
+/// A client, as seen by the threads that answer its requests.
 ///
 /// A client at one of its bounds is *throttled*: the event loop does not read from its connection.
 /// The thread whose answer brings the client down to half of its bounds wakes the loop, which then

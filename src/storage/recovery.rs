@@ -150,8 +150,8 @@ impl FoundSnapshots {
             debug_assert!(first.is_none_or(|first| first == last.index + 1));
             return Ok(Fit::GoesOn);
         }
-        // Leave the outline alone: it describes the records on disk until the caller has appended
-        // the record with which the log starts anew.
+        // Leave the outline alone: it describes the records on disk until the record with which the
+        // log starts anew is appended.
         replay.entries.clear();
         Ok(Fit::StartsAnew)
     }
@@ -203,9 +203,9 @@ impl FoundSnapshots {
         }
     }
 
-    /// Renames the damaged snapshots, and returns the valid ones, oldest first. The caller syncs
-    /// the folder. After a crash before that sync, the next start may find the damaged snapshots
-    /// under their old names, and renames them again.
+    /// Renames the damaged snapshots, and returns the valid ones, oldest first. The folder has to
+    /// be synced afterwards. After a crash before that, the next start may find the damaged
+    /// snapshots under their old names, and renames them again.
     pub(super) fn settle(self, folder: &Folder) -> Result<Vec<SnapshotInfo>, StorageError> {
         for BadSnapshot { last, .. } in &self.bad {
             snapshot::set_aside(folder, *last)?;

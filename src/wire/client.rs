@@ -11,7 +11,7 @@ pub struct Request {
     /// A number that the client chooses, unique on its connection. The response repeats it.
     pub id: u64,
     /// How long the server may take, in milliseconds. After that the request ends as
-    /// [`Answer::Unknown`]. If the server has a shorter limit of its own, that one counts.
+    /// [`Answer::Unknown`]. The server may have a shorter limit, which then counts.
     pub timeout_ms: u32,
     /// What the client asks for.
     pub ask: Ask,

@@ -1,4 +1,5 @@
-//! Tests of what is logged. Each event loop's lines are told by the loop's thread.
+//! Tests of what is logged. Lines of different event loops are kept apart by the thread that logs
+//! them.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};

@@ -123,8 +123,8 @@ impl Folder {
         self.finish_file(file, name)
     }
 
-    /// Removes all files with an unfinished name. The caller syncs the folder. After a crash before
-    /// that sync some of the files may be back, and the next start removes them.
+    /// Removes all files with an unfinished name. The folder has to be synced afterwards. After a
+    /// crash before that, some of the files may be back, and the next start removes them.
     pub(in crate::storage) fn remove_unfinished(&self) -> Result<(), StorageError> {
         for name in self.list()? {
             if is_unfinished(&name) {

@@ -62,8 +62,8 @@ fn numbers(folder: &Folder) -> Result<Vec<u64>, StorageError> {
 }
 
 /// Reads the log and keeps the entries above `covered`, the last index of the snapshot from which
-/// the node starts. The caller must have verified this snapshot, because the entries that it covers
-/// are dropped here. Changes nothing on disk.
+/// the node starts. Recovery must have verified this snapshot before, because the entries that it
+/// covers are dropped here. Changes nothing on disk.
 pub(in crate::storage) fn read(
     folder: &Folder,
     owner: &FolderOwner,

@@ -23,8 +23,8 @@
 //!
 //! Recovery reads all records, and changes nothing on disk before it has found them all in order.
 //! What it has read may be in the kernel's memory only: the process may have been killed before a
-//! sync, or a sync may have failed. The node is about to tell others of these entries, so
-//! [`LogWriter::settle`] first makes them durable. It writes the last record again, writes zeros
+//! sync, or a sync may have failed. The node is about to acknowledge these entries to other nodes,
+//! so [`LogWriter::settle`] first makes them durable. It writes the last record again, writes zeros
 //! over everything behind that record, and syncs. The earlier records are durable already, because
 //! a record is written only when all before it are.
 //!

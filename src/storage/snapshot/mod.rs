@@ -308,8 +308,8 @@ impl Snapshots {
 /// never removed.
 pub(super) const SET_ASIDE: &str = ".damaged";
 
-/// Renames a damaged snapshot, so that it is not used any more. The caller syncs the folder. After
-/// a crash before that sync, the next start finds the snapshot damaged again.
+/// Renames a damaged snapshot, so that it is not used any more. The folder has to be synced
+/// afterwards. After a crash before that, the next start finds the snapshot damaged again.
 pub(super) fn set_aside(folder: &Folder, last: EntryId) -> Result<(), StorageError> {
     let name = name(last);
     folder.rename(&name, &format!("{name}{SET_ASIDE}"))

@@ -173,8 +173,8 @@ impl UnfinishedFile {
         &self.name
     }
 
-    /// Renames the file to its final name. The caller syncs the folder, because a crash before that
-    /// may undo the rename.
+    /// Renames the file to its final name. The folder has to be synced afterwards, because a crash
+    /// before that may undo the rename.
     pub(super) fn keep(mut self, name: &str) -> Result<(), StorageError> {
         self.folder.rename(&self.name, name)?;
         self.kept = true;

@@ -150,8 +150,8 @@ impl Peers {
         self.change(|book| book.admitted = true)
     }
 
-    /// Compares a peer's folder with the one that was written down for this peer. If none was, the
-    /// folder is written down, durably when this returns.
+    /// Compares a peer's folder with the one that was written down for this peer. If this node had
+    /// no folder for the peer, it writes the folder down, durably when this returns.
     ///
     /// # Errors
     /// [`StorageError`] if the file cannot be written; then nothing has changed.
