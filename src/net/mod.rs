@@ -171,7 +171,8 @@ pub enum NetError {
         /// The address on which the node was to listen.
         address: SocketAddr,
     },
-    /// The operating system refuses the address for another reason.
+    /// The operating system does not let the node listen on the address, although the port is not
+    /// taken.
     #[error("cannot listen on {address}: {source}. The address must be one of this machine's own")]
     Bind {
         /// The address on which the node was to listen.

@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use crate::wire::frame;
 
-/// If this many bytes wait, they are written although the batch goes on. So the receiver can begin
-/// to work on them, and the buffer does not grow without need.
+/// Once this many bytes wait, they are written before the batch of messages is complete. So the
+/// receiver can begin to work on them, and the buffer does not grow without need.
 const EAGER: usize = 256 << 10;
 
 /// How much an outlet may buffer, and what happens beyond that.

@@ -25,7 +25,7 @@ pub(super) trait Protocol: Send {
     fn stage(&self) -> Stage;
 }
 
-/// How a connection goes on after its protocol has seen the input.
+/// What the event loop does next with a connection, as its protocol decides from the input.
 pub(super) enum Next {
     /// It reads more bytes, because the input holds no complete message.
     Read,

@@ -35,8 +35,8 @@ impl Client {
         }
     }
 
-    /// Decides whether the client is throttled. If it is, the thread whose answer ends this wakes
-    /// the event loop.
+    /// Decides whether the client is throttled. If it is, a later answer wakes the event loop when
+    /// the client need not be throttled any more.
     pub(super) fn must_wait(&self) -> bool {
         let over = self.in_flight.load(Ordering::SeqCst) >= self.max_in_flight
             || self.outlet.queued() >= self.max_queued;

@@ -66,7 +66,7 @@ pub enum Answer {
     Snapshot {
         /// The last index that this node has applied. The snapshot will hold all entries up to it.
         up_to: Index,
-        /// Whether the newest snapshot holds all these entries already, so that no snapshot is
+        /// Whether the newest snapshot covers all entries up to `up_to` already, so that none is
         /// taken. If false, a snapshot will be taken, and [`Status`] shows when it is durable.
         is_there: bool,
     },
@@ -75,11 +75,11 @@ pub enum Answer {
 /// The reply of a node that refuses a request because it does not lead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotLeader {
-    /// The id of the node that refused.
+    /// The id of the node that refused the request.
     pub id: NodeId,
-    /// The role of the node that refused.
+    /// The role of the node that refused the request.
     pub role: RoleName,
-    /// The term of the node that refused.
+    /// The term of the node that refused the request.
     pub term: Term,
     /// The leader that this node follows, by id and address for clients; `None` if it knows no
     /// leader.

@@ -71,9 +71,9 @@ pub enum Caller {
 /// The server's answer to a [`Hello`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Welcome {
-    /// The connection is accepted.
+    /// The server accepts the connection, and takes requests or messages on it.
     Accepted {
-        /// The name of the server's cluster.
+        /// The name of the cluster that the server is a member of.
         cluster: String,
         /// The id of the node that accepted the connection.
         id: NodeId,

@@ -103,9 +103,10 @@ impl EventLoop {
         self.connections.insert(token, connection);
     }
 
-    /// Opens the outlet to a peer if the connection to it is established now. From here on the
-    /// connection has no deadline. The kernel of a frozen process accepts connections, and the
-    /// welcome comes only when the process goes on. Dialling again would not speed that up.
+    /// Opens the outlet to a peer once the connection is established, and ends the connection's
+    /// deadline. A frozen peer's kernel still accepts connections, but the peer's welcome comes
+    /// only when its process goes on. Closing the connection and dialling again would not bring the
+    /// welcome earlier.
     pub(super) fn establish(&mut self, token: Token) -> Result<(), Close> {
         let Some(connection) = self.connections.get_mut(&token) else {
             return Ok(());

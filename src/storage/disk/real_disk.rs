@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct RealDisk {
     folder: PathBuf,
-    /// The open folder, for syncing it. `None` after a sync has failed: the kernel reports a
+    /// A handle of the folder, for syncing it. `None` after a sync has failed: the kernel reports a
     /// failure only once, but every thread that syncs the folder later must get an error, too.
     handle: Mutex<Option<File>>,
     _lock: Option<File>,

@@ -82,7 +82,7 @@ impl Marks {
     }
 
     /// Judges the sector at the start of `bytes` by its mark. A sector that is cut short by the end
-    /// of the file has no mark, and counts as spoilt.
+    /// of the file has no mark, and counts as changed by something else than a crash.
     pub(super) fn state(self, bytes: &[u8]) -> SectorState {
         let was_before = |mark| mark == 0 || (0..self.life).any(|life| self.of_life(life) == mark);
         match mark(bytes) {

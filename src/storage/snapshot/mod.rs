@@ -109,16 +109,17 @@ struct SnapshotFolder {
     /// Locked while a thread gives a snapshot its final name, so that only one thread does this at
     /// a time.
     placing: Mutex<()>,
-    /// The present transfer from another node: its number, and the name of its unfinished file.
+    /// The snapshot that another node is sending: the number of the transfer, and the name of its
+    /// unfinished file. `None` before the first transfer.
     receiving: Mutex<Option<(u64, String)>>,
     /// How many bytes the most recent [`SnapshotWriter`] has written.
     written: AtomicU64,
-    /// The next number for a transfer or an unfinished file, so that no two have the same number.
+    /// Counts up with each transfer and each unfinished file, so that no two get the same number.
     counter: AtomicU64,
 }
 
 impl Snapshots {
-    /// Manages the snapshots of a folder, of which `kept` are valid, oldest first.
+    /// The snapshots of a folder that recovery has read. `kept` are the valid ones, oldest first.
     pub(super) fn new(
         folder: &Folder,
         owner: SnapshotOwner,

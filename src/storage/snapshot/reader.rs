@@ -67,7 +67,7 @@ impl SnapshotReader {
     }
 
     /// Reads and verifies the next piece, which replaces the present one. Returns false at the end
-    /// of the state, if the footer matches the pieces.
+    /// of the state; an error if the footer does not match the pieces.
     fn next_piece(&mut self) -> Result<bool, StorageError> {
         let bad = |problem: &str| damaged(&self.file, self.at, problem);
         if self.at == self.end {

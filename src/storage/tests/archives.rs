@@ -82,8 +82,8 @@ fn is_whole(disk: &SimDisk, state: &[u8]) -> bool {
 fn a_folder_that_a_restore_has_filled_is_whole_after_any_crash_and_before_that_holds_no_part_of_it()
 {
     let (backup, state) = backup();
-    // A crash may leave an incomplete folder here, because a restore fills a folder of another
-    // name: see below.
+    // A crash may leave an incomplete folder here, because a restore fills a folder of another name
+    // and renames it when it is complete.
     stop_everywhere(
         &SimDisk::new(33),
         20,

@@ -52,9 +52,9 @@ pub(in crate::storage) struct VoteFile {
 /// A vote file as recovery has read it, before anything in the file is changed.
 pub(in crate::storage) struct FoundVote {
     vote: VoteFile,
-    /// Which copy counts, as an index into [`COPIES`].
+    /// Which of the two copies counts, as an index into [`COPIES`].
     place: usize,
-    /// A sentence about the copy that does not count, if it is invalid.
+    /// Why the other copy is invalid, as a sentence; `None` if both copies are valid.
     pub(in crate::storage) bad: Option<String>,
 }
 
