@@ -28,9 +28,10 @@ pub(super) enum Address {
 
 /// What the event loop does next to dial a peer.
 pub(super) enum Lookup {
-    /// It dials this address.
+    /// The event loop dials this address.
     Dial(SocketAddr),
-    /// It waits for the look-up of the name. [`LoopSignals::hand_in`] will bring the result.
+    /// The event loop waits until a thread has looked the name up. [`LoopSignals::hand_in`] brings
+    /// the result.
     Resolving,
     /// No thread for the look-up could be started.
     Failed(io::Error),

@@ -127,9 +127,9 @@ pub struct Limits {
     /// How many requests of one client may be without an answer. At that number the client is
     /// throttled: nothing more is read from it.
     pub max_in_flight: usize,
-    /// How many bytes may wait to be sent to one client. With more the client is throttled: nothing
-    /// is read from it. Answers to requests that are under way by then may exceed this; at eight
-    /// times as many bytes the connection is closed.
+    /// How many bytes may wait to be sent to one client. At that number the client is throttled:
+    /// nothing more is read from it. Answers to earlier requests may still exceed the number; at
+    /// eight times as many bytes the connection is closed.
     pub client_queue_bytes: usize,
     /// How many bytes may wait to be sent to one peer. Further messages to the peer are dropped.
     pub peer_queue_bytes: usize,

@@ -44,7 +44,7 @@ pub(super) enum WhenFull {
 pub(super) struct Outlet {
     bounds: Bounds,
     state: Mutex<State>,
-    /// How many bytes wait. Threads can read this without the lock.
+    /// How many bytes wait to be sent. Threads can read this number without the lock.
     queued: AtomicUsize,
 }
 

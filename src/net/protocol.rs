@@ -27,15 +27,15 @@ pub(super) trait Protocol: Send {
 
 /// What the event loop does next with a connection, as its protocol decides from the input.
 pub(super) enum Next {
-    /// It reads more bytes, because the input holds no complete message.
+    /// The connection reads more bytes, because the input contains no complete message.
     Read,
-    /// It goes on in its next turn, after the other connections had theirs, because there is more
-    /// input.
+    /// The connection goes on in its next turn, after the other connections had theirs, because
+    /// there is more input.
     Yield,
-    /// It reads nothing until another thread wakes the event loop. Either the client is throttled,
-    /// or the service cannot decide yet whether the other side is welcome.
+    /// The connection reads nothing until another thread wakes the event loop. Either the client is
+    /// throttled, or the service cannot decide yet whether the other side is welcome.
     Suspend,
-    /// It goes on with another protocol, which gets the rest of the input.
+    /// The connection goes on with another protocol, which gets the rest of the input.
     Become(Box<dyn Protocol>),
 }
 
@@ -46,7 +46,8 @@ pub(super) enum Stage {
     /// The other side of an accepted connection has not said yet what it is; or, on a connection
     /// that this node dialled, the peer has not welcomed this node yet.
     Opening,
-    /// This node has refused the other side. What it still sends is discarded until it closes.
+    /// This node has refused the other side, and discards what the other side still sends until it
+    /// closes.
     Refused,
     /// The other side is a client, and was accepted.
     Client,

@@ -57,7 +57,7 @@ pub enum StorageError {
         /// What the operator can do about the damage.
         advice: &'static str,
     },
-    /// There is no file for this snapshot. It may have been removed because there are newer
+    /// The snapshot's file does not exist. Perhaps it was removed because there are newer
     /// snapshots.
     #[error("there is no snapshot of entry {last}: {} does not exist (any more)", path.display())]
     NoSnapshot {

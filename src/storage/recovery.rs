@@ -61,8 +61,8 @@ struct BadSnapshot {
     problem: String,
 }
 
-/// Whether the log continues the snapshot from which the node starts. If it can do neither of the
-/// two, the node does not start.
+/// How the log follows the snapshot from which the node starts. A log that starts too late for both
+/// of these is an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
     /// The log goes on behind the snapshot, and its entries are used.

@@ -35,7 +35,7 @@ pub enum DecodeError {
     /// The bytes are not a value of the expected type.
     #[error("the bytes do not decode: {0}")]
     Malformed(String),
-    /// There are bytes left over behind the value.
+    /// Some bytes are left over behind the decoded value.
     #[error("{0} bytes are left over behind the value")]
     Trailing(usize),
 }

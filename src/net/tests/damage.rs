@@ -1,4 +1,5 @@
-//! Tests of the protocols alone, without sockets, against any bytes in any pieces.
+//! Tests that feed arbitrary bytes, in arbitrary pieces, to the protocols of a connection, without
+//! sockets.
 
 use mio::{Poll, Token, Waker};
 use proptest::collection::vec;

@@ -29,8 +29,8 @@ use crate::storage::error::StorageError;
 use super::sectors::Marks;
 use super::segment::{self, Extent};
 
-/// How many bytes of a file are filled at a time. A write of the log may have to wait until the
-/// disk has written these bytes.
+/// How many bytes of a prepared file are filled with zeros at a time. A write of the log may have
+/// to wait until the disk has written these bytes.
 const STEP: u64 = 64 << 10;
 
 /// How many files of old segments are kept at most as spares; further ones are removed.

@@ -232,8 +232,8 @@ fn a_copy_of_the_vote_whose_sync_failed_is_written_again_before_the_other_is_tou
     }
 }
 
-/// Here the first copy of the vote is in memory only, and the second is an old one. If the start
-/// wrote the second copy first, a power failure could leave neither of them whole.
+/// The first copy of the vote is in memory only, and the second is an old one. If the start wrote
+/// the second copy first, a power failure could leave neither of them whole.
 #[test]
 fn a_crash_while_a_vote_is_brought_back_leaves_one_good_copy() {
     let vote = write(5, 1, 0, 0);

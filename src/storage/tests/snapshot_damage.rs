@@ -33,8 +33,8 @@ fn node(cut: bool, len: usize) -> (SimDisk, Memory) {
     (disk, memory)
 }
 
-/// Checks that the node does not start because of this file, and changes nothing. Returns the error
-/// as a sentence.
+/// Checks that the node does not start, blames the file `file` for it, and changes nothing. Returns
+/// the error as a sentence.
 #[track_caller]
 fn damaged(disk: &SimDisk, file: &str) -> String {
     let before = disk.operations();
@@ -194,10 +194,10 @@ fn the_snapshot_behind_which_a_log_started_anew_cannot_be_replaced() {
     assert!(message.contains("behind entry 30"), "{message}");
 }
 
-/// This node's log never had the entries between its own snapshot and one from the leader. The own
-/// snapshot can replace the leader's only until the log starts anew. Only after that does the node
-/// acknowledge what the leader's snapshot holds, and then it depends on that snapshot until it has
-/// taken the next one itself.
+/// This node's log never had the entries between its own snapshot and one from the leader. The
+/// node's own snapshot can replace the leader's only until the log starts anew. Only after that
+/// does the node acknowledge what the leader's snapshot holds, and then it depends on that snapshot
+/// until it has taken the next one itself.
 #[test]
 fn a_received_snapshot_is_the_only_one_to_start_from_until_the_node_takes_the_next() {
     let (disk, mut memory) = node(false, 200);
@@ -244,7 +244,7 @@ fn a_snapshot_that_was_cut_off_is_an_error_and_not_an_early_end() {
         let error = error.expect("its end is missing");
         assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
     }
-    // This file has its footer, but lacks one of the pieces before it.
+    // The snapshot's file has its footer, but lacks one of the pieces before it.
     let without = [&whole[..piece], &whole[whole.len() - 4096..]].concat();
     disk.set_contents(NEWEST, &without);
     let error = read(&storage.snapshots(), id(1, 7)).expect_err("a piece is missing");

@@ -279,8 +279,7 @@ mod tests {
             assert!(needed <= others, "{size} nodes");
             assert!(in_common >= Some(may_fail.max(1)), "{size} nodes");
         }
-        // These numbers are also used by the argument at the top of this file and by the tests of
-        // the core.
+        // The argument at the top of this file and the tests of the core use these numbers, too.
         let sizes = [1, 2, 3, 4, 5, 7];
         assert_eq!(sizes.map(welcomes_needed), [0, 1, 2, 2, 3, 5]);
     }
