@@ -44,8 +44,8 @@ pub(super) enum Turned {
     Idle,
     /// There is more to read or to deliver, so the connection needs another turn soon.
     More,
-    /// The client is throttled, or its hello is not judged yet. Nothing more is read until another
-    /// thread wakes the event loop.
+    /// The client is throttled, or the service has not judged the hello yet. Nothing more is read
+    /// until another thread wakes the event loop.
     Suspended,
 }
 
