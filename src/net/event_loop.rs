@@ -244,8 +244,8 @@ impl EventLoop {
         delivered
     }
 
-    /// Handles a connection that has reached another stage: it has no deadline any more once the
-    /// other side is known.
+    /// Handles a connection that has reached another stage. Once the other side is known, the
+    /// connection has no deadline any more, and a client is counted.
     fn advanced(&mut self, token: Token, stage: Stage, service: &mut dyn Service) {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
@@ -329,8 +329,8 @@ impl EventLoop {
             poll(&mut self.poll, events, Some(left))?;
             for event in events.iter() {
                 let connection = self.connections.get_mut(&event.token());
-                // An error means that this connection has ended. It is closed later, together with
-                // the others.
+                // An error means that the connection has ended. All connections are closed after
+                // this loop.
                 let _ = connection.map(|connection| connection.on_event(event));
             }
         }

@@ -72,9 +72,9 @@ pub use reply::{Replies, ReplyTo};
 pub trait Service: Send {
     /// Decides whether a client or peer that opens a connection is welcome. Its protocol version is
     /// this node's, or the loop would have refused it. The service judges the cluster, the ids and
-    /// the identity of the state machine. `None` means that the service cannot decide yet. It is
-    /// asked again each time the loop is [woken](Net::waker), until [`Limits::handshake`] has
-    /// passed and the connection is closed.
+    /// the identity of the state machine. `None` means that the service cannot decide yet. The loop
+    /// asks again each time the loop is [woken](Net::waker), until [`Limits::handshake`] has passed
+    /// and the connection is closed.
     fn hello(&mut self, hello: &Hello, from: SocketAddr) -> Option<Welcome>;
 
     /// Reports that a peer has welcomed this node, on the connection that this node dialled.

@@ -218,7 +218,7 @@ impl State {
             self.buffer = Vec::new();
         }
         if self.finishing {
-            // An error means that the socket is closed already.
+            // If `shutdown` fails, the socket is closed already.
             let _ = socket.shutdown(Shutdown::Write);
         }
     }
@@ -227,7 +227,7 @@ impl State {
     /// that the socket was shut down, and cleans up.
     fn break_off(&mut self, why: String) {
         if let Some(socket) = self.socket.take() {
-            // An error means that the other side has closed the connection already.
+            // If `shutdown` fails, the other side has closed the connection already.
             let _ = socket.shutdown(Shutdown::Both);
         }
         *self = State {

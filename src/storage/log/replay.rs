@@ -182,8 +182,8 @@ impl Replay {
             && header.sequence == self.sequence
             && let Some(payload) = header.payload(&bytes[end..], marks, &mut data)
         {
-            // The checksums are right, so these bytes were written as they are. If such a record
-            // cannot follow the log, no crash explains that, and it is damage.
+            // The checksums are right, so this is a record as the node once wrote it. If such a
+            // record cannot follow the log, no crash explains that, and it is damage.
             self.record(&header, payload).map_err(|problem| Damage {
                 offset: end,
                 problem: format!("record {} makes no sense: {problem}", header.sequence),

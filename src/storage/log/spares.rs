@@ -107,7 +107,7 @@ impl Spares {
         let name = unfinished(&segment::name(number));
         let begun = spare.take().filter(|spare| spare.number == number);
         let filled = self.fill(number, &name, begun);
-        // After a failure the segment counts as done, so that filling is not tried again.
+        // After a failure the file counts as filled, so that filling it is not tried again.
         let up_to = filled.as_ref().map_or(self.bytes, |spare| spare.filled);
         let done = number * self.bytes + up_to;
         self.files.done.store(done, Ordering::SeqCst);
@@ -182,8 +182,8 @@ impl Spares {
 
     /// Keeps the file of a segment that is no longer needed, as a spare. The file is renamed and
     /// the folder is synced, so that it is durably out of the log before it is overwritten. Returns
-    /// false and does nothing if the file has had its last life, is larger than a segment, or there
-    /// are enough spares.
+    /// false and does nothing if the file was a segment too often already, is larger than a
+    /// segment, or there are enough spares.
     pub(super) fn keep(&self, segment: &Extent) -> Result<bool, StorageError> {
         let Some(marks) = segment.marks.of_next_life() else {
             return Ok(false);

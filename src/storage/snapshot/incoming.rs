@@ -37,8 +37,8 @@ impl Incoming {
         let temp = UnfinishedFile::create(snapshots, name.clone())?;
         let before = snapshots.shared.receiving.lock().replace((number, name));
         if let Some((_, before)) = before {
-            // An error here is harmless: the file may have been removed already, and if it stays,
-            // the next start removes it.
+            // Failing to remove the file is harmless: the file may have been removed already, and
+            // if it stays, the next start removes it.
             let _ = snapshots.shared.folder.remove(&before);
         }
         Ok(Self {

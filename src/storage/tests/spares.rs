@@ -177,8 +177,8 @@ fn a_log_that_turns_over_needs_no_new_files_and_no_zeros() {
     turn_over(&disk, 60, &acknowledged).expect("this disk does not fail");
     assert_eq!(names(&disk).len(), before);
 
-    // The write takes six operations: to write and sync the header, to change and sync the name, to
-    // write and sync the record.
+    // A write that begins a segment takes six operations: to write and sync the header, to change
+    // and sync the name, to write and sync the record.
     let (mut storage, _) = open(&disk);
     let snapshots = storage.snapshots();
     for index in 61..=64 {
