@@ -96,7 +96,7 @@ pub trait Service: Send {
     fn flush(&mut self);
 }
 
-/// What the event loop needs to know of its node.
+/// The settings of an event loop: who its node is, whom it dials, and its limits.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen. With port 0 the operating system chooses the port: see [`Net::local_addr`].

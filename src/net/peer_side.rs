@@ -6,7 +6,7 @@ use crate::raft::{Envelope, NodeId};
 use crate::wire::handshake::{MAX_HELLO, Welcome};
 use crate::wire::{codec, frame};
 
-/// The end at the node that was dialled: it receives messages and sends none.
+/// A connection between nodes, at the node that was dialled: it receives messages and sends none.
 pub(super) struct PeerSide {
     peer: NodeId,
 }
@@ -38,7 +38,7 @@ impl Protocol for PeerSide {
     }
 }
 
-/// The end at the node that dialled: it receives one welcome and nothing else.
+/// A connection between nodes, at the node that dialled: it receives one welcome and nothing else.
 pub(super) struct Dialled {
     peer: NodeId,
     welcomed: bool,

@@ -56,7 +56,8 @@ pub(super) enum Stage {
     Peer,
 }
 
-/// What all connections of a node have in common.
+/// What all connections of a node have in common: its identity, its limits and its event loop's
+/// signals.
 pub(super) struct Local {
     pub(super) id: NodeId,
     pub(super) cluster: String,

@@ -291,8 +291,8 @@ impl Storage {
         self.snapshots.clone()
     }
 
-    /// Prepares files for the log's next segments. Another thread should do this, because it is
-    /// slow.
+    /// Prepares files for the log's next segments. Another thread should do this, because filling
+    /// files is slow.
     pub fn spares(&self) -> Spares {
         self.log.spares()
     }

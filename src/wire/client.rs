@@ -17,7 +17,7 @@ pub struct Request {
     pub ask: Ask,
 }
 
-/// The kinds of requests.
+/// What a client can ask a server to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ask {
     /// Replicates and executes a command of the state machine.
@@ -26,7 +26,7 @@ pub enum Ask {
     Query(Bytes),
     /// Asks a node about itself. Any node answers, with or without a leader.
     Status,
-    /// Transfers leadership to the given voter, or without one to the voter whose log is furthest
+    /// Transfers leadership to the given voter; with `None`, to the voter whose log is furthest
     /// along.
     Transfer(Option<NodeId>),
     /// Takes a snapshot now. Any node does that, with or without a leader.

@@ -41,7 +41,7 @@ pub enum FrameError {
     Header {
         /// The header's checksum, as the frame states it.
         expected: u32,
-        /// The checksum computed from the header's other bytes.
+        /// The checksum computed from the header's other bytes, as they arrived.
         actual: u32,
     },
     /// The frame's payload was changed on the way.
@@ -49,7 +49,7 @@ pub enum FrameError {
     Checksum {
         /// The payload's checksum, as the frame states it.
         expected: u32,
-        /// The checksum computed from the payload.
+        /// The checksum computed from the payload that arrived.
         actual: u32,
     },
 }

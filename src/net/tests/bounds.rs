@@ -135,8 +135,8 @@ fn a_flood_of_requests_does_not_keep_another_client_waiting() {
     const FLOOD: u64 = 4000;
     let node = Node::start_with_room(1, config(1), false);
     let (mut flooding, mut other) = (node.client(), node.client());
-    // The test service blocks the loop while all these requests arrive, and then the other
-    // client's.
+    // The test service blocks the loop until all these requests, and then the other client's
+    // request, have arrived.
     for id in 0..FLOOD {
         flooding.ask(&submit(id, "x"));
     }

@@ -44,7 +44,7 @@ impl Service for Collector {
     fn flush(&mut self) {}
 }
 
-/// What a connection did with some bytes.
+/// What came out of a connection's bytes: messages, the stage reached, and whether it was closed.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     requests: Vec<Request>,

@@ -188,8 +188,8 @@ fn a_message_that_its_sender_may_not_send_closes_the_connection() {
 fn another_node_at_a_peers_address_is_not_taken_for_it() {
     let third = Node::start(config(3), false);
     let first = node_with(&[(2, third.address)], Limits::default());
-    // The dialled node is not the one that was meant, so the connection is closed each time and no
-    // message may be delivered.
+    // Node 1 takes the address of node 3 for that of node 2. So it has to close each connection,
+    // and no message may be delivered.
     for round in 0..50 {
         first.peers.send(&[heartbeat(1, 2, round)]);
         let told = third.told.recv_timeout(Duration::from_millis(5));

@@ -191,7 +191,7 @@ impl Disk for RealDisk {
     }
 
     fn unique_id(&self) -> u64 {
-        // The operating system's random generator gives each `RandomState` other keys.
+        // Each `RandomState` gets other keys, from the operating system's random generator.
         RandomState::new().hash_one((std::process::id(), SystemTime::now()))
     }
 

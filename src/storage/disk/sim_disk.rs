@@ -293,7 +293,7 @@ fn kept(outcome: Outcome, random: &mut u64) -> bool {
     }
 }
 
-/// The next number of the splitmix64 sequence.
+/// The next random number, from the splitmix64 sequence.
 fn next(random: &mut u64) -> u64 {
     *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *random;

@@ -50,9 +50,9 @@ const MAGIC: [u8; 4] = *b"rkvR";
 /// The first bytes of a record with which the log starts anew behind a snapshot.
 const RESTART_MAGIC: [u8; 4] = *b"rkvS";
 
-/// The largest encoding of one entry, in bytes. Decoding refuses input that would take more memory
-/// than [`codec::DECODE_LIMIT`], and an entry takes more memory than its encoding. Half of the
-/// limit is certain to decode.
+/// The largest encoding of one entry, in bytes. A decoded entry takes more memory than its
+/// encoding, and decoding fails above [`codec::DECODE_LIMIT`]. Encodings of up to half of that
+/// limit are certain to decode.
 const MAX_ENTRY: usize = codec::DECODE_LIMIT / 2;
 
 /// The header of a record, which lies in its first sector.

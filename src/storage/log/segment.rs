@@ -153,9 +153,9 @@ pub(in crate::storage) fn torn_bytes(
         // Without a header the length of the record is unknown, so only its first sector, where the
         // header would be, can be judged. If the sector has the present mark, it was written with a
         // header, and losing the header is damage. If it has an old mark, it was not written. If
-        // its mark belongs to no life, it was not written either, and the old mark was changed. For
-        // if it had been written, a change of the mark alone would have left a valid header. (A
-        // change of both header and mark goes unnoticed here.)
+        // its mark is of no segment that this file ever was, it was not written either, and the old
+        // mark was changed. For if it had been written, a change of the mark alone would have left
+        // a valid header. (A change of both header and mark goes unnoticed here.)
         None => rest.is_empty() || marks.state(rest) != SectorState::Written,
     };
     if is_missing {

@@ -57,7 +57,7 @@ struct SpareFiles {
     done: AtomicU64,
     /// The new file that is being filled, if there is one.
     spare: Mutex<Option<NewFile>>,
-    /// The files of old segments, which need no filling.
+    /// The files of old segments, which can become segments again without being filled with zeros.
     used: Mutex<Vec<ReadyFile>>,
 }
 

@@ -255,7 +255,8 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Prepares the files of the next segments. Another thread should do this, because it is slow.
+    /// Prepares the files of the next segments. Another thread should do this, because filling
+    /// files is slow.
     pub(in crate::storage) fn spares(&self) -> Spares {
         self.spares.clone()
     }

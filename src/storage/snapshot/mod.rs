@@ -337,8 +337,8 @@ pub(super) fn open(
     Ok(reader)
 }
 
-/// Opens a snapshot's file, which may have any name and belong to any cluster. Returns its owner,
-/// too.
+/// Opens a snapshot's file, which may have any name and belong to any cluster. Also returns that
+/// cluster and the state machine.
 pub(super) fn open_any(file: NamedFile) -> Result<(SnapshotOwner, SnapshotReader), StorageError> {
     let owner = match file.len()? < BLOCK as u64 {
         true => return Err(format::damaged(&file, 0, "it is too short for a snapshot")),

@@ -96,7 +96,8 @@ fn a_folder_that_a_restore_has_filled_is_whole_after_any_crash_and_before_that_h
     fill_from(&backup, &disk).expect("this disk does not fail");
     for found in outcomes(&disk) {
         assert!(is_whole(&found, &state), "it was filled, and is not whole");
-        // The node starts again, and once more after a power failure.
+        // The folder must stay whole when the node starts again, and once more after a power
+        // failure.
         assert!(is_whole(&found, &state));
         assert!(is_whole(&found.crash(), &state));
         let (mut storage, _) = open(&found);

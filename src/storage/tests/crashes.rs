@@ -253,8 +253,8 @@ fn a_crash_while_a_vote_is_brought_back_leaves_one_good_copy() {
     }
 }
 
-/// A torn record of several sectors: a crash may also interrupt the start that cuts it off, many
-/// times.
+/// The torn record has several sectors. A crash may also interrupt the start that cuts the record
+/// off, and the start after that.
 #[test]
 fn a_crash_while_a_torn_tail_is_cut_leaves_one_that_can_be_cut() {
     let (disk, old) = disk_with(&[write(1, 1, 1, 10)]);
@@ -312,7 +312,7 @@ fn cutting_a_torn_tail_is_noted_with_file_and_offset() {
 /// One step of a node's life: a write, perhaps a failure, and a restart.
 #[derive(Clone, Debug)]
 struct Step {
-    /// By how much the term goes up.
+    /// By how much the node's term goes up in this step.
     terms: u64,
     vote: Option<NodeId>,
     /// How many entries at the end of the log are replaced.

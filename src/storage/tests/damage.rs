@@ -214,7 +214,8 @@ fn a_segment_under_another_name_or_from_another_folder_is_damage() {
 #[test]
 fn copies_of_records_inside_a_torn_record_do_not_count_as_records() {
     let (disk, memory, _) = disk_with(&[write(1, 1, 1, 90), write(1, 2, 1, 90)]);
-    // With one of the shifts, a copy starts exactly where a sector starts.
+    // The copy is tried at every offset within a sector, so once it starts exactly where a sector
+    // starts.
     let copy = disk.contents(FIRST).expect("the segment is there")[START..][..504].repeat(2);
     let mut torn = 0;
     for shift in 0..504 {
