@@ -80,9 +80,9 @@ impl Connection {
     pub(super) fn on_event(&mut self, event: &Event) -> Result<(), Close> {
         self.ended |= event.is_read_closed() || event.is_error();
         if self.suspended && self.ended {
-            // The other side has closed its end of a suspended connection, so nobody waits for
-            // answers. Unread requests need not be executed, because nobody was told that they
-            // would be.
+            // The other side has closed its end of a connection from which nothing is read, so
+            // nobody waits for answers. Unread requests need not be executed, because nobody was
+            // told that they would be.
             return Err(Close::Ended);
         }
         if event.is_writable() && !self.connecting {

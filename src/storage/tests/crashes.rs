@@ -47,7 +47,7 @@ fn try_write(disk: &SimDisk, write: &Write) -> Result<(), StorageError> {
     try_open(disk)?.0.write(write)
 }
 
-/// A disk on which these writes are durable, and the memory that the node should have.
+/// A disk on which these writes are durable, and what recovery should find on it.
 fn disk_with(writes: &[Write]) -> (SimDisk, Memory) {
     let disk = SimDisk::new(5);
     let (mut storage, _) = open(&disk);
@@ -355,7 +355,7 @@ fn step() -> impl Strategy<Value = Step> {
         )
 }
 
-/// The write of this step, by a node with this memory.
+/// The write of this step, by a node that remembers `memory`.
 fn next_write(step: &Step, memory: &Memory, id: u64) -> Write {
     let mut hard_state = memory.hard_state;
     if step.terms > 0 {

@@ -14,8 +14,8 @@ const START: usize = 4096;
 const FIRST: &str = "log-00000000000000000001";
 const SECOND: &str = "log-00000000000000000002";
 
-/// A disk with one record for each write, the memory that the node should have, and where each
-/// record ends in its segment.
+/// A disk with one record for each write, what recovery should find on it, and where each record
+/// ends in its segment.
 fn disk_with(writes: &[Write]) -> (SimDisk, Memory, Vec<usize>) {
     let disk = SimDisk::new(9);
     let (mut storage, _) = open(&disk);

@@ -6,7 +6,7 @@ use super::crashes::stop_everywhere;
 use super::story::*;
 use super::*;
 
-/// A node with a snapshot of entry 2 and entries up to 5, and the memory that it should have.
+/// A node with a snapshot of entry 2 and entries up to 5, and what it should recover after a crash.
 fn node() -> (SimDisk, Memory) {
     let disk = SimDisk::new(21);
     let (mut storage, _) = open(&disk);
@@ -20,8 +20,8 @@ fn node() -> (SimDisk, Memory) {
     (disk, memory)
 }
 
-/// Opens the disk, which must hold one of these memories. After one more crash the disk must hold
-/// the same memory, and the node must be able to write.
+/// Opens the disk, and checks that recovery finds one of the `allowed` states. After one more crash
+/// recovery must find the same state, and the node must be able to write.
 fn goes_on_from(disk: &SimDisk, allowed: &[Memory]) {
     let (storage, recovered) = open(disk);
     let found = allowed
@@ -229,8 +229,8 @@ fn step() -> impl Strategy<Value = Step> {
     })
 }
 
-/// A node, and the memories that its disk may hold if the machine stops now. The last of them is
-/// the one to expect if nothing failed.
+/// A node, and the states that recovery may find if the machine stops now. The last of them is the
+/// one to expect if nothing failed.
 struct World {
     disk: SimDisk,
     storage: Storage,
@@ -290,7 +290,7 @@ impl World {
         }
     }
 
-    /// Stops the machine and starts the node again. The disk must hold one of the allowed memories.
+    /// Stops the machine and starts the node again. Recovery must find one of the allowed states.
     fn come_back(&mut self, step: &Step) -> Result<(), String> {
         let found = |disk: &SimDisk| {
             let disk = if step.kill { disk.fork() } else { disk.crash() };

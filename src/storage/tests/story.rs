@@ -110,8 +110,8 @@ impl Memory {
         }
     }
 
-    /// Checks that recovery has found this memory: a snapshot of a part of it, and all entries
-    /// behind that. The error says what differs.
+    /// Checks that recovery has found what the node should remember: a snapshot of a part of it,
+    /// and all entries behind the snapshot. The error says what differs.
     pub(super) fn matches(&self, storage: &Storage, recovered: &Recovered) -> Result<(), String> {
         let Recovered {
             hard_state,
@@ -149,7 +149,7 @@ impl Memory {
     }
 }
 
-/// Opens the disk twice, and checks each time that recovery finds this memory.
+/// Opens the disk twice, and checks each time that recovery finds what the node should remember.
 #[track_caller]
 pub(super) fn assert_holds(disk: &SimDisk, memory: &Memory) {
     for _ in 0..2 {
