@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use crate::raft::Index;
 
-/// Tells whether a command may enter the log. It is called from many threads, and has no access to
-/// the state. So it judges the form of the command only, not what the command would do.
+/// Tells whether a command may enter the log. Many threads call it, and it has no access to the
+/// state, so it judges only the form of the command and not what the command would do.
 ///
 /// The error is a sentence for the person who sent the command.
 pub type Gate = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
@@ -19,16 +19,17 @@ pub type Gate = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
 /// depend on nothing but the state, the command and [`At`]: no clock, no random number, no
 /// iteration over an unordered map.
 pub trait StateMachine: Send + 'static {
-    /// What a command or a query answers. Cheap to clone.
+    /// The result of a command or a query, for the client. Cheap to clone.
     type Reply: Clone + Send + 'static;
 
     /// A copy of the state at one moment. A snapshot is written from it while the machine goes on.
-    /// A copy must be made in O(1), however large the state is: no command is executed meanwhile.
+    /// A copy must be made in O(1), however large the state is: no command is executed while it is
+    /// made.
     type Snapshot: Send + 'static;
 
     /// Whether each command and each query takes microseconds and never waits for anything. If so,
     /// the thread that has committed a command executes it, without waking the apply thread. That
-    /// thread also answers heartbeats or writes the log: a machine that says so wrongly delays
+    /// thread also answers heartbeats or writes the log: a slow machine that sets `QUICK` delays
     /// both, and may cost the leader its leadership.
     const QUICK: bool = false;
 
@@ -41,7 +42,8 @@ pub trait StateMachine: Send + 'static {
     /// The check that every command passes before it enters the log.
     fn gate(&self) -> Gate;
 
-    /// Executes a committed command. Called once for each, in log order, on every replica.
+    /// Executes a committed command. The node calls this once for each command, in log order, on
+    /// every replica.
     fn apply(&mut self, at: At, command: &Bytes) -> Self::Reply;
 
     /// Answers a question from the present state without changing it. The node calls this only when
@@ -49,38 +51,38 @@ pub trait StateMachine: Send + 'static {
     /// bytes come from a client unchecked.
     fn query(&self, query: &Bytes) -> Self::Reply;
 
-    /// As [`query`](Self::query), but `None` if the answer would [weigh](Self::weight) more than
-    /// `room`. The machine must find that out without gathering much more than `room`: the thread
-    /// that asks answers heartbeats, and leaves a question with a large answer to the apply thread.
-    /// The default is for a machine whose answers are all small.
+    /// Like [`query`](Self::query), but returns `None` if the answer would [weigh](Self::weight)
+    /// more than `room`. The machine must find that out without gathering much more than `room`:
+    /// the thread that asks answers heartbeats, and leaves a question with a large answer to the
+    /// apply thread. The default is for a machine whose answers are all small.
     fn query_within(&self, query: &Bytes, room: usize) -> Option<Self::Reply> {
         let _ = room;
         Some(self.query(query))
     }
 
-    /// How much work a reply is to gather, to encode and to send, as a number of bytes. The node
-    /// bounds by this how much it answers at a time.
+    /// About how much work it is to gather, to encode and to send a reply, in bytes. The node
+    /// bounds by this weight how much it answers at a time.
     fn weight(reply: &Self::Reply) -> usize {
         let _ = reply;
         0
     }
 
-    /// Writes a reply in the form that travels to the client.
+    /// Appends a reply to `out`, in the form in which it is sent to the client.
     fn encode_reply(reply: &Self::Reply, out: &mut Vec<u8>);
 
-    /// The state as it is now.
+    /// Copies the present state in O(1).
     fn snapshot(&self) -> Self::Snapshot;
 
-    /// Writes the whole state. Equal states give equal bytes; the state is streamed, so that
-    /// writing it does not take its size in memory a second time.
+    /// Writes the whole state. Equal states give equal bytes. The state is streamed, so writing it
+    /// does not take the memory for a second copy.
     ///
     /// # Errors
     /// Only what `out` returns.
     fn write_snapshot(snapshot: &Self::Snapshot, out: &mut dyn io::Write) -> io::Result<()>;
 
-    /// A machine with the settings of this one and the state that
-    /// [`write_snapshot`](Self::write_snapshot) wrote. All of `input` is the state. The new machine
-    /// has the same digest as the one from which the copy was made.
+    /// Makes a machine with the settings of this one and the state that
+    /// [`write_snapshot`](Self::write_snapshot) wrote. The state must take up all of `input`. The
+    /// new machine has the same digest as the one from which the snapshot was taken.
     ///
     /// # Errors
     /// What `input` returns, or [`io::ErrorKind::InvalidData`] with a sentence if the bytes are no

@@ -1,7 +1,7 @@
 //! What clients ask of the store, and what it answers.
 //!
-//! Every type travels in the form that [`codec`] gives it. The order of variants and fields is part
-//! of that form, and old logs hold it: new variants go to the end.
+//! Each type is encoded by [`codec`], on the network and in the log. The encoding depends on the
+//! order of variants and fields, and existing logs contain it: add a new variant only at the end.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,14 +13,14 @@ use crate::wire::codec::{self, DecodeError};
 /// index, so an id is never used again.
 pub type SessionId = u64;
 
-/// What enters the log.
+/// A command of the store, as a client makes it. The log's entries contain encoded commands.
 pub type Command = CommandOf<Bytes>;
 
-/// An operation on the store.
+/// An operation on one key, as a client makes it.
 pub type Op = OpOf<Bytes>;
 
-/// A [`Command`] whose strings of bytes are held as `B`: [`Bytes`] where a client makes one,
-/// `&[u8]` where a server reads one in place, without a copy.
+/// A command, generic over the type `B` of its keys and values: [`Bytes`] at the client, which
+/// makes it, and `&[u8]` at the server, which decodes it without a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CommandOf<B> {
     /// Opens a session. A repeated command opens another session: harmless, because a session that
@@ -47,12 +47,12 @@ pub enum CommandOf<B> {
         /// The lowest sequence number that the client still waits for, at most `seq`. Replies to
         /// lower ones are dropped.
         lowest_unanswered: u64,
-        /// What to do.
+        /// The operation to execute.
         op: OpOf<B>,
     },
 }
 
-/// An [`Op`] whose strings of bytes are held as `B`; see [`CommandOf`].
+/// An operation on one key, generic over the type `B` of its key and values; see [`CommandOf`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpOf<B> {
     /// Reads a value through the log: a repeated command returns what the first one read.
@@ -71,7 +71,7 @@ pub enum OpOf<B> {
     Append {
         /// The key whose value grows.
         key: B,
-        /// What to add.
+        /// The bytes to add.
         value: B,
     },
     /// Removes a key.
@@ -107,7 +107,7 @@ pub enum Query {
 pub enum Reply {
     /// To [`Command::OpenSession`]: the new session.
     Opened(SessionId),
-    /// To a command that has nothing else to say.
+    /// To a put, and to a command that keeps a session alive or closes it: done.
     Done,
     /// To a get: the value, or `None` if the key is missing.
     Value(Option<Bytes>),
@@ -117,15 +117,17 @@ pub enum Reply {
     Swapped(Result<(), Option<Bytes>>),
     /// To an append: the value's length after it, in bytes.
     Appended(u64),
-    /// To a scan.
+    /// To a scan: one page of keys and values.
     Page(Page),
     /// Not executed: the session has expired, was closed, or never existed.
     NoSession(SessionId),
-    /// This copy was not executed: the client has said, with a later command, that it waits for
-    /// this number no more, so the reply has been dropped. An earlier copy may have been executed.
+    /// This copy of the command was not executed: a later command of the same client said that the
+    /// client no longer waits for this sequence number, so the session dropped the reply. An
+    /// earlier copy may have been executed.
     AnswerDropped,
     /// Not executed: too many operations of the session are unanswered, or their kept replies are
-    /// too large. It can be repeated when a lower number has its answer.
+    /// too large. The client can repeat the command when it has the answer to a lower sequence
+    /// number.
     TooManyInFlight,
     /// Not executed. The sentence says what is wrong, such as which limit was passed and by how
     /// much.
@@ -201,7 +203,8 @@ mod tests {
             expected,
             value: value(),
         };
-        // Numbers up to 250 take one byte; 300 is 251 and two bytes.
+        // The codec writes a number up to 250 as one byte. It writes 300 as the byte 251 and two
+        // bytes of the number.
         let head = [3, 7, 251, 44, 1, 2];
         let tails: [(Op, &[u8]); 6] = [
             (Op::Get { key: key() }, b"\0\x01k"),

@@ -13,8 +13,8 @@ impl Digest {
     }
 
     /// Adds bytes as they are. If their length is not fixed, add the length first with
-    /// [`number`](Self::number). Otherwise two states would have the same digest in which bytes
-    /// have moved from the end of one field to the start of the next.
+    /// [`number`](Self::number). Otherwise two states would have the same digest if they differ
+    /// only in where one field ends and the next one starts.
     pub fn bytes(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);

@@ -11,8 +11,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// The most bytes of a key that is stored within the handle. An `Arc<[u8]>` takes 16 bytes and the
-/// tag of the enum makes it 24; 22 is what the tag and the length leave.
+/// The longest key that is stored within the handle, in bytes. A handle takes 24 bytes, because it
+/// may hold an `Arc<[u8]>` of 16 bytes and needs a tag; tag and length leave 22 of them for a key.
 const INLINE: usize = 22;
 
 /// The bytes of a key. A clone copies an inline key and shares a longer one.
@@ -45,8 +45,8 @@ impl Deref for Key {
     }
 }
 
-/// Lets a map of keys be searched by a plain slice. That is correct because equality and order of
-/// keys are those of their slices.
+/// Lets a map of keys be searched by a plain slice. `Borrow` requires that keys have the equality
+/// and the order of their slices, as they do here.
 impl Borrow<[u8]> for Key {
     fn borrow(&self) -> &[u8] {
         self

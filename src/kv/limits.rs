@@ -7,7 +7,7 @@ use super::command::{CommandOf, OpOf};
 pub const MAX_MESSAGE: usize = 17 << 20;
 
 /// The limits of the store. All nodes of a cluster must have the same limits, because the result of
-/// a command depends on them: with others, replicas would differ.
+/// a command depends on them: with different limits, replicas would diverge.
 ///
 /// ```
 /// use raftkv::kv::Limits;
@@ -22,18 +22,18 @@ pub const MAX_MESSAGE: usize = 17 << 20;
 pub struct Limits {
     /// The longest key, in bytes.
     pub max_key_bytes: usize,
-    /// The longest value, in bytes, also as the result of appends.
+    /// The longest value, in bytes. It also bounds a value that grows by appends.
     pub max_value_bytes: usize,
-    /// How many sessions there may be. One more ends the least recently used one.
+    /// The most sessions. To open one more ends the least recently used one.
     pub max_sessions: usize,
     /// How long a session lives without being used, in milliseconds of cluster time.
     pub session_ttl_ms: u64,
     /// How many operations of one session can be in flight: its sequence numbers must be less than
     /// its lowest unanswered number plus this.
     pub max_in_flight: u64,
-    /// How many bytes of replies are kept for one session. When they have reached this, only its
-    /// lowest unanswered operation is executed; the others wait until the client acknowledges
-    /// replies.
+    /// How many bytes of replies are kept for one session. From this many on, only the session's
+    /// lowest unanswered operation is executed; the others are refused until the client
+    /// acknowledges replies.
     pub max_session_reply_bytes: u64,
     /// How many bytes of replies are kept for all sessions together. Beyond it, the least recently
     /// used sessions end.
@@ -127,7 +127,7 @@ impl Limits {
         Ok(())
     }
 
-    /// All limits by name.
+    /// All limits with their names, from which the machine's identity is made.
     pub(super) fn named(&self) -> [(&'static str, u64); 9] {
         let Self {
             max_key_bytes,
@@ -153,8 +153,8 @@ impl Limits {
         ]
     }
 
-    /// These limits with the one of this name set to `value`. `None` if there is no limit of this
-    /// name, or if the value does not fit its type.
+    /// Returns these limits, but with the limit called `name` set to `value`. `None` if there is no
+    /// limit of this name, or if the value does not fit its type.
     pub(super) fn with(mut self, name: &str, value: u64) -> Option<Self> {
         let size = usize::try_from(value).ok()?;
         match name {
@@ -174,8 +174,8 @@ impl Limits {
 
     /// Decodes a command and checks all that does not depend on the state. The gate calls this
     /// before a command enters the log, and the store calls it again when the command is applied:
-    /// as both use the same function and the same limits, the log holds nothing that cannot be
-    /// applied.
+    /// with the same function and the same limits in both places, the log never holds a command
+    /// that cannot be applied.
     ///
     /// # Errors
     /// A sentence for the person who sent the command.
@@ -218,8 +218,8 @@ impl Limits {
         }
     }
 
-    /// Refuses a key that is too long, and the empty key: it is nearly always a variable that was
-    /// not set, and as the start of a scan it already means "from the first key".
+    /// Refuses a key that is too long, and the empty key: an empty key is nearly always a variable
+    /// that was not set, and as the start of a scan it means "from the first key".
     pub(super) fn check_key(&self, key: &[u8]) -> Result<(), String> {
         self.check_key_len(key.len())
     }

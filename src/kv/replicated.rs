@@ -18,8 +18,8 @@ use super::store::Store;
 use crate::machine::{At, Gate, StateMachine};
 use crate::wire::codec;
 
-/// What a reply counts for in [`Kv::weight`](StateMachine::weight) besides the bytes in it. Without
-/// it, any number of replies without bytes would count as no work.
+/// What a reply counts for in [`Kv::weight`](StateMachine::weight), in addition to the value or the
+/// page in it. Without this overhead, any number of empty replies would count as no work.
 const REPLY_OVERHEAD: usize = 64;
 
 /// The key/value store that the cluster replicates. A clone is made in O(1).
@@ -62,7 +62,7 @@ impl Kv {
     /// An empty store.
     ///
     /// # Panics
-    /// If the limits do not pass [`Limits::validate`]. Where a person has chosen them, call it
+    /// If the limits do not pass [`Limits::validate`]. If a person has chosen the limits, call it
     /// first and show its error.
     pub fn new(limits: Limits) -> Self {
         if let Err(error) = limits.validate() {
@@ -89,13 +89,13 @@ impl Kv {
             limits = limits.with(name, value.parse().ok()?)?;
         }
         limits.validate().ok()?;
-        // The identity may leave a limit out, or name another version of the store. The store made
-        // here has then another identity.
+        // If the identity leaves a limit out, or names another version of the store, then the store
+        // made here has another identity and is not returned.
         Some(Self::new(limits)).filter(|store| store.identity() == identity)
     }
 
-    /// Moves on to the command at `at`, and removes a few of the sessions that have expired by then
-    /// from memory.
+    /// Notes the command at `at` as the last one applied, and removes a few expired sessions from
+    /// memory.
     fn advance(&mut self, at: At) {
         assert!(
             at.index > self.last.index && at.time_ms >= self.last.time_ms,
@@ -139,10 +139,11 @@ impl StateMachine for Kv {
             )
         });
         match decoded {
-            // It has no number, so a repeated one opens another session. The client uses the one
-            // whose id it hears; the others expire.
+            // This command has no sequence number, so a repeated copy opens another session. The
+            // client uses the session whose id it receives; the other sessions expire.
             CommandOf::OpenSession => self.sessions.open(at, limits),
-            // Repeating these two changes nothing further, so they need no number either.
+            // KeepAlive and CloseSession need no sequence number either: a repeated copy changes
+            // nothing.
             CommandOf::KeepAlive {
                 session,
                 lowest_unanswered,
@@ -154,7 +155,8 @@ impl StateMachine for Kv {
                 lowest_unanswered,
                 op,
             } => {
-                // The session decides whether `execute` is called: once for each number.
+                // The session decides whether `execute` is called: at most once for each sequence
+                // number.
                 let execute = || self.store.execute(command, op, limits);
                 let number = (seq, lowest_unanswered);
                 self.sessions.once(at, session, number, limits, execute)
@@ -167,10 +169,12 @@ impl StateMachine for Kv {
         answer.expect("no answer weighs more than all memory")
     }
 
-    /// Queries that are malformed or break a limit get a small answer, so they need no room.
+    /// A query that is malformed or breaks a limit is answered however little `room` there is,
+    /// because the answer is one sentence.
     fn query_within(&self, query: &Bytes, room: usize) -> Option<Reply> {
         let room = room.saturating_sub(REPLY_OVERHEAD);
-        // No gate has looked at a query. A malformed one is the fault of its client, and answered.
+        // A query does not pass the gate, so it may be malformed. That is the client's fault:
+        // answer with a refusal, and do not panic.
         match Query::decode(query) {
             Ok(Query::Get { key }) => match self.limits.check_key(&key) {
                 Ok(()) => {
@@ -232,7 +236,7 @@ impl StateMachine for Kv {
         })
     }
 
-    /// Of everything that commands have led to, and of nothing else: replicas at the same index
+    /// A hash of all that commands have changed, and of nothing else, so replicas at the same index
     /// have the same digest. The limits are left out because they are part of the identity.
     fn digest(&self) -> u64 {
         let mut digest = Digest::new();

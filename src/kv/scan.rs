@@ -13,7 +13,7 @@ pub struct Scan {
     /// The most items on a page. Zero, or more than the server's limit, means the server's limit.
     pub limit: u32,
     /// The most bytes of keys and values on a page. Zero, or more than the server's limit, means
-    /// the server's limit. A page always has its first item, even if that one is larger.
+    /// the server's limit. A page always has its first item, even if that item alone is larger.
     pub limit_bytes: u32,
     /// Leave the values out: every item's value comes back empty.
     pub keys_only: bool,
@@ -33,7 +33,7 @@ pub struct Page {
 pub struct Item {
     /// The key.
     pub key: Bytes,
-    /// Its value.
+    /// The key's value; empty if the scan left the values out.
     pub value: Bytes,
 }
 
@@ -52,12 +52,13 @@ impl Page {
 }
 
 impl Scan {
-    /// All keys.
+    /// A scan of all keys.
     pub fn all() -> Self {
         Self::range(Bytes::new(), None)
     }
 
-    /// The keys from `start` (inclusive) to `end` (exclusive); without an end, to the last key.
+    /// A scan of the keys from `start` (inclusive) to `end` (exclusive); without an end, to the
+    /// last key.
     ///
     /// ```
     /// use raftkv::kv::Scan;
@@ -76,7 +77,7 @@ impl Scan {
         }
     }
 
-    /// The keys that begin with `prefix`.
+    /// A scan of the keys that begin with `prefix`.
     ///
     /// ```
     /// use raftkv::kv::Scan;

@@ -3,8 +3,8 @@
 //!
 //! The client numbers its operations from 1 and sends with each one `lowest_unanswered`, the lowest
 //! number whose answer it still waits for. The session keeps the highest such bound that it has
-//! seen, and the replies to the numbers executed at or above the bound. They decide about an
-//! operation with the number `seq`:
+//! seen, and the replies to the numbers executed at or above the bound. Bound and replies decide
+//! about an operation with the number `seq`:
 //!
 //! | `seq` | decision |
 //! | --- | --- |
@@ -31,11 +31,11 @@ use super::limits::Limits;
 use crate::machine::At;
 use crate::wire::codec;
 
-/// What a kept reply counts for besides the bytes in it. Without it, any number of replies without
-/// bytes would be within every limit.
+/// What a kept reply counts for in addition to its value or its message, in bytes. Without this
+/// overhead, any number of empty replies would be within every limit.
 const REPLY_OVERHEAD: u64 = 64;
 
-/// A session.
+/// One client's session.
 ///
 /// Invariants: the numbers in `replies` are strictly ascending, and each `seq` of them is in
 /// `lowest_unanswered..lowest_unanswered + limits.max_in_flight`. `kept` is the sum over `replies`.
@@ -50,19 +50,19 @@ pub(super) struct SessionState {
     pub listed: At,
     /// The replies to all numbers below this one have been dropped. It never decreases.
     lowest_unanswered: u64,
-    /// Numbers with their replies.
+    /// The kept replies, each with the sequence number of its operation.
     replies: VecDeque<(u64, Reply)>,
     kept: Kept,
 }
 
-/// How many replies are kept, and how many bytes they count for, overhead included.
+/// How many replies are kept, and how many bytes they count for, with [`REPLY_OVERHEAD`] for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
     pub replies: u64,
     pub bytes: u64,
 }
 
-/// What is to be done with an operation.
+/// The decision about an operation: execute it, or how to answer it without executing it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
     /// Execute it and [`keep`](SessionState::keep) its reply.
@@ -146,7 +146,7 @@ impl SessionState {
     }
 
     /// Decides what to do with operation `seq`; the table at the top of this file gives the rules.
-    /// The caller has already raised the bound to the command's own
+    /// `Sessions::once` has already raised the bound to the command's own
     /// [`lowest_unanswered`](Self::forget_below).
     ///
     /// The number that equals the bound is executed however full the session is. Room comes free
@@ -174,8 +174,8 @@ impl SessionState {
             .expect_err("an operation that has its reply must not be executed again");
         self.kept += Kept::of(&reply);
         if self.replies.is_empty() {
-            // Most clients wait for one answer at a time, so most sessions keep one reply. By
-            // itself the list would begin with room for four, in each of 65,536 sessions or more.
+            // Most clients wait for one answer at a time, so most sessions keep one reply. Left
+            // alone, a `VecDeque` would reserve room for four, a waste in each of 65,536 sessions.
             self.replies.reserve_exact(1);
         }
         self.replies.insert(place, (seq, reply));
@@ -208,7 +208,8 @@ impl SessionState {
         }
     }
 
-    /// The place of the number's reply in `replies`, or the place where it belongs.
+    /// Finds the number's reply in `replies`: `Ok` with its place, or `Err` with the place where it
+    /// has to be inserted.
     fn place(&self, seq: u64) -> Result<usize, usize> {
         self.replies.binary_search_by_key(&seq, |(seq, _)| *seq)
     }
@@ -308,7 +309,7 @@ mod tests {
         (2..=4).for_each(|seq| session.keep(seq, Reply::Done));
         assert_eq!(answer(&session, 5), Some(Reply::TooManyInFlight));
         assert_eq!(answer(&session, u64::MAX), Some(Reply::TooManyInFlight));
-        // The lowest number comes last, and is admitted although the window is full.
+        // The lowest number arrives last, and is executed although the window is full.
         assert_eq!(answer(&session, 1), None);
         session.keep(1, Reply::Done);
         session.forget_below(2);

@@ -31,9 +31,9 @@ use super::limits::Limits;
 use super::session::{Admission, Kept, SessionState};
 use crate::machine::At;
 
-/// How many entries of `by_use` one command looks at, and then removes or corrects, at the most.
-/// It must be more than one: each command may open a session, so clearing away one for each command
-/// would never catch up.
+/// The most entries of `by_use` that one command looks at; each of them is removed or corrected. It
+/// is more than one because each command may also open a session: if each command removed only one,
+/// their number would never fall.
 const CLEARED_AT_ONCE: usize = 16;
 
 #[derive(Clone, Default)]
@@ -44,8 +44,8 @@ pub(super) struct Sessions {
     /// The same sessions, in the order in which they expire. The key is the log index of a use of
     /// the session, [`SessionState::listed`]: its last use, or an earlier one.
     ///
-    /// It may be an earlier one because a use does not touch this map: that would cost every
-    /// command two changes of it. The entry is corrected when it comes to the front (`relist`).
+    /// A use does not move the session's entry, because that would cost every command two changes
+    /// of this map. The entry is moved when it comes to the front (`relist`).
     ///
     /// An entry of the log uses one session at the most, so no two sessions have the same key.
     /// Cluster time never goes back along the log, so the order of indexes is the order of times.
@@ -73,7 +73,8 @@ impl Sessions {
         self.kept
     }
 
-    /// How many repeated operations were answered from a session instead of executed, ever.
+    /// How many repeated operations were answered from a session instead of executed, since the
+    /// cluster began.
     pub fn duplicates(&self) -> u64 {
         self.duplicates
     }
@@ -86,8 +87,8 @@ impl Sessions {
                 return;
             };
             let session = &self.by_id[&id];
-            // The first entry has the earliest listed use. If even that use is recent, every last
-            // use is: none is earlier than the use under which its session is listed.
+            // The first entry has the earliest listed use, and no session's last use is before its
+            // listed use. So if this listed use has not expired, no session has.
             if !is_over(session.listed) {
                 return;
             }
@@ -98,8 +99,8 @@ impl Sessions {
         }
     }
 
-    /// Opens a session, whose id is the index of the command. Makes room for it first: the caller
-    /// is never refused.
+    /// Opens a session, whose id is the index of the command. If there are `max_sessions` already,
+    /// the least recently used session is removed first, so opening a session never fails.
     pub fn open(&mut self, at: At, limits: &Limits) -> Reply {
         while self.len() >= limits.max_sessions {
             self.remove_oldest();
@@ -125,7 +126,8 @@ impl Sessions {
 
     /// Ends a session because its client asks for it.
     pub fn close(&mut self, at: At, id: SessionId, limits: &Limits) -> Reply {
-        // An expired session is answered like a missing one: on some replicas it is missing.
+        // An expired session gets the same reply as a missing one: some replicas have already
+        // removed it from memory, and all replicas must reply alike.
         match self.is_open(at.time_ms, id, limits) {
             true => {
                 self.remove(id);
@@ -148,7 +150,7 @@ impl Sessions {
     ) -> Reply {
         let mut duplicate = false;
         let reply = self.using(at, id, limits, |session| {
-            // First, because this makes room: the client has the answers to these numbers.
+            // Drop these replies before `admit` looks for room. The client has them already.
             session.forget_below(lowest_unanswered);
             match session.admit(seq, limits) {
                 Admission::Repeated(reply) => {
@@ -157,7 +159,8 @@ impl Sessions {
                 }
                 Admission::Refused(reply) => reply,
                 Admission::Execute => {
-                    // Both in the same command: no other one can come between them.
+                    // The operation takes effect and its reply is kept within one command, so no
+                    // other command can see one without the other.
                     let reply = execute();
                     session.keep(seq, reply.clone());
                     reply
@@ -165,8 +168,9 @@ impl Sessions {
             }
         });
         self.duplicates += u64::from(duplicate);
-        // This session was used just now, so it would be removed last. It stays even if it alone is
-        // above the limit: a client that waits for its answers must not lose its session by them.
+        // This session was used last, so it would be removed last. It stays even if its own replies
+        // exceed the limit: a client must not lose its session because of replies that it waits
+        // for.
         while self.kept.bytes > limits.max_reply_bytes && self.len() > 1 {
             self.remove_oldest();
         }
@@ -183,7 +187,8 @@ impl Sessions {
         all.filter(move |(_, session)| !is_over(session.last_used, now_ms, ttl_ms))
     }
 
-    /// No session, and the count of duplicates that a snapshot holds.
+    /// Makes an empty set of sessions with the count of duplicates that a snapshot holds.
+    /// [`restore`](Self::restore) adds the sessions.
     pub fn with_duplicates(duplicates: u64) -> Self {
         Self {
             duplicates,
@@ -195,8 +200,8 @@ impl Sessions {
     /// sessions must come in ascending order of their ids.
     ///
     /// # Errors
-    /// What cannot have come about by commands, in a sentence: a damaged or forged snapshot must
-    /// not break the invariants that the rest of this file relies on.
+    /// A sentence, if no sequence of commands leads to this session: a damaged or forged snapshot
+    /// must not break the invariants that the rest of this file relies on.
     pub fn restore(
         &mut self,
         id: SessionId,
@@ -228,7 +233,9 @@ impl Sessions {
         }
     }
 
-    /// Checks what concerns all sessions together, after the last one is restored.
+    /// Checks, after the last session is restored, what concerns all of them: that cluster time
+    /// does not go back from one last use to the next, and that they keep no more than
+    /// `max_reply_bytes`.
     pub fn check_restored(&self, limits: &Limits) -> Result<(), String> {
         let times = self
             .by_use
@@ -281,7 +288,8 @@ impl Sessions {
         reply
     }
 
-    /// The session with the earliest listed use. It may have been used since.
+    /// The session with the earliest listed use, the first in the order of expiry. It may have been
+    /// used later than that.
     fn first_listed(&self) -> Option<SessionId> {
         self.by_use.get_min().map(|(_, id)| *id)
     }
@@ -296,8 +304,8 @@ impl Sessions {
         }
     }
 
-    /// The least recently used session. Each turn of the loop corrects the first entry of `by_use`,
-    /// so the loop ends after one turn for each session at the latest.
+    /// Returns the least recently used session. Each pass of the loop corrects the first entry of
+    /// `by_use`, so the loop ends after at most one pass for each session.
     fn oldest(&mut self) -> Option<SessionId> {
         loop {
             let id = self.first_listed()?;

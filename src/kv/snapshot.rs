@@ -60,8 +60,8 @@ const REPLY_BESIDES_VALUE: usize = 1024;
 #[derive(Clone)]
 pub struct Snapshot {
     pub(super) last: At,
-    /// The time limit of sessions, which tells those that have expired. It is a setting and not
-    /// part of the state, so it is not written.
+    /// How long a session lives without being used, in milliseconds of cluster time; it tells which
+    /// sessions have expired. A setting and not part of the state, so it is not written.
     pub(super) session_ttl_ms: u64,
     pub(super) store: Store,
     pub(super) sessions: Sessions,
@@ -72,8 +72,8 @@ impl Snapshot {
         let mut out = Writer(BufWriter::with_capacity(BUFFER, out));
         let result = out.state(self);
         if result.is_err() {
-            // Dropping a `BufWriter` writes what is left in it, here once more to an output that
-            // has just failed.
+            // Take the `BufWriter` apart: dropping it would write the rest of its buffer to the
+            // output that has just failed.
             let _unwritten = out.0.into_parts();
         }
         result
@@ -200,7 +200,8 @@ impl Reader<'_> {
         Ok(u32::from_le_bytes(self.array()?) as usize)
     }
 
-    /// The next `len` bytes. The caller has compared `len` with a limit, as all of it is allocated.
+    /// Reads the next `len` bytes. Compare `len` with a limit before the call: this allocates all
+    /// of it.
     fn bytes(&mut self, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len];
         self.fill(&mut bytes)?;
@@ -277,8 +278,8 @@ impl Reader<'_> {
         }
         let bytes = self.bytes(len)?;
         let reply = Reply::decode(&bytes).map_err(|error| invalid(format!("a reply: {error}")))?;
-        // The codec would also decode a number from a longer form than the shortest. Then two
-        // different streams would hold the same state.
+        // The codec also accepts a number in more bytes than it needs. Such a reply is refused:
+        // otherwise two different streams would hold the same state.
         match codec::to_bytes(&reply) == bytes {
             true => Ok(reply),
             false => Err(invalid("a reply is not in the form that it is written in")),

@@ -1,4 +1,4 @@
-//! The keys and their values, in order.
+//! The map of keys and values, in the order of the keys, and the operations on it.
 
 use std::ops::Bound;
 
@@ -13,7 +13,7 @@ use super::scan::{Item, Page, Scan};
 use super::value::Value;
 
 /// The map is persistent: a clone takes O(1) and shares its nodes with the original until one of
-/// the two changes them. That is what makes a snapshot cheap.
+/// the two changes them. This makes a snapshot cheap.
 #[derive(Clone, Default)]
 pub(super) struct Store {
     map: OrdMap<Key, Value>,
@@ -80,8 +80,8 @@ impl Store {
         }
     }
 
-    /// The gate has checked the key and the part to append. How long the value becomes depends on
-    /// the state, so that limit is checked here.
+    /// The gate has checked the key and the part to append. The length of the value after the
+    /// append depends on the state, which the gate does not see, so that length is checked here.
     fn append(&mut self, source: &Bytes, key: &[u8], part: &[u8], limits: &Limits) -> Reply {
         let len = self.map.get(key).map_or(0, Value::len) + part.len();
         if let Err(reason) = limits.check_value("the value after the append", len) {
@@ -188,7 +188,8 @@ impl Store {
         self.map.extend(later);
     }
 
-    /// Adds the content to a digest. Equal contents add the same, however they came about.
+    /// Adds all keys and values to a digest. Stores with equal content give the same digest,
+    /// whichever commands they have executed.
     pub fn digest(&self, digest: &mut Digest) {
         digest.number(self.map.len() as u64);
         for (key, value) in &self.map {
@@ -210,9 +211,9 @@ struct Gathered {
 }
 
 enum ValuePart {
-    /// In the buffer, behind the key: this many bytes.
+    /// The value is in the buffer, right behind its key, and has this many bytes.
     Copied(usize),
-    /// Not in the buffer: a large value in one piece is shared instead of copied.
+    /// The value is not in the buffer: a large value in one piece is shared instead of copied.
     Shared(Bytes),
 }
 
@@ -247,7 +248,8 @@ impl Gathered {
     }
 }
 
-/// The limit that the client asks for, where zero asks for none, but at most the server's.
+/// The limit that applies to a page: the one that the client wishes, but at most the server's
+/// `limit`. A wish of zero means that the client wishes none.
 fn at_most(wish: u32, limit: usize) -> usize {
     match wish as usize {
         0 => limit,

@@ -17,25 +17,25 @@ use imbl::Vector;
 
 use super::digest::Digest;
 
-/// A value of this many bytes or more is large. An addition of this length or more becomes a chunk
-/// of its own; shorter ones are collected in the tail until the tail has this length. A chunk is
-/// shorter only if a long addition ended the tail early.
+/// The length at which a value counts as large, in bytes. In a rope, an addition of at least this
+/// length becomes a chunk of its own; shorter additions are collected in the tail until the tail
+/// has this length. A long addition ends the tail early, so the chunk before it may be shorter.
 const CHUNK: usize = 4096;
 
-/// A value in the map. The large forms are behind a pointer to keep this type small: the nodes of
-/// the map have room for up to twice as many values as they hold.
+/// A value in the map. The large forms are behind a pointer to keep this type small: a node of the
+/// map may be half empty, and its unused places take memory, too.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
-    /// Fewer bytes than [`CHUNK`].
+    /// Fewer bytes than [`CHUNK`], in an allocation of exactly their length.
     Small(Arc<[u8]>),
     Large(Arc<Large>),
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum Large {
-    /// A value that did not grow.
+    /// A value that was not appended to since it was put or restored: all of it is in one piece.
     Whole(Bytes),
-    /// A value that grew.
+    /// A value that was appended to: several pieces.
     Rope(Rope),
 }
 
@@ -43,13 +43,13 @@ pub(super) enum Large {
 pub(super) struct Rope {
     len: usize,
     chunks: Vector<Bytes>,
-    /// The end of the value, shorter than [`CHUNK`].
+    /// The end of the value: additions too short for a chunk. Shorter than [`CHUNK`].
     tail: Vec<u8>,
 }
 
-/// The bytes of `part`, a slice of `source`, to be kept in the store: shared with the source if the
-/// part is at least half of it, else copied. A shared part keeps the memory of the whole source
-/// alive, which a small part is not worth.
+/// Returns the bytes of `part`, a slice of `source`, for keeping in the store. They share the
+/// memory of `source` if they are at least half of it, and are copied otherwise: a shared slice
+/// keeps all of `source` in memory, which a small part is not worth.
 pub(super) fn keep(source: &Bytes, part: &[u8]) -> Bytes {
     if part.len() >= source.len() / 2 {
         source.slice_ref(part)
@@ -97,7 +97,8 @@ impl Value {
         }
     }
 
-    /// The value in one piece. A large value that never grew is shared, any other is copied.
+    /// Returns the value in one piece. A [`Large::Whole`] is shared with the store; any other value
+    /// is copied.
     pub fn to_bytes(&self) -> Bytes {
         if let Some(bytes) = self.shared() {
             return bytes.clone();
@@ -108,8 +109,8 @@ impl Value {
         bytes.into()
     }
 
-    /// The value's bytes, if it has them in one piece that a reader can share: a large value that
-    /// never grew.
+    /// Returns the bytes of a [`Large::Whole`], which a reader can share. `None` for a rope, which
+    /// is in pieces, and for a small value, which is cheaper to copy than to share.
     pub fn shared(&self) -> Option<&Bytes> {
         match self {
             Self::Small(_) => None,
@@ -130,7 +131,8 @@ impl Value {
             })
     }
 
-    /// Adds the value to a digest. Values that are equal add the same.
+    /// Adds the value to a digest. Equal values give the same digest, however they are cut into
+    /// pieces.
     pub fn digest(&self, digest: &mut Digest) {
         digest.number(self.len() as u64);
         self.pieces().for_each(|piece| digest.bytes(piece));
@@ -150,7 +152,8 @@ impl Value {
     }
 }
 
-/// A value with these bytes and no spare capacity: it comes from a snapshot, and may live long.
+/// Makes a value of bytes that were read from a snapshot. Drops the spare capacity of the vector,
+/// because the value may stay in memory for a long time.
 impl From<Vec<u8>> for Value {
     fn from(bytes: Vec<u8>) -> Self {
         match bytes.len() < CHUNK {
@@ -203,8 +206,8 @@ impl Rope {
         }
     }
 
-    /// Makes the tail a chunk. The bytes are copied, so that the chunk has no spare capacity and
-    /// the tail keeps its buffer for the next additions.
+    /// Turns the tail into a chunk. The bytes are copied, so that the chunk has no spare capacity
+    /// and the tail keeps its buffer for the next additions.
     fn cut_tail(&mut self) {
         if !self.tail.is_empty() {
             self.chunks.push_back(Bytes::copy_from_slice(&self.tail));
@@ -248,7 +251,7 @@ mod tests {
         }
         assert_eq!(value.len(), 4 << 20);
         assert_eq!(value.pieces().next().map(<[u8]>::as_ptr), first_chunk);
-        // All chunks, and an empty tail.
+        // `pieces` yields all chunks, and then the tail, which is empty.
         assert_eq!(value.pieces().count(), (4 << 20) / CHUNK + 1);
         assert!(value.equals(&vec![b'x'; 4 << 20]));
     }

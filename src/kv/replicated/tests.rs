@@ -142,7 +142,8 @@ fn a_duplicate_of_an_older_number_that_arrives_late_is_not_executed() {
     replica.apply(&numbered(session, 2, 2, append("b")));
     assert_eq!(replica.apply(&first), Reply::AnswerDropped);
     assert_eq!(replica.read("k"), Some("ab".into()));
-    // The lower bound in the late copy did not bring a dropped reply back.
+    // The late copy carries the old bound 1. The session's bound must stay at 2, and the reply to
+    // number 1 dropped.
     let reply = replica.apply(&numbered(session, 1, 1, append("a")));
     assert_eq!(reply, Reply::AnswerDropped);
 }

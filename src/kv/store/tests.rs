@@ -18,7 +18,8 @@ fn small_limits() -> Limits {
     }
 }
 
-/// Executes an operation whose bytes are slices of a command, as they are in the log.
+/// Executes an operation as the state machine does: its key and values are slices of an encoded
+/// command.
 fn execute(store: &mut Store, op: &Op, limits: &Limits) -> Reply {
     let op = op.clone();
     let command = Command::Execute {
@@ -85,8 +86,8 @@ fn naive_execute(map: &mut Naive, op: &Op, limits: &Limits) -> Reply {
     }
 }
 
-/// Keys: few enough that operations often have the same one, and enough for several nodes of the
-/// map. Their bytes are the ones that are easily handled wrongly.
+/// A key, drawn from so few that operations often have the same key, and from so many that the map
+/// has several nodes. The bytes in it are those that are easily handled wrongly.
 fn a_key() -> impl Strategy<Value = Bytes> {
     let byte = prop::sample::select(vec![0x00, 0x01, b'a', 0xfe, 0xff]);
     prop::collection::vec(byte, 1..5).prop_map(Bytes::from)
@@ -136,7 +137,8 @@ fn page_of(store: &Store, scan: &Scan, limits: &Limits) -> Page {
     page.expect("no page is too large for that")
 }
 
-/// Reads all pages of a scan, checks each against the limits, and all of them against the map.
+/// Reads all pages of a scan. Checks each page against the limits, and all items together against
+/// the naive map.
 fn check_scan(store: &Store, naive: &Naive, scan: Scan, limits: &Limits) {
     let weight = |item: &Item| item.key.len() + item.value.len();
     let max_items = at_most(scan.limit, limits.max_scan_items);
@@ -154,7 +156,7 @@ fn check_scan(store: &Store, naive: &Naive, scan: Scan, limits: &Limits) {
                 .last()
                 .expect("a page with more to come has an item");
             assert!(last.key < *next);
-            // The page ends no earlier than it must.
+            // The page is full, or the next item would not have fitted.
             let value = if scan.keys_only {
                 &[][..]
             } else {

@@ -1,4 +1,4 @@
-//! Sessions that have expired.
+//! Expired sessions count as gone, whether or not a replica has removed them from memory.
 
 use super::*;
 
@@ -17,7 +17,8 @@ fn many_sessions_that_expire_at_once_are_cleared_away_by_and_by_and_nobody_can_t
     let left = replica.gauge("sessions");
     assert!((900..1000).contains(&left), "one command has left {left}");
 
-    // A restored replica has nothing to clear away, and gives the same answers from there on.
+    // Compare the replica with one that is restored from its snapshot, which contains no expired
+    // session: both must give the same reply to each command.
     for (turn, session) in (0..).zip(expired.iter().rev().chain([&live])) {
         let bytes = snapshots::written(&replica.kv);
         let kv = snapshots::restored(Limits::default(), &bytes).unwrap();
@@ -68,7 +69,8 @@ fn sessions_that_have_expired_make_room_before_any_that_lives() {
     for session in &live {
         replica.apply(&numbered(*session, 1, 1, append("b")));
     }
-    // The others have expired, and the limits are reached before they are cleared away.
+    // Now the 150 unused sessions expire. The commands below reach both limits before the expired
+    // sessions are removed from memory.
     replica.at.time_ms += 1;
     let value = Bytes::from(vec![b'x'; 16_000]);
     let put = Op::Put {

@@ -151,7 +151,7 @@ impl Model {
     }
 }
 
-/// A command whose session is one of the latest: 0 stands for the last one that was opened.
+/// A command for one of the latest sessions: `back` is how many sessions were opened after it.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     pub wait_ms: u64,
@@ -245,8 +245,8 @@ proptest! {
         }
     }
 
-    /// Two clients append words of their own, with several in flight each. The network delivers
-    /// every command that was ever sent, in any order and any number of times.
+    /// Two clients append words of their own, and each client has several appends in flight. The
+    /// network delivers every command that was ever sent, in any order and any number of times.
     #[test]
     fn each_acknowledged_operation_took_effect_exactly_once(
         deliveries in prop::collection::vec(

@@ -1,5 +1,5 @@
-//! A state that is written and read back is the same state. A stream that no state is written as is
-//! refused.
+//! A state survives being written and read back. A stream that is not exactly what some state is
+//! written as is refused.
 
 use std::io::{self, Read, Write};
 
@@ -38,7 +38,8 @@ fn limits() -> Limits {
     }
 }
 
-/// Values of all lengths, from empty ones to those of which a few appended reach the limit.
+/// An operation with values of any length: from empty values to values of which a few, appended to
+/// each other, reach the limit.
 fn an_op() -> impl Strategy<Value = Op> {
     let key = || prop::sample::select(vec!["a", "b", "c", "a key of more bytes than a handle has"]);
     let value = || {
@@ -93,8 +94,8 @@ proptest! {
         prop_assert_eq!(copy.map(|copy| written(&copy.kv)), Some(written(&original.kv)));
     }
 
-    /// Every key gets its value by three commands, in one of several ways, and the keys come in any
-    /// order.
+    /// Two replicas give each key the same value. They execute different commands for it, and they
+    /// take the keys in different orders.
     #[test]
     fn equal_states_give_equal_bytes_whatever_their_histories(
         keys in prop::collection::vec(
@@ -150,7 +151,8 @@ proptest! {
     }
 }
 
-/// Three commands after which the key has `len` bytes of its number.
+/// One of three ways to give a key its value: three commands after which the value is `len` times
+/// the byte `number`.
 fn way_to(way: usize, number: usize, len: usize, cut: usize) -> [Op; 3] {
     let key = || Bytes::from(format!("key {number:03}"));
     let part = |len| Bytes::from(vec![number as u8; len]);
@@ -240,7 +242,8 @@ fn a_state_that_ends_early_or_goes_on_is_refused() {
 #[test]
 fn each_thing_that_cannot_be_is_refused_with_its_reason() {
     let (_, bytes) = small_state();
-    // Places of the fields in the bytes of the small state.
+    // For each field of the small state: its offset, a byte that makes it invalid, and the reason
+    // that the refusal must give.
     for (place, byte, reason) in [
         (0, b'x', "does not begin with"),
         (8, 2, "format version 2; this program reads version 1"),
@@ -292,7 +295,8 @@ fn keys_that_do_not_ascend_are_refused() {
 
 #[test]
 fn sessions_that_cannot_be_together_are_refused() {
-    // By id: last use, and the time of it. The last command is number 9 at 1000 ms.
+    // Makes a stream with these sessions: the id, the index of the last use, the cluster time of
+    // the last use. The last command applied has index 9 and time 1000 ms.
     let state = |sessions: &[(u64, u64, u64)]| {
         let mut bytes = b"rkvstate\x01\0\0\0".to_vec();
         let mut numbers = vec![9, 1000, 0, 0, sessions.len() as u64];
@@ -333,7 +337,8 @@ fn more_kept_bytes_than_the_limit_are_refused() {
     assert!(reason.contains("128 bytes of replies"), "{reason}");
 }
 
-/// Fails after some bytes, and notes the longest piece that it was given.
+/// An output that fails when it has taken `room` bytes, and notes the longest piece that it was
+/// given.
 struct Outlet {
     room: usize,
     longest: usize,
@@ -399,8 +404,8 @@ fn an_input_that_fails_is_told_as_it_failed() {
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
 }
 
-/// Every replica gives the same answer to a repeat that comes too late: a replica that has executed
-/// the whole log, and replicas that began from a snapshot of any earlier moment.
+/// A repeat arrives after its session has expired. Every replica refuses it alike: the one that has
+/// executed the whole log, and those that started from a snapshot taken at any earlier time.
 #[test]
 fn a_repeat_after_the_end_of_its_session_is_refused_on_all_replicas_alike() {
     let ttl_ms = limits().session_ttl_ms;
@@ -414,7 +419,8 @@ fn a_repeat_after_the_end_of_its_session_is_refused_on_all_replicas_alike() {
         at: original.at,
     };
     let gone = Reply::NoSession(session);
-    // Still there; then over; then once more.
+    // The session still lives after its whole time to live; one more millisecond ends it; and it
+    // stays gone.
     for (passed_ms, expected) in [
         (ttl_ms, Reply::Appended(1)),
         (ttl_ms + 1, gone.clone()),
