@@ -1,16 +1,17 @@
-//! One call, from its first attempt to its end: which server to ask next, when, and what an answer
-//! means. Pure: time comes in as an argument, randomness from [`Routes`].
+//! One call, from its first attempt to its end: which server to ask next, when to ask it, and what
+//! its answer means. Pure: the caller passes the time in, and randomness comes from [`Routes`].
 //!
 //! Attempts come in rounds. Within a round the call asks each server at most once, without delay:
 //! first the server that the last refusal named as the leader, then the server that led last, then
 //! the others in turn. Between two rounds it pauses; the pause doubles from 5 ms to 100 ms and is
-//! jittered. So a new leader is found with one more request, while two servers that name each
-//! other, or a cluster without a leader, do not get a flood of requests.
+//! jittered. So a call that asks an old leader finds the new one with one more request. Two servers
+//! that name each other as the leader, or a cluster without a leader, do not get a flood of
+//! requests.
 //!
-//! A call must know, at its end, whether its request may have been executed. A *copy* of the
-//! request is what one attempt sends. After an attempt that leaves the outcome of its copy open,
-//! the call is *in doubt*, and stays so: a later copy that is certainly not executed says nothing
-//! about the earlier one.
+//! At its end, a call must tell whether its request may have been executed. Each attempt sends one
+//! *copy* of the request. After an attempt that leaves the outcome of its copy open, the call is
+//! *in doubt*, and stays so: a later copy that is certainly not executed says nothing about the
+//! earlier one.
 //!
 //! | end of an attempt | executed? | then |
 //! | --- | --- | --- |
@@ -34,36 +35,36 @@ use crate::kv::Reply;
 use crate::wire::client::{Answer, NotLeader};
 use crate::wire::codec;
 
-/// The pause after the first round.
+/// The full length of the pause after the first round of attempts. It doubles with each round.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// No pause is longer than this.
+/// The longest pause between two rounds of attempts.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What happens when a request is executed twice, which decides whether a call in doubt goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nature {
-    /// Nothing that anybody could notice, as for a read. The call is never in doubt.
+    /// A second execution does no harm, as for a read. The call is never in doubt.
     Harmless,
-    /// The session recognises the second copy by its number and answers with the first reply. So
-    /// the call may send the same bytes again while it is in doubt.
+    /// A write in a session: the session recognises a second copy by its number and answers with
+    /// the first reply. So the call may send the same bytes again while it is in doubt.
     Once,
-    /// The request acts twice, as a transfer of leadership does. So the call ends when it is in
-    /// doubt.
+    /// A second execution would act again, as for a transfer of leadership. So the call ends as
+    /// soon as it is in doubt.
     Single,
 }
 
-/// What to do next.
+/// What [`Call::next`] wants done: ask a server, pause, or end the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Ask this server, wait for the answer for `timeout` at the most, and report what came of it
-    /// with [`Call::heard`].
+    /// Ask `server` and wait for its answer, at most for `timeout`. Then report the result to
+    /// [`Call::heard`].
     Ask {
-        /// Its index in [`Routes`].
+        /// The server's index in [`Routes`].
         server: usize,
-        /// How long to wait for the answer.
+        /// The longest wait for the answer.
         timeout: Duration,
     },
-    /// Let this time pass, then call [`Call::next`] again.
+    /// Wait for this time, then call [`Call::next`] again.
     Pause(Duration),
     /// The deadline has passed: the call ends with this error.
     End(Error),
@@ -76,10 +77,10 @@ pub enum Heard {
     GoOn,
     /// The request was executed, with this reply. Never [`NoSession`](Reply::NoSession),
     /// [`Refused`](Reply::Refused), [`AnswerDropped`](Reply::AnswerDropped) or
-    /// [`TooManyInFlight`](Reply::TooManyInFlight): those mean that it was not.
+    /// [`TooManyInFlight`](Reply::TooManyInFlight): those say that this copy was not executed.
     Reply(Reply),
-    /// The session is gone and nothing was executed in it: open another one, and continue this
-    /// call there with a new number.
+    /// The session is gone, and no copy of the request was executed in it. Open another session,
+    /// and continue this call there with a new number.
     Reopen,
     /// The leader has begun to transfer its leadership.
     Transferring,
@@ -102,27 +103,30 @@ pub struct Call {
     doubt: bool,
     /// How many attempts have begun.
     attempts: u64,
-    /// How many rounds have ended, which gives the length of the next pause.
+    /// How many rounds have ended. Each of them doubles the next pause, up to [`LONGEST_PAUSE`].
     rounds: u32,
     /// The servers that this round has asked: bit `n` for the server with the index `n`. There are
     /// at most [`MAX_SERVERS`](super::MAX_SERVERS), 64.
     asked: u64,
-    /// The server that the latest refusal named as the leader, or that refused for lack of room.
+    /// The server to ask first in the next attempt: the one that the latest refusal named as the
+    /// leader, or one that leads and refused for lack of room.
     hint: Option<usize>,
     /// The server whose turn is next, modulo the number of servers. `None` before the first
-    /// attempt: [`Routes`] says then with which server to begin.
+    /// attempt, which begins with the server that [`Routes`] says.
     rotation: Option<usize>,
     /// No attempt begins before this time.
     not_before: Duration,
-    /// Whether the last answer was a refusal by a leader that had no room. It tells "too busy" from
-    /// "no leader" when the call gives up.
+    /// Whether the last answer came from a leader that had no room. If so, the error at the
+    /// deadline says "too busy", else it says "no leader".
     no_room: bool,
-    /// What came of the last attempt at each server that was asked, for the error message.
+    /// For the error message: the result of the last attempt at each server that was asked, by the
+    /// server's index.
     words: BTreeMap<usize, Word>,
 }
 
 impl Call {
-    /// A call that starts at `now` and has its deadline `within` later.
+    /// Makes a call that starts at `now` and ends `within` later at the latest. Its first attempts
+    /// wait for `attempt_timeout` each.
     pub fn new(nature: Nature, now: Duration, within: Duration, attempt_timeout: Duration) -> Self {
         Call {
             nature,
@@ -157,7 +161,8 @@ impl Call {
         self.attempts
     }
 
-    /// What to do now.
+    /// Says what to do at the time `now`. To be called at the start, when a pause is over, and
+    /// after [`heard`](Self::heard) returned [`Heard::GoOn`] or [`Heard::Reopen`].
     pub fn next(&mut self, now: Duration, routes: &mut Routes) -> Next {
         if now >= self.deadline {
             return Next::End(self.give_up(now, routes));
@@ -166,19 +171,19 @@ impl Call {
             if let Some(server) = self.choose(routes) {
                 self.attempts += 1;
                 self.asked_at = now;
-                // Each server once in a round; the turn goes on behind this server.
+                // Ask each server once in a round, and go on in turn behind this server.
                 self.asked |= 1 << server;
                 self.rotation = Some(server + 1);
                 let timeout = self.attempt_timeout.min(self.deadline - now);
                 return Next::Ask { server, timeout };
             }
-            // The round has asked every server: wait, then begin the next one.
+            // The round has asked every server. Pause, then begin the next round.
             self.pause(now, routes);
         }
         Next::Pause(self.not_before.min(self.deadline) - now)
     }
 
-    /// Takes in what came of the attempt at `server`. The table at the top of this file says what
+    /// Takes in the result of the attempt at `server`. The table at the top of this file says what
     /// each result means.
     pub fn heard(
         &mut self,
@@ -203,12 +208,13 @@ impl Call {
             Ok(Answer::Unknown(doubt)) => self.doubtful(now, server, Word::InDoubt(doubt), routes),
             Ok(Answer::Reply(bytes)) => match codec::decode(&bytes) {
                 Ok(reply) => self.replied(now, server, reply, routes),
-                // A reply means that the command was executed; what it replied cannot be read. The
-                // session still has the reply, so another attempt may bring it in readable form.
+                // A reply means that the command was executed, but this reply cannot be decoded.
+                // The session still has the reply, so another attempt may bring it intact.
                 Err(error) => self.doubtful(now, server, Word::Garbled(error.to_string()), routes),
             },
             Ok(Answer::Transferring) => Heard::Transferring,
-            // Answers to other questions: the server is faulty, and may have done anything.
+            // These answers belong to other requests: the server is faulty, and may have done
+            // anything with this one.
             Ok(Answer::Status(_) | Answer::Snapshot { .. }) => {
                 let what = "what nobody asked for".to_string();
                 self.doubtful(now, server, Word::Garbled(what), routes)
@@ -216,9 +222,8 @@ impl Call {
         }
     }
 
-    /// The error of a call that ends without an outcome, at its deadline or earlier. It says the
-    /// most that is certain: `Unknown` as soon as one copy is in doubt, even if the last attempt
-    /// was refused.
+    /// The error of a call that ends without an outcome, at its deadline or earlier. If any copy is
+    /// in doubt, the error is `Unknown`, even if the last attempt was certainly not executed.
     pub fn give_up(&self, now: Duration, routes: &Routes) -> Error {
         let asked = self.last_words(routes);
         let waited = now.saturating_sub(self.started);
@@ -231,7 +236,8 @@ impl Call {
         }
     }
 
-    /// What came of the last attempt at each server that was asked, in the order of their indexes.
+    /// The result of the last attempt at each server that was asked, in the order of the servers'
+    /// indexes.
     pub fn last_words(&self, routes: &Routes) -> Vec<LastWord> {
         let word = |(server, word): (&usize, &Word)| LastWord {
             server: routes.address(*server).to_string(),
@@ -240,8 +246,9 @@ impl Call {
         self.words.iter().map(word).collect()
     }
 
-    /// The server to ask next: the one of the hint, else the one that led last, else the next in
-    /// turn, of those that this round has not asked yet. `None` if the round has asked all.
+    /// Chooses the server to ask next among those that this round has not asked: the server of the
+    /// hint, else the server that led last, else the next one in turn. `None` if the round has
+    /// asked all.
     fn choose(&self, routes: &Routes) -> Option<usize> {
         let count = routes.servers().len();
         let first = self.rotation.unwrap_or_else(|| routes.turn());
@@ -253,8 +260,9 @@ impl Call {
             .find(|server| self.asked & (1 << server) == 0)
     }
 
-    /// Ends the round. The next one begins after a pause of a random length between half and all of
-    /// the full pause: clients that a server has turned away together must not come back together.
+    /// Ends the round. The next round begins after a pause of a random length between half and all
+    /// of the full pause: clients that a server has turned away together must not come back
+    /// together.
     fn pause(&mut self, now: Duration, routes: &mut Routes) {
         let full = FIRST_PAUSE
             .saturating_mul(1 << self.rounds.min(16))
@@ -270,9 +278,9 @@ impl Call {
         Heard::GoOn
     }
 
-    /// The server did not act as the leader. Drops the hint if it named this server, and takes over
-    /// the new one, if there is one. A hint for another server stays: this attempt did not refute
-    /// it.
+    /// Notes that the server did not act as the leader. A new `hint` takes the place of the old
+    /// one. Without a new one, an old hint is dropped only if it named this server: this attempt
+    /// says nothing about others.
     fn not_the_leader(&mut self, server: usize, hint: Option<usize>, routes: &mut Routes) {
         routes.does_not_lead(server, hint);
         if hint.is_some() || self.hint == Some(server) {
@@ -280,9 +288,9 @@ impl Call {
         }
     }
 
-    /// The server does not lead, so it has not appended the command. It may name the leader, also
-    /// one that the client did not know; a server that names itself contradicts itself, and its
-    /// hint is dropped.
+    /// The server does not lead, so it has not appended the command. If it names a leader, the call
+    /// asks that one next, even if the client did not know it. If a server refuses and names
+    /// itself, its hint is ignored.
     fn redirected(&mut self, server: usize, refusal: NotLeader, routes: &mut Routes) -> Heard {
         let hint = refusal
             .leader
@@ -303,14 +311,15 @@ impl Call {
         self.go_on(server, word)
     }
 
-    /// The attempt ended without saying whether its copy was executed. So the call is in doubt,
-    /// unless the request is harmless, and goes on if its session would recognise another copy.
+    /// The attempt ended without a sign whether its copy was executed. So the call is now in doubt,
+    /// unless the request is harmless. It goes on unless a second execution would act again.
     ///
-    /// A server that took all of its time may be slow and not gone. So the next attempts wait twice
-    /// as long: otherwise a slow cluster would get ever more copies and never the time to answer.
+    /// A server that took all of its time may be slow and not gone. So the later attempts of this
+    /// call wait twice as long: otherwise a slow cluster would get ever more copies and never have
+    /// the time to answer one.
     fn doubtful(&mut self, now: Duration, server: usize, word: Word, routes: &mut Routes) -> Heard {
         self.not_the_leader(server, None, routes);
-        // 80 %, because a slow server answers `Unknown` itself when 90 % of the time is up.
+        // 80 % of the timeout, because a slow server answers `Unknown` when 90 % of it has passed.
         if now.saturating_sub(self.asked_at) >= self.attempt_timeout.mul_f64(0.8) {
             self.attempt_timeout = self.attempt_timeout.saturating_mul(2);
         }
@@ -323,8 +332,8 @@ impl Call {
     }
 
     /// The server calls the request invalid, so this copy was not executed. If the call is in
-    /// doubt, it goes on: an earlier copy may have been executed, and only a reply of the session
-    /// can settle that.
+    /// doubt, it goes on: an earlier copy may have been executed, and only a reply from the session
+    /// can tell.
     fn invalid(&mut self, server: usize, reason: String, routes: &Routes) -> Heard {
         if !self.doubt {
             return Heard::Failed(Error::No {
@@ -335,8 +344,8 @@ impl Call {
         self.go_on(server, Word::Invalid(reason))
     }
 
-    /// A reply of the state machine: the command went through the log. So the server leads, and
-    /// what the reply says is true of this copy on every replica.
+    /// Takes in a reply of the state machine. It means that the server leads and that the command
+    /// went through the log, so the reply is the same on every replica.
     fn replied(
         &mut self,
         now: Duration,
@@ -348,20 +357,20 @@ impl Call {
         match reply {
             Reply::NoSession(session) => {
                 self.words.insert(server, Word::NoSession);
-                // The session would have known an earlier copy. Without it, nobody can tell whether
-                // that copy was executed, and a copy in a new session might be a second execution.
+                // The session was the only record of an earlier copy. Now nobody can tell whether
+                // that copy was executed, and a copy in a new session could be a second execution.
                 if self.doubt {
                     let asked = self.last_words(routes);
                     return Heard::Failed(Error::SessionExpired { session, asked });
                 }
-                // Nothing was executed, so the command may get a number in a new session. The pause
-                // is there for sessions that end as soon as they are opened, by a limit that is too
-                // low: the call must not open one after the other without delay.
+                // No copy was executed, so the command may get a number in a new session. Pause
+                // first: if sessions end as soon as they are opened, because a limit is too low,
+                // the call must not open one after the other without delay.
                 self.pause(now, routes);
                 Heard::Reopen
             }
-            // The session's bound has passed this number, so its reply is gone. An earlier copy may
-            // have been executed.
+            // The session's bound has passed this number, so the session no longer has the reply.
+            // An earlier copy may have been executed.
             Reply::AnswerDropped => {
                 self.words.insert(server, Word::AnswerDropped);
                 Heard::Failed(Error::Unknown {
@@ -370,8 +379,8 @@ impl Call {
                 })
             }
             Reply::TooManyInFlight => self.no_room(now, server, Word::TooManyInFlight, routes),
-            // The session keeps this reply like any other. So the first copy that reached it was
-            // refused, and every other copy got the same reply: none was executed.
+            // The session keeps a refusal like any other reply. So the first copy that arrived was
+            // refused, and every other copy got that reply again: none was executed.
             Reply::Refused(reason) => Heard::Failed(Error::No {
                 server: routes.address(server).to_string(),
                 reason,

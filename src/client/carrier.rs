@@ -1,17 +1,17 @@
 //! Many requests at once from one thread: the event-driven counterpart of [`Tcp`](super::Tcp).
 //!
-//! It is for programs that keep hundreds of requests under way, where a thread for each caller
-//! would cost more than the requests themselves. All requests that are handed in between two calls
-//! of [`Carrier::wait`] leave in one write for each connection, and one wake-up reads everything
-//! that has arrived.
+//! It is for programs that keep hundreds of requests under way, where a thread for each request
+//! would cost more than the request itself. All requests that are handed in between two calls of
+//! [`Carrier::wait`] leave in one write for each connection, and one wake-up reads everything that
+//! has arrived.
 //!
-//! A Carrier has a number of *lanes*. A lane has at most one connection to each server, opened when
-//! it is first needed, and opened again after an error. Several lanes are several connections to
-//! the same server.
+//! A Carrier has a number of *lanes*. Each lane has a connection of its own to each server, opened
+//! when it is first needed, and opened again after an error. So several lanes are several
+//! connections to the same server.
 //!
-//! A Carrier decides nothing: which server to ask, when to repeat and what an answer means is for
-//! [`Call`](super::Call) to say. For each request that is handed in, exactly one [`Told`] comes
-//! out: the answer, or why there is none.
+//! A Carrier decides nothing: [`Call`](super::Call) says which server to ask, when to repeat a
+//! request, and what an answer means. For each request that is handed in, the Carrier hands out
+//! exactly one [`Told`]: the answer, or why there is none.
 
 mod link;
 mod timer;
@@ -27,22 +27,23 @@ use self::timer::Timer;
 use super::transport::CallError;
 use crate::wire::client::{Answer, Ask};
 
-/// How often the Carrier looks for requests whose time is up. A request may wait longer than its
-/// timeout by this.
+/// How often the Carrier looks for requests whose time is up. A request may end later than its
+/// timeout by this much.
 const TICK: Duration = Duration::from_millis(20);
 
 /// The most bytes that one read takes.
 const READ: usize = 256 << 10;
 
-/// The timer's token. A link's token is its place in `links`, which never gets this high.
+/// The token of the timer's events. A link's token is its place in `links`, which is never as high
+/// as this.
 const TIMER: Token = Token(usize::MAX);
 
 /// Carries requests and answers over non-blocking sockets.
 pub struct Carrier {
-    /// The moment from which all times count.
+    /// The zero of the Carrier's clock: when the Carrier was made.
     start: Instant,
-    /// The name of the cluster that must answer. Empty as long as any cluster may; then the first
-    /// server that greets decides it.
+    /// The name of the cluster that all servers must belong to. Empty until it is known: then the
+    /// greeting of the first server decides it.
     cluster: String,
     lanes: usize,
     poll: Poll,
@@ -51,19 +52,19 @@ pub struct Carrier {
     /// The open connections. The link of a server and a lane is at the place `server * lanes +
     /// lane`, which is also its token.
     links: Vec<Option<Box<Link>>>,
-    /// The address of each server whose name has been looked up, by the server's index.
+    /// For each server, by its index, the address that its name was found to have.
     addresses: Vec<Option<SocketAddr>>,
     /// The places of links that may have bytes to write.
     dirty: Vec<usize>,
-    /// What the next [`wait`](Self::wait) hands out.
+    /// The requests that have ended, which the next [`wait`](Self::wait) hands out.
     told: Vec<Told>,
     /// The buffer for reads.
     scratch: Vec<u8>,
-    /// When the requests were last looked through for those whose time is up.
+    /// When [`expire`](Self::expire) last looked for requests whose time is up.
     looked: Duration,
 }
 
-/// What came of one request.
+/// The end of one request: its answer, or why there is none.
 #[derive(Debug)]
 pub struct Told {
     /// The tag with which the request was handed in.
@@ -77,12 +78,12 @@ pub struct Told {
 }
 
 impl Carrier {
-    /// A Carrier with this many lanes, which connects when it is asked to. `cluster` is the name of
-    /// the cluster that must answer. Empty means any, but all servers must belong to the cluster of
-    /// the first one that answers.
+    /// Makes a Carrier with this many lanes, which connects to a server when it is first asked to
+    /// reach it. `cluster` is the name of the cluster that must answer. Empty means any cluster,
+    /// but all servers must belong to the cluster of the first one that answers.
     ///
     /// # Errors
-    /// If the system has no descriptors left.
+    /// If the operating system has no file descriptors left.
     pub fn new(lanes: usize, cluster: impl Into<String>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let timer = Timer::new(poll.registry(), TIMER)?;
@@ -107,9 +108,9 @@ impl Carrier {
         self.start.elapsed()
     }
 
-    /// Hands in a request for the server with this index and address (host:port). It leaves on this
-    /// lane with the next [`wait`](Self::wait). A host name is looked up when it is first used,
-    /// which blocks.
+    /// Hands in a request for the server with this index and address (host:port). The request is
+    /// sent over this lane by the next [`wait`](Self::wait). A host name is looked up when it is
+    /// first used, which blocks this thread.
     pub fn ask(
         &mut self,
         lane: usize,
@@ -137,11 +138,11 @@ impl Carrier {
     }
 
     /// Sends what has been handed in, and waits until a request ends, or until `until` on the clock
-    /// of [`now`](Self::now), or for a few dozen milliseconds. The requests that have ended replace
-    /// the contents of `told`.
+    /// of [`now`](Self::now), or for a few dozen milliseconds. Replaces the contents of `told` with
+    /// the requests that have ended.
     ///
     /// # Errors
-    /// If the system cannot wait for sockets. Trying again does not help.
+    /// If the operating system cannot wait for sockets. Trying again does not help.
     pub fn wait(&mut self, until: Duration, told: &mut Vec<Told>) -> io::Result<()> {
         self.flush();
         let now = self.now();
@@ -149,7 +150,8 @@ impl Carrier {
             true => until.saturating_sub(now).min(TICK),
             false => Duration::ZERO,
         };
-        // `poll` rounds its timeout to whole milliseconds, so a timer wakes it at the exact time.
+        // `poll` rounds its timeout to whole milliseconds. The timer ends the wait at the exact
+        // time.
         if !patience.is_zero() && patience < TICK {
             self.timer.arm(now, until)?;
         }
@@ -169,7 +171,7 @@ impl Carrier {
         Ok(())
     }
 
-    /// The link at this place. Opens a new one if there is none.
+    /// Returns the link at this place, and opens a new one if there is none.
     fn open(
         &mut self,
         place: usize,
@@ -224,7 +226,7 @@ impl Carrier {
     }
 
     fn handle_events(&mut self) {
-        // Taken out while the loop runs, because `close` needs all of `self`.
+        // Take the events out of `self` while the loop runs, because `close` needs all of `self`.
         let events = std::mem::replace(&mut self.events, Events::with_capacity(1));
         for event in &events {
             if event.token() == TIMER {

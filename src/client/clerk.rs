@@ -38,13 +38,13 @@ use crate::wire::codec;
 /// ```
 ///
 /// # Exactly once
-/// The first write opens a session, in which every write has a number, by which the servers
+/// The first write opens a session, and every write has a number in it. By that number the servers
 /// recognise a write that is sent again. If the session expires while the Clerk is idle, the next
-/// write opens another one. If it expires while the outcome of a write is open, that write ends as
-/// [`Error::SessionExpired`]. After a call has ended as [`Error::Unknown`] or
+/// write opens another one. If it expires while the outcome of a write is not known, that write
+/// ends as [`Error::SessionExpired`]. After a call has ended as [`Error::Unknown`] or
 /// [`Error::Cancelled`], its write may still be executed, at most once.
 ///
-/// Dropping the Clerk closes the session, if that is possible within a tenth of a second.
+/// Dropping the Clerk closes the session, and waits for that at most a tenth of a second.
 pub struct Clerk {
     shared: Arc<SharedClerk>,
 }
@@ -52,13 +52,14 @@ pub struct Clerk {
 /// What a compare-and-swap did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CasOutcome {
-    /// The value was as expected and has been replaced.
+    /// The value was the expected one and has been replaced.
     Swapped,
-    /// The value was another one, and remains; `None`: the key is missing.
+    /// The value was not the expected one, and remains. It is returned here; `None`: the key is
+    /// missing.
     Mismatch(Option<Bytes>),
 }
 
-/// Ends the calls of a [`Clerk`] from another thread, such as one that handles Ctrl-C.
+/// Cancels the calls of a [`Clerk`] from another thread, such as one that handles Ctrl-C.
 #[derive(Clone)]
 pub struct Canceller {
     shared: Arc<SharedClerk>,
@@ -74,8 +75,8 @@ impl Canceller {
 }
 
 impl Clerk {
-    /// A Clerk for the cluster of these servers, host:port each. One of them is enough: the Clerk
-    /// learns the others from it. Nothing is sent before the first call.
+    /// Makes a Clerk for the cluster of these servers, host:port each. One server is enough: the
+    /// Clerk learns the others from its answers. Nothing is sent before the first call.
     ///
     /// # Errors
     /// [`Error::Servers`] if the list cannot be used.
@@ -100,7 +101,7 @@ impl Clerk {
         Clerk::over(transport, servers, options)
     }
 
-    /// A Clerk whose requests go over the given transport instead of TCP.
+    /// Makes a Clerk whose requests go over the given transport instead of TCP.
     ///
     /// # Errors
     /// [`Error::Servers`] if the list cannot be used.
@@ -119,7 +120,7 @@ impl Clerk {
         })
     }
 
-    /// The value of a key; `None` if it is missing. Linearizable.
+    /// Reads the value of a key; `None` if the key is missing. Linearizable.
     ///
     /// # Errors
     /// [`Error::Unavailable`], [`Error::Refused`], [`Error::No`] or [`Error::Cancelled`].
@@ -190,7 +191,8 @@ impl Clerk {
         }
     }
 
-    /// Reads one page of a range, linearizably. [`Page::next`] is where the next one starts.
+    /// Reads one page of a range, linearizably. [`Page::next`] is the key where the next page
+    /// starts.
     ///
     /// # Errors
     /// As for [`get`](Self::get).
@@ -201,8 +203,8 @@ impl Clerk {
         }
     }
 
-    /// Reads a whole range page by page. Each page is linearizable; keys that change between two
-    /// pages may show either state. The limits of `scan` hold for each page.
+    /// Reads a whole range page by page. Each page is linearizable, but the pages are not one
+    /// snapshot: each shows the state at its own time. The limits of `scan` apply to each page.
     pub fn pages(&self, scan: Scan) -> Pages<'_> {
         Pages {
             clerk: self,
@@ -221,8 +223,8 @@ impl Clerk {
         self.shared.execute(&op)
     }
 
-    /// Asks all known servers at once for their status, and then the members that they name and
-    /// the Clerk did not know. Works without a leader or a quorum.
+    /// Asks all known servers at once for their status. Then asks the members that their answers
+    /// name and that the Clerk did not know. Works without a leader or a quorum.
     pub fn status(&self) -> Vec<ServerStatus> {
         status::of_all(&self.shared)
     }
@@ -235,7 +237,7 @@ impl Clerk {
         status::of_one(&self.shared, server)
     }
 
-    /// Has one server take a snapshot of its state. Returns before the snapshot is written:
+    /// Asks one server to take a snapshot of its state. Returns before the snapshot is written;
     /// [`status_of`](Self::status_of) tells when it is durable.
     ///
     /// # Errors
@@ -244,13 +246,14 @@ impl Clerk {
         status::take_snapshot(&self.shared, server)
     }
 
-    /// How this Clerk behaves.
+    /// The options that this Clerk was made with.
     pub fn options(&self) -> &Options {
         &self.shared.options
     }
 
-    /// Has the leader transfer its leadership to the given node; without one, to the node whose log
-    /// is most up to date. Returns when the transfer has begun.
+    /// Asks the leader to transfer its leadership to the given node, or without one to the node
+    /// whose log is most up to date. Returns when the transfer has begun, not when it has
+    /// succeeded.
     ///
     /// # Errors
     /// Any [`Error`]; [`Error::Unknown`] if the answer got lost.
@@ -258,14 +261,14 @@ impl Clerk {
         self.shared.transfer(to)
     }
 
-    /// A handle that ends this Clerk's calls from another thread.
+    /// Returns a handle by which another thread can cancel this Clerk's calls.
     pub fn canceller(&self) -> Canceller {
         Canceller {
             shared: Arc::clone(&self.shared),
         }
     }
 
-    /// What the Clerk has done so far.
+    /// The counters of this Clerk since it was made.
     pub fn stats(&self) -> Stats {
         let state = self.shared.state.lock();
         Stats {
@@ -274,12 +277,13 @@ impl Clerk {
         }
     }
 
-    /// All servers that the Clerk knows, its own list first, then learned ones.
+    /// The addresses of all servers that the Clerk knows: first those that it was given, then those
+    /// that it learned.
     pub fn servers(&self) -> Vec<String> {
         self.shared.state.lock().routes.servers().to_vec()
     }
 
-    /// The server that led last, as far as the Clerk knows.
+    /// The address of the server that led last, as far as the Clerk knows.
     pub fn leader(&self) -> Option<String> {
         let state = self.shared.state.lock();
         let leader = state.routes.leader()?;
@@ -297,7 +301,7 @@ impl Drop for Clerk {
     }
 }
 
-/// The pages of a range, one after the other. Ends after the first error.
+/// An iterator over the pages of a range. Each step makes one request. Ends after the first error.
 pub struct Pages<'a> {
     clerk: &'a Clerk,
     rest: Option<Scan>,

@@ -2,15 +2,15 @@
 //!
 //! Each request has an id, and answers come in any order. At any time at most one of the waiting
 //! threads has the role of the *reader*: it reads from the socket, hands answers to the threads
-//! that wait for them, and passes the role on when its own answer has come. So a lone caller does
-//! one write and one read; with a reader thread, every call would cost two switches between
-//! threads.
+//! that wait for them, and passes the role on when its own answer has come. So a thread that is
+//! alone does one write and one read for each call. With a thread that does nothing but read, every
+//! call would cost two switches between threads.
 //!
 //! The role is a value, the buffer [`Frames`]: the thread that has taken it out of the inbox is the
 //! reader. The buffer holds the beginning of a frame that is not complete, so that the next reader
 //! goes on where the last one stopped.
 //!
-//! Threads wait in slices of [`SLICE`], so that a caller soon notices that it is to stop.
+//! Threads wait in slices of [`SLICE`], so that a thread soon notices that its call is cancelled.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -25,29 +25,30 @@ use super::transport::{CallError, Stop};
 use crate::wire::client::{Answer, Ask, Request, Response};
 use crate::wire::{codec, frame};
 
-/// How long a thread waits at a time, before it looks whether it is to stop.
+/// How long a thread waits at a time, before it looks whether its call is cancelled.
 pub(super) const SLICE: Duration = Duration::from_millis(50);
 
 /// The most requests that may wait for their answers at once: a server takes no more from one
 /// connection.
 const MAX_WAITING: usize = 4096;
 
-/// After this long without a request, the connection is checked before it is used again. A request
-/// that is written to a connection which the server has closed is in doubt, although it was never
-/// executed.
+/// A connection that was not used for this long is checked before the next request. Otherwise the
+/// request may be written to a connection that the server has closed: it is never executed, but its
+/// call is in doubt.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// A server answers every request within the request's time. If a request had at least this long,
-/// its time is up, and not a byte has come since it was sent, then the server or the way to it is
-/// gone, and the connection is closed. To keep it would delay the recovery: TCP retransmits on an
-/// old connection ever more rarely, and a new one works as soon as the server is back.
+/// A server answers every request within the request's time. So suppose that a request's time is
+/// up, that it had at least this long, and that not a byte has come since it was sent: then the
+/// server or the network to it has failed, and the connection is closed. To keep the connection
+/// would delay the recovery, because TCP retransmits ever more rarely; a new connection works as
+/// soon as the server is back.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// A connection whose handshake is done.
+/// A connection to one server, with the handshake done. Many threads use it at once.
 pub(super) struct Connection {
     stream: TcpStream,
-    /// Held while a frame is written, so that frames do not mix. The value is the time at which the
-    /// last frame was written.
+    /// The lock for writing: a thread has it while it writes a frame, so that frames do not mix.
+    /// The value is the time at which the last frame was written.
     writer: Mutex<Instant>,
     /// No thread holds this lock during a read from the stream or a write to it.
     inbox: Mutex<Inbox>,
@@ -56,9 +57,10 @@ pub(super) struct Connection {
 struct Inbox {
     /// The id of the last request; 0 if there was none. Ids count from 1.
     last_id: u64,
-    /// The requests without an answer that was taken, by their ids.
+    /// The slots of the requests whose threads have not taken their answer yet, by the requests'
+    /// ids.
     waiting: BTreeMap<u64, Slot>,
-    /// When bytes last arrived; at first, when the connection was opened.
+    /// When bytes last arrived. Before any have arrived: when the connection was opened.
     heard: Instant,
     /// The role of the reader; `None` while a thread has it.
     reader: Option<Frames>,
@@ -68,10 +70,10 @@ struct Inbox {
 
 /// Where the answer to one request arrives.
 struct Slot {
-    /// The thread that waits for it.
+    /// The thread that waits for the answer.
     thread: Thread,
-    /// Whether the thread has begun to wait. Before that it still writes its request and would not
-    /// take the role of the reader.
+    /// Whether the thread has begun to wait. Before that, the thread still writes its request, and
+    /// could not take the role of the reader if it were woken.
     listening: bool,
     answer: Option<Answer>,
 }
@@ -93,13 +95,13 @@ impl Connection {
         }
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for its answer, until `until` or until `stop` is set.
     pub(super) fn call(&self, ask: &Ask, until: Instant, stop: &Stop) -> Result<Answer, CallError> {
         let id = self.register().map_err(CallError::NotSent)?;
         match self.send(id, ask, until, stop) {
             Ok(()) => self.wait(id, until, stop).map_err(CallError::Lost),
-            // The server has not got the whole frame, so it cannot execute the request. That holds
-            // because `send` closes the connection: the rest of the frame will never follow.
+            // The server does not have the whole frame, so it cannot execute the request. It never
+            // gets the rest, because `send` has closed the connection.
             Err(why) => {
                 self.inbox.lock().leave(id);
                 Err(CallError::NotSent(why))
@@ -107,10 +109,10 @@ impl Connection {
         }
     }
 
-    /// Whether a request may be sent, as far as this can be known without sending one.
+    /// Whether the connection seems to work, as far as this can be known without sending a request.
     pub(super) fn is_usable(&self) -> bool {
-        // Checked only while no thread writes or reads: such a thread notices a closed connection
-        // by itself, and says so in `broken`.
+        // Check the socket only while no thread writes to it or reads from it. A thread that does
+        // would itself notice that the connection is closed, and note it in `broken`.
         if let Some(last_use) = self.writer.try_lock()
             && last_use.elapsed() >= IDLE
         {
@@ -128,9 +130,9 @@ impl Connection {
         self.inbox.lock().broken.is_none()
     }
 
-    /// Whether the server has not closed the stream. Does not wait. The caller must have the lock
-    /// of the writer and the role of the reader, because for a moment the stream is non-blocking
-    /// in both directions.
+    /// Whether the server has left the stream open. Does not wait. The caller must have the lock
+    /// for writing and the role of the reader, because the stream is non-blocking for a moment, for
+    /// both directions.
     fn is_open(&self) -> bool {
         let peek = || {
             self.stream.set_nonblocking(true)?;
@@ -144,7 +146,7 @@ impl Connection {
         }
     }
 
-    /// Makes a slot for a request of this thread. Returns its id.
+    /// Makes a slot for a request of this thread. Returns the request's id.
     fn register(&self) -> Result<u64, String> {
         let mut inbox = self.inbox.lock();
         if let Some(why) = &inbox.broken {
@@ -168,8 +170,8 @@ impl Connection {
         Ok(id)
     }
 
-    /// Writes a request. If it cannot be written as a whole, the connection is closed: the next
-    /// frame would be read as the rest of this one.
+    /// Writes a request. Closes the connection if the request cannot be written as a whole: the
+    /// server would take the next frame for the rest of this one.
     fn send(&self, id: u64, ask: &Ask, until: Instant, stop: &Stop) -> Result<(), String> {
         let bytes = request(id, ask, until)?;
         let mut last_use = loop {
@@ -198,8 +200,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits for the answer to a request that was sent: as the reader, or until the reader wakes
-    /// this thread.
+    /// Waits for the answer to a request that was sent. This thread takes the role of the reader if
+    /// no thread has it; otherwise it sleeps until the reader wakes it.
     fn wait(&self, id: u64, until: Instant, stop: &Stop) -> Result<Answer, String> {
         let sent = Instant::now();
         let mut inbox = self.inbox.lock();
@@ -233,8 +235,8 @@ impl Connection {
         }
     }
 
-    /// As the reader: reads once, without the lock, gives the role back, and hands out the answers
-    /// that have come.
+    /// Reads from the socket once, as the reader, without the lock of the inbox. Then gives the
+    /// role back and hands out the answers that have come.
     fn read<'a>(
         &'a self,
         inbox: MutexGuard<'a, Inbox>,
@@ -263,11 +265,11 @@ impl Connection {
         inbox
     }
 
-    /// Closes the connection, and wakes all threads that wait: no answer will come any more.
+    /// Closes the connection and wakes all threads that wait for an answer, because none will come.
     fn break_off(&self, inbox: &mut Inbox, why: &str) {
         if inbox.broken.is_none() {
             inbox.broken = Some(why.to_string());
-            // This fails if the connection is closed already, which is just as good.
+            // Shutting down fails if the connection is closed already, which does no harm.
             let _ = self.stream.shutdown(Shutdown::Both);
             for slot in inbox.waiting.values() {
                 slot.thread.unpark();
@@ -277,8 +279,8 @@ impl Connection {
 }
 
 impl Inbox {
-    /// Puts answers into the slots of their requests. An answer without a slot is dropped: the
-    /// thread has given up, and its call has counted the request as lost.
+    /// Puts answers into the slots of their requests. An answer without a slot is dropped: its
+    /// thread has given up, and counts the request as lost.
     fn deliver(&mut self, responses: Vec<Response>) -> Result<(), String> {
         for Response { id, answer } in responses {
             if id == 0 || id > self.last_id {
@@ -294,8 +296,8 @@ impl Inbox {
         Ok(())
     }
 
-    /// The thread of this request stops waiting. It may have been the one that was woken to read,
-    /// so another one is woken.
+    /// Removes the slot of a request, because its thread stops waiting. That thread may have been
+    /// the one that was woken to become the reader, so another one is woken.
     fn leave(&mut self, id: u64) {
         self.waiting.remove(&id);
         self.pass_on();
@@ -314,11 +316,11 @@ impl Inbox {
     }
 }
 
-/// The request as a frame.
+/// Encodes the request as a frame.
 fn request(id: u64, ask: &Ask, until: Instant) -> Result<Vec<u8>, String> {
     let left = until.saturating_duration_since(Instant::now());
-    // The server gives up when 90 % of the time is up, so that its answer, which says more than
-    // silence does, arrives while this client still waits.
+    // The server is given 90 % of the time that is left. So it answers that it does not know the
+    // outcome while this client still waits, which says more than silence.
     let timeout_ms = (left * 9 / 10).as_millis().clamp(1, u128::from(u32::MAX)) as u32;
     let ask = ask.clone();
     let mut payload = Vec::new();
@@ -341,7 +343,7 @@ fn request(id: u64, ask: &Ask, until: Instant) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// An error if the caller is to stop, or if its time is up.
+/// Returns an error if the call is cancelled or its time is up.
 fn give_up(until: Instant, stop: &Stop) -> Result<(), String> {
     if stop.is_set() {
         Err("cancelled".into())
@@ -356,10 +358,10 @@ fn give_up(until: Instant, stop: &Stop) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    /// So long that only a test that fails waits for it.
+    /// A timeout that only a failing test reaches.
     const LONG: Duration = Duration::from_secs(20);
 
-    /// A connection on which this thread waits for the answers to this many requests.
+    /// Makes a connection on which this thread waits for the answers to so many requests.
     fn waiting(requests: usize) -> Connection {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -372,10 +374,10 @@ mod tests {
         connection
     }
 
-    /// Whether `act` wakes this thread. In a whole connection a missing wake-up would not be seen,
-    /// because threads wait in slices.
+    /// Whether `act` wakes this thread. A test of the whole connection would not notice a missing
+    /// wake-up, because threads wait in slices.
     fn wakes(act: impl FnOnce()) -> bool {
-        // Takes the token of an earlier wake-up, if there is one.
+        // Clear an earlier wake-up of this thread, if there was one.
         thread::park_timeout(Duration::ZERO);
         act();
         let begun = Instant::now();

@@ -6,17 +6,18 @@ use std::time::Duration;
 use crate::kv::SessionId;
 use crate::wire::client::{Doubt, NotLeader};
 
-/// Why a call has no result. The variants differ in what is certain about the write:
-/// [`Error::kind`].
+/// Why a call has no result. [`Error::kind`] tells whether a write may have been executed
+/// nevertheless.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The cluster refuses the request and would refuse it again: it breaks a limit or is
-    /// malformed. Not executed.
+    /// The cluster refuses the request, and would refuse it again, because the request breaks a
+    /// limit or is malformed. Not executed.
     #[error("{server} says no: {reason}")]
     No {
-        /// Who said so; "this client" if the request did not leave it.
+        /// The address of the server that refused; "this client" if the client did not send the
+        /// request.
         server: String,
-        /// Why, in a sentence.
+        /// Why the request was refused, in a sentence.
         reason: String,
     },
     /// There is a leader, but until the deadline it had too much under way to take the request. Not
@@ -61,8 +62,8 @@ pub enum Error {
         /// How long the call has tried.
         waited: Duration,
     },
-    /// The session ended while the outcome of the write was open. An earlier copy may have been
-    /// executed, and the cluster no longer knows.
+    /// The session ended while the outcome of the write was not known. An earlier copy may have
+    /// been executed, and the cluster can no longer tell.
     #[error(
         "outcome unknown: session {session} has expired while the write was repeated, so the \
          cluster no longer knows whether it was executed{}. Read the key before you repeat the \
@@ -97,7 +98,7 @@ pub enum Error {
     Servers(String),
 }
 
-/// What an [`Error`] means, for exit codes.
+/// What an [`Error`] says about the request, in five classes, from which exit codes are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Not executed: the cluster refused the request and would refuse it again.
@@ -108,7 +109,7 @@ pub enum Kind {
     Unknown,
     /// No leader answered; not executed.
     Unavailable,
-    /// The caller's list of servers is wrong.
+    /// The list of servers that was passed to the Clerk cannot be used.
     Usage,
 }
 
@@ -117,7 +118,7 @@ impl Error {
         Error::BadAnswer(format!("{} to {to}", shortened(answer)))
     }
 
-    /// What is certain about the call.
+    /// What is certain about the request: whether it was executed, and whether to try again.
     pub fn kind(&self) -> Kind {
         match self {
             Error::No { .. } => Kind::No,
@@ -137,37 +138,38 @@ impl Error {
     }
 }
 
-/// What came of a call's last attempt at one server.
+/// The result of a call's last attempt at one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastWord {
     /// The server's address.
     pub server: String,
-    /// What came of the last attempt with it.
+    /// The result of the last attempt at this server.
     pub word: Word,
 }
 
-/// What came of one attempt.
+/// The result of one attempt, for error messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// The request did not reach the server.
+    /// The request did not reach the server. The text says why.
     NotSent(String),
-    /// The request left, and no answer came.
+    /// The request was sent, and no answer came. The text says why.
     Lost(String),
     /// The server does not lead.
     NotLeader(NotLeader),
-    /// The server has too much under way.
+    /// The server refused the request, because too many requests were under way there.
     Busy,
-    /// The session has too much under way.
+    /// The session refused the operation, because too many of its operations were unanswered, or
+    /// their replies were too large.
     TooManyInFlight,
-    /// The server does not know the outcome.
+    /// The server could not tell whether the command was, or will be, committed.
     InDoubt(Doubt),
-    /// The server has no session of this number.
+    /// The session does not exist, or no longer exists.
     NoSession,
-    /// The server has dropped the answer.
+    /// The session has already dropped the reply to this operation.
     AnswerDropped,
-    /// The server calls the request invalid.
+    /// The server calls the request invalid. The text says why.
     Invalid(String),
-    /// The server's answer is not one to the question.
+    /// The server's answer does not fit the request. The text says how.
     Garbled(String),
 }
 
@@ -214,7 +216,8 @@ impl fmt::Display for Word {
     }
 }
 
-/// The first 200 characters of a value's debug form: an answer may hold megabytes.
+/// Returns the first 200 characters of a value's debug form. An answer may contain megabytes, which
+/// must not end up in an error message.
 pub(super) fn shortened(value: &dyn fmt::Debug) -> String {
     let mut shown = format!("{value:?}");
     if let Some((end, _)) = shown.char_indices().nth(200) {
@@ -224,12 +227,12 @@ pub(super) fn shortened(value: &dyn fmt::Debug) -> String {
     shown
 }
 
-/// Seconds with one decimal, as people say them.
+/// Writes a duration as seconds with one decimal.
 fn seconds(waited: &Duration) -> String {
     format!("{:.1}", waited.as_secs_f64())
 }
 
-/// The list of who said what, in brackets.
+/// Shows the last result at each server as a list in brackets.
 struct Asked<'a>(&'a [LastWord]);
 
 impl fmt::Display for Asked<'_> {
@@ -245,7 +248,7 @@ impl fmt::Display for Asked<'_> {
     }
 }
 
-/// What the user can do when no leader was found.
+/// A sentence that tells the user what to do when no leader was found.
 struct Advice<'a>(&'a [LastWord]);
 
 impl fmt::Display for Advice<'_> {

@@ -9,13 +9,13 @@ use serde::de::DeserializeOwned;
 
 use crate::wire::{codec, frame};
 
-/// The bytes that have been read from a stream and not yet taken as frames.
+/// The bytes that have been read from a stream and not yet been decoded as frames.
 pub(super) struct Frames {
     buffer: Vec<u8>,
     /// The bytes that have been read and not yet taken are `buffer[start..end]`.
     start: usize,
     end: usize,
-    /// The stream's present read timeout.
+    /// The read timeout that the stream has at present. It saves setting the same timeout again.
     patience: Duration,
 }
 
@@ -32,11 +32,11 @@ impl Frames {
         }
     }
 
-    /// Reads once, and waits for `patience` at the most. Returns how many bytes came; 0 if the time
-    /// passed without any, which is no error.
+    /// Reads from the stream once, and waits for bytes for at most `patience`. Returns how many
+    /// bytes came; 0 if none came in that time, which is no error.
     pub(super) fn read(&mut self, stream: &TcpStream, patience: Duration) -> Result<usize, String> {
         self.make_room();
-        // The system refuses a timeout of zero.
+        // The operating system does not accept a timeout of zero.
         let patience = patience.max(Duration::from_millis(1));
         if patience != self.patience {
             let set = stream.set_read_timeout(Some(patience));
@@ -55,8 +55,8 @@ impl Frames {
         }
     }
 
-    /// The value in the next frame; `None` if it is not complete yet. A payload of more than
-    /// `limit` bytes is an error.
+    /// Decodes the next frame; `None` if it is not complete yet. A payload of more than `limit`
+    /// bytes is an error.
     pub(super) fn next<T: DeserializeOwned>(&mut self, limit: usize) -> Result<Option<T>, String> {
         let unread = &self.buffer[self.start..self.end];
         let split = frame::split(unread, limit).map_err(|error| error.to_string())?;

@@ -1,5 +1,5 @@
 //! The client: a [`Clerk`] finds the leader, sends a request again when the answer got lost, and
-//! has each write executed exactly once.
+//! has each write executed exactly once, however often it had to be sent.
 //!
 //! The parts that decide are pure. They know no clock, socket, thread or global randomness, so that
 //! a simulator can drive them:

@@ -6,16 +6,16 @@ use std::time::Duration;
 /// How a [`Clerk`](super::Clerk) behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long a call may take, from its start. Then it ends with an error.
+    /// How long a call may take, all attempts included. After that time it ends with an error.
     pub deadline: Duration,
-    /// How long a server may take to answer before the next one is asked. Within a call it doubles
-    /// each time that a server takes all of it, so that a slow cluster does not get ever more
-    /// copies of the same requests.
+    /// How long a server may take to answer before the next server is asked. If a server lets this
+    /// time pass, the later attempts of the call wait twice as long, so that a slow cluster does
+    /// not get ever more copies of the same requests.
     pub attempt_timeout: Duration,
-    /// The name of the cluster that must answer. Empty means any, but all servers must belong to
-    /// the cluster of the first one that answers.
+    /// The name of the cluster that must answer. Empty means any cluster, but all servers must
+    /// belong to the cluster of the first one that answers.
     pub cluster: String,
-    /// The seed of the jitter in the pauses between rounds. Random by default.
+    /// The seed of the jitter in the pauses between rounds. The default is drawn at random.
     pub seed: u64,
 }
 
@@ -30,7 +30,7 @@ impl Default for Options {
     }
 }
 
-/// What a [`Clerk`](super::Clerk) has done so far.
+/// Counters of a [`Clerk`](super::Clerk), from when it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Calls that have begun. Opening a session counts as one.
@@ -39,11 +39,11 @@ pub struct Stats {
     pub attempts: u64,
     /// Attempts that were not the first of their call.
     pub retries: u64,
-    /// Attempts that sent a write again which might already have been executed. Without a session,
-    /// these could execute a write twice.
+    /// Attempts that sent a write again although an earlier copy might have been executed. The
+    /// session keeps these from executing the write twice.
     pub repeats_in_doubt: u64,
-    /// How often a server answered as the leader that was not the one before.
+    /// How often a server acted as the leader that was not the last one to do so.
     pub leader_changes: u64,
-    /// Sessions opened.
+    /// Sessions that were opened.
     pub sessions: u64,
 }

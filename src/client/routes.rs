@@ -1,7 +1,7 @@
 //! What a client knows of the servers: their addresses, and which one led last. Pure.
 //!
-//! All of it is a guess that saves requests. A wrong guess costs an attempt and never correctness:
-//! a server that does not lead refuses.
+//! The leader is a guess that saves requests. A wrong guess costs an attempt and never correctness,
+//! because a server that does not lead refuses.
 //!
 //! Invariants: there are at least one and at most [`MAX_SERVERS`] addresses, and none twice. An
 //! address keeps its index for ever, because calls under way name servers by index.
@@ -11,32 +11,33 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::error::Error;
 
-/// The most servers that a client knows, named by its user or learned. [`Call`](super::Call) has a
-/// bit for each in 64 bits.
+/// The most servers that a client knows, those that its user named and those that it learned.
+/// [`Call`](super::Call) has a bit for each in 64 bits.
 pub const MAX_SERVERS: usize = 64;
 
 /// The servers that a client knows. Shared by all its calls.
 #[derive(Debug)]
 pub struct Routes {
-    /// Addresses, host:port. The place of a server is its index.
+    /// The servers' addresses, host:port. The place of an address is the server's index.
     servers: Vec<String>,
-    /// The server that acted as the leader last, or that another one has named since; `None` after
-    /// that server turned out not to lead.
+    /// The server to ask first: the one that acted as the leader last, or that another server has
+    /// named as the leader since. `None` after that server turned out not to lead.
     leader: Option<usize>,
-    /// The server that acted as the leader last. Unlike `leader` it is never taken back: it is
-    /// there to count changes of leader.
+    /// The server that acted as the leader last. Unlike `leader`, it stays when the server stops
+    /// leading, so that changes of leader can be counted.
     answered_last: Option<usize>,
-    /// Where a call begins that knows of no leader: behind the last server that did not lead. With
-    /// a fixed begin, every new call would first wait for the same silent server.
+    /// The index of the server that a new call asks first while no leader is known: the one behind
+    /// the last server that did not lead. With a fixed index, every new call would first wait for
+    /// the same silent server.
     turn: usize,
     leader_changes: u64,
-    /// For jitter.
+    /// The source of the jitter in pauses.
     random: ChaCha8Rng,
 }
 
 impl Routes {
-    /// Knows these servers, host:port each; an address that comes twice counts once. `seed` is for
-    /// the jitter of pauses.
+    /// Makes routes to these servers, host:port each; an address that comes twice counts once.
+    /// `seed` is for the jitter of pauses.
     ///
     /// # Errors
     /// [`Error::Servers`] if the list is empty or longer than [`MAX_SERVERS`], or if an entry has
@@ -79,7 +80,7 @@ impl Routes {
         &self.servers
     }
 
-    /// The address of a server.
+    /// The address of the server with this index.
     pub fn address(&self, server: usize) -> &str {
         &self.servers[server]
     }
@@ -89,13 +90,13 @@ impl Routes {
         self.leader
     }
 
-    /// How often another server answered as the leader than the last time.
+    /// How often a server acted as the leader that was not the last one to do so.
     pub fn leader_changes(&self) -> u64 {
         self.leader_changes
     }
 
-    /// The index of an address that a server has named. An address that is new becomes known;
-    /// `None` if there is no room for it, or if it is not host:port.
+    /// Returns the index of an address that a server has named. A new address is added; `None` if
+    /// there is no room for it, or if it is not of the form host:port.
     pub fn learn(&mut self, address: &str) -> Option<usize> {
         if let Some(known) = self.servers.iter().position(|server| server == address) {
             return Some(known);
@@ -107,7 +108,8 @@ impl Routes {
         Some(self.servers.len() - 1)
     }
 
-    /// This server has just acted as the leader: it answered what only a leader answers.
+    /// Notes that this server has just acted as the leader: its answer is one that only a leader
+    /// gives.
     pub(super) fn leads(&mut self, server: usize) {
         if self
             .answered_last
@@ -119,11 +121,12 @@ impl Routes {
         self.leader = Some(server);
     }
 
-    /// This server did not act as the leader. `hint` is the server that it names instead, if any.
+    /// Notes that this server did not act as the leader. `hint` is the server that it names as the
+    /// leader, if any.
     ///
-    /// The hint counts only if this server was believed to lead, or none was. If another server is
-    /// believed to lead, another call has found that out meanwhile, perhaps after this answer was
-    /// sent: an old answer must not undo it.
+    /// The hint is used only if this server or none was believed to lead. If another server is
+    /// believed to lead, another call has found that out, perhaps after this answer was sent, and
+    /// an old answer must not undo it.
     pub(super) fn does_not_lead(&mut self, server: usize, hint: Option<usize>) {
         self.turn = server + 1;
         if self.leader.is_none_or(|leader| leader == server) {

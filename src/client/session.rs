@@ -2,15 +2,16 @@
 //! (thesis 6.3). Pure.
 //!
 //! The operations of a session are numbered from 1. Each carries `lowest_unanswered`, the lowest
-//! number whose answer the client still waits for: the bound below which the servers drop their
-//! replies. A number is used for one operation only, and a repeat consists of the same bytes. So
-//! the bound in a repeat may be out of date, which is harmless: a server never lowers its own.
+//! number whose answer the client still waits for. The servers drop their replies to the numbers
+//! below this bound. A number is used for one operation only, and a repeated command consists of
+//! the same bytes. So a repeated command may carry an old bound, which is harmless: a server never
+//! lowers its bound.
 //!
-//! An operation whose caller was told "unknown" counts as answered, because nobody waits for it any
-//! more. Otherwise its number would hold the bound down for ever, and soon no number would be left
-//! in the [`WINDOW`]. A delayed copy of that operation is still executed at most once: if it is
-//! applied before the servers' bound passes its number, the session recognises further copies;
-//! after that, the session refuses it.
+//! An operation whose call ended as "unknown" counts as answered, because nobody waits for its
+//! answer any more. Otherwise its number would hold the bound down for ever, and soon no number
+//! would be left in the [`WINDOW`]. A delayed copy of that operation is still executed at most
+//! once: if it is applied before the servers' bound passes its number, the session recognises
+//! further copies; after that, the session refuses it.
 
 use std::collections::BTreeSet;
 
@@ -20,35 +21,35 @@ use crate::kv::{Command, Op, SessionId};
 use crate::wire::codec;
 
 /// How many numbers may be in use at a time: every number given out is less than the lowest
-/// unanswered one plus this. It is half of the servers' default limit
-/// ([`Limits::max_in_flight`](crate::kv::Limits::max_in_flight)), so that a Clerk does not get
-/// [`TooManyInFlight`](crate::kv::Reply::TooManyInFlight) for the number of its operations.
+/// unanswered number plus this. It is half of the servers' default limit
+/// ([`Limits::max_in_flight`](crate::kv::Limits::max_in_flight)), so the servers do not refuse a
+/// Clerk's operations for their number ([`TooManyInFlight`](crate::kv::Reply::TooManyInFlight)).
 pub const WINDOW: u64 = 512;
 
-/// A client's session, or the lack of one.
+/// The client's side of its session, or of having none.
 #[derive(Debug, Default)]
 pub struct Session {
     id: Option<SessionId>,
-    /// The last number given out; 0 if there is none.
+    /// The last number given out; 0 if no number was given out.
     last: u64,
-    /// The numbers given out and not settled, all in `last - WINDOW + 1..=last`.
+    /// The numbers that were given out and are not settled, all in `last - WINDOW + 1..=last`.
     unanswered: BTreeSet<u64>,
 }
 
 /// The right to execute one operation in a session, under a number that no other operation gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// The session.
+    /// The session in which the operation is executed.
     pub session: SessionId,
     /// The operation's number.
     pub seq: u64,
-    /// The lowest number unanswered when the ticket was given out.
+    /// The lowest number that was unanswered when the ticket was given out.
     pub lowest_unanswered: u64,
 }
 
 impl Ticket {
-    /// The operation as a command. Encode it once and repeat these bytes: the number must never
-    /// stand for two different operations.
+    /// Returns the operation as an encoded command. Encode the command once and repeat these bytes:
+    /// one number must never be used for two different operations.
     pub fn command(&self, op: Op) -> Bytes {
         codec::to_bytes(&Command::Execute {
             session: self.session,
@@ -59,10 +60,10 @@ impl Ticket {
     }
 }
 
-/// The answer of [`Session::issue`].
+/// The result of [`Session::issue`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Issue {
-    /// A number for one operation.
+    /// The next number, for one operation.
     Ticket(Ticket),
     /// No session is open: open one, and ask again.
     NoSession,
@@ -76,13 +77,14 @@ impl Session {
         Session::default()
     }
 
-    /// The id of the open session.
+    /// The id of the open session, if there is one.
     pub fn id(&self) -> Option<SessionId> {
         self.id
     }
 
-    /// The cluster has opened a session. It replaces the present one, whose operations must not
-    /// touch its numbers: [`settle`](Self::settle) ignores tickets of other sessions.
+    /// Takes over a session that the cluster has opened. It replaces the present one. Operations of
+    /// the old session do not touch the numbers of the new one: [`settle`](Self::settle) ignores
+    /// their tickets.
     pub fn opened(&mut self, id: SessionId) {
         *self = Session {
             id: Some(id),
@@ -90,15 +92,15 @@ impl Session {
         };
     }
 
-    /// The cluster has no such session any more. This does nothing if another session has been
-    /// opened since: several operations may find out about the same loss.
+    /// Notes that the cluster no longer has this session. Does nothing if the client has opened
+    /// another session since: several operations may find out about the same loss.
     pub fn gone(&mut self, id: SessionId) {
         if self.id == Some(id) {
             *self = Session::default();
         }
     }
 
-    /// Gives out the next number.
+    /// Gives out the next number of the open session.
     pub fn issue(&mut self) -> Issue {
         let Some(session) = self.id else {
             return Issue::NoSession;
@@ -117,8 +119,8 @@ impl Session {
         })
     }
 
-    /// Nobody waits for this operation any longer: it has its answer, or its caller was told that
-    /// there will be none. The servers may drop its reply.
+    /// Notes that nobody waits for this operation any longer: its answer has come, or its call has
+    /// ended without one. From now on the servers may drop its reply.
     pub fn settle(&mut self, ticket: &Ticket) {
         if self.id == Some(ticket.session) {
             self.unanswered.remove(&ticket.seq);

@@ -1,8 +1,8 @@
-//! What the threads that use a Clerk share, and how a call gets from its begin to its end.
+//! The state that the threads of a Clerk share, and how they carry out a call.
 //!
-//! Each call runs in its caller's thread. One lock guards what the calls decide by, the routes and
-//! the session. A thread gives the lock up while its request is under way, so calls do not wait for
-//! each other.
+//! Each call runs in the thread of the program that makes it. One lock guards what the calls decide
+//! by: the routes and the session. A thread releases the lock while its request is under way, so
+//! calls do not wait for each other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +20,8 @@ use crate::kv::{Command, Op, Reply, SessionId};
 use crate::wire::client::Ask;
 use crate::wire::{codec, frame};
 
-/// The largest command that is sent, in bytes: what fits into a frame beside a request's own
-/// fields.
+/// The largest command that this client sends, in bytes: the payload of a frame, less the most that
+/// the other fields of a request take.
 const MAX_COMMAND: usize = frame::MAX_PAYLOAD - 64;
 
 /// How long dropping a Clerk waits for its session to be closed.
@@ -31,14 +31,15 @@ pub(super) struct SharedClerk {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) options: Options,
     pub(super) state: Mutex<State>,
-    /// The moment from which all times count.
+    /// The zero of the clock that the calls use: when the Clerk was made.
     start: Instant,
     /// How often calls have been cancelled: see [`Stop`].
     epoch: Arc<AtomicU64>,
-    /// Notified when a thread has opened a session or failed to, and when an operation is settled:
-    /// a thread that waits for a number looks again.
+    /// Notified when a thread has opened a session or failed to, and when an operation is settled.
+    /// Threads that wait for a sequence number wait for this.
     session_moved: Condvar,
-    /// Notified when calls are cancelled. Threads pause on it between two rounds.
+    /// Notified when calls are cancelled. A thread that pauses between two rounds of attempts waits
+    /// on this, so that the pause ends at once.
     cancelled: Condvar,
 }
 
@@ -46,11 +47,11 @@ pub(super) struct State {
     pub(super) routes: Routes,
     pub(super) stats: Stats,
     session: Session,
-    /// Whether a thread is opening a session. The others wait for it: each would open one of its
-    /// own otherwise.
+    /// Whether a thread is opening a session. The other threads wait for that one: otherwise each
+    /// of them would open a session.
     opening: bool,
-    /// What each server said when a session was last to be opened, for the error of a thread that
-    /// waited for it in vain.
+    /// The result at each server of the last attempt to open a session. A thread that waited in
+    /// vain for that session puts it into its error.
     not_opened: Vec<LastWord>,
 }
 
@@ -73,13 +74,13 @@ impl SharedClerk {
         }
     }
 
-    /// A stop that the next [`cancel`](Self::cancel) sets.
+    /// Makes a stop for a call that begins now: the next [`cancel`](Self::cancel) sets it.
     pub(super) fn stop(&self) -> Stop {
         Stop::after(&self.epoch)
     }
 
     pub(super) fn cancel(&self) {
-        // The lock makes sure that no thread is between its look at the epoch and its wait: such a
+        // Take the lock, so that no thread is between its look at the epoch and its wait. Such a
         // thread would miss the notification.
         let _state = self.state.lock();
         self.epoch.fetch_add(1, Ordering::SeqCst);
@@ -104,12 +105,12 @@ impl SharedClerk {
         }
     }
 
-    /// Executes an operation exactly once.
+    /// Executes an operation through the log, exactly once.
     ///
-    /// Each turn of the loop gives the operation a number in a session and carries its call as far
-    /// as it gets with that number. There is another turn only after [`Heard::Reopen`]: the session
-    /// is gone, and no copy of the operation was executed in it or still can be. That turn opens
-    /// another session, or finds one that another thread has opened.
+    /// Each pass of the loop takes a number in a session for the operation and makes attempts under
+    /// that number. Only [`Heard::Reopen`] leads to another pass: it says that the session is gone,
+    /// and that no copy of the operation was executed in it or still can be. The next pass opens
+    /// another session, or uses one that another thread has opened.
     pub(super) fn execute(&self, op: &Op) -> Result<Reply, Error> {
         // A get changes nothing, so it is never in doubt.
         let nature = match op {
@@ -120,9 +121,10 @@ impl SharedClerk {
         let mut call = self.begin(nature);
         loop {
             let ticket = self.ticket(&call, &stop)?;
-            // However this turn ends, nobody waits for this number afterwards.
+            // However this pass of the loop ends, nobody waits for the answer to this number
+            // afterwards.
             let _settle = Settle(self, ticket);
-            // Encoded once, as every attempt must send the same bytes under this number.
+            // Encode the command once: every attempt must send the same bytes under this number.
             let command = ticket.command(op.clone());
             check_len(command.len())?;
             match self.run(&mut call, &Ask::Submit(command), &stop)? {
@@ -133,8 +135,8 @@ impl SharedClerk {
         }
     }
 
-    /// Closes the session, if a request can be sent without connecting first. It is a courtesy that
-    /// frees memory at the servers: a session that is not closed expires.
+    /// Closes the session, if a connection to the leader is open. This only frees memory at the
+    /// servers early: a session that is not closed expires.
     pub(super) fn close(&self) {
         let (address, session) = {
             let state = self.state.lock();
@@ -162,8 +164,8 @@ impl SharedClerk {
         Call::new(nature, self.now(), within, self.options.attempt_timeout)
     }
 
-    /// Makes attempts until the call ends or [`Call::heard`] returns something else than
-    /// [`Heard::GoOn`]. The request is the same for all of them.
+    /// Makes attempts with the request `ask` until the call fails, or until [`Call::heard`] returns
+    /// something else than [`Heard::GoOn`].
     fn run(&self, call: &mut Call, ask: &Ask, stop: &Stop) -> Result<Heard, Error> {
         let mut state = self.state.lock();
         loop {
@@ -183,7 +185,8 @@ impl SharedClerk {
             state.stats.retries += u64::from(call.attempts() > 1);
             state.stats.repeats_in_doubt += u64::from(call.in_doubt());
             let address = state.routes.address(server).to_string();
-            // Without the lock: other threads ask meanwhile.
+            // Release the lock while the request is under way, so that other threads can send
+            // theirs.
             drop(state);
             let result = self.transport.call(&address, ask, timeout, stop);
             state = self.state.lock();
@@ -195,8 +198,9 @@ impl SharedClerk {
         }
     }
 
-    /// A number for an operation. If no session is open, this thread opens one, or waits for the
-    /// thread that is opening one. If the window is full, it waits until an operation is settled.
+    /// Takes a number for an operation. If no session is open, this thread opens one, or waits for
+    /// the thread that is opening one. If the window is full, this thread waits until an operation
+    /// is settled.
     fn ticket(&self, call: &Call, stop: &Stop) -> Result<Ticket, Error> {
         let mut state = self.state.lock();
         loop {
@@ -225,8 +229,8 @@ impl SharedClerk {
         }
     }
 
-    /// Opens a session through the log. Repeating the request is harmless: it opens another
-    /// session, and one that no client uses expires.
+    /// Opens a session through the log. Repeating the request is harmless: a second copy opens
+    /// another session, which nobody uses, so that it expires.
     fn open(&self, within: Duration, stop: &Stop) -> Result<SessionId, Error> {
         let mut call = self.begin_within(Nature::Harmless, within);
         let ask = Ask::Submit(codec::to_bytes(&Command::OpenSession));
@@ -239,8 +243,8 @@ impl SharedClerk {
         }
     }
 
-    /// The error of a call that got no number until its deadline. If a session is open, the window
-    /// was full of other calls' operations; if none is, another thread tried in vain to open one.
+    /// The error of a call that got no number by its deadline. If a session is open, its window was
+    /// full of other operations. If none is open, another thread tried in vain to open one.
     fn not_admitted(&self, state: &State) -> Error {
         let waited = self.options.deadline;
         match state.session.id() {
@@ -256,8 +260,8 @@ impl SharedClerk {
     }
 }
 
-/// Settles an operation when it is dropped, so on every way out of its call. A number that is never
-/// settled would hold the session's bound down for ever.
+/// Settles an operation when this guard is dropped, that is on every way out of its call. A number
+/// that is never settled would keep the session's bound from rising for ever.
 struct Settle<'a>(&'a SharedClerk, Ticket);
 
 impl Drop for Settle<'_> {
@@ -268,7 +272,7 @@ impl Drop for Settle<'_> {
     }
 }
 
-/// Refuses a request that no frame can hold: no server would read it.
+/// Refuses a request that does not fit into a frame, because no server would read it.
 fn check_len(len: usize) -> Result<(), Error> {
     if len <= MAX_COMMAND {
         return Ok(());

@@ -10,25 +10,27 @@ use super::transport::CallError;
 use crate::raft::Index;
 use crate::wire::client::{Answer, Ask, Status};
 
-/// What one server says of itself.
+/// The status of one server, or why it gave none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerStatus {
-    /// Its address, host:port.
+    /// The server's address, host:port.
     pub address: String,
-    /// Its status, or why there is none.
+    /// The server's status, or why there is none.
     pub result: Result<Status, CallError>,
 }
 
 /// The answer of a server that was asked to take a snapshot. The snapshot is not written yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotBegun {
-    /// The snapshot will hold the effect of all entries up to this index, inclusive, at least.
+    /// The snapshot will contain the effect of all entries up to this index, inclusive, and perhaps
+    /// of later ones.
     pub up_to: Index,
-    /// Whether there already is such a snapshot, because nothing was applied since it was taken.
+    /// Whether the newest snapshot already contains every entry that the server has applied. If so,
+    /// the server takes no other one.
     pub is_there: bool,
 }
 
-/// Asks one server.
+/// Asks one server for its status.
 pub(super) fn of_one(shared: &SharedClerk, address: &str) -> Result<Status, CallError> {
     match call(shared, address, &Ask::Status)? {
         Answer::Status(status) => Ok(*status),
@@ -39,7 +41,7 @@ pub(super) fn of_one(shared: &SharedClerk, address: &str) -> Result<Status, Call
     }
 }
 
-/// Has one server take a snapshot.
+/// Asks one server to take a snapshot.
 pub(super) fn take_snapshot(
     shared: &SharedClerk,
     address: &str,
@@ -59,8 +61,8 @@ fn call(shared: &SharedClerk, address: &str, ask: &Ask) -> Result<Answer, CallEr
     shared.transport.call(address, ask, timeout, &stop)
 }
 
-/// Asks all known servers, and then the members that their answers name and that have not answered
-/// themselves. The Clerk knows those from then on.
+/// Asks all known servers for their status, and then the members that their answers name and that
+/// have not answered. The Clerk adds those members to the servers that it knows.
 pub(super) fn of_all(shared: &SharedClerk) -> Vec<ServerStatus> {
     let known = shared.state.lock().routes.servers().to_vec();
     let mut all = ask(shared, known);
@@ -79,8 +81,8 @@ pub(super) fn of_all(shared: &SharedClerk) -> Vec<ServerStatus> {
     all
 }
 
-/// The addresses of members that have not answered under any address, taken from the answers of
-/// others.
+/// The addresses of the members that have not answered under any address. The answers of other
+/// servers name them.
 fn unheard_members(heard: &[ServerStatus]) -> BTreeSet<String> {
     let statuses = || {
         heard
@@ -95,8 +97,8 @@ fn unheard_members(heard: &[ServerStatus]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Asks all these servers at once, each from a thread of its own. There are at most as many as a
-/// client may know.
+/// Asks all these servers for their status at once, each from a thread of its own. There are at
+/// most [`MAX_SERVERS`](super::routes::MAX_SERVERS) of them.
 fn ask(shared: &SharedClerk, addresses: Vec<String>) -> Vec<ServerStatus> {
     let ask_one = |address: &str| of_one(shared, address);
     thread::scope(|scope| {

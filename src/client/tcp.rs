@@ -23,13 +23,13 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The [`Transport`] over TCP.
 ///
-/// A host name is looked up each time that a connection opens. The system takes as long for that as
-/// it likes, so where deadlines matter, name servers by IP address.
+/// A host name is looked up each time that a connection is opened. The operating system sets no
+/// bound on how long a look-up takes, so name servers by IP address if deadlines matter.
 pub struct Tcp {
-    /// The name of the cluster that must answer. Empty as long as any cluster may; then the first
-    /// server that greets decides it.
+    /// The name of the cluster that all servers must belong to. Empty until it is known: then the
+    /// greeting of the first server decides it.
     cluster: Mutex<String>,
-    /// By address, host:port.
+    /// The connection to each server, by the server's address, host:port.
     links: Mutex<BTreeMap<String, Arc<ServerLink>>>,
 }
 
@@ -44,18 +44,19 @@ struct ServerLink {
 #[derive(Default)]
 struct ServerLinkState {
     connection: Option<Arc<Connection>>,
-    /// Whether a thread is opening a connection. The others wait for it and share its failure:
-    /// otherwise each would wait for a dead server in turn.
+    /// Whether a thread is opening a connection. The other threads wait for that attempt and share
+    /// its failure: otherwise each of them would wait for a dead server in turn.
     dialling: bool,
-    /// How many attempts to connect have failed, by which a waiting thread notices a new failure.
+    /// How many attempts to connect have failed. A thread that waits for an attempt sees by it that
+    /// the attempt has failed.
     failures: u64,
     last_failure: String,
 }
 
 impl Tcp {
-    /// A transport that connects when it is asked to. `cluster` is the name of the cluster that
-    /// must answer. Empty means any, but all servers must belong to the cluster of the first one
-    /// that answers.
+    /// Makes a transport, which connects to a server when it is first asked to reach it. `cluster`
+    /// is the name of the cluster that must answer. Empty means any cluster, but all servers must
+    /// belong to the cluster of the first one that answers.
     pub fn new(cluster: impl Into<String>) -> Self {
         Tcp {
             cluster: Mutex::new(cluster.into()),
@@ -125,7 +126,8 @@ impl Tcp {
         }
     }
 
-    /// Connects and exchanges greetings. An error means that no request has left.
+    /// Connects to the server and exchanges greetings with it. After an error, no request has been
+    /// sent.
     fn dial(&self, server: &str, until: Instant, stop: &Stop) -> Result<Connection, String> {
         let stream = open(server, until).map_err(|error| match error.raw_os_error() {
             Some(_) => error.kind().to_string(),

@@ -13,8 +13,8 @@ pub trait Transport: Send + Sync {
     ///
     /// # Errors
     /// [`CallError`]. A call counts a request that was [not sent](CallError::NotSent) as not
-    /// executed, so return that only if it is certain that no server can execute the request, now
-    /// or later.
+    /// executed. So return `NotSent` only if it is certain that no server can execute the request,
+    /// now or later.
     fn call(
         &self,
         server: &str,
@@ -33,10 +33,10 @@ pub trait Transport: Send + Sync {
 /// Why a request got no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The server got nothing that it could execute: the request is certainly not executed.
+    /// The server did not get the whole request, so the request is certainly not executed.
     #[error("not reached: {0}")]
     NotSent(String),
-    /// The request was sent, and no answer came: it may have been executed, or may still be.
+    /// The request was sent, and no answer came. It may have been executed, or may still be.
     #[error("no answer: {0}")]
     Lost(String),
 }
@@ -44,8 +44,8 @@ pub enum CallError {
 /// Tells a call that is under way to end early. A transport looks at it every few dozen
 /// milliseconds.
 ///
-/// It is set when the counter `epoch` differs from its value at the begin of the call. So one
-/// increment ends all calls under way and none that begin later.
+/// A stop is set when the counter `epoch` no longer has the value that it had when the call began.
+/// So one increment ends all calls that are under way, and none that begin later.
 #[derive(Clone, Debug)]
 pub struct Stop {
     epoch: Arc<AtomicU64>,
@@ -53,12 +53,12 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// A stop that is never set.
+    /// Makes a stop that is never set.
     pub fn never() -> Self {
         Stop::after(&Arc::new(AtomicU64::new(0)))
     }
 
-    /// A stop that is set as soon as `epoch` changes from its present value.
+    /// Makes a stop that is set as soon as `epoch` changes from its present value.
     pub(super) fn after(epoch: &Arc<AtomicU64>) -> Self {
         Stop {
             epoch: Arc::clone(epoch),

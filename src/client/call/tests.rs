@@ -1,5 +1,5 @@
-//! One call with given sequences of answers. The servers are `a:1`, `b:1` and `c:1`. In a trace,
-//! `a` is an attempt at that server and `-` is a pause.
+//! One call that gets given sequences of answers. The servers are `a:1`, `b:1` and `c:1`. In a
+//! trace, `a` means an attempt at `a:1`, and `-` means a pause.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -55,7 +55,7 @@ fn invalid() -> Answered {
     Ok(Answer::Invalid("the command does not decode".into()))
 }
 
-/// The end of a call, short enough for a table.
+/// Describes the end of a call in a few words, for a table.
 fn end(heard: Heard) -> String {
     match heard {
         Heard::GoOn => panic!("the call is not at its end"),
@@ -67,7 +67,8 @@ fn end(heard: Heard) -> String {
     }
 }
 
-/// Plays the answers to one call, one attempt each, then lets the deadline pass.
+/// Runs one call that gets these answers, one for each attempt, and then lets its deadline pass.
+/// Returns the trace.
 fn play_on(routes: &mut Routes, nature: Nature, script: &[Answered]) -> String {
     let mut call = Call::new(nature, Duration::ZERO, DEADLINE, SECOND);
     let (mut trace, mut now, mut script) = (String::new(), Duration::ZERO, script.iter());
@@ -264,7 +265,8 @@ fn a_hint_that_is_no_address_is_passed_over() {
     assert_eq!(routes.servers().len(), 3);
 }
 
-/// A call whose servers never answer: its waits in order, until its end.
+/// Runs a call to whose attempts every server gives this result. Returns the length of each wait,
+/// and when the call ended.
 fn waits(seed: u64, answer: Answered) -> (Vec<Duration>, Duration) {
     let mut routes = Routes::new(["a:1", "b:1", "c:1"], seed).unwrap();
     let mut call = Call::new(Nature::Once, SECOND, DEADLINE, SECOND);
@@ -291,7 +293,8 @@ fn waits(seed: u64, answer: Answered) -> (Vec<Duration>, Duration) {
 fn a_call_ends_at_its_deadline_if_nobody_ever_answers() {
     let (waits, end) = waits(7, lost());
     assert_eq!(end, SECOND + DEADLINE);
-    // Attempts get more time as they go unanswered: 1 s, 2 s, 4 s, a pause, and what is left.
+    // Each unanswered attempt doubles the time of the next: 1 s, 2 s, 4 s. Then come a pause and an
+    // attempt for the rest of the time.
     assert_eq!(waits[..3], [SECOND, 2 * SECOND, 4 * SECOND]);
     assert!(waits[3] <= FIRST_PAUSE, "{waits:?}");
     assert_eq!(waits.iter().sum::<Duration>(), DEADLINE);
@@ -334,8 +337,8 @@ fn answers() -> impl Strategy<Value = Answered> {
 }
 
 proptest! {
-    /// The error of a call compared with its definition, for any history of attempts, each of which
-    /// takes some time.
+    /// For any sequence of results, each of which takes some time: the error of the call is the one
+    /// that the definition of doubt demands.
     #[test]
     fn any_history_ends_in_time_and_is_classified_by_what_may_have_been_executed(
         history in prop::collection::vec((answers(), 0u64..3000), 1..60)

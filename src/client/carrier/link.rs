@@ -1,7 +1,7 @@
 //! One connection of a [`Carrier`](super::Carrier) to one server.
 //!
-//! Requests are held back until the server has greeted. So a request that ends before that was
-//! certainly not executed, and the call need not be in doubt.
+//! No request is sent before the server's greeting has come. So a request that ends before the
+//! greeting was certainly not executed, and its call is not in doubt.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -21,8 +21,8 @@ use crate::wire::{codec, frame};
 /// How long a connection may take to open, the server's greeting included.
 const OPENING: Duration = Duration::from_millis(500);
 
-/// If a request has waited at least this long and its time is up, and the server has not sent a
-/// byte since the request was handed in, the connection is closed:
+/// A connection is closed if a request's time is up, the request has waited for at least this long,
+/// and the server has not sent a byte since the request was handed in.
 /// [`connection`](super::super::connection) says why.
 const SILENCE: Duration = Duration::from_millis(300);
 
@@ -30,7 +30,7 @@ const SILENCE: Duration = Duration::from_millis(300);
 /// connection.
 const MAX_WAITING: usize = 4096;
 
-/// The most bytes that a request takes beside its command or query.
+/// The most bytes that a request's other fields take, beside its command or query.
 const OVERHEAD: usize = 64;
 
 pub(super) struct Link {
@@ -38,11 +38,11 @@ pub(super) struct Link {
     stream: TcpStream,
     /// When the link began to connect.
     opened: Duration,
-    /// Whether the server has accepted this client with its greeting.
+    /// Whether the server's greeting has come and accepts this client.
     greeted: bool,
-    /// Frames of requests that wait for the greeting. Empty from then on.
+    /// Encoded requests that wait for the server's greeting. Empty once the greeting has come.
     held: Vec<u8>,
-    /// Bytes to write; the first `written` of them have been written.
+    /// The bytes to write to the socket, of which the first `written` have been written.
     out: Vec<u8>,
     written: usize,
     /// The beginning of a frame whose end has not arrived yet.
@@ -51,7 +51,7 @@ pub(super) struct Link {
     last_id: u64,
     /// The requests without an answer, by their ids.
     waiting: HashMap<u64, Waiting>,
-    /// When bytes last arrived; at first, when the link began to connect.
+    /// When bytes last arrived. Before any have arrived: when the link began to connect.
     heard: Duration,
 }
 
@@ -62,7 +62,7 @@ struct Waiting {
 }
 
 impl Link {
-    /// Begins to connect. This client's greeting is the first thing to be written.
+    /// Begins to connect. The first bytes that the link writes are this client's greeting.
     pub(super) fn open(
         server: usize,
         address: SocketAddr,
@@ -99,8 +99,8 @@ impl Link {
         })
     }
 
-    /// Takes a request in. Returns whether the link had nothing to write before and has now: then
-    /// the Carrier must flush it.
+    /// Adds a request to the bytes to write. Returns true if there were no such bytes before, so
+    /// that the Carrier must flush the link.
     pub(super) fn ask(
         &mut self,
         tag: usize,
@@ -123,8 +123,8 @@ impl Link {
         }
         self.last_id += 1;
         let id = self.last_id;
-        // The server gives up when 90 % of the time is up, so that its answer, which says more than
-        // silence does, arrives while this client still waits.
+        // The server is given 90 % of the time. So it answers that it does not know the outcome
+        // while this client still waits, which says more than silence.
         let timeout_ms = (timeout * 9 / 10)
             .as_millis()
             .clamp(1, u128::from(u32::MAX)) as u32;
@@ -146,7 +146,8 @@ impl Link {
         Ok(self.greeted && was_empty)
     }
 
-    /// Writes as much as the socket takes. An event tells when it takes more.
+    /// Writes as much as the socket takes. When the socket takes more, an event leads to the next
+    /// flush.
     pub(super) fn flush(&mut self) -> Result<(), String> {
         while self.written < self.out.len() {
             match self.stream.write(&self.out[self.written..]) {
@@ -164,10 +165,10 @@ impl Link {
 
     /// Reads all bytes that have arrived, and hands out the answers in them.
     ///
-    /// `is_ended` says that the server has ended the stream, so that its end follows these bytes.
-    /// Then this must read up to the end, because the kernel reports it only once. If the end were
-    /// left unread, the requests that wait here, and all later ones, would wait until their time is
-    /// up.
+    /// `is_ended` says that the server has ended the stream, so that the end of the stream follows
+    /// these bytes. Then this function must read up to the end, because the kernel reports the end
+    /// only once. If the end were left unread, the requests that wait here, and all later ones,
+    /// would wait until their time is up.
     pub(super) fn read(
         &mut self,
         is_ended: bool,
@@ -182,8 +183,9 @@ impl Link {
                 Ok(count) => {
                     self.heard = clock.elapsed();
                     self.take(&scratch[..count], cluster, told)?;
-                    // The read returned less than it had room for, so nothing is left. The kernel
-                    // reports an event for whatever arrives later, the end of the stream included.
+                    // The read returned fewer bytes than it had room for, so the socket is empty.
+                    // When more arrives, or the end of the stream, the kernel reports another
+                    // event.
                     if count < scratch.len() && !is_ended {
                         return Ok(());
                     }
@@ -244,7 +246,7 @@ impl Link {
                     "the server answers request {id}, which was never sent"
                 ));
             }
-            // Nobody waits for the answer to a request that has been given up: drop it.
+            // An answer to a request that was given up is dropped: nobody waits for it.
             if let Some(waiting) = self.waiting.remove(&id) {
                 told.push(Told {
                     tag: waiting.tag,
@@ -259,8 +261,8 @@ impl Link {
     fn greet(&mut self, welcome: Welcome, ours: &mut String) -> Result<(), String> {
         match welcome {
             Welcome::Refused(why) => return Err(format!("the server refuses: {why}")),
-            // All servers must be of one cluster. If the list named servers of two, each cluster
-            // would get a part of the writes.
+            // All servers must be of one cluster. If the list named servers of two clusters, each
+            // of them would get a part of the writes.
             Welcome::Accepted {
                 cluster: theirs, ..
             } if ours.is_empty() => *ours = theirs,
@@ -278,12 +280,12 @@ impl Link {
         Ok(())
     }
 
-    /// Ends the requests whose time is up. If the connection has proved to be dead, returns why: it
-    /// is to be closed.
+    /// Ends the requests whose time is up. If the connection must be closed because the server does
+    /// not respond, returns the reason.
     pub(super) fn expire(&mut self, now: Duration, told: &mut Vec<Told>) -> Option<&'static str> {
         if !self.greeted {
-            // A request that waits for the greeting would still leave with it. To be sure that it
-            // is not executed, giving it up means to close the connection.
+            // A request that waits for the greeting would be sent when the greeting comes. To be
+            // sure that a request is never executed once it was given up, close the connection.
             let late = now.saturating_sub(self.opened) >= OPENING
                 || self.waiting.values().any(|waiting| now >= waiting.until);
             return late.then_some("connected, but the server does not greet");
@@ -306,7 +308,8 @@ impl Link {
         silent.then_some("the server is silent")
     }
 
-    /// Ends all requests: no answer will come. Those that waited for the greeting never left.
+    /// Ends all requests: no answer will come. Requests that waited for the greeting were never
+    /// sent.
     pub(super) fn end(
         &mut self,
         registry: &Registry,
@@ -314,7 +317,7 @@ impl Link {
         now: Duration,
         told: &mut Vec<Told>,
     ) {
-        // Closing the socket takes it out of the registry in any case.
+        // An error does not matter: closing the socket also removes it from the registry.
         let _ = registry.deregister(&mut self.stream);
         for (_, waiting) in self.waiting.drain() {
             let why = why.to_string();
@@ -331,8 +334,8 @@ impl Link {
     }
 }
 
-/// The value in the first frame and how many bytes the frame takes up; `None` if the frame is not
-/// complete yet.
+/// Decodes the first frame. Returns the value and the number of bytes that the frame takes up;
+/// `None` if the frame is not complete yet.
 fn next<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<Option<(T, usize)>, String> {
     let split = frame::split(bytes, limit).map_err(|error| error.to_string())?;
     let Some((payload, used)) = split else {

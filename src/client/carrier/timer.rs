@@ -1,5 +1,5 @@
-//! Ends a wait for events at an exact time: the timeout of the wait itself is in whole
-//! milliseconds, which is too coarse for a load in open loop.
+//! Ends a wait for events at an exact time. The timeout of the wait has a resolution of a
+//! millisecond, which is too coarse for a load in open loop.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,10 +12,10 @@ use rustix::time::{
     timerfd_settime,
 };
 
-/// A timer of the system (`timerfd`), which is one more source of events.
+/// A timer of Linux (`timerfd`), which wakes the poll of the Carrier like a socket.
 pub(super) struct Timer {
     fd: OwnedFd,
-    /// The time for which it is set; `None` if it is not set or has gone off since.
+    /// The time at which the timer will go off; `None` if it is not set or has gone off.
     armed: Option<Duration>,
 }
 
@@ -28,7 +28,7 @@ impl Timer {
     }
 
     /// Sets the timer to go off at `until`, which is after `now` on the same clock. Setting it also
-    /// clears its count of expirations, so nobody has to read the count.
+    /// clears its count of expirations, so the count need not be read.
     pub(super) fn arm(&mut self, now: Duration, until: Duration) -> io::Result<()> {
         if self.armed != Some(until) {
             let after = until.saturating_sub(now).max(Duration::from_nanos(1));

@@ -1,4 +1,4 @@
-//! The Carrier, with small servers of which the tests choose every byte.
+//! The Carrier against small servers, where each test writes every byte that the server sends.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -15,7 +15,7 @@ use crate::wire::client::{Answer, Ask, Request, Response};
 use crate::wire::frame;
 use crate::wire::handshake::Welcome;
 
-/// Long enough that only a failing test reaches it.
+/// A timeout that only a failing test reaches.
 const LONG: Duration = Duration::from_secs(20);
 
 fn query(tag: usize) -> Ask {
@@ -116,7 +116,7 @@ fn what_a_server_does_not_take_is_certainly_not_sent() {
     });
     let mute = Server::raw(|_, mut peer| {
         peer.hear_hello();
-        // Nothing that could be executed comes before the greeting.
+        // The server has not greeted, so the client must not have sent a request.
         assert_eq!(peer.try_receive::<Request>(), None);
     });
     let closed = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -177,8 +177,9 @@ fn a_connection_that_breaks_loses_what_was_sent_and_the_next_request_opens_anoth
     assert_eq!(server.connections(), 2);
 }
 
-/// The kernel reports the data and the end in one event, and neither of them again. A Carrier that
-/// read the data only would wait for the second answer until the request's time is up.
+/// The kernel reports the last data and the end of the stream in one event, and reports neither of
+/// them again. A Carrier that read the data only would wait for the second answer until the
+/// request's time is up.
 #[test]
 fn an_end_that_comes_together_with_an_answer_is_noticed_at_once() {
     let (heard_both, both) = mpsc::sync_channel(1);
@@ -207,7 +208,7 @@ fn an_end_that_comes_together_with_an_answer_is_noticed_at_once() {
         carrier.wait(deadline, &mut none).unwrap();
         assert!(none.is_empty(), "{none:?}");
     }
-    // From here to the next wait both the answer and the end come in.
+    // Both the answer and the end of the stream arrive before the next wait.
     go.send(()).unwrap();
     ended.recv_timeout(LONG).unwrap();
     let told = told(&mut carrier, 2);

@@ -1,5 +1,5 @@
-//! A cluster in memory that executes commands as the store does, naively, and a network that loses
-//! requests and answers, repeats requests late, and moves the leader.
+//! A cluster in memory with a naive store, behind a network that loses requests and answers,
+//! delivers copies of requests late, and moves the leader.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,8 @@ use crate::wire::codec;
 
 const SERVERS: [&str; 3] = ["a:1", "b:1", "c:1"];
 
-/// How often the network does each of these things, in percent. All other requests are delivered.
+/// How often the network makes each kind of trouble, in percent of the requests. All other requests
+/// are delivered.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Trouble {
     pub(super) not_sent: u64,
@@ -29,7 +30,7 @@ pub(super) struct Trouble {
     pub(super) leader_moves: u64,
 }
 
-/// Executes as the store does, with the simplest table of sessions that is correct.
+/// A naive store: the real one's results, with the simplest table of sessions that is correct.
 #[derive(Default)]
 pub(super) struct Store {
     pub(super) index: u64,
@@ -38,7 +39,7 @@ pub(super) struct Store {
     pub(super) executed: u64,
     pub(super) repeats: u64,
     pub(super) closed: Vec<SessionId>,
-    /// Every command of a number must be the same bytes.
+    /// The command that came under each number: every copy must consist of the same bytes.
     pub(super) commands: BTreeMap<(SessionId, u64), Bytes>,
 }
 
@@ -142,7 +143,7 @@ fn apply(values: &mut BTreeMap<Bytes, Vec<u8>>, op: &Op) -> Reply {
     }
 }
 
-/// Three servers of which one leads, and the network before them.
+/// Three servers, one of which leads, behind a network that makes trouble.
 pub(super) struct ScriptedCluster {
     pub(super) inner: Mutex<Inner>,
 }
@@ -152,9 +153,10 @@ pub(super) struct Inner {
     pub(super) leader: usize,
     pub(super) trouble: Trouble,
     pub(super) random: ChaCha8Rng,
-    /// Requests that are still somewhere in the network.
+    /// Copies of requests that are still in the network and may arrive later.
     pub(super) late: Vec<Bytes>,
-    /// How the next calls end, in place of what the network would do; the next one stands last.
+    /// How the next calls end, instead of what the network would do. The next call takes the last
+    /// one.
     pub(super) script: Vec<Result<Answer, CallError>>,
 }
 
@@ -201,7 +203,7 @@ impl Inner {
         }
     }
 
-    /// What a leader does with a request that ends in doubt: it executes it now, later, or never.
+    /// Handles a request that ends in doubt: the leader executes it now, later, or never.
     fn execute_perhaps(&mut self, ask: &Ask) {
         match (ask, self.random.next_u64() % 3) {
             (Ask::Submit(command), 0) => self.late.push(command.clone()),

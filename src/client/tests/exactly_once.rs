@@ -1,4 +1,4 @@
-//! What a caller can rely on, over a network that loses, repeats and delays requests.
+//! Each write takes effect exactly once, over a network that loses, repeats and delays requests.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ fn two_thousand_appends_from_four_threads_over_a_bad_network_happen_once_each() 
     }
     assert_eq!(inner.store.executed, 2000);
     assert_eq!(stats.calls, 2001, "2000 appends and one session");
-    // The network was as bad as it was meant to be.
+    // The network has made enough trouble for this test to mean something.
     assert!(inner.store.repeats > 100, "{} repeats", inner.store.repeats);
     assert!(
         stats.repeats_in_doubt > 100 && stats.leader_changes > 5,
@@ -237,7 +237,7 @@ fn what_no_frame_can_hold_is_refused_before_it_is_sent() {
     assert_eq!(clerk.put("k", "v"), Ok(()));
 }
 
-/// Cancels a write once it has been tried ten times, and tells how long it took to end.
+/// Cancels a write after ten attempts. Returns how long the write then took to end.
 fn cancel_in_trouble(trouble: Trouble, maybe_executed: bool) -> Duration {
     let cluster = ScriptedCluster::reliable();
     let clerk = cluster.clerk(Duration::from_secs(60));

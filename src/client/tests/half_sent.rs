@@ -1,4 +1,4 @@
-//! Requests that were reported as not sent: they must not be executed later.
+//! Requests that the client reports as not sent must not be executed later.
 
 use std::io::Read;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::server::{Server, echo_of};
 use crate::client::{CallError, Carrier, Stop, Tcp, Transport};
 use crate::wire::client::{Ask, Request};
 
-/// Long enough that only a failing test reaches it.
+/// A timeout that only a failing test reaches.
 const LONG: Duration = Duration::from_secs(20);
 
 fn query(text: &str) -> Ask {
@@ -25,15 +25,15 @@ fn behind_a_frame_that_was_written_in_part_nothing_is_sent_on_the_same_connectio
             let request: Request = peer.receive();
             return peer.answer(request.id, echo_of(&request.ask));
         }
-        // The server reads nothing before the client has given up in the middle of its frame. Then
-        // it reads the bytes that the system has taken from the client, and the end.
+        // The server reads nothing until the client has given up in the middle of its frame. Then
+        // the server reads the bytes that were in the sockets' buffers, and the end of the stream.
         let _ = may_read.recv_timeout(LONG);
         let mut chunk = vec![0; 1 << 16];
         let mut first = true;
         while let Ok(count) = peer.stream.read(&mut chunk)
             && count > 0
         {
-            // The first bytes are the header; all the others are those of the large command.
+            // The first bytes belong to the header. All bytes of the large command are 7.
             let begin = if std::mem::take(&mut first) { 64 } else { 0 };
             if chunk[begin.min(count)..count].iter().any(|byte| *byte != 7) {
                 return;
@@ -81,7 +81,7 @@ fn a_request_that_was_said_not_to_be_sent_does_not_leave_with_a_late_greeting() 
         "the server has not greeted: {result:?}"
     );
     go.send(()).unwrap();
-    // Meanwhile the Carrier writes what it has to write.
+    // If the Carrier kept the connection, it would now send the request behind the greeting.
     let request = loop {
         assert!(carrier.now() < deadline, "the connection stays open");
         carrier.wait(deadline, &mut some).unwrap();

@@ -1,4 +1,4 @@
-//! The Clerk as a whole: over a transport that executes and loses, and over real sockets.
+//! Tests of the whole Clerk: over a simulated cluster that loses requests, and over real sockets.
 
 mod carrier;
 mod cluster;

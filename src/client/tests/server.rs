@@ -1,4 +1,4 @@
-//! A small server, of which a test chooses every byte.
+//! A small server for tests, which write every byte that it sends.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,20 +12,21 @@ use crate::wire::client::{Answer, Ask, Request, Response};
 use crate::wire::handshake::{Caller, Hello, MAGIC, Welcome};
 use crate::wire::{codec, frame};
 
-/// A server on a port of its own. Each connection runs a script in its own thread.
+/// A server on its own TCP port. Each connection runs a script of the test in its own thread.
 pub(super) struct Server {
     pub(super) address: String,
     pub(super) accepted: Arc<AtomicUsize>,
 }
 
 impl Server {
-    /// The script gets the number of the connection, from 1, and the stream as it was opened.
+    /// A server that does not greet. The script gets the number of the connection, from 1, and the
+    /// stream as it was accepted.
     pub(super) fn raw(script: impl Fn(usize, Peer) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let accepted = Arc::new(AtomicUsize::new(0));
         let (count, script) = (Arc::clone(&accepted), Arc::new(script));
-        // It waits for connections until the process ends.
+        // The thread accepts connections until the process ends.
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let number = count.fetch_add(1, Ordering::SeqCst) + 1;
@@ -36,7 +37,7 @@ impl Server {
         Server { address, accepted }
     }
 
-    /// The script begins after the handshake.
+    /// A server that greets each client before the script begins.
     pub(super) fn greeting(script: impl Fn(usize, Peer) + Send + Sync + 'static) -> Self {
         Server::raw(move |number, mut peer| {
             peer.greet("test");
@@ -44,7 +45,7 @@ impl Server {
         })
     }
 
-    /// Answers every request with what it asked.
+    /// A server that answers every request with the bytes of its command or query.
     pub(super) fn echo() -> Self {
         Server::greeting(|_, mut peer| {
             while let Some(request) = peer.try_receive::<Request>() {
@@ -119,7 +120,7 @@ impl Peer {
     pub(super) fn send<T: serde::Serialize>(&mut self, value: &T) {
         let mut bytes = Vec::new();
         frame::put(value, &mut bytes);
-        // The client may have closed the connection by now.
+        // An error is ignored: the client may have closed the connection already.
         let _ = self.stream.write_all(&bytes);
     }
 

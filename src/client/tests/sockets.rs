@@ -1,5 +1,5 @@
-//! The TCP transport, and the Clerk over it, with small servers of which the tests choose every
-//! byte.
+//! The TCP transport, and the Clerk over it, against small servers, where each test writes every
+//! byte that the server sends.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,7 +18,7 @@ use crate::wire::client::{Answer, Ask, Request, Response, Status};
 use crate::wire::frame;
 use crate::wire::handshake::Welcome;
 
-/// Long enough that only a failing test reaches it.
+/// A timeout that only a failing test reaches.
 const LONG: Duration = Duration::from_secs(20);
 
 fn query(text: &str) -> Ask {
@@ -396,7 +396,7 @@ fn a_write_that_nobody_answers_ends_by_the_deadline_as_unavailable() {
     let clerk = Clerk::with_options([&server.address], options).unwrap();
     let begun = Instant::now();
     let error = clerk.put("k", "v").unwrap_err();
-    // Not even a session was opened, so the write itself never left.
+    // No session could be opened, so the write itself was never sent and is not in doubt.
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
     assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
     assert!(clerk.stats().attempts >= 2, "{:?}", clerk.stats());
