@@ -16,8 +16,8 @@ use super::session::{Session, exit};
 use super::{bench, help, shell};
 use crate::client::{Clerk, Options};
 
-/// Talk to a raftkv cluster: with a command, executes it; without one, opens a shell; with standard
-/// input from a pipe or a file, executes the commands in it, one a line.
+/// Talk to a raftkv cluster. With a command, kvcli executes it. Without a command, kvcli opens a
+/// shell, or executes the commands that come from a pipe or a file, one on each line.
 #[derive(Debug, Parser)]
 #[command(name = "kvcli", version, after_help = after_help())]
 pub struct Args {
@@ -32,7 +32,7 @@ pub struct Args {
     )]
     cluster: Vec<String>,
 
-    /// The name of the cluster that must answer; without it, any will do
+    /// The name of the cluster that must answer; without a name, any cluster may
     #[arg(long, env = "RAFTKV_CLUSTER_NAME", value_name = "NAME")]
     cluster_name: Option<String>,
 
@@ -55,8 +55,8 @@ pub struct Args {
     #[arg(long)]
     timing: bool,
 
-    /// At the end, tell on standard error how many requests it took: calls, attempts, retries,
-    /// changes of leader
+    /// At the end, write to standard error how many requests the commands took: calls, attempts,
+    /// retries, changes of leader
     #[arg(long)]
     stats: bool,
 
@@ -107,7 +107,8 @@ fn run(args: &Args) -> Result<u8, UsageError> {
     };
     match &args.command[..] {
         [bench, ..] if bench == "bench" => return Ok(args.bench(&options)),
-        // `bench` has options of its own, so its help comes from them and not from the catalogue.
+        // `bench` has other options than the commands. So its help comes from those options, and
+        // not from the catalogue.
         [help, bench] if help == "help" && bench == "bench" => {
             bench::args::Args::parse_from(["bench", "--help"]);
         }
@@ -123,7 +124,7 @@ fn run(args: &Args) -> Result<u8, UsageError> {
     });
     let mut errors = io::stderr();
     if let Err(error) = interrupt.handle(clerk.canceller()) {
-        let text = format!("kvcli: Ctrl-C will not cancel a command but end kvcli: {error}");
+        let text = format!("kvcli: Ctrl-C ends kvcli instead of cancelling a command: {error}");
         say(&mut errors, &text);
     }
     let default = match stdout.is_terminal() && (interactive || request.is_some()) {
@@ -152,9 +153,9 @@ fn run(args: &Args) -> Result<u8, UsageError> {
 }
 
 impl Args {
-    /// The single command, if there is one.
+    /// The single command that the arguments contain; `None` if there is none.
     fn request(&self) -> Result<Option<Request>, UsageError> {
-        // On Unix these are the argument's own bytes, also if they are not UTF-8.
+        // On Unix the encoded bytes are exactly those of the argument, even if they are not UTF-8.
         let words = self.command.iter();
         let words: Vec<_> = words
             .map(|word| Word::bare(word.as_encoded_bytes()))
@@ -165,7 +166,7 @@ impl Args {
         }
     }
 
-    /// Puts load on the cluster, with the options that follow the word `bench`.
+    /// Runs `kvcli bench`, with the options that follow the word `bench`.
     fn bench(&self, options: &Options) -> u8 {
         let args = bench::args::Args::parse_from(&self.command);
         let format = self.output.unwrap_or(Format::Table);
@@ -182,9 +183,10 @@ impl Args {
     }
 }
 
-/// Reads a time such as 500ms, 10s, 1.5s, 2m or 1h; a number alone is seconds.
+/// Reads a time such as 500ms, 10s, 1.5s, 2m or 1h; a number without a unit means seconds.
 fn duration(text: &str) -> Result<Duration, String> {
-    /// A limit that no user needs to pass, below which no arithmetic on times overflows.
+    /// The longest timeout, in seconds: longer than anybody needs, and short enough that no sum of
+    /// times overflows.
     const LONGEST: f64 = 24.0 * 3600.0;
     let wrong = || format!("{text:?} is no time: write 500ms, 10s, 1.5s or 2m");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

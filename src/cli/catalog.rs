@@ -1,6 +1,6 @@
-//! The commands, one row each. Parsing, help, completion and hints all use these rows. To add a
-//! command, add a row here, a variant of [`Command`], and an arm in the [session](super::session),
-//! which executes it.
+//! The catalogue of commands, one row each. Parsing, help, completion and hints all use these rows.
+//! To add a command, add a row here, a variant of [`Command`], and an arm in the
+//! [session](super::session), which executes the command.
 
 use bytes::Bytes;
 
@@ -10,40 +10,40 @@ use super::grammar;
 /// What parsing, help and completion need to know of a command.
 #[derive(Debug)]
 pub struct Spec {
-    /// Its name.
+    /// The command's name.
     pub name: &'static str,
     /// Other names for the same command.
     pub aliases: &'static [&'static str],
-    /// How to write it, on one line.
+    /// The command with its operands, on one line. ` | ` stands between several ways to write it.
     pub usage: &'static str,
-    /// What it does, on one line.
+    /// What the command does, on one line.
     pub summary: &'static str,
-    /// Further explanations; may be empty.
+    /// More about the command, for `help COMMAND`; may be empty.
     pub details: &'static str,
-    /// Lines that can be typed as they are.
+    /// Examples that a user can type as they are.
     pub examples: &'static [&'static str],
-    /// The options that it has in addition to [`COMMON`].
+    /// The options of the command, in addition to [`COMMON`].
     pub options: &'static [Opt],
-    /// The kinds of its operands, in order.
+    /// The kinds of the command's operands, in order.
     pub operands: &'static [Operand],
-    /// How many operands there must be at least.
+    /// The least number of operands.
     pub required: usize,
     /// Whether the last operand may be repeated.
     pub repeats: bool,
-    /// Makes the command. The number of operands has been checked.
+    /// Makes the command of its operands and options, once the number of operands has been checked.
     pub build: fn(&mut Arguments) -> Result<Command, String>,
 }
 
 /// An option of a command.
 #[derive(Debug)]
 pub struct Opt {
-    /// Its name with both minuses.
+    /// The option's name, with both minuses.
     pub name: &'static str,
-    /// Its short name with one minus.
+    /// The option's short name, with one minus.
     pub short: Option<&'static str>,
-    /// The name of its value in help, if it has a value.
+    /// The name of the option's value in help, if the option has a value.
     pub value: Option<&'static str>,
-    /// What it does.
+    /// What the option does, on one line.
     pub summary: &'static str,
 }
 
@@ -52,21 +52,22 @@ pub struct Opt {
 pub enum Operand {
     /// A key, or the beginning of one.
     Key,
-    /// Something that only the user knows: completion offers nothing.
+    /// A value that only the user knows: completion offers nothing.
     Value,
     /// The name of a command.
     Command,
-    /// One of a few words.
+    /// One of these words.
     OneOf(&'static [&'static str]),
 }
 
 impl Spec {
-    /// The name and the aliases.
+    /// All names of the command: the name and the aliases.
     pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
         std::iter::once(self.name).chain(self.aliases.iter().copied())
     }
 
-    /// The kind of the operand at this place, counted from zero; `None` if there may be none.
+    /// The kind of the operand at this place, counted from zero; `None` if the command has no
+    /// operand there.
     pub fn operand(&self, place: usize) -> Option<Operand> {
         match self.operands.get(place) {
             None if self.repeats => self.operands.last().copied(),

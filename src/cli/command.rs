@@ -1,4 +1,4 @@
-//! Makes a command of words, the same way for the shell, a pipe and the command line.
+//! Makes a command of words, in the same way for the shell, a pipe and the command line.
 //!
 //! The row of the command in the [catalogue](super::catalog) says which options and operands it
 //! takes; this file checks the words against that row.
@@ -11,75 +11,75 @@ use super::catalog::{self, COMMON, Opt, Spec};
 use super::grammar::{self, Word};
 use crate::raft::NodeId;
 
-/// A command, checked as far as that is possible without a cluster.
+/// A command of kvcli, checked as far as that is possible without a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Read a value.
+    /// Read the value of a key.
     Get {
-        /// The key.
+        /// The key to read.
         key: Bytes,
     },
-    /// Set a value.
+    /// Set the value of a key.
     Put {
-        /// The key.
+        /// The key to set.
         key: Bytes,
         /// The new value.
         value: Input,
     },
     /// Add to the end of a value.
     Append {
-        /// The key.
+        /// The key whose value grows.
         key: Bytes,
-        /// What to add.
+        /// The bytes to add.
         value: Input,
     },
     /// Remove keys, one after the other.
     Delete {
-        /// The keys; at least one.
+        /// The keys to remove; at least one.
         keys: Vec<Bytes>,
     },
-    /// Set a value if the present one is as expected.
+    /// Set a value if the present value is the expected one.
     Cas {
-        /// The key.
+        /// The key to set.
         key: Bytes,
         /// The value that must be present; `None`: the key must be missing.
         expected: Option<Bytes>,
         /// The new value.
         value: Bytes,
     },
-    /// Read keys in order.
+    /// Read a range of keys in order.
     Scan(Range),
-    /// Ask every node about itself.
+    /// Ask every node for its status.
     Status {
-        /// Show each node's own counters as well.
+        /// Show the gauges of each node's state machine, too.
         verbose: bool,
     },
-    /// Transfer leadership.
+    /// Transfer the leadership of the cluster.
     Transfer {
-        /// The node that is to lead; `None`: the one whose log is most up to date.
+        /// The node that is to lead; `None`: the node whose log is most up to date.
         to: Option<NodeId>,
     },
-    /// Take a snapshot.
+    /// Have nodes take a snapshot.
     Snapshot {
-        /// The node that takes it; `None`: all nodes.
+        /// The node that takes a snapshot; `None`: all nodes.
         id: Option<NodeId>,
     },
-    /// Show how long each answer took, or stop it.
+    /// Begin or cease to show how long each answer took.
     Timing(bool),
-    /// Change the form of the answers.
+    /// Set the format of all later answers.
     Output(Format),
-    /// Explain the command of this name, or list all.
+    /// Explain the command of this name; `None`: list all commands.
     Help(Option<&'static str>),
-    /// Leave.
+    /// Leave kvcli.
     Exit,
 }
 
-/// Where a value comes from.
+/// Where kvcli takes a value from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The command contains it.
+    /// The value is part of the command.
     Here(Bytes),
-    /// It is the content of a file; `-` is standard input.
+    /// The value is the content of this file; `-` is standard input.
     File(PathBuf),
 }
 
@@ -92,18 +92,18 @@ pub struct Range {
     pub end: Option<Bytes>,
     /// How many keys to read.
     pub extent: Extent,
-    /// Leave the values out.
+    /// Whether to read the keys without their values.
     pub keys_only: bool,
 }
 
-/// How far a scan goes.
+/// How many keys a scan reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
-    /// One page: as much as the server returns at once.
+    /// One page: as many keys as the server returns for one request.
     Page,
-    /// This many keys.
+    /// Up to this many keys, from as many pages as that takes.
     Limit(u64),
-    /// To the end of the range.
+    /// All keys of the range, page by page.
     All,
 }
 
@@ -135,21 +135,22 @@ impl Format {
     }
 }
 
-/// A command, and the form in which its answer is wanted.
+/// A command, with the format that it asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What to do.
+    /// The command to execute.
     pub command: Command,
-    /// The form of this answer; `None` for the form that the session has set.
+    /// The format of this one answer; `None`: the format that the session has set.
     pub format: Option<Format>,
 }
 
-/// Why words are not a command: a sentence that says what is wrong and what to write instead.
+/// Why the words that a user wrote are not a command: a sentence that says what is wrong and what
+/// to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// Reads one line. `None` if it is blank or a comment.
+/// Makes a command of one line. `None` if the line is blank or a comment.
 ///
 /// # Errors
 /// [`UsageError`] if the line cannot be split into words, or if the words are not a command.
@@ -161,7 +162,7 @@ pub fn parse_line(line: &[u8]) -> Result<Option<Request>, UsageError> {
     }
 }
 
-/// Reads the words of one command.
+/// Makes a command of words.
 ///
 /// # Errors
 /// [`UsageError`] if there is no such command or the words do not fit it.
@@ -205,8 +206,8 @@ pub fn parse(words: &[Word]) -> Result<Request, UsageError> {
     Ok(Request { command, format })
 }
 
-/// The words that follow a command's name, sorted into operands and options. `build` takes them
-/// out.
+/// The words behind a command's name, sorted into operands and options.
+/// [`Spec::build`](super::catalog::Spec) takes them out.
 #[derive(Debug, Default)]
 pub struct Arguments {
     operands: Vec<Bytes>,
@@ -254,23 +255,23 @@ impl Arguments {
         Ok(arguments)
     }
 
-    /// Takes an option's value out.
+    /// Takes out the value of the option with this name, if the option was given.
     pub fn take(&mut self, name: &str) -> Option<Bytes> {
         let at = self.options.iter().position(|(given, _)| *given == name)?;
         Some(self.options.swap_remove(at).1)
     }
 
-    /// Takes out an option without a value. Returns whether it was there.
+    /// Takes out an option that has no value. Returns whether it was given.
     pub fn flag(&mut self, name: &str) -> bool {
         self.take(name).is_some()
     }
 
-    /// Takes the first operand out.
+    /// Takes out the first operand, if there is one.
     pub fn operand(&mut self) -> Option<Bytes> {
         (!self.operands.is_empty()).then(|| self.operands.remove(0))
     }
 
-    /// Takes the first operand out. An error, which calls it `what`, if there is none.
+    /// Takes out the first operand. If there is none, returns an error that calls it `what`.
     pub fn required(&mut self, what: &str) -> Result<Bytes, String> {
         self.operand().ok_or_else(|| format!("{what} is missing"))
     }
@@ -320,7 +321,8 @@ fn unknown_command(name: &[u8]) -> UsageError {
     })
 }
 
-/// The candidate that differs from the typed word by the fewest typing errors, if they are few.
+/// Finds the candidate that differs from the typed word by the fewest typing errors. `None` if all
+/// differ by many.
 fn nearest<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed: Vec<char> = typed.to_lowercase().chars().take(32).collect();
     candidates
@@ -332,8 +334,8 @@ fn nearest<'a>(typed: &str, candidates: impl Iterator<Item = &'a str>) -> Option
         .map(|(_, candidate)| candidate)
 }
 
-/// The Damerau-Levenshtein distance: an insertion, a deletion, a replacement, and two neighbours in
-/// the wrong order count as one error each.
+/// The number of typing errors between two words (Damerau-Levenshtein distance): an insertion, a
+/// deletion, a replacement, and two neighbours in the wrong order count as one error each.
 fn distance(typed: &[char], candidate: &str) -> usize {
     let candidate: Vec<char> = candidate.chars().collect();
     let mut rows: Vec<Vec<usize>> = vec![(0..=typed.len()).collect()];

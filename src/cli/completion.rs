@@ -5,17 +5,17 @@ use bytes::Bytes;
 use super::catalog::{self, COMMANDS, COMMON, Operand, Spec};
 use super::grammar::{self, Word};
 
-/// One thing that the unfinished word could become.
+/// One possible completion of the unfinished word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// As it is shown in a list.
+    /// The text that a list of candidates shows.
     pub shown: String,
-    /// What takes the place of the unfinished word.
+    /// The text that replaces the unfinished word.
     pub replacement: String,
 }
 
 impl Candidate {
-    /// A candidate that is a complete word: a blank follows it.
+    /// Makes a candidate that is a complete word: a blank follows it.
     fn word(word: &str) -> Self {
         Self {
             shown: word.into(),
@@ -23,7 +23,7 @@ impl Candidate {
         }
     }
 
-    /// A candidate that is a key. Longer keys may start with it, so no blank follows.
+    /// Makes a candidate that is a key. No blank follows it, because longer keys may start with it.
     fn key(key: &[u8]) -> Self {
         let word = grammar::word(key).into_owned();
         Self {
@@ -33,8 +33,8 @@ impl Candidate {
     }
 }
 
-/// The offset in bytes at which the last word of `line` starts, and what that word could become.
-/// `keys` finds some of the keys that start with the given bytes.
+/// Returns the offset in bytes at which the last word of `line` starts, and the candidates for that
+/// word. `keys` finds some of the keys that start with the given bytes.
 pub fn complete(line: &str, keys: impl FnOnce(&[u8]) -> Vec<Bytes>) -> (usize, Vec<Candidate>) {
     let Some((words, last)) = grammar::unfinished(line.as_bytes()) else {
         return (line.len(), Vec::new());
@@ -90,7 +90,7 @@ fn expected(words: &[Word], last: &Word) -> Expected {
     }
 }
 
-/// If the word is an option of the command: whether a value follows it. Otherwise `None`.
+/// Whether a value follows this word, if the word is an option of the command; otherwise `None`.
 fn option(spec: &Spec, word: &Word) -> Option<bool> {
     let names = |name: &str| name.as_bytes() == word.bytes;
     let mut all = spec.options.iter().chain(COMMON);
@@ -108,7 +108,7 @@ fn option_value(option: &Word) -> Expected {
     }
 }
 
-/// What is still missing at the end of `line`: the rest of the command's usage.
+/// Returns the part of the command's usage that is still missing at the end of `line`.
 pub fn hint(line: &str) -> Option<String> {
     let (words, last) = grammar::unfinished(line.as_bytes())?;
     let typed_blank = last.start == line.len();

@@ -1,5 +1,5 @@
-//! One grammar for all commands, whether typed, piped or given as arguments, and its inverse, by
-//! which answers are written.
+//! The grammar of commands, whether they are typed, piped or given as arguments; and its inverse,
+//! in which answers are written.
 //!
 //! A line is a sequence of words with blanks between them:
 //!
@@ -10,11 +10,11 @@
 //! | `"double"`  | as single, but for `\xNN`, `\n`, `\r`, `\t`, `\0`, `\\`, `\"` and `\'`           |
 //!
 //! A line is a comment if its first byte that is not a blank is `#`. A quote inside a bare word is
-//! an error. In a shell it would start a quoted part of the word, and `put k {"a":1}` would store
-//! `{a:1}` without a warning.
+//! an error. A shell would drop such quotes, and `put k {"a":1}` would store `{a:1}` without a
+//! warning.
 //!
-//! [`word`] writes bytes so that [`split`] reads them back as one word. [`line()`] writes bytes
-//! that have a line to themselves, so it needs no quotes for blanks.
+//! [`word`] writes bytes so that [`split`] reads them back as one word. [`line()`] writes bytes as
+//! a whole line, so blanks in them need no quotes.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -22,14 +22,14 @@ use std::fmt::Write as _;
 /// One word of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
-    /// The bytes that the word stands for, with quotes removed and escapes resolved.
+    /// The content of the word, with quotes removed and escapes resolved.
     pub bytes: Vec<u8>,
-    /// Whether the word was in quotes. Then it is data and cannot be an option.
+    /// Whether the word was in quotes. A quoted word is data and never an option.
     pub quoted: bool,
 }
 
 impl Word {
-    /// A word that was not in quotes, such as an argument of the process.
+    /// Makes a word that was not in quotes, such as an argument of the process.
     pub fn bare(bytes: impl Into<Vec<u8>>) -> Self {
         Self {
             bytes: bytes.into(),
@@ -44,9 +44,9 @@ pub enum GrammarError {
     /// A quote is opened and never closed.
     #[error("the {quote} at column {column} is never closed: end the word with another {quote}")]
     Unterminated {
-        /// Which quote.
+        /// The quote that opens the word.
         quote: char,
-        /// Where it opens.
+        /// The column of the opening quote.
         column: usize,
     },
     /// An escape that the grammar does not have.
@@ -55,16 +55,16 @@ pub enum GrammarError {
          \\\\, \\\" and \\'"
     )]
     BadEscape {
-        /// Where its backslash is.
+        /// The column of the escape's backslash.
         column: usize,
     },
-    /// A quote within a bare word, or something right behind a closing quote.
+    /// A quote inside a bare word, or a byte that is not a blank right behind a closing quote.
     #[error(
         "column {column}: quotes go around a whole word, with blanks on both sides; to have a \
          quote in a word, write '{{\"a\": 1}}' or \"it's\""
     )]
     Glued {
-        /// The column of the quote, or of what follows it.
+        /// The column of that quote or byte.
         column: usize,
     },
 }
@@ -73,7 +73,7 @@ fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// Splits a line into its words. A blank line and a comment have none.
+/// Splits a line into its words. A blank line and a comment have no words.
 ///
 /// # Errors
 /// [`GrammarError`] tells the column and what to write instead.
@@ -82,7 +82,7 @@ pub fn split(line: &[u8]) -> Result<Vec<Word>, GrammarError> {
     Ok(words.map(|(_, word)| word).collect())
 }
 
-/// The words and where each of them starts.
+/// Splits a line into its words. Returns each word with the offset at which it starts.
 fn places(line: &[u8]) -> Result<Vec<(usize, Word)>, GrammarError> {
     let mut words = Vec::new();
     let mut at = 0;
@@ -105,23 +105,24 @@ fn places(line: &[u8]) -> Result<Vec<(usize, Word)>, GrammarError> {
     }
 }
 
-/// The word that is being typed at the end of a line.
+/// The unfinished word at the end of a line that is being typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfinished {
-    /// The offset at which it starts; the length of the line if nothing of it has been typed.
+    /// The offset at which the word starts; the length of the line if nothing of the word has been
+    /// typed.
     pub start: usize,
-    /// The part that has been typed.
+    /// The part of the word that has been typed.
     pub word: Word,
 }
 
 /// Splits a line that is being typed into its complete words and the last, unfinished one. `None`
-/// if the line is a comment, or if nothing that is typed next can make words of it.
+/// if the line is a comment, or has an error that no further typing can mend.
 pub fn unfinished(line: &[u8]) -> Option<(Vec<Word>, Unfinished)> {
     if line.trim_ascii_start().starts_with(b"#") {
         return None;
     }
-    // Blanks after an open quote belong to the last word. So the line is split with the quote
-    // closed, if there is one: one of these three endings fits.
+    // Blanks behind an open quote belong to the last word. To split such a line, close the quote
+    // first: one of these three endings fits.
     let closings: [&[u8]; 3] = [b"", b"'", b"\""];
     let (mut words, closing) = closings.iter().find_map(|closing| {
         let words = places(&[line, *closing].concat()).ok()?;
@@ -189,7 +190,7 @@ fn double(line: &[u8], start: usize) -> Result<(Word, usize), GrammarError> {
     }
 }
 
-/// What the escape behind a backslash stands for, and how many bytes it takes up.
+/// Decodes the escape behind a backslash. Returns its byte, and how many bytes the escape takes up.
 fn escape(behind: &[u8]) -> Option<(u8, usize)> {
     let byte = match behind.first()? {
         b'n' => b'\n',
@@ -207,8 +208,8 @@ fn escape(behind: &[u8]) -> Option<(u8, usize)> {
     Some((byte, 1))
 }
 
-/// A quoted word whose closing quote is the byte before `end`. Only a blank or the end of the line
-/// may follow.
+/// Ends a quoted word, whose closing quote is the byte before `end`. Only a blank or the end of the
+/// line may follow.
 fn closed(line: &[u8], bytes: Vec<u8>, end: usize) -> Result<(Word, usize), GrammarError> {
     match line.get(end) {
         Some(&byte) if !is_blank(byte) => Err(GrammarError::Glued { column: end + 1 }),
@@ -222,8 +223,8 @@ fn closed(line: &[u8], bytes: Vec<u8>, end: usize) -> Result<(Word, usize), Gram
     }
 }
 
-/// Writes bytes as one word that [`split`] reads back, in quotes where these are needed. The result
-/// never looks like an option or a comment.
+/// Writes bytes as one word that [`split`] reads back, in quotes if it needs them. The result never
+/// looks like an option or a comment.
 pub fn word(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text)
@@ -238,10 +239,10 @@ pub fn word(bytes: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Writes bytes as a line of their own: as they are if they are plain text, else as [`word`] does.
+/// Writes bytes as one line: as they are if they are plain text, else like [`word`].
 ///
 /// So a line that starts with `"` is always a quoted value, and a line that starts with `(` is
-/// never a value: it says something about one, such as `(missing)`.
+/// never a value but a remark, such as `(missing)`.
 pub fn line(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) if is_unmistakable(text) && !text.starts_with('"') && text.trim() == text => {
@@ -254,7 +255,7 @@ pub fn line(bytes: &[u8]) -> Cow<'_, str> {
 /// Reads back what [`line()`] wrote.
 ///
 /// # Errors
-/// [`GrammarError`] if it starts with a quote and is not one quoted word.
+/// [`GrammarError`] if the text starts with a quote and is not one quoted word.
 pub fn unline(text: &[u8]) -> Result<Vec<u8>, GrammarError> {
     if text.first() != Some(&b'"') {
         return Ok(text.to_vec());
@@ -269,8 +270,8 @@ fn is_unmistakable(text: &str) -> bool {
     !text.is_empty() && !text.starts_with('(') && text.chars().all(is_plain)
 }
 
-/// Whether a terminal shows the character as itself. The ranges hold characters that are invisible
-/// or that change the direction of the text around them.
+/// Whether a terminal shows the character as it is. Excluded are characters that are invisible or
+/// that change the direction of the text around them.
 fn is_plain(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

@@ -5,14 +5,15 @@ use std::fmt::Write as _;
 use super::catalog::{COMMANDS, COMMON, Opt, Spec};
 use super::output::Answer;
 
-/// The width of help's lines.
+/// The width of the lines of help texts, in characters.
 const WIDTH: usize = 80;
 
 const GRAMMAR: &str = r#"Words are separated by blanks. Quote what has blanks, quotes or unusual bytes:
 'single' takes all as it is, "double" knows \xNN \n \r \t \0 \\ \" \'.
 A word behind -- is never an option. # starts a comment line."#;
 
-/// The answer of `help`: about the command with this name, or about all.
+/// The answer of `help`: the explanation of the command with this name, or without a name the list
+/// of all commands.
 pub fn answer(name: Option<&str>) -> Answer {
     match COMMANDS.iter().find(|spec| Some(spec.name) == name) {
         None => Answer::Help {
@@ -30,7 +31,7 @@ pub fn answer(name: Option<&str>) -> Answer {
     }
 }
 
-/// One line for each command.
+/// Lists all commands: a line for each, with its name and summary.
 pub fn list() -> String {
     let line = |spec: &Spec| format!("  {:<10}{}", spec.name, spec.summary);
     COMMANDS.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -58,7 +59,7 @@ fn explain(spec: &Spec) -> String {
     text.trim_end().to_string()
 }
 
-/// An option as it is typed.
+/// Writes an option as a user types it, with its short name first and the name of its value last.
 fn written(option: &Opt) -> String {
     let short = option
         .short

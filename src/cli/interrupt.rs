@@ -1,7 +1,6 @@
 //! Ctrl-C: cancels the command that is under way, or ends the program if there is none.
 //!
-//! At the prompt of the shell this file has nothing to do: the terminal hands Ctrl-C to the line
-//! editor.
+//! At the prompt of the shell, Ctrl-C raises no signal: the line editor reads it as a key.
 
 use std::io;
 use std::sync::Arc;
@@ -18,14 +17,15 @@ const IDLE: u8 = 0;
 const BUSY: u8 = 1;
 const INTERRUPTED: u8 = 2;
 
-/// Whether a command is under way, and whether it has been asked to end.
+/// The state that decides what Ctrl-C does: whether a command is under way, and whether it has been
+/// cancelled.
 #[derive(Debug)]
 pub struct Interrupt {
     state: AtomicU8,
     stays: bool,
 }
 
-/// What a SIGINT is to do.
+/// The effect of one SIGINT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     Cancel,
@@ -33,8 +33,8 @@ enum Effect {
 }
 
 impl Interrupt {
-    /// For a single command or a pipe: Ctrl-C ends the program if there is nothing to cancel, or if
-    /// the command has already been cancelled and goes on.
+    /// For a single command or a pipe: Ctrl-C cancels the command. It ends the program if no
+    /// command is under way, or if the command was already cancelled and still goes on.
     pub fn that_ends() -> Self {
         Self {
             state: AtomicU8::new(IDLE),
@@ -50,14 +50,14 @@ impl Interrupt {
         }
     }
 
-    /// From now on this decides what SIGINT does; `canceller` cancels calls.
+    /// Installs this as the handler of SIGINT; `canceller` cancels the Clerk's calls.
     ///
     /// # Errors
-    /// If the system refuses the handler or its thread.
+    /// If the operating system refuses the handler or its thread.
     pub fn handle(self: &Arc<Self>, canceller: Canceller) -> io::Result<()> {
         let mut signals = Signals::new([SIGINT])?;
         let interrupt = Arc::clone(self);
-        // This thread is never joined: it has nothing to finish when the program ends.
+        // The thread is never joined, because it has nothing to finish when the program ends.
         thread::Builder::new()
             .name("interrupt".into())
             .spawn(move || {
@@ -80,19 +80,19 @@ impl Interrupt {
         }
     }
 
-    /// A command begins. It ends when the guard is dropped.
+    /// Notes that a command begins. The command ends when the guard is dropped.
     pub fn begin(&self) -> Busy<'_> {
         self.state.store(BUSY, Ordering::SeqCst);
         Busy(self)
     }
 
-    /// Whether the command under way is to end.
+    /// Whether the command under way was cancelled.
     pub fn is_set(&self) -> bool {
         self.state.load(Ordering::SeqCst) == INTERRUPTED
     }
 }
 
-/// A guard: as long as it exists, a command is under way.
+/// A guard: a command is under way as long as the guard exists.
 #[derive(Debug)]
 pub struct Busy<'a>(&'a Interrupt);
 

@@ -1,18 +1,18 @@
 //! `kvcli`: the store in a terminal, in a script and in a pipe.
 //!
-//! A line passes through these files, in this order:
+//! A command passes through these files, in this order:
 //!
 //! 1. [`args`] reads the arguments of the process. Commands come in one of three ways: [`piped`]
 //!    handles a single command and a pipe, [`shell`] handles a terminal, with [`completion`] while
 //!    the user types.
-//! 2. [`grammar`] splits the line into words, and [`command`] makes a command of them, by its row
-//!    in the [`catalog`]. The same rows give [`help`].
+//! 2. [`grammar`] splits a line into words, and [`command`] makes a command of the words. Each
+//!    command has a row in the [`catalog`], from which [`help`] is made, too.
 //! 3. [`session`] executes the command through a [`Clerk`](crate::client::Clerk); [`interrupt`]
 //!    cancels it on Ctrl-C.
 //! 4. [`output`] writes the answer. [`status`] prepares the state of the cluster, and [`snapshot`]
 //!    waits for snapshots.
 //!
-//! [`bench`](mod@bench) stands apart, with options of its own: it puts load on the cluster.
+//! [`bench`](mod@bench) is separate, with other options: it puts load on the cluster.
 
 pub mod args;
 pub mod bench;

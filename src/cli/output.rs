@@ -1,4 +1,4 @@
-//! How answers look.
+//! How kvcli writes answers, in its three formats: raw, json, and a table for people.
 //!
 //! | answer            | raw                      | json                                        |
 //! |-------------------|--------------------------|---------------------------------------------|
@@ -14,13 +14,12 @@
 //! | snapshot          | a line for each node     | `{"snapshots":[{"id":1,"snapshot_index":9,...}]}` |
 //! | error             | `(error)`                | `{"error":{"kind":"no","message":"..."}}`   |
 //!
-//! - A single command with raw output writes a value byte for byte. It adds a newline only if the
-//!   output is a terminal, and writes nothing for a missing value.
+//! - For a single command, raw output is the value byte for byte. A newline follows only on a
+//!   terminal, and nothing is written for a missing value.
 //! - In a pipe, raw and json give one line for each command. All words of a scan are on one line;
 //!   an empty scan is `(empty)`.
-//! - Everywhere else a value is on one line, in quotes if it is not plain text. Text that starts
-//!   with `(` without quotes is not a value. Keys and values of a scan are words of the
-//!   [`grammar`].
+//! - Everywhere else a value is on one line, in quotes if it is not plain text. So a line that
+//!   starts with `(` is not a value. Keys and values of a scan are words of the [`grammar`].
 //! - In a table, long values of a scan are cut: a table is for people.
 //! - In json, bytes that are not UTF-8 are `{"base64":"..."}` in place of a string.
 
@@ -36,70 +35,71 @@ use super::snapshot::Taken;
 use super::status::Report;
 use crate::kv::Item;
 
-/// The answer to one command. A scan has none: its items are written as they arrive.
+/// The answer to one command. There is none for a scan, whose items are written as they arrive.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// The command was executed; there is nothing else to say.
+    /// The command was executed, and has no other result.
     Done,
     /// The value of a key, `None` if it is missing.
     Value(Option<Bytes>),
     /// The length of a value after an append, in bytes.
     Length(u64),
-    /// How many keys were removed, and how many were named.
+    /// The result of a delete.
     Deleted {
-        /// How many of the keys were there.
+        /// How many of the named keys existed and were removed.
         removed: usize,
         /// How many keys the command named.
         named: usize,
     },
-    /// Whether a value was replaced, or the one that is there instead.
+    /// The result of a compare-and-swap: `Ok` if the value was replaced, else the value that the
+    /// key has, or `None` if the key is missing.
     Swapped(Result<(), Option<Bytes>>),
     /// The state of the cluster.
     Status {
-        /// What the nodes answered.
+        /// The state of the cluster, made from the answers of its nodes.
         report: Box<Report>,
-        /// Whether a table shows each node's own counters.
+        /// Whether a table also shows the gauges of each node's state machine.
         verbose: bool,
     },
-    /// What has come of a snapshot at each node.
+    /// For each node that was asked for a snapshot, the result.
     Snapshots(Vec<Taken>),
-    /// An explanation: all of it, and in one line.
+    /// An explanation, in a long and in a short form.
     Help {
-        /// Several lines, without the last newline.
+        /// The whole explanation: several lines, without the last newline.
         long: String,
-        /// One line.
+        /// The explanation in one line, for a pipe.
         short: String,
     },
 }
 
-/// Where answers go.
+/// Who reads the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// To the caller of kvcli with a single command, a person or a script.
+    /// The command line has a single command, which a person or a script has written.
     Single {
-        /// Whether that is a person at a terminal.
+        /// Whether standard output is a terminal.
         terminal: bool,
     },
-    /// To a program that reads one line for each command that it wrote.
+    /// A program that writes commands into a pipe, and reads one line for each of them.
     Piped,
-    /// To a person in the shell.
+    /// A person who uses the shell of kvcli.
     Shell,
 }
 
-/// Writes answers.
+/// Writes answers in one of the formats.
 pub struct Printer<'a> {
     out: &'a mut dyn Write,
     style: Style,
-    /// The form of the answer that comes next.
+    /// The format of the next answer.
     pub format: Format,
-    /// Whether the answer to a scan has begun and not ended.
+    /// Whether the answer to a scan has begun and has not ended.
     scanning: bool,
-    /// Whether an item of that scan has been written.
+    /// Whether an item of the present scan has been written.
     begun: bool,
 }
 
 impl<'a> Printer<'a> {
-    /// Writes to `out`.
+    /// Makes a printer that writes to `out`.
     pub fn new(out: &'a mut dyn Write, style: Style, format: Format) -> Self {
         Self {
             out,
@@ -115,7 +115,8 @@ impl<'a> Printer<'a> {
         matches!(self.style, Style::Single { .. })
     }
 
-    /// Whether a missing value is written as nothing. Then a person has to be told in another way.
+    /// Whether nothing is written for a missing value, so that a note on standard error has to tell
+    /// a person.
     pub fn hides_missing(&self) -> bool {
         self.is_single() && self.format == Format::Raw
     }
@@ -228,16 +229,16 @@ impl<'a> Printer<'a> {
             }
             (Format::Table, true) => Ok(()),
             (Format::Raw, true) => self.line(""),
-            // A script gets a line for each key, so no line for none. In a pipe each command has
-            // one line of answer.
+            // Without keys, a script gets no line, because it gets one line for each key. In a pipe
+            // each command gets one line, so an empty scan does, too.
             (Format::Raw, false) if self.style != Style::Piped => self.out.flush(),
             (Format::Raw | Format::Table, false) => self.line("(empty)"),
         }
     }
 
-    /// Marks on the output that a command has failed, where the output would be misread without the
-    /// mark; the message for the person goes elsewhere. So a scan that fails after it has begun is
-    /// still one line in a pipe, and still one object in json.
+    /// Ends or replaces the answer of a command that has failed, if its output would be misread
+    /// otherwise. So a scan that fails in the middle is still one line in a pipe, and one object in
+    /// json. The message for a person goes to standard error.
     ///
     /// # Errors
     /// What the output answers.
@@ -257,7 +258,7 @@ impl<'a> Printer<'a> {
     }
 }
 
-/// A value on one line.
+/// Writes a value on one line, or `(missing)`.
 fn shown(value: Option<&Bytes>) -> String {
     value.map_or("(missing)".into(), |value| {
         grammar::line(value).into_owned()
@@ -288,12 +289,13 @@ fn for_people(answer: &Answer) -> String {
     }
 }
 
-/// A value as a table shows it: a long one is cut, and its length follows.
+/// Writes a value for a table: a long value is cut, and its length follows.
 fn shortened(value: &[u8]) -> String {
-    /// The most characters that are shown. A value that is not longer is not cut.
+    /// The most characters of a value that are shown. A value with no more than these is shown
+    /// whole.
     const SHOWN: usize = 100;
-    // A character has at most four bytes, so these bytes are enough. If the cut falls inside a
-    // character, the result is no longer plain text and is shown in quotes.
+    // A character has at most four bytes, so four times as many bytes are enough. If they end
+    // inside a character, they are not plain text and are shown in quotes.
     let shown = grammar::line(&value[..value.len().min(4 * SHOWN)]);
     match (shown.char_indices().nth(SHOWN), value.len() > 4 * SHOWN) {
         (None, false) => shown.into_owned(),
@@ -340,7 +342,7 @@ fn to_json(answer: &Answer) -> Value {
     }
 }
 
-/// Bytes as a string, or as base64 where they are not UTF-8.
+/// Returns bytes as a JSON string, or as base64 if they are not UTF-8.
 fn text(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => json!(text),
@@ -348,7 +350,7 @@ fn text(bytes: &[u8]) -> Value {
     }
 }
 
-/// RFC 4648 section 4, with padding.
+/// Encodes bytes as base64 with padding (RFC 4648, section 4).
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);

@@ -1,4 +1,4 @@
-//! Executes commands without a dialogue: those of a pipe or a file, one in each line, and the
+//! Executes commands without a dialogue: the commands in a pipe or a file, one on each line, or the
 //! single command of a command line.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
@@ -9,10 +9,11 @@ use super::output::{Printer, Style};
 use super::session::{Failure, Outcome, Session, exit};
 use crate::wire::frame::MAX_PAYLOAD;
 
-/// The longest line that is read, in bytes: the largest request with each byte written as `\xNN`.
+/// The longest line that is accepted, in bytes: the largest request, with each byte written as
+/// `\xNN`.
 const MAX_LINE: usize = 4 * MAX_PAYLOAD;
 
-/// Executes one command; returns the exit code.
+/// Executes the single command of a command line. Returns the exit code.
 pub fn one(
     session: &mut Session,
     request: &Request,
@@ -30,8 +31,8 @@ pub fn one(
     code
 }
 
-/// Executes the commands of `input`. Returns the exit code: that of the first command that failed;
-/// if none failed, 1 if an answer was "no", such as a missing key; else 0.
+/// Executes the commands of `input`. Returns the exit code of the first command that failed. If
+/// none failed, returns 1 if an answer was "no", as for a missing key, else 0.
 ///
 /// Blank lines and comments are skipped. Every other line gets one line of answer, `(error)` if the
 /// command failed; the error itself goes to `errors` with the number of the line. After a failed
@@ -73,7 +74,7 @@ pub fn run(
     failed.unwrap_or(if said_no { exit::NO } else { exit::DONE })
 }
 
-/// Executes one line; `None` if there is nothing to do.
+/// Executes one line. `None` if the line is blank or a comment.
 fn execute(
     session: &mut Session,
     line: Result<Vec<u8>, UsageError>,
@@ -94,7 +95,8 @@ fn execute(
     })
 }
 
-/// The next line, or `None` at the end. A line over the limit is read to its end and dropped.
+/// Reads the next line; `None` at the end of the input. A line that is too long is read to its end
+/// and replaced by an error.
 fn next_line(input: &mut dyn BufRead) -> io::Result<Option<Result<Vec<u8>, UsageError>>> {
     let mut line = Vec::new();
     let limit = MAX_LINE as u64 + 1;
@@ -115,8 +117,8 @@ fn next_line(input: &mut dyn BufRead) -> io::Result<Option<Result<Vec<u8>, Usage
     )))))
 }
 
-/// Tells a person, on `errors`, what the answer on standard output does not say. Returns the exit
-/// code.
+/// Writes to `errors` what a person must know and the answer does not say: a note, or why the
+/// command failed. Returns the exit code.
 pub(super) fn tell(result: &Result<Outcome, Failure>, before: &str, errors: &mut dyn Write) -> u8 {
     match result {
         Ok(outcome) => {
@@ -138,7 +140,7 @@ pub(super) fn took(start: Instant) -> String {
     format!("({:.2} ms)", start.elapsed().as_secs_f64() * 1000.0)
 }
 
-/// Writes to standard error. A failure is ignored: there is no other place to report it.
+/// Writes a line to standard error. A failure is ignored: there is no other place to report it.
 pub(super) fn say(errors: &mut dyn Write, text: &str) {
     let _ = writeln!(errors, "{text}");
 }

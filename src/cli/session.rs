@@ -1,4 +1,4 @@
-//! Executes commands: one arm for each, the same for the shell, a pipe and a single command.
+//! Executes commands, in the same way for the shell, a pipe and a single command.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -18,10 +18,10 @@ use crate::wire::frame::MAX_PAYLOAD;
 
 /// The exit codes of kvcli.
 pub mod exit {
-    /// Done.
+    /// The command was executed.
     pub const DONE: u8 = 0;
-    /// The server said no: the key is missing, the value is not the expected one, a limit is
-    /// broken.
+    /// The server said no: the key is missing, the value is not the expected one, or the request
+    /// breaks a limit.
     pub const NO: u8 = 1;
     /// The command or an option is wrong; nothing was sent.
     pub const USAGE: u8 = 2;
@@ -29,57 +29,58 @@ pub mod exit {
     pub const UNAVAILABLE: u8 = 3;
     /// A write may or may not have been executed, or its answer could not be written.
     pub const UNKNOWN: u8 = 4;
-    /// Ended by Ctrl-C, not executed. It is the code that a shell gives to a program which SIGINT
-    /// has ended.
+    /// Ctrl-C ended the command before it was executed. A shell gives the same code to a program
+    /// that SIGINT has ended.
     pub const INTERRUPTED: u8 = 130;
 }
 
-/// What executing a command has led to, besides the answer that was written.
+/// The result of a command, besides the answer that was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// The exit code if this was the only command. It is not zero if the answer is "no".
+    /// The exit code if this was the only command. It is [`exit::NO`] if the answer was "no".
     pub code: u8,
-    /// A sentence for a person, which must not be mixed with an answer that a script reads.
+    /// A sentence for a person. It goes to standard error, so that a script does not read it as an
+    /// answer.
     pub note: Option<String>,
-    /// Whether the program is to end.
+    /// Whether kvcli is to end.
     pub leave: bool,
 }
 
 /// Why a command has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The words are not a command.
+    /// The words that were typed are not a command.
     #[error(transparent)]
     Usage(#[from] UsageError),
-    /// The value that it names cannot be read.
+    /// The file with the command's value cannot be read.
     #[error("{0}")]
     Input(String),
-    /// The input cannot be read any further; there may be more commands in it.
+    /// The commands cannot be read any further; some may not have been executed.
     #[error("cannot read on: {0}")]
     Unreadable(io::Error),
-    /// The cluster did not execute it, or it is not known whether it did.
+    /// The cluster did not execute the command, or it is not known whether it did.
     #[error(transparent)]
     Client(#[from] Error),
-    /// One of several keys failed.
+    /// A command with several keys failed at one of them.
     #[error("{done} of {named} keys were done before this one: {error}")]
     Partly {
-        /// How many keys were done.
+        /// How many keys were done before that one.
         done: usize,
-        /// How many were named.
+        /// How many keys the command named.
         named: usize,
-        /// Why the next one failed.
+        /// Why the next key failed.
         error: Error,
     },
-    /// Ctrl-C came between two requests.
+    /// Ctrl-C came between two requests of the command.
     #[error("cancelled")]
     Interrupted,
-    /// The answer cannot be written.
+    /// The answer cannot be written to standard output.
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
 }
 
 impl Failure {
-    /// The exit code.
+    /// The exit code for this failure.
     pub fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) | Failure::Input(_) | Failure::Unreadable(_) => exit::USAGE,
@@ -93,15 +94,14 @@ impl Failure {
                 Kind::Refused | Kind::Unavailable => exit::UNAVAILABLE,
                 Kind::Unknown => exit::UNKNOWN,
             },
-            // The reader has closed the pipe because it has read enough, as in `kvcli scan | head`.
-            // That is no error.
+            // A closed pipe is no error: its reader has read enough, as in `kvcli scan | head`.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::DONE,
-            // The command was executed, but the caller does not get to know its answer.
+            // The command was executed, but its answer could not be written.
             Failure::Output(_) => exit::UNKNOWN,
         }
     }
 
-    /// The code's name in json.
+    /// The name of the exit code, as json output has it.
     pub fn kind(&self) -> &'static str {
         match self.code() {
             exit::DONE => "done",
@@ -113,7 +113,7 @@ impl Failure {
         }
     }
 
-    /// Whether the commands that follow must not, or cannot, be executed.
+    /// Whether the commands after this one must not, or cannot, be executed.
     pub fn is_final(&self) -> bool {
         matches!(
             self,
@@ -129,19 +129,19 @@ impl Failure {
     }
 }
 
-/// A Clerk, and the settings that commands have changed.
+/// A Clerk, with the settings that commands can change.
 pub struct Session {
     clerk: Clerk,
     interrupt: Arc<Interrupt>,
-    /// The form of the answers.
+    /// The format of answers whose command does not ask for another one.
     pub format: Format,
     /// Whether to tell how long each answer took.
     pub timing: bool,
 }
 
 impl Session {
-    /// Executes commands through the Clerk. `interrupt` is asked between two requests of one
-    /// command.
+    /// Makes a session that executes commands through `clerk`. A command with several requests
+    /// looks at `interrupt` between them.
     pub fn new(clerk: Clerk, interrupt: Arc<Interrupt>, format: Format, timing: bool) -> Self {
         Self {
             clerk,
@@ -163,7 +163,7 @@ impl Session {
     /// Executes one command and writes its answer.
     ///
     /// # Errors
-    /// [`Failure`], which is also written as far as the output would be misread without.
+    /// [`Failure`]. It is also marked in the output, where the output would be misread otherwise.
     pub fn run(&mut self, request: &Request, printer: &mut Printer) -> Result<Outcome, Failure> {
         let interrupt = Arc::clone(&self.interrupt);
         let _busy = interrupt.begin();
@@ -273,8 +273,8 @@ impl Session {
             let page = self.clerk.scan(Scan {
                 start,
                 end: range.end.clone(),
-                // Zero asks for the server's own limit. That is right for a number that does not
-                // fit into 32 bits: the server's limit is lower.
+                // Zero means the server's own limit. A number that does not fit into 32 bits
+                // becomes zero, which is right because the server's limit is lower.
                 limit: u32::try_from(left).unwrap_or(0),
                 limit_bytes: 0,
                 keys_only: range.keys_only,
@@ -321,7 +321,7 @@ impl Session {
     }
 }
 
-/// Reads the value. It may be standard input only if commands do not come from there.
+/// Reads the value of a command. It may come from standard input only if commands do not.
 fn load(input: &Input, stdin_is_free: bool) -> Result<Bytes, Failure> {
     match input {
         Input::Here(value) => Ok(value.clone()),
@@ -341,7 +341,7 @@ fn load(input: &Input, stdin_is_free: bool) -> Result<Bytes, Failure> {
     }
 }
 
-/// Reads to the end of the input. An error if that is more than can be sent.
+/// Reads a file to its end. Returns an error if it is larger than any request can be.
 fn read(name: &str, from: &mut dyn Read) -> Result<Bytes, Failure> {
     let mut value = Vec::new();
     from.take(MAX_PAYLOAD as u64 + 1)

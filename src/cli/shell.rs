@@ -29,13 +29,13 @@ const PROMPT: &str = "raftkv> ";
 /// How many lines the history keeps.
 const HISTORY_LINES: usize = 1000;
 
-/// How many keys completion offers.
+/// The most keys that completion offers.
 const COMPLETED_KEYS: u32 = 50;
 
-/// How long a completion may ask the cluster for keys while a person waits.
+/// How long completion may wait for the cluster's keys, while a person waits for the completion.
 const COMPLETION_DEADLINE: Duration = Duration::from_millis(500);
 
-/// The options of the Clerk that finds keys for completion.
+/// The options of the second Clerk, which finds keys for completion.
 pub fn for_keys(options: Options) -> Options {
     Options {
         deadline: COMPLETION_DEADLINE,
@@ -44,7 +44,7 @@ pub fn for_keys(options: Options) -> Options {
     }
 }
 
-/// Reads commands from the terminal until Ctrl-D or `exit`; returns the exit code.
+/// Reads commands from the terminal until Ctrl-D or `exit`. Returns the exit code.
 pub fn run(session: &mut Session, keys: Clerk, out: &mut dyn Write) -> u8 {
     let mut editor = match editor(keys) {
         Ok(editor) => editor,
@@ -92,7 +92,8 @@ pub fn run(session: &mut Session, keys: Clerk, out: &mut dyn Write) -> u8 {
     }
 }
 
-/// Executes one line. Returns whether the shell goes on. An error means that the terminal is gone.
+/// Executes one line. Returns false if the shell is to end. An error means that the terminal can no
+/// longer be written to.
 fn execute(session: &mut Session, line: &str, out: &mut dyn Write) -> Result<bool, Failure> {
     let mut errors = io::stderr();
     let request = match command::parse_line(line.as_bytes()) {
@@ -133,7 +134,7 @@ fn editor(keys: Clerk) -> rustyline::Result<Prompt> {
     Ok(editor)
 }
 
-/// The file of the history; `None` if there is no place for one.
+/// The file in which the history is kept; `None` if it cannot be kept.
 struct History(Option<PathBuf>);
 
 impl History {
@@ -161,8 +162,8 @@ impl History {
 
     /// Adds a line and writes it at once, so that it is not lost if the program is killed.
     fn add(&mut self, editor: &mut Prompt, line: &str) {
-        // The editor refuses some lines, such as one that repeats the last. The file leaves them
-        // out, too.
+        // The editor refuses some lines, such as a line that repeats the last one. Those are not
+        // written to the file either.
         let added = editor.add_history_entry(line).unwrap_or(false);
         let Some(path) = self.0.as_ref().filter(|_| added) else {
             return;
@@ -190,7 +191,8 @@ fn load(editor: &mut Prompt, path: &Path) -> rustyline::Result<()> {
     }
 }
 
-/// `RAFTKV_HISTORY`, or a file in the folder for a user's data.
+/// The path of the history: `RAFTKV_HISTORY`, or `raftkv/history` in the folder for the user's
+/// data. `None` if there is no such folder.
 fn history_path(variable: impl Fn(&str) -> Option<std::ffi::OsString>) -> Option<PathBuf> {
     if let Some(path) = variable("RAFTKV_HISTORY") {
         return Some(path.into());
@@ -208,7 +210,7 @@ struct Assistant {
 }
 
 impl Assistant {
-    /// Some keys that start with the prefix; none if the cluster does not answer in time.
+    /// Some keys that start with the prefix. None if the cluster does not answer in time.
     fn keys(&self, prefix: &[u8]) -> Vec<Bytes> {
         let page = self.keys.scan(Scan {
             start: Bytes::copy_from_slice(prefix),
@@ -246,7 +248,7 @@ impl Completer for Assistant {
     }
 }
 
-/// A hint that is shown and cannot be accepted: it names operands that only the user knows.
+/// A hint that is shown but cannot be accepted, because it names operands that only the user knows.
 struct Shown(String);
 
 impl Hint for Shown {
@@ -271,7 +273,7 @@ impl Hinter for Assistant {
 
 impl Highlighter for Assistant {
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
-        // Grey.
+        // The escape sequences make the hint grey.
         Cow::Owned(format!("\x1b[90m{hint}\x1b[0m"))
     }
 }

@@ -1,7 +1,7 @@
 //! Makes nodes take a snapshot, and waits until it is durable.
 //!
-//! A node answers before it writes the snapshot, so that it need not remember who waits. This file
-//! asks for its status again and again, until that shows the snapshot.
+//! A node answers the request before it writes the snapshot, so that it need not remember who
+//! waits. So kvcli asks for the node's status again and again, until the status shows the snapshot.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,46 +17,48 @@ use crate::client::Clerk;
 use crate::raft::NodeId;
 use crate::wire::client::Status;
 
-/// The pause between two looks at the status: the first one, and the longest.
+/// The pauses between two looks at a node's status: the first pause and the longest. Each pause is
+/// twice as long as the one before.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(200)];
 
-/// The result at one node.
+/// The result of the request at one node.
 #[derive(Clone, Debug)]
 pub struct Taken {
-    /// The node, if it is known which one.
+    /// The node's id, if it is known.
     id: Option<NodeId>,
-    /// Its address, unless only its id is known.
+    /// The node's address; `?` if only its id is known.
     address: String,
     end: End,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
-    /// There is a snapshot of all entries up to `index`, with a file of this many bytes. `new`:
-    /// it was taken for this request.
+    /// There is a snapshot of all entries up to `index`, in a file of `bytes` bytes. `new` says
+    /// that it was taken for this request.
     There { index: u64, bytes: u64, new: bool },
-    /// It is not known whether there will be one. The sentence says why.
+    /// It is not known whether there will be a snapshot. The sentence says why.
     Open(String),
-    /// There will be none. The sentence says why.
+    /// There will be no snapshot. The sentence says why.
     None(String),
 }
 
 /// A node that is writing a snapshot.
 struct Writing {
-    /// The place of its result in the list.
+    /// The place of this node's result in the list of all results.
     place: usize,
     address: String,
     up_to: u64,
-    /// How much of the file had been written at the last look, in bytes.
+    /// How many bytes of the file the node had written at the last look.
     written: u64,
 }
 
-/// Asks the node with this id, or all nodes, and waits. As long as a snapshot grows, the wait goes
-/// on: nobody should have to guess how long a large one takes. It ends when none has grown for the
-/// Clerk's deadline. If standard error is a terminal, a bar shows the progress.
+/// Asks the node with this id, or all nodes, to take a snapshot, and waits until all are durable.
+/// The wait goes on as long as a snapshot grows, because nobody can guess how long a large one
+/// takes. It ends when none has grown for as long as the Clerk's deadline. If standard error is a
+/// terminal, a bar shows the progress.
 ///
 /// # Errors
-/// [`Failure::Interrupted`]. The nodes go on writing.
+/// [`Failure::Interrupted`] after Ctrl-C. The nodes go on writing.
 pub fn take(
     clerk: &Clerk,
     id: Option<NodeId>,
@@ -106,7 +108,7 @@ fn bar(nodes: usize) -> ProgressBar {
     }
 }
 
-/// Asks the nodes to begin. Returns the results so far, and the nodes that are writing.
+/// Asks the nodes to begin. Returns a result for each node, and the nodes that are still writing.
 fn begin(clerk: &Clerk, id: Option<NodeId>) -> (Vec<Taken>, Vec<Writing>) {
     let (mut all, mut writing) = (Vec::<Taken>::new(), Vec::new());
     for server in clerk.status() {
@@ -155,7 +157,7 @@ fn begin(clerk: &Clerk, id: Option<NodeId>) -> (Vec<Taken>, Vec<Writing>) {
     (all, writing)
 }
 
-/// What a node's status says of the snapshot that it was asked for.
+/// Asks a node for its status, and returns what it says of the snapshot.
 fn look(clerk: &Clerk, node: &mut Writing) -> End {
     let status: Status = match clerk.status_of(&node.address) {
         Ok(status) => status,
@@ -175,7 +177,8 @@ fn look(clerk: &Clerk, node: &mut Writing) -> End {
     }
 }
 
-/// The exit code for these results.
+/// The exit code of the command: "unavailable" if a node has no snapshot, "unknown" if one is not
+/// finished, else "done".
 pub fn code(all: &[Taken]) -> u8 {
     let any = |is: fn(&End) -> bool| all.iter().any(|taken| is(&taken.end));
     if any(|end| matches!(end, End::None(_))) || all.is_empty() {
@@ -188,7 +191,7 @@ pub fn code(all: &[Taken]) -> u8 {
 }
 
 impl Taken {
-    /// One line of `name=value` words.
+    /// The result in one line of `name=value` words, for scripts.
     pub fn line(&self) -> String {
         let id = self.id.map_or("?".into(), |id| id.to_string());
         let node = format!("id={id} address={}", self.address);
@@ -202,7 +205,7 @@ impl Taken {
         }
     }
 
-    /// A sentence.
+    /// The result in a sentence, for people.
     pub fn sentence(&self) -> String {
         let node = match self.id {
             Some(id) => format!("node {id}"),
@@ -218,7 +221,7 @@ impl Taken {
         }
     }
 
-    /// Everything, for programs.
+    /// The result as JSON, for programs.
     pub fn json(&self) -> Value {
         let (id, address) = (self.id, &self.address);
         match &self.end {

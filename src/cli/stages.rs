@@ -1,4 +1,4 @@
-//! How long the stages of a command take in each node, as a table.
+//! How long the stages of a command's way through each node take, as a table and as JSON.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde_json::{Value, json};
@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use crate::raft::NodeId;
 use crate::wire::client::{Stage, Status};
 
-/// A table with a row for each stage through which a batch has passed lately, for each node that
-/// answers. `None` if there was no such batch in any node.
+/// Makes a table for all nodes that answer. It has a row for each stage through which a batch of
+/// entries passed lately; `None` if there was none on any node.
 pub fn table<'a>(nodes: impl Iterator<Item = &'a Status>) -> Option<String> {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -22,7 +22,7 @@ pub fn table<'a>(nodes: impl Iterator<Item = &'a Status>) -> Option<String> {
     (!table.is_empty()).then(|| format!("{caption}\n{table}\n"))
 }
 
-/// One row. Only the first row of a node has its `id`.
+/// Makes one row for a stage. Only the first row of each node shows the node's `id`.
 fn row(id: Option<NodeId>, stage: &Stage) -> Vec<Cell> {
     let id = id.map_or(String::new(), |id| id.to_string());
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
@@ -33,7 +33,8 @@ fn row(id: Option<NodeId>, stage: &Stage) -> Vec<Cell> {
     row
 }
 
-/// All stages of a node, in nanoseconds, also those without a batch.
+/// All stages of a node as JSON, with times in nanoseconds. Stages through which no batch passed
+/// are included.
 pub fn json(stages: &[Stage]) -> Value {
     let stages = stages.iter().map(|stage| {
         json!({

@@ -1,5 +1,5 @@
-//! The state of the cluster, put together from the answers of its nodes, with the nodes that do not
-//! answer.
+//! The state of the cluster, put together from what its nodes say of themselves. Nodes that do not
+//! answer are part of it, with the reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,30 +11,30 @@ use super::{grammar, stages};
 use crate::raft::{NodeId, RoleName};
 use crate::wire::client::Status;
 
-/// The answers of all nodes that were asked for their status.
+/// The state of the cluster, as its nodes tell it.
 #[derive(Clone, Debug)]
 pub struct Report {
     nodes: Vec<Node>,
     leader: Option<NodeId>,
-    /// The members that the answers name. Empty if no node answers.
+    /// The members that the answers name. Empty if no node has answered.
     members: BTreeSet<NodeId>,
 }
 
-/// One node, or an address that may be one.
+/// One node, or an address from which no node has answered.
 #[derive(Clone, Debug)]
 struct Node {
-    /// Its id, if the node itself or another one has said it.
+    /// The node's id, if the node itself or another one has told it.
     id: Option<NodeId>,
     address: String,
-    /// Its status, or why there is none.
+    /// The node's status, or why there is none.
     answer: Result<Status, String>,
 }
 
-/// The one gauge of the state machine that has a column of its own: how many clients there are.
+/// The gauge that has a column in each table: how many sessions there are, and so how many clients.
 const SESSIONS: &str = "sessions";
 
 impl Report {
-    /// Puts together what each address answered, or why it did not.
+    /// Makes a report from what each address has answered, or from why it has not.
     pub fn new(answers: Vec<(String, Result<Status, String>)>) -> Self {
         let best = answers
             .iter()
@@ -52,7 +52,8 @@ impl Report {
                     .find(|(_, known)| **known == address)
                     .map(|(id, _)| *id),
             };
-            // A node may be known under two addresses, such as a host name and an IP address.
+            // A node may be listed under two addresses, such as a host name and an IP address. Keep
+            // one entry for it, and rather one that has answered.
             if id.is_none()
                 || !nodes
                     .iter()
@@ -89,7 +90,7 @@ impl Report {
         }
     }
 
-    /// How many members answer. A node that is not a member does not count.
+    /// How many members answer. Nodes that are not members do not count.
     fn answering(&self) -> usize {
         let ids = self.nodes.iter().filter(|node| node.answer.is_ok());
         ids.filter_map(|node| node.id)
@@ -97,7 +98,8 @@ impl Report {
             .count()
     }
 
-    /// How many members there are, as far as the answers say.
+    /// How many members there are, according to the answers. Without any answer: how many addresses
+    /// were asked.
     fn voters(&self) -> usize {
         match self.members.len() {
             0 => self.nodes.len(),
@@ -110,7 +112,7 @@ impl Report {
         self.answering() > self.voters() / 2
     }
 
-    /// The state in one sentence.
+    /// The state of the cluster in one sentence.
     pub fn summary(&self) -> String {
         let (answering, voters) = (self.answering(), self.voters());
         if answering == 0 {
@@ -135,8 +137,9 @@ impl Report {
         format!("{answering} of {voters} voters {verb}, {leader}{advice}")
     }
 
-    /// A table for people, with the reason for each node that does not answer, and the summary. If
-    /// `verbose`, also the gauges of the state machines and the times of the stages.
+    /// The state of the cluster as a table for people. Below the table are the reason for each node
+    /// that does not answer, and the summary. If `verbose`, the text also has the gauges of the
+    /// state machines and the times of the stages.
     pub fn table(&self, verbose: bool) -> String {
         let gauges: BTreeSet<&str> = match verbose {
             true => self.gauges().filter(|name| *name != SESSIONS).collect(),
@@ -205,7 +208,7 @@ impl Report {
                 row.resize(11 + gauges.len(), "-".into());
             }
             Ok(status) => {
-                // A leader that was cut off may still say that it leads. Only the leader of the
+                // A leader that was cut off may still say that it leads, so only the leader of the
                 // highest term is marked.
                 let mark = if self.leader == node.id { " *" } else { "" };
                 let gauge = |name: &str| find(status, name).map_or("-".into(), |n| n.to_string());
@@ -231,7 +234,7 @@ impl Report {
         row.into_iter().enumerate().map(align).collect()
     }
 
-    /// One line of `name=value` words for each node.
+    /// The state of each node in one line of `name=value` words, for scripts.
     pub fn lines(&self) -> Vec<String> {
         let line = |node: &Node| {
             let id = node.id.map_or("?".into(), |id| id.to_string());
@@ -255,7 +258,7 @@ impl Report {
         self.nodes.iter().map(line).collect()
     }
 
-    /// Everything, for programs.
+    /// The whole state as JSON, for programs.
     pub fn json(&self) -> Value {
         let node = |node: &Node| {
             let mut fields = Map::new();
@@ -322,7 +325,7 @@ fn numbers(status: &Status) -> impl Iterator<Item = (&'static str, u64)> + use<>
     .into_iter()
 }
 
-/// The newest snapshot: its last index, its size and its age.
+/// Describes a node's newest snapshot: its last index, its size and its age.
 fn snapshot(status: &Status) -> String {
     let writing = match status.snapshot_pending {
         true => format!(" (writing: {})", size(status.snapshot_written)),
@@ -336,13 +339,13 @@ fn snapshot(status: &Status) -> String {
     format!("{index}, {bytes}, {age} ago{writing}")
 }
 
-/// The share in percent, rounded down, so that 100 means all of it.
+/// What percentage of `whole` is `part`, rounded down, so that 100 means all of it.
 fn percent(part: u64, whole: u64) -> u64 {
     let percent = u128::from(part) * 100 / u128::from(whole.max(1));
     percent.min(100) as u64
 }
 
-/// A number of bytes, in a unit in which it has few digits.
+/// Writes a number of bytes in a unit in which it has few digits.
 pub(super) fn size(bytes: u64) -> String {
     let mut scaled = bytes as f64;
     for unit in ["B", "KiB", "MiB", "GiB"] {
@@ -355,7 +358,7 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{scaled:.1} TiB")
 }
 
-/// A time in its two largest units.
+/// Writes a number of milliseconds in its two largest units.
 fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);

@@ -30,7 +30,7 @@ fn session(cluster: &Arc<MapCluster>, format: Format) -> Session {
     Session::new(clerk, Arc::new(Interrupt::that_ends()), format, false)
 }
 
-/// Runs a pipe. Returns the output, the errors and the exit code.
+/// Executes the commands of a pipe. Returns the output, the errors and the exit code.
 fn pipe(
     cluster: &Arc<MapCluster>,
     input: &[u8],
@@ -393,11 +393,12 @@ proptest! {
     }
 }
 
-/// A cluster that has applied 40 entries and tells this often that it is still writing.
+/// Makes a cluster that has applied 40 entries. So many of its statuses say that a snapshot is
+/// still being written.
 fn snapshotting(polls: u64) -> Arc<MapCluster> {
     let cluster = Arc::<MapCluster>::default();
     cluster.applied.store(40, SeqCst);
-    // The status that finds the nodes is asked for first.
+    // One status more, because kvcli first asks for one to find the nodes.
     cluster.writing.store(polls + 1, SeqCst);
     cluster
 }
@@ -422,7 +423,8 @@ fn a_snapshot_is_waited_for_until_it_is_durable() {
 
 #[test]
 fn a_snapshot_of_which_there_is_ever_more_is_waited_for_longer_than_the_timeout() {
-    // Three pauses are longer than the timeout of these tests, and there are more of them.
+    // Together, three pauses are longer than the timeout of these tests, and there are more than
+    // three.
     let cluster = snapshotting(6);
     cluster.written[1].store(1, SeqCst);
     let (out, result) = single(&cluster, "snapshot");

@@ -216,7 +216,7 @@ impl Call {
             // These answers belong to other requests: the server is faulty, and may have done
             // anything with this one.
             Ok(Answer::Status(_) | Answer::Snapshot { .. }) => {
-                let what = "what nobody asked for".to_string();
+                let what = "the answer to another kind of request".to_string();
                 self.doubtful(now, server, Word::Garbled(what), routes)
             }
         }

@@ -101,7 +101,7 @@ impl SharedClerk {
         let mut call = self.begin(Nature::Single);
         match self.run(&mut call, &Ask::Transfer(to), &self.stop())? {
             Heard::Transferring => Ok(()),
-            other => Err(Error::bad_answer(&other, "a hand-over")),
+            other => Err(Error::bad_answer(&other, "a transfer of leadership")),
         }
     }
 

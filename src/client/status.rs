@@ -115,7 +115,7 @@ fn ask(shared: &SharedClerk, addresses: Vec<String>) -> Vec<ServerStatus> {
                 .join()
                 .unwrap_or_else(|_| panic!("a transport panicked while it asked for a status")),
             Err(error) => Err(CallError::NotSent(format!(
-                "no thread to ask with: {error}"
+                "cannot start a thread that asks it: {error}"
             ))),
         });
         addresses

@@ -1,7 +1,7 @@
 //! The program `kvnode`: one node of a cluster, and the commands for data folders.
 //!
 //! It is a function of the library, so that the same program can be built on another disk: the
-//! tests run it on one that forgets, when the process is killed, all that was not synced.
+//! tests run it on a disk that loses everything that was not synced when the process is killed.
 
 mod offline;
 
@@ -31,7 +31,7 @@ use crate::storage::{Disk, StorageError};
 /// Other commands, each with its own --help:
 ///   kvnode inspect DIR          show what a data folder holds, and verify all of it
 ///   kvnode backup DIR FILE      copy the newest snapshot out of a data folder
-///   kvnode restore FILE ...     make a data folder for a new cluster of such a copy
+///   kvnode restore FILE ...     make a data folder for a new cluster from such a copy
 ///
 /// Exit codes: 0 stopped cleanly, 1 stopped by a failure, 2 wrong usage, 3 another process uses
 /// the data folder, 4 the data folder is damaged or another node's, 5 cannot listen.
@@ -44,7 +44,7 @@ struct Args {
     /// All nodes, this one included: ID=HOST:PORT,...; the same list on every node.
     #[arg(long, env = "RAFTKV_MEMBERS", value_name = "ID=HOST:PORT,...")]
     cluster: String,
-    /// The folder for everything that must survive a crash. Made if it is missing.
+    /// The folder for everything that must survive a crash. It is made if it is missing.
     #[arg(long, env = "RAFTKV_DATA", value_name = "DIR")]
     data: std::path::PathBuf,
     /// The cluster's name: keeps nodes and clients of other clusters out.
@@ -58,7 +58,7 @@ struct Args {
     /// Where to listen, if not at this node's address in the --cluster list.
     #[arg(long, env = "RAFTKV_LISTEN", value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// After how much silence the leader sends a heartbeat, in milliseconds.
+    /// How often the leader sends heartbeats, in milliseconds.
     #[arg(
         long,
         env = "RAFTKV_HEARTBEAT_MS",
@@ -66,7 +66,8 @@ struct Args {
         value_name = "MS"
     )]
     heartbeat_ms: u64,
-    /// The shortest election timeout in milliseconds; each is drawn from this up to twice this.
+    /// The shortest election timeout in milliseconds; each timeout is drawn between this and twice
+    /// this.
     #[arg(
         long,
         env = "RAFTKV_ELECTION_MS",
@@ -90,7 +91,7 @@ struct Args {
     snapshot_log_bytes: i64,
 }
 
-/// How the program ends; see the help text.
+/// The exit code of the program; the help text explains each.
 #[derive(Clone, Copy)]
 enum Exit {
     Stopped = 0,
@@ -107,16 +108,16 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The whole program, on the disk that `open_disk` makes of the data folder's path. The commands
-/// that work without a node read and write the folder itself.
+/// Runs the whole program. The node uses the disk that `open_disk` makes of the data folder's path.
+/// The commands that work without a node use the real folder.
 pub fn main(open_disk: impl FnOnce(&Path) -> Result<Arc<dyn Disk>, StorageError>) -> ExitCode {
     if let Some(command) = offline::Command::from_args() {
         return offline::run(command).into();
     }
     let args = Args::parse();
-    // A write beyond the limit on the size of files (ulimit -f) raises this signal, which ends the
-    // process without a word. With a handler, the write fails instead, and the node stops and says
-    // why.
+    // A write beyond the limit on the size of files (ulimit -f) raises SIGXFSZ, which would end the
+    // process without a message. With a handler, the write fails instead, and the node stops and
+    // says why.
     let too_large = Arc::new(AtomicBool::new(false));
     if let Err(error) = flag::register(SIGXFSZ, too_large) {
         eprintln!("kvnode: cannot catch a signal: {error}");
@@ -151,22 +152,23 @@ fn run(
     let mut config = Config::new(args.id, members, args.data);
     config.cluster = args.cluster_name;
     config.listen = args.listen;
-    // Only -1 is negative.
+    // The only negative number that the option allows is -1, which becomes `None`: no snapshot
+    // unless asked for.
     config.snapshot_log_bytes = u64::try_from(args.snapshot_log_bytes).ok();
     config.timing = Timing {
         heartbeat: Duration::from_millis(args.heartbeat_ms),
         election: Duration::from_millis(args.election_ms),
         ..Timing::default()
     };
-    // Registered before the node starts: a signal that comes during the start is kept, and the node
-    // stops cleanly once it runs.
+    // Register the signals before the node starts. So a signal that comes during the start is kept,
+    // and the node stops cleanly once it runs.
     let signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| (Exit::Failed, format!("cannot listen for signals: {error}")))?;
     let node = Node::start_with(config, Kv::new(limits), open_disk).map_err(explain)?;
     serve(&node, signals)
 }
 
-/// The nodes of a `--cluster` list, one of which must be `id`.
+/// Reads the nodes of a `--cluster` list, one of which must be `id`.
 fn members(list: &str, id: NodeId) -> Result<BTreeMap<NodeId, String>, String> {
     let members = parse_members(list).map_err(|sentence| format!("--cluster: {sentence}"))?;
     if members.contains_key(&id) {
@@ -180,20 +182,23 @@ fn members(list: &str, id: NodeId) -> Result<BTreeMap<NodeId, String>, String> {
     ))
 }
 
-/// Runs until a signal or a failure ends the node.
+/// Waits until a signal or a failure ends the node.
 fn serve(node: &Handle<Kv>, mut signals: Signals) -> Result<Exit, (Exit, String)> {
     let closer = signals.handle();
     let ended = thread::scope(|scope| {
         scope.spawn(move || {
             if let Some(signal) = signals.forever().next() {
-                log::info!("signal {signal}: handing over and stopping; once more stops at once");
+                log::info!(
+                    "signal {signal}: transferring leadership and stopping; a second signal stops \
+                     at once"
+                );
                 thread::spawn(move || {
                     if signals.forever().next().is_some() {
                         std::process::exit(Exit::Failed as i32);
                     }
                 });
-                // If no node can take over within this time, the others elect a leader by
-                // themselves.
+                // If no node takes over within this time, stop all the same: the others elect a
+                // leader when their election timeouts end.
                 node.resign(Duration::from_secs(1));
                 node.shutdown();
             }
@@ -204,7 +209,8 @@ fn serve(node: &Handle<Kv>, mut signals: Signals) -> Result<Exit, (Exit, String)
     });
     match ended {
         Ok(()) => Ok(Exit::Stopped),
-        // Already in the log, with the time.
+        // The node has logged this fault already. Only the exit code differs: the data folder is
+        // damaged.
         Err(NodeError::Fault(fault @ Fault::AcknowledgedEntriesLost { .. })) => {
             Err((Exit::Folder, fault.to_string()))
         }

@@ -1,7 +1,7 @@
-//! What `kvnode` does with data folders when it does not run a node.
+//! The commands of `kvnode` that work on data folders without running a node.
 //!
-//! These commands are picked by the first word alone, before any option is looked at, so that
-//! options of the node that are set in the environment do not get in their way.
+//! The first word alone decides whether one of these commands is meant, before any option is read.
+//! So options of the node that are set in the environment do not matter.
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, Write as _};
@@ -68,7 +68,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The command that the process was called with, if its first word is one.
+    /// The command of the process's arguments; `None` if their first word is no command.
     pub fn from_args() -> Option<Self> {
         let word = std::env::args_os().nth(1)?;
         let known = Self::command().find_subcommand(&word).is_some();
@@ -76,7 +76,7 @@ impl Command {
     }
 }
 
-/// Executes a command; what fails goes to standard error.
+/// Executes a command, and writes to standard error why it failed.
 pub fn run(command: Command) -> Exit {
     let done = match command {
         Command::Inspect { folder } => look(&folder),
@@ -122,8 +122,9 @@ fn look(folder: &Path) -> Done {
     }
 }
 
-/// The check whether the store that the folder was made with can execute a command. A folder of
-/// another machine passes unchecked: this program does not know its commands.
+/// Returns a check whether the store that the folder was made with can execute a command. For a
+/// folder of another state machine every command passes, because this program does not know its
+/// commands.
 fn judge(machine: &str) -> Judge {
     match Kv::of_identity(machine) {
         Some(store) => {
@@ -155,16 +156,15 @@ fn make(file: &Path, data: &Path, id: NodeId, list: &str, name: &str) -> Done {
     Ok(Exit::Stopped)
 }
 
-/// Writes to standard output. An error is ignored: the reader of a pipe may close it before the
-/// end.
+/// Writes to standard output. An error is ignored: the reader of a pipe may close it early.
 fn say(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-/// How many commands that cannot be executed are shown.
+/// The most commands that are shown because they cannot be executed.
 const MOST_COMMANDS: usize = 20;
 
-/// How many bytes of a command are shown.
+/// The most bytes of a command that are shown.
 const SHOWN: usize = 64;
 
 fn describe_command(command: &InspectedCommand, out: &mut String) -> fmt::Result {
@@ -252,7 +252,8 @@ fn describe(inspection: &Inspection, out: &mut String) -> fmt::Result {
     }
 }
 
-/// The state and the log that a node would start with, or that it would not start.
+/// Describes the snapshot and the log that a node would start with, or says that it would not
+/// start.
 fn describe_start(inspection: &Inspection, out: &mut String) -> fmt::Result {
     let start = inspection.start;
     match start.filter(|_| inspection.inadmissible.is_empty()) {

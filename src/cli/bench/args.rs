@@ -8,11 +8,12 @@ use clap::{Parser, ValueEnum};
 use super::load::{Kind, Mix};
 use crate::client::WINDOW;
 
-/// The most connections: a node takes no more.
+/// The most connections to each server: a node accepts no more.
 const MAX_CONNECTIONS: usize = 4096;
-/// The most clients: half of the sessions that a cluster keeps, so that other clients have room.
+/// The most clients. Each has a session, and these are half of the sessions that a cluster keeps,
+/// so that other clients have room.
 const MAX_CLIENTS: usize = 32_768;
-/// The most requests under way.
+/// The most requests that all clients together may have under way.
 const MAX_IN_FLIGHT: usize = 65_536;
 const MAX_VALUE: usize = 16 << 20;
 const MAX_KEY: usize = 64 << 10;
@@ -21,15 +22,16 @@ const MAX_RATE: f64 = 10_000_000.0;
 
 /// Put load on the cluster and measure how long its answers take.
 ///
-/// In closed loop, which is the default, each client asks again as soon as it has its answer: that
-/// finds the highest throughput. With --rate, requests are due at fixed moments (open loop), and a
-/// request that has to wait for a free client is late: latency counts from when it was due, so that
-/// a pause of the cluster shows in every request that fell into it.
+/// In closed loop, the default, each client sends a request as soon as it has an answer: this finds
+/// the highest throughput. With --rate, requests are due at fixed times (open loop). Latency counts
+/// from when a request was due, even if it had to wait for a free client, so that a pause of the
+/// cluster shows in every request that was due during the pause.
 ///
-/// Clients behave as the library's do: each has a session, numbers its writes, finds the leader,
-/// and repeats what got lost under the same number until --timeout. One thread drives all of them.
+/// Clients behave like those of the library: each has a session, numbers its writes, finds the
+/// leader, and repeats lost writes under the same number until --timeout. One thread drives all
+/// clients.
 ///
-/// It writes to keys that begin with --prefix and leaves them there.
+/// The benchmark writes to keys that begin with --prefix, and does not remove them.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kvcli bench", after_help = AFTER_HELP)]
 pub struct Args {
@@ -37,7 +39,7 @@ pub struct Args {
     #[arg(short, long, value_name = "N", default_value_t = 1)]
     pub clients: usize,
 
-    /// How many connections to a server they share [default: one each]
+    /// How many connections to each server the clients share [default: one for each client]
     #[arg(short = 'C', long, value_name = "N")]
     pub connections: Option<usize>,
 
@@ -51,7 +53,7 @@ pub struct Args {
     )]
     pub in_flight: usize,
 
-    /// What is asked, with weights: put, append, get, delete
+    /// The kinds of requests with their weights: put, append, get, delete
     #[arg(short, long, value_name = "KIND=WEIGHT,...", default_value = "put")]
     pub mix: Mix,
 
@@ -89,11 +91,11 @@ pub struct Args {
     #[arg(short, long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub seconds: Duration,
 
-    /// End after so many requests instead
+    /// How many requests to measure, instead of --seconds
     #[arg(short = 'n', long, value_name = "N", conflicts_with = "seconds", value_parser = count)]
     pub count: Option<u64>,
 
-    /// How long to put on load before measuring, in seconds
+    /// How long to put load on the cluster before measuring, in seconds
     #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = seconds_or_none)]
     pub warm_up: Duration,
 
@@ -105,11 +107,11 @@ pub struct Args {
     #[arg(long)]
     pub prefill: bool,
 
-    /// What the choice of requests, keys and values begins with
+    /// The seed from which requests, keys and values are drawn
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
-    /// Write the report as JSON into a file, with - to standard output instead of the text
+    /// Write the report as JSON into a file; - writes it to standard output instead of the text
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
@@ -137,14 +139,15 @@ what was measured is written all the same.";
 /// How often each key is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Distribution {
-    /// All equally often.
+    /// Every key is equally frequent.
     Uniform,
-    /// A few very often, most rarely.
+    /// A few keys are very frequent, most keys are rare.
     Zipfian,
 }
 
 impl Args {
-    /// How many connections to each server the clients share.
+    /// How many connections to each server the clients share: as many as asked for, but at most one
+    /// for each client.
     pub fn lanes(&self) -> usize {
         self.connections
             .unwrap_or(MAX_CONNECTIONS)
@@ -154,7 +157,8 @@ impl Args {
     /// Checks that the options fit together.
     ///
     /// # Errors
-    /// A sentence that says which do not.
+    /// A sentence that names the options which contradict each other, or the limit that an option
+    /// breaks.
     pub fn check(&self) -> Result<(), String> {
         let within = |name: &str, number: usize, most: usize| match number {
             0 => Err(format!("--{name} is at least 1")),
@@ -271,7 +275,8 @@ fn size(text: &str) -> Result<usize, String> {
 }
 
 fn seconds_or_none(text: &str) -> Result<Duration, String> {
-    /// A day: the figures that are kept for each moment of the run must stay small.
+    /// The longest run, in seconds, so that the figures of each moment of the run do not take much
+    /// memory.
     const LONGEST: f64 = 24.0 * 3600.0;
     let number = text.strip_suffix('s').unwrap_or(text).parse::<f64>();
     match number {

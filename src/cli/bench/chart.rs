@@ -1,4 +1,4 @@
-//! The picture of a run: latency over time above, the percentile curve below.
+//! The chart of a run: above, latency over time; below, latency by percentile.
 
 use std::error::Error;
 
@@ -20,20 +20,20 @@ const COLOURS: [RGBColor; 5] = [
     RGBColor(80, 80, 80),
 ];
 
-/// Where the curve of percentiles ends, in nines: 5 nines are 99.999 %. It ends earlier if there
-/// are too few latencies.
+/// The highest percentile that the chart shows, as its number of nines: 5 nines are 99.999 %. The
+/// curve ends earlier if there are too few latencies.
 const NINES: f64 = 5.0;
 
 type Drawn = Result<(), Box<dyn Error>>;
 type Panel<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
-/// Latency over time and by percentile, as the text of an SVG file.
+/// Draws latency over time and by percentile. Returns the text of an SVG file.
 ///
 /// # Errors
-/// A sentence, if there is nothing to draw.
+/// A sentence, if no request succeeded or the chart cannot be drawn.
 pub fn svg(report: &Report) -> Result<String, String> {
     if report.measure.successes() == 0 {
-        return Err("there is nothing to draw: nothing succeeded".into());
+        return Err("there is nothing to draw: no request succeeded".into());
     }
     let mut text = String::new();
     draw(report, &mut text).map_err(|error| format!("the picture cannot be drawn: {error}"))?;
@@ -74,12 +74,12 @@ fn title(report: &Report) -> String {
     )
 }
 
-/// The median, the 99th percentile and the longest latency of each moment.
+/// Draws the median, the 99th percentile and the longest latency of each moment of the run.
 fn over_time(measure: &Measure, panel: &Panel<'_>) -> Drawn {
     let (length, moments) = measure.moments();
     let points = |value: fn(&super::measure::Moment) -> f64| -> Vec<(f64, f64)> {
         let moments = moments.iter().enumerate();
-        // A moment without a success has no latency: the curve has a gap there.
+        // A moment without a successful request has no latency, so the curve has a gap there.
         let moments = moments.filter(|(_, moment)| moment.successes > 0);
         moments
             .map(|(place, moment)| (length.as_secs_f64() * place as f64, value(moment)))
@@ -100,7 +100,7 @@ fn over_time(measure: &Measure, panel: &Panel<'_>) -> Drawn {
     axes.lines(panel, &lines)
 }
 
-/// For each percentile, the longest latency within it.
+/// Draws, for each percentile, the latency that so many requests did not exceed.
 fn by_percentile(measure: &Measure, panel: &Panel<'_>) -> Drawn {
     let all = measure.all();
     let nines = (all.len() as f64).log10().clamp(1.0, NINES);
@@ -122,7 +122,7 @@ fn by_percentile(measure: &Measure, panel: &Panel<'_>) -> Drawn {
     axes.lines(panel, &lines)
 }
 
-/// The percentile with this many nines, in percent: all but 10^-nines of the whole.
+/// Writes the percentile with this many nines in percent: 100 % less 10^-nines of it.
 fn percent(nines: f64) -> String {
     let digits = (nines - 2.0).ceil().max(0.0) as usize;
     format!("{:.digits$}", 100.0 * (1.0 - 10f64.powf(-nines)))
@@ -139,12 +139,13 @@ fn curve(latencies: &Latencies, nines: f64) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// A panel with microseconds upwards.
+/// The horizontal axis of a panel. The vertical axis is latency in microseconds.
 struct Axes {
     x: std::ops::Range<f64>,
     x_name: &'static str,
     x_label: fn(&f64) -> String,
-    /// Points that are further apart than this are not joined by a line; 0 joins all.
+    /// The distance between neighbouring points. Points that are further apart are not joined by a
+    /// line; 0 joins all points.
     width: f64,
 }
 

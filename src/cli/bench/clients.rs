@@ -1,9 +1,9 @@
 //! Many clients in one thread. Each does what a [`Clerk`](crate::client::Clerk) does: it has a
 //! session of its own, numbers its writes, and repeats lost requests under the same number.
 //!
-//! A client has as many slots as it may have requests under way. A slot carries one request at a
-//! time, from its begin to its end. All clients share one [`Routes`], as the threads of one Clerk
-//! do.
+//! A slot is a place for one request at a time, from its beginning to its end. A client has as many
+//! slots as it may have requests under way. All clients share one [`Routes`], as the threads of one
+//! Clerk do.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,37 +18,38 @@ use crate::kv::{Command, Op, Reply};
 use crate::wire::client::Ask;
 use crate::wire::codec;
 
-/// How long a client whose window is full waits before it asks for a number again.
+/// How long a slot waits before it asks for a sequence number again, if the window of its client's
+/// session is full.
 const FULL: Duration = Duration::from_millis(1);
 
-/// How long closing the sessions at the end may take.
+/// How long closing a session at the end may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 
-/// Work for a slot.
+/// A piece of work for one slot.
 #[derive(Debug)]
 pub enum Work {
     /// Open the client's session.
     Open,
     /// Close the client's session.
     Close,
-    /// Carry this request from its begin to its end.
+    /// Execute this request, with as many attempts as it takes.
     Ask(Kind, Request),
 }
 
-/// How the work of a slot has ended.
+/// The end of a slot's work.
 #[derive(Debug)]
 pub struct Done {
-    /// The slot, which is free again.
+    /// The slot that did the work. It is free again.
     pub slot: usize,
-    /// The slot's client.
+    /// The client that the slot belongs to.
     pub client: usize,
     /// The kind of the request; `None` for work on the session.
     pub kind: Option<Kind>,
-    /// When the work was due.
+    /// When the work was due, from which its latency counts.
     pub intended: Duration,
-    /// When it ended.
+    /// When the work ended.
     pub at: Duration,
-    /// Whether it succeeded.
+    /// `Ok` if the work succeeded, else why it failed.
     pub result: Result<(), Error>,
 }
 
@@ -59,15 +60,15 @@ pub struct Counts {
     pub attempts: u64,
     /// Attempts that were not the first of their request.
     pub retries: u64,
-    /// Attempts that repeated a write that may have been executed.
+    /// Attempts that sent a write again although an earlier copy might have been executed.
     pub repeats_in_doubt: u64,
-    /// Sessions opened.
+    /// Sessions that were opened.
     pub sessions: u64,
-    /// How often a server answered as the leader that was not the one before.
+    /// How often a server acted as the leader that was not the last one to do so.
     pub leader_changes: u64,
 }
 
-/// The clients, and the connections to the servers.
+/// All clients of a run, and their connections to the servers.
 pub struct Clients {
     carrier: Carrier,
     routes: Routes,
@@ -87,7 +88,8 @@ struct Job {
     ask: Ask,
     ticket: Option<Ticket>,
     call: Call,
-    /// The call that opens another session, while this job's own call waits for it.
+    /// The call that opens another session, because the client has lost its session. This job's own
+    /// call goes on when the new session is open.
     reopening: Option<Call>,
 }
 
@@ -99,12 +101,12 @@ enum What {
 }
 
 impl Job {
-    /// Whether this job opens a session at present.
+    /// Whether the request that is under way for this job opens a session.
     fn opens(&self) -> bool {
         self.reopening.is_some() || matches!(self.what, What::Open)
     }
 
-    /// Whether the reply fits the request.
+    /// Whether the reply is of the type that the job's request has.
     fn expects(&self, reply: &Reply) -> bool {
         let is_to_call = matches!(
             (&self.what, reply),
@@ -118,10 +120,12 @@ impl Job {
 }
 
 impl Clients {
-    /// This many clients with this many slots each, over this many connections to each server.
+    /// Makes this many clients, with this many slots each, and this many connections to each
+    /// server.
     ///
     /// # Errors
-    /// If the list of servers cannot be used, or if the system refuses to wait for sockets.
+    /// If the list of servers cannot be used, or if the operating system refuses to wait for
+    /// sockets.
     pub fn new(
         servers: &[String],
         options: Options,
@@ -151,7 +155,7 @@ impl Clients {
         0..self.slots.len()
     }
 
-    /// One slot of each client.
+    /// The first slot of each client.
     pub fn first_slots(&self) -> impl Iterator<Item = usize> + use<> {
         0..self.sessions.len()
     }
@@ -161,12 +165,12 @@ impl Clients {
         self.sessions.len()
     }
 
-    /// The present time, on the clock of all times in this file.
+    /// The present time, on the clock that all times in this file use.
     pub fn now(&self) -> Duration {
         self.carrier.now()
     }
 
-    /// The counters so far.
+    /// The counters from the beginning of the run.
     pub fn counts(&self) -> Counts {
         Counts {
             leader_changes: self.routes.leader_changes(),
@@ -179,7 +183,7 @@ impl Clients {
         self.routes.servers()
     }
 
-    /// Gives work to a free slot. The work was due at `intended`, from which its latency counts.
+    /// Gives work to a free slot. The work was due at `intended`, and its latency counts from then.
     pub fn begin(&mut self, slot: usize, work: Work, intended: Duration, now: Duration) {
         let (nature, within) = match &work {
             Work::Open | Work::Ask(_, Request::Read(_)) => {
@@ -199,7 +203,8 @@ impl Clients {
                 None => (What::Close, Ask::Status),
             },
             Work::Ask(kind, Request::Read(ask)) => (What::Read(kind), ask),
-            // The write becomes a command when it gets its number. This stands in for it till then.
+            // A write becomes a command when it gets its sequence number. Until then `Ask::Status`
+            // is a placeholder, which is never sent.
             Work::Ask(kind, Request::Write(op)) => (What::Write(kind, op), Ask::Status),
         };
         let call = Call::new(nature, now, within, self.options.attempt_timeout);
@@ -214,11 +219,11 @@ impl Clients {
         self.advance(slot, now);
     }
 
-    /// Waits until the work of a slot ends, or until the given time. The work that has ended
-    /// replaces the contents of `done`.
+    /// Waits until the work of a slot ends, or until the given time. Replaces the contents of
+    /// `done` with the work that has ended.
     ///
     /// # Errors
-    /// If the system cannot wait for sockets.
+    /// If the operating system cannot wait for sockets.
     pub fn wait(&mut self, until: Duration, done: &mut Vec<Done>) -> io::Result<()> {
         let mut until = until;
         if let Some(Reverse((end, _))) = self.pauses.peek() {
@@ -252,7 +257,7 @@ impl Clients {
         slot % self.sessions.len()
     }
 
-    /// Does what the call of a slot says next: ask a server, pause, or end.
+    /// Does what the call of a slot demands next: ask a server, pause, or end.
     fn advance(&mut self, slot: usize, now: Duration) {
         let client = self.client(slot);
         let Some(job) = &mut self.slots[slot] else {
@@ -271,7 +276,7 @@ impl Clients {
                     self.pauses.push(Reverse((now + FULL, slot)));
                     return;
                 }
-                // Fall through: if the deadline has passed, the call says so itself.
+                // The deadline has passed: go on to the call, which returns the error.
                 Issue::Full => {}
                 Issue::NoSession => {
                     let left = job.call.deadline().saturating_sub(now);
@@ -329,14 +334,16 @@ impl Clients {
                 self.end(slot, at, result);
             }
             Heard::Reopen => {
-                // Another slot may already have opened a new session. `gone` leaves that one alone.
+                // Another slot may already have opened a new session. `gone` does not touch that
+                // session.
                 if let Some(ticket) = job.ticket.take() {
                     self.sessions[client].gone(ticket.session);
                 }
                 self.advance(slot, at);
             }
             Heard::Transferring => {
-                let error = Error::BadAnswer("a hand-over that nobody asked for".into());
+                let error =
+                    Error::BadAnswer("a transfer of leadership that nobody asked for".into());
                 self.end(slot, at, Err(error));
             }
         }

@@ -1,4 +1,4 @@
-//! The loop that gives work to free slots: in closed loop as soon as they are free, in open loop
+//! The loop that gives work to free slots: in closed loop as soon as a slot is free, in open loop
 //! when the work is due.
 
 use std::collections::VecDeque;
@@ -8,30 +8,30 @@ use std::time::Duration;
 
 use super::clients::{Clients, Done, Work};
 
-/// How often a phase gets to know the time, at least.
+/// The longest time between two calls of [`Phase::tick`].
 const TICK: Duration = Duration::from_millis(50);
 
-/// How long requests under way may take to end after Ctrl-C.
+/// How long requests that are under way may take to end after Ctrl-C.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a phase has for a free slot.
+/// The answer of a phase when it is asked for work.
 #[derive(Debug)]
 pub enum Pull {
-    /// This work, which was due at this time.
+    /// Do this work, which was due at this time.
     Begin(Work, Duration),
-    /// No work before this time.
+    /// There is no work before this time.
     Later(Duration),
-    /// No work any more.
+    /// There is no more work in this phase.
     Never,
 }
 
-/// A part of a run, such as filling the keys or the measurement.
+/// A part of a run, such as filling in the keys, or the measurement.
 pub trait Phase {
     /// Asks for work for a free slot.
     fn pull(&mut self, now: Duration) -> Pull;
-    /// The work of a slot has ended.
+    /// Takes in the end of a slot's work.
     fn done(&mut self, done: Done);
-    /// Called now and then with the present time.
+    /// Takes in the present time. Called at least 20 times a second.
     fn tick(&mut self, now: Duration, clients: &Clients);
 }
 
@@ -40,14 +40,15 @@ pub trait Phase {
 /// when `stop` is set. Returns true unless `stop` ended it.
 ///
 /// # Errors
-/// If the system cannot wait for sockets.
+/// If the operating system cannot wait for sockets.
 pub fn drive(
     clients: &mut Clients,
     slots: impl Iterator<Item = usize>,
     phase: &mut dyn Phase,
     stop: &AtomicBool,
 ) -> io::Result<bool> {
-    // First in, first out: in open loop all clients get the same number of requests.
+    // Take the slot that was free for the longest time, so that in open loop all clients get the
+    // same number of requests.
     let mut free: VecDeque<usize> = slots.collect();
     let (mut busy, mut over) = (0_usize, false);
     let mut stopped: Option<Duration> = None;

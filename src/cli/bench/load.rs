@@ -12,16 +12,16 @@ use crate::kv::{Op, Query};
 use crate::wire::client::Ask;
 use crate::wire::codec;
 
-/// Values are slices of one buffer of random bytes. This is how many bytes longer than a value the
-/// buffer is, so how many different values there are.
+/// How many different values there are. Values are slices of one buffer of random bytes, which is
+/// by this many bytes longer than a value.
 const VARIETY: usize = 4096;
 
 /// The kinds of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Sets a value.
+    /// Sets the value of a key.
     Put,
-    /// Adds to a value.
+    /// Adds to the end of a value.
     Append,
     /// Reads a value, without an entry in the log.
     Get,
@@ -30,7 +30,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All kinds. The place of each is its number.
+    /// All kinds, each at the place of its number.
     pub const ALL: [Kind; 4] = [Kind::Put, Kind::Append, Kind::Get, Kind::Delete];
 }
 
@@ -45,12 +45,12 @@ impl fmt::Display for Kind {
     }
 }
 
-/// How often each kind is asked for, as weights.
+/// The mix of requests: a weight for each kind, in proportion to how often it is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mix([u32; 4]);
 
 impl Mix {
-    /// Requests of one kind only.
+    /// A mix with requests of one kind only.
     pub fn only(kind: Kind) -> Self {
         let mut weights = [0; 4];
         weights[kind as usize] = 1;
@@ -81,7 +81,7 @@ impl Mix {
 impl FromStr for Mix {
     type Err = String;
 
-    /// Reads `put=50,get=50`; a kind alone has the weight 1.
+    /// Reads a mix such as `put=50,get=50`. A kind without a weight has the weight 1.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut weights = [0; 4];
         for part in text.split(',') {
@@ -105,8 +105,8 @@ impl FromStr for Mix {
     }
 }
 
-/// A random number in `0..bound`; `bound` is not zero. The numbers are not perfectly even, which
-/// does not matter here.
+/// A random number in `0..bound`; `bound` is not zero. Low numbers are slightly more frequent,
+/// which does not matter here.
 fn below(random: &mut ChaCha8Rng, bound: u64) -> u64 {
     ((u128::from(random.next_u64()) * u128::from(bound)) >> 64) as u64
 }
@@ -114,13 +114,13 @@ fn below(random: &mut ChaCha8Rng, bound: u64) -> u64 {
 /// One request.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// An operation, which gets a number in a session before it is sent.
+    /// A write: it gets a sequence number in a session before it is sent.
     Write(Op),
-    /// A request that is sent as it is.
+    /// A read: it is sent as it is.
     Read(Ask),
 }
 
-/// Draws requests.
+/// Draws requests with random keys and values.
 #[derive(Debug)]
 pub struct Load {
     random: ChaCha8Rng,
@@ -132,12 +132,12 @@ pub struct Load {
     prefix_len: usize,
     values: Bytes,
     value_size: usize,
-    /// The next key of [`Load::next_in_turn`].
+    /// The number of the next key that [`Load::next_in_turn`] puts.
     turn: u64,
 }
 
 impl Load {
-    /// The load that the options ask for.
+    /// Makes the load that the options ask for.
     pub fn new(args: &Args) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(args.seed);
         let mut values = vec![0; args.value_size + VARIETY];
@@ -158,7 +158,7 @@ impl Load {
         }
     }
 
-    /// A request of a random kind for a random key.
+    /// Draws a request of a random kind for a random key.
     pub fn next(&mut self) -> (Kind, Request) {
         let kind = self.mix.draw(&mut self.random);
         let key = match &self.zipf {
@@ -168,7 +168,7 @@ impl Load {
         (kind, self.request(kind, key))
     }
 
-    /// A put of the next key in turn; `None` after the last key.
+    /// Makes a put of the next key in turn; `None` after the last key.
     pub fn next_in_turn(&mut self) -> Option<(Kind, Request)> {
         let key = self.turn;
         if key >= self.keys {
@@ -208,8 +208,9 @@ impl Load {
     }
 }
 
-/// Numbers below `keys`, of which the one of rank r is drawn about r^-theta times as often as the
-/// first: the generator of Gray et al., "Quickly Generating Billion-Record Synthetic Databases".
+/// Draws numbers below `keys` from the zipfian distribution: the number of rank r is drawn about
+/// r^-theta times as often as the one of rank 1. This is the generator of Gray et al., "Quickly
+/// Generating Billion-Record Synthetic Databases".
 #[derive(Debug)]
 struct Zipf {
     keys: u64,
@@ -217,15 +218,15 @@ struct Zipf {
     alpha: f64,
     zeta: f64,
     eta: f64,
-    /// A rank times this, modulo `keys`, is the key. As it is coprime to `keys`, every rank gets a
-    /// key of its own, and frequent keys are not neighbours.
+    /// The number of a key is its rank times this stride, modulo `keys`. The stride is coprime to
+    /// `keys`, so every rank gets a different key, and frequent keys are not neighbours.
     stride: u64,
 }
 
 impl Zipf {
     fn new(keys: u64, theta: f64) -> Self {
         let zeta = |count: u64| -> f64 {
-            // Beyond this many terms, the integral is close enough to the rest of the sum.
+            // Add up at most this many terms. The rest of the sum is approximated by an integral.
             let exact = count.min(10_000_000);
             let sum: f64 = (1..=exact).map(|rank| (rank as f64).powf(-theta)).sum();
             let power = 1.0 - theta;
@@ -345,7 +346,7 @@ mod tests {
     #[test]
     fn zipfian_keys_come_as_their_rank_says() {
         let counts = counts(&["-k", "100", "-d", "zipfian", "--theta", "0.99"]);
-        // The sum of r^-0.99 over 100 ranks is 5.3: the first one has 19 % of all.
+        // The sum of r^-0.99 over 100 ranks is 5.3: so the key of rank 1 gets 19 % of all requests.
         assert!((8500..10_500).contains(&counts[0]), "{counts:?}");
         let half = counts[0] as f64 / counts[1] as f64;
         assert!((1.8..2.2).contains(&half), "{counts:?}");

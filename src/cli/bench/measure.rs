@@ -1,4 +1,4 @@
-//! What is kept of a run: latencies, the figures of each moment, gaps and errors.
+//! The measurements of a run: latencies, figures for each moment, gaps and errors.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,20 +9,21 @@ use super::clients::Done;
 use super::load::Kind;
 use crate::client::{Error, Kind as ErrorKind};
 
-/// Latencies are kept in nanoseconds, to three digits, up to an hour.
+/// The bounds of the histograms, in nanoseconds. Latencies are kept to three digits, up to an hour.
 const LOWEST_NS: u64 = 100;
 const HIGHEST_NS: u64 = 3_600_000_000_000;
 
-/// How long a moment is at first.
+/// The length of a moment at first. It doubles whenever moments are joined.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// When there are this many moments, each two of them are joined, so that memory stays bounded.
+/// The most moments. When there are so many, each two of them are joined into one, so that memory
+/// stays bounded.
 const MAX_MOMENTS: usize = 1200;
 
-/// How many kinds of errors are counted apart.
+/// The most kinds of errors that are counted separately.
 const MAX_ERRORS: usize = 16;
 
-/// Latencies in nanoseconds.
+/// A histogram of latencies in nanoseconds.
 pub type Latencies = Histogram<u64>;
 
 fn latencies(digits: u8) -> Latencies {
@@ -30,12 +31,12 @@ fn latencies(digits: u8) -> Latencies {
         .expect("the bounds are those of a histogram")
 }
 
-/// A time in nanoseconds, within the bounds of the histograms.
+/// Returns a time in nanoseconds, at most `u64::MAX`.
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What happened within one moment.
+/// The figures of one moment, a short stretch of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Moment {
     /// Requests that succeeded.
@@ -50,12 +51,12 @@ pub struct Moment {
     pub max_us: f64,
 }
 
-/// A time without a success.
+/// A time in which no request succeeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gap {
-    /// How long it was.
+    /// The length of the gap.
     pub length: Duration,
-    /// When it began, from the start of the measurement.
+    /// When the gap began, counted from the start of the measurement.
     pub since: Duration,
 }
 
@@ -69,14 +70,15 @@ impl Gap {
     }
 }
 
-/// The measurement. Requests that were due before it began are left out.
+/// The measurement, which begins after the warm-up. The latencies of requests that were due before
+/// it began are left out.
 #[derive(Debug)]
 pub struct Measure {
     start: Duration,
-    /// When the measurement ends, if it ends by time.
+    /// When the measurement ends; `None` if it ends after a number of requests.
     end: Option<Duration>,
     kinds: [Latencies; 4],
-    /// Successes before the end, which give the throughput.
+    /// How many requests succeeded before the end. The throughput is made from this.
     in_time: u64,
     last_success: Duration,
     errors: BTreeMap<String, (u64, String)>,
@@ -91,7 +93,7 @@ pub struct Measure {
 }
 
 impl Measure {
-    /// A measurement that begins at `start`, for this many clients.
+    /// Makes a measurement that begins at `start`, for this many clients.
     pub fn new(start: Duration, end: Option<Duration>, clients: usize) -> Self {
         Measure {
             start,
@@ -161,7 +163,7 @@ impl Measure {
         self.seen[client] = at;
     }
 
-    /// Ends the moments that lie before `now`.
+    /// Completes the figures of all moments that are over at `now`.
     pub fn move_on(&mut self, now: Duration) {
         while now.saturating_sub(self.start) >= self.moment * (self.moments.len() as u32 + 1) {
             self.end_moment();
@@ -188,11 +190,11 @@ impl Measure {
         self.present_failures = 0;
     }
 
-    /// Ends the measurement. The time since the last success counts as a gap, too.
+    /// Ends the measurement. The time from the last success to the end counts as a gap, too.
     pub fn finish(&mut self, now: Duration) {
         let end = self.end.map_or(now, |end| end.min(now));
         self.move_on(end);
-        // The last moment may be a short one.
+        // The last moment may be shorter than the others.
         if !self.present.is_empty() || self.present_failures > 0 {
             self.end_moment();
         }
@@ -204,13 +206,13 @@ impl Measure {
         }
     }
 
-    /// How long was measured.
+    /// The length of the measurement.
     pub fn length(&self) -> Duration {
         let end = self.end.unwrap_or(self.last_success);
         end.saturating_sub(self.start)
     }
 
-    /// Successes within the measured time, for each second of it.
+    /// The throughput: successes within the measured time, per second.
     pub fn throughput(&self) -> f64 {
         match self.length().as_secs_f64() {
             seconds if seconds > 0.0 => self.in_time as f64 / seconds,
@@ -247,20 +249,20 @@ impl Measure {
         all
     }
 
-    /// The length of a moment, and all moments in order.
+    /// The length of each moment, and all moments in order.
     pub fn moments(&self) -> (Duration, &[Moment]) {
         (self.moment, &self.moments)
     }
 
-    /// The longest time between two successes of one client, and between two successes of any
-    /// clients.
+    /// The longest time between two successes of the same client, and the longest time between two
+    /// successes of any clients.
     pub fn gaps(&self) -> (Gap, Gap) {
         (self.client_gap, self.gap)
     }
 }
 
-/// Joins two moments. The percentiles of the result are the higher ones: the exact ones are not
-/// known, and must not look better than they were.
+/// Joins two moments into one. Each percentile of the result is the higher of the two: the exact
+/// one is not known, and must not look better than it was.
 fn joined(pair: &[Moment]) -> Moment {
     pair.iter().fold(Moment::default(), |sum, moment| Moment {
         successes: sum.successes + moment.successes,
@@ -302,7 +304,7 @@ mod tests {
             "{}",
             put.max()
         );
-        // The last one was answered after the end, so it does not count as throughput.
+        // The last request was answered after the end, so it does not count for the throughput.
         assert_eq!(measure.throughput(), 1.0);
     }
 

@@ -7,8 +7,8 @@
 //!    of them in one thread over a [`Carrier`](crate::client::Carrier), in closed or open loop.
 //! 4. `measure` keeps the latencies, `report` writes them down, `chart` draws them.
 //!
-//! When the load generator runs on the machine of the nodes, each microsecond of the processor that
-//! it takes is one that the nodes lack. So it has one thread, and few allocations.
+//! If the load generator runs on the same machine as the nodes, the nodes lack the processor time
+//! that it takes. So it has one thread, and allocates little.
 
 pub mod args;
 mod chart;

@@ -1,4 +1,4 @@
-//! A progress bar with the present rate. It is shown only on a terminal.
+//! A progress bar with the present rate of requests. It is shown only on a terminal.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar up to `length`. It shows nothing if standard error is not a terminal.
+    /// Makes a bar that ends at `length`. It shows nothing if standard error is not a terminal.
     pub fn new(what: &'static str, length: u64) -> Self {
         let bar = ProgressBar::new(length).with_prefix(what);
         let style = ProgressStyle::with_template("{prefix:9} [{bar:32}] {percent:>3}%  {msg}");
@@ -29,7 +29,8 @@ impl Progress {
         }
     }
 
-    /// Draws the bar if it is time to. `count` is how many requests have succeeded in all.
+    /// Draws the bar, at most once in each 200 ms. `count` is how many requests there have been in
+    /// all, for the rate.
     pub fn show(&mut self, now: Duration, position: u64, count: u64) {
         let passed = now.saturating_sub(self.drawn);
         if passed < EVERY || self.bar.is_hidden() {

@@ -16,7 +16,7 @@ const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), 
 /// Everything that a report is made of.
 #[derive(Debug)]
 pub struct Report {
-    /// The options.
+    /// The options of the run.
     pub config: Value,
     /// The servers that were known at the end.
     pub servers: Vec<String>,
@@ -26,14 +26,15 @@ pub struct Report {
     pub counts: Counts,
     /// The processor time that the generator took while it measured.
     pub cpu: Duration,
-    /// In open loop, the requests that were due and never begun.
+    /// In open loop, how many requests were due and were never sent, because no client was free.
     pub not_begun: u64,
     /// Whether Ctrl-C ended the run early.
     pub interrupted: bool,
 }
 
 impl Report {
-    /// The exit code.
+    /// The exit code: "interrupted" after Ctrl-C, "unavailable" if no request succeeded, else
+    /// "done".
     pub fn code(&self) -> u8 {
         if self.interrupted {
             exit::INTERRUPTED
@@ -44,13 +45,13 @@ impl Report {
         }
     }
 
-    /// The generator's processor time for one request, in microseconds.
+    /// The processor time of the load generator for each request, in microseconds.
     fn cpu_us(&self) -> f64 {
         let requests = self.measure.successes() + self.measure.failures();
         self.cpu.as_secs_f64() * 1e6 / requests.max(1) as f64
     }
 
-    /// A few lines for a person.
+    /// The report as text, for a person.
     pub fn text(&self) -> String {
         let mut out = String::new();
         // Writing to a string does not fail.
@@ -93,7 +94,7 @@ impl Report {
         self.write_trouble(out)
     }
 
-    /// The errors, the gaps, and the processor time.
+    /// Writes the errors, the gaps, and the processor time.
     fn write_trouble(&self, out: &mut String) -> std::fmt::Result {
         let measure = &self.measure;
         writeln!(out)?;
@@ -134,7 +135,7 @@ impl Report {
         )
     }
 
-    /// The main figures for scripts, as one line of `name=value` words.
+    /// The main figures in one line of `name=value` words, for scripts.
     pub fn line(&self) -> String {
         let measure = &self.measure;
         let all = measure.all();
@@ -162,7 +163,7 @@ impl Report {
         )
     }
 
-    /// Everything, for programs.
+    /// The whole report as JSON, for programs.
     pub fn json(&self) -> Value {
         let measure = &self.measure;
         let mut latency = Map::new();

@@ -22,8 +22,8 @@ use super::progress::Progress;
 use super::report::Report;
 use crate::client::{Error, Options};
 
-/// How the keys are filled before a run: the number of clients, of requests under way for each, and
-/// of connections.
+/// How the keys are put before a run (--prefill): with this many clients, requests under way for
+/// each client, and connections to each server.
 const FILLERS: (usize, usize, usize) = (8, 32, 8);
 
 /// Why there is no report.
@@ -32,18 +32,18 @@ pub enum Failure {
     /// The options do not fit together.
     #[error("{0}")]
     Usage(String),
-    /// A step before the measurement failed, such as opening the sessions.
+    /// A step before the measurement failed at the cluster, such as opening the sessions.
     #[error("{what}: {error}")]
     Cluster {
-        /// The step.
+        /// The step that failed, as a sentence.
         what: &'static str,
         /// Why it failed.
         error: Error,
     },
-    /// An operation of the system failed.
+    /// The operating system refused an operation, such as writing the report.
     #[error("{what}: {error}")]
     System {
-        /// The operation.
+        /// The operation that failed, as a sentence.
         what: String,
         /// Why it failed.
         error: io::Error,
@@ -54,7 +54,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The exit code.
+    /// The exit code for this failure.
     pub fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) => exit::USAGE,
@@ -86,7 +86,8 @@ pub fn run(
 ) -> Result<u8, Failure> {
     args.check().map_err(Failure::Usage)?;
     let stop = Arc::new(AtomicBool::new(false));
-    // The first Ctrl-C asks the run to end, with a report. The second one ends the program.
+    // The first Ctrl-C ends the measurement, and the report is written. The second one ends the
+    // program at once.
     let handled = flag::register_conditional_shutdown(
         SIGINT,
         i32::from(exit::INTERRUPTED),
@@ -128,7 +129,8 @@ fn connect(
     }
 }
 
-/// Closes the sessions. It frees memory at the nodes; sessions that are not closed expire.
+/// Closes the sessions of all clients. This only frees memory at the nodes early: sessions that are
+/// not closed expire.
 fn close(clients: &mut Clients) {
     let mut phase = Each::new(clients.count(), || Work::Close);
     let slots = clients.first_slots();
@@ -157,7 +159,7 @@ fn fill(
     match phase.failed {
         _ if !ended => Err(Failure::Interrupted),
         Some(error) => Err(Failure::Cluster {
-            what: "cannot put the keys that are to be there first",
+            what: "cannot put every key before the run (--prefill)",
             error,
         }),
         None => Ok(()),
@@ -213,7 +215,7 @@ fn since(now: Counts, before: Counts) -> Counts {
     }
 }
 
-/// The processor time of this process.
+/// The processor time that this process has taken so far.
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()
@@ -246,7 +248,7 @@ fn write(args: &Args, report: &Report, format: Format) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The phase that does the same work once on each slot.
+/// A phase that does the same work once on each slot.
 struct Each {
     left: usize,
     work: fn() -> Work,
@@ -279,7 +281,7 @@ impl Phase for Each {
     fn tick(&mut self, _: Duration, _: &Clients) {}
 }
 
-/// The phase that puts each key once.
+/// A phase that puts each key once.
 struct Fill {
     load: Load,
     progress: Progress,
@@ -307,7 +309,7 @@ impl Phase for Fill {
     }
 }
 
-/// The phase of warm-up and measurement, without a pause between the two.
+/// The phase of warm-up and measurement, one after the other without a pause.
 struct Run {
     load: Load,
     measure: Measure,
@@ -318,15 +320,16 @@ struct Run {
     count: Option<u64>,
     /// In open loop, the time from one request to the next.
     interval: Option<Duration>,
-    /// How many requests have begun, and how many of them within the measurement.
+    /// How many requests have begun, and how many of them were due after the warm-up.
     pulled: u64,
     measured: u64,
-    /// The clients' counters and the processor time at the begin of the measurement.
+    /// The clients' counters and the processor time at the start of the measurement, to be
+    /// subtracted from those at the end.
     before: Option<(Counts, Duration)>,
 }
 
 impl Run {
-    /// When the next request is due.
+    /// When the next request is due: in open loop at a fixed time, in closed loop now.
     fn due(&self, now: Duration) -> Duration {
         match self.interval {
             Some(interval) => self.begun + interval.mul_f64(self.pulled as f64),
@@ -334,7 +337,7 @@ impl Run {
         }
     }
 
-    /// In open loop, how many requests were due and found no free slot until the end.
+    /// In open loop, how many requests were due and were never sent, because no slot was free.
     fn not_begun(&self, now: Duration) -> u64 {
         let (Some(interval), Some(end)) = (self.interval, self.end) else {
             return 0;

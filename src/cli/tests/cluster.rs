@@ -1,4 +1,4 @@
-//! A cluster that is a map in memory.
+//! A cluster for tests of kvcli: a map in memory, without a network.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -16,7 +16,7 @@ use crate::wire::codec;
 /// The most keys on a page of a scan.
 const PAGE: usize = 3;
 
-/// What the cluster does in place of executing a request.
+/// What goes wrong instead of executing a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     Down,
@@ -24,20 +24,20 @@ pub enum Trouble {
     Refusal,
 }
 
-/// One server. Its clients never repeat a request, so it keeps no sessions.
+/// One server. It keeps no sessions, because its clients never repeat a request.
 #[derive(Default)]
 pub struct MapCluster {
     pub map: Mutex<BTreeMap<Bytes, Bytes>>,
-    /// The last index applied, and the one that the newest snapshot holds.
+    /// The last index applied, and the last index in the newest snapshot.
     pub applied: AtomicU64,
     pub snapshot: AtomicU64,
-    /// How many times the status still says that a snapshot is being written.
+    /// How many more statuses say that a snapshot is being written.
     pub writing: AtomicU64,
-    /// How much of that snapshot is written, and how much each status adds to it.
+    /// How many bytes of that snapshot are written, and how many more each status reports.
     pub written: [AtomicU64; 2],
     /// Whether snapshots cannot be written.
     pub disk_is_full: AtomicBool,
-    /// How many operations are still executed before the trouble begins, and which trouble it is.
+    /// How many more operations are executed before the trouble begins, and the trouble.
     trouble: Mutex<Option<(u64, Trouble)>>,
 }
 
