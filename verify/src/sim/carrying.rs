@@ -1,4 +1,5 @@
-//! What nodes put on the network, and what comes of it at the other end.
+//! Carries the messages and answers of simulated nodes over the simulated network, and hands them
+//! to their receivers.
 
 use bytes::Bytes;
 

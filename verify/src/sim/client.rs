@@ -1,5 +1,5 @@
-//! Clients: what a Clerk does with its threads (`client::shared`), as events. All that decides is
-//! the product's: [`Call`], [`Session`] and [`Routes`].
+//! Simulated clients. They do as events what a Clerk does with its threads (`client::shared`). The
+//! product's [`Call`], [`Session`] and [`Routes`] make all decisions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

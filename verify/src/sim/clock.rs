@@ -1,4 +1,5 @@
-//! Virtual time as a node of production reads it.
+//! The clock of a simulated node: virtual time in the form in which the product's code reads the
+//! time.
 
 use std::cell::Cell;
 use std::sync::LazyLock;

@@ -1,8 +1,10 @@
-//! A node and its disk: starting from it, writing to it, and ending in the middle of a write.
+//! How a simulated node uses its disk: it starts from the disk, writes to it, and may go down in
+//! the middle of a write.
 //!
-//! A write is executed as a whole at the moment at which its time is up. If the node goes down
-//! before, the operations of the write are executed up to one that is drawn; and if it was the
-//! power that failed, what was not synced is kept, lost or torn as [`SimDisk::crash`] draws it.
+//! A write takes virtual time, and is carried out as a whole when that time is over. If the node
+//! goes down earlier, only the first operations of the write are carried out; how many is drawn. If
+//! the node lost its power, [`SimDisk::crash`] also draws which unsynced data is kept, lost or
+//! torn.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

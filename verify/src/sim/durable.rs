@@ -1,4 +1,5 @@
-//! What a disk must hold: kept beside it, and compared when a node starts from it.
+//! A record of what a node's disk must contain. When the node starts, the simulator compares what
+//! the node recovered with this record.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What goes wrong, and how it ends again.
+//! Makes the faults of a run happen, and ends them again.
 
 use std::sync::Arc;
 

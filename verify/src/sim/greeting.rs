@@ -1,10 +1,11 @@
-//! How nodes greet each other before they talk, and nodes that come back with an empty folder.
+//! The greetings between simulated nodes, by which a node is noticed that comes back with an empty
+//! folder.
 //!
 //! A message travels over a connection that its sender has dialled. A connection begins with a
-//! greeting: the sender names its folder, and the receiver welcomes it, once it has written that
-//! folder down, or refuses it, if it knows another folder of the same node. Who welcomes and what
-//! is written is decided by the product's own [`Register`] and [`Registrar`]; only sockets are
-//! played. A connection ends when one of its two processes does, or when its link is cut.
+//! greeting, in which the sender names its folder. The receiver writes that folder down and
+//! welcomes the sender, or refuses the sender if it knows another folder of the same node. The
+//! product's own [`Register`] and [`Registrar`] decide about this; only the sockets are simulated.
+//! A connection ends when one of its two processes ends, or when its link is cut.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

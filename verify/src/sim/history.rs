@@ -1,4 +1,5 @@
-//! What the clients did and what came of it, as they saw it.
+//! The history of a run as the clients saw it: each operation, when it was called, when and how it
+//! ended.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! What is looked at after each step of a node: its core, and whether it has stopped by itself.
+//! Looks at a node after each of its steps: runs the checks on its core, and handles a node that
+//! has stopped because of a failure.
 
 use raftkv::node::NodeError;
 use raftkv::raft::{Fault, RoleName};

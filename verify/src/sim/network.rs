@@ -1,7 +1,8 @@
 //! The network between nodes and clients: when a packet arrives, how often, or never.
 //!
-//! Every directed link is drawn for itself, so that a run may have one bad direction. A cut loses
-//! everything; a clogged link keeps everything and lets it go at once when it is free again.
+//! The quality of each direction of each link is drawn separately, so that a run may have one bad
+//! direction. A link that is cut loses every packet. A link that is clogged keeps all packets, and
+//! delivers them together when it is free again.
 
 use std::collections::BTreeSet;
 

@@ -1,10 +1,12 @@
-//! A node that joins late, whose folder few have met when it is lost: what it acknowledged until
-//! then would be gone, if it counted. Swarms of independent draws seldom come to that.
+//! A scenario that independent random faults seldom reach: a node that starts late, the newcomer,
+//! acknowledges entries and loses its data folder before most nodes have met that folder. If the
+//! leader counted those acknowledgements, committed entries could be lost.
 //!
-//! The newcomer reaches nobody but the leader at first, and the leader only so many others that
-//! they are a quorum together with the newcomer, and none without it. If anything is committed then
-//! nevertheless, the newcomer loses its folder and the leader its power. The others admit the new
-//! folder, for they have never met the first one; and those that lag are a quorum together with it.
+//! At first the newcomer reaches only the leader. The leader reaches so few others that they are a
+//! quorum only together with the newcomer. If an entry is committed nevertheless, the newcomer
+//! loses its folder, and the leader loses its power. The other nodes admit the newcomer's next
+//! folder, because they have never met the first one. So the newcomer and the nodes that lag are a
+//! quorum, which may lack the entry.
 
 use super::Time;
 use super::trace::trace;

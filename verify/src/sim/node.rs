@@ -1,6 +1,6 @@
-//! A node of the simulator. It is put together from the same parts as a node of production, and
-//! each step calls the same function as the thread of that name: [`raftkv::node::steps`]. Between
-//! two steps time passes, in which anything else may happen.
+//! A simulated node. It is made of the same parts as a node in production, and each of its steps
+//! calls the same function ([`raftkv::node::steps`]) as the thread of that name. Between two steps
+//! virtual time passes, and other events may happen.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! What surrounds a simulated node: it gathers what the node sends, answers and signals, until the
-//! world carries it on; and the state machine, which notes what it has been through.
+//! What surrounds a simulated node. It collects the messages, answers and signals that the node
+//! puts out, until the world carries them on. This file also wraps the store, to note the states
+//! that the checks compare.
 
 use std::io;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The course of a run: faults under which nothing may go wrong, then an end to the faults after
-//! which things must go on.
+//! The two phases of a run: first faults, under which nothing may go wrong; then most faults end,
+//! and the cluster must make progress within a bounded time.
 
 use super::node::address;
 use super::trace::trace;

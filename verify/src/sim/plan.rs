@@ -1,7 +1,8 @@
-//! What a run is like: every rate and size, drawn from its seed (swarm testing).
+//! The plan of a run: every rate, size and kind of fault, drawn from the run's seed (swarm
+//! testing).
 //!
-//! A run in which everything happens at once seldom gets anywhere; runs that each have some faults
-//! and lack others reach deeper states together.
+//! A run in which all faults happen seldom gets far. Runs that each have only some of the faults
+//! together reach deeper states.
 
 use super::Time;
 use super::network::Quality;

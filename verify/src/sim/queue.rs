@@ -1,4 +1,4 @@
-//! What will happen, in the order in which it will.
+//! The queue of future events, ordered by virtual time.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! All chance of a run, from its one seed.
+//! The generator of all random choices of a run, from the run's seed.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};

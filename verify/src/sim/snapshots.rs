@@ -1,4 +1,5 @@
-//! The steps of the tasks that move snapshots and files, and what they must leave on the disk.
+//! The steps of a simulated node's taker and courier, which write, move and remove files, and
+//! checks that the snapshots they leave on the disk hold the right state.
 
 use raftkv::node::NodeError;
 use raftkv::node::steps;

@@ -1,4 +1,4 @@
-//! What a run says about itself: one line for everything that happens.
+//! The trace of a run: one line for each thing that happens.
 
 use std::io::{self, Write};
 

@@ -1,5 +1,5 @@
-//! What clients ask for: everything that the store offers, on few keys, with values that no other
-//! operation writes.
+//! Draws the clients' operations: all that the store offers, on few keys. Every written value is
+//! unique, so that a read tells which operation wrote the value.
 
 use bytes::Bytes;
 

@@ -1,4 +1,5 @@
-//! The world of a run: all that there is, and one thing happening after the other.
+//! The world of one run: nodes, clients, network and checks, and the loop that takes the next event
+//! and carries it out.
 
 use super::check::Checks;
 use super::client::{Client, Wake};

@@ -1,5 +1,5 @@
-//! What all nodes together must agree on: one committed log, one leader for each term, one state
-//! for each index.
+//! Checks of what all nodes must agree on: one committed log, one leader for each term, and one
+//! state for each index.
 
 use std::collections::BTreeMap;
 

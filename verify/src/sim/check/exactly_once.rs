@@ -1,5 +1,6 @@
-//! Appends to keys that see nothing else, counted in the final value: one that was acknowledged is
-//! there once, one whose end is unknown at most once, one that was refused never.
+//! Checks that appends take effect exactly once, on keys that are only appended to and read. An
+//! acknowledged append is in the final value once; an append whose outcome is unknown is there once
+//! if the committed log executes it, else never; a refused append is never there.
 
 use bytes::Bytes;
 

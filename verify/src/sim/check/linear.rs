@@ -1,18 +1,20 @@
-//! Linearizability of what the clients saw, key by key.
+//! Checks that what the clients saw is linearizable, one key at a time.
 //!
-//! After Wing and Gong, in the form of Lowe ("Testing for Linearizability", just-in-time): events
-//! are taken in the order of time. What is kept is the set of all configurations that explain the
-//! past: a state, and which of the operations under way have taken effect in it. When an operation
-//! returns, each configuration in which it has not taken effect is extended by all orders of
-//! operations under way that end with it. If none is left, nothing explains the history. Equal
-//! configurations are kept once, which is what makes the search fit.
+//! The algorithm is that of Wing and Gong, in the just-in-time form of Lowe ("Testing for
+//! Linearizability"). It takes calls and returns in the order of time, and keeps the set of all
+//! configurations that explain the past. A configuration is a state, and which of the operations
+//! under way have taken effect in it. When an operation returns, each configuration in which it has
+//! not taken effect is extended by all orders of operations under way that end with that operation.
+//! If no configuration is left, nothing explains the history. Equal configurations are kept once,
+//! which keeps the search small.
 //!
-//! A value is kept as its length and a hash that can be continued by an append; two values that a
-//! run confuses by it are as unlikely as 2^-60.
+//! A value is represented by its length and a hash that an append can continue. The probability
+//! that a run confuses two values is about 2^-60.
 //!
-//! A write whose end is unknown has been settled from the committed log before: if the log
-//! executes it, it took effect before its entry was known to be committed; if not, it never did.
-//! Where nobody has the log, such a write may take effect at any time after its call, or never.
+//! The committed log decides about a write whose outcome the client does not know: if the log
+//! executes the write, it took effect before its entry was known to be committed; otherwise it
+//! never took effect. Without a log, such a write may take effect at any time after its call, or
+//! never.
 
 #[cfg(test)]
 mod tests;

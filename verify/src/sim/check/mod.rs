@@ -1,4 +1,5 @@
-//! What must hold, looked at after everything that happens, and the history at the end.
+//! The checks of a run: what must be true of the nodes after every event, and of the clients'
+//! history at the end.
 
 mod cluster;
 mod exactly_once;

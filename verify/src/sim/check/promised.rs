@@ -1,4 +1,5 @@
-//! What a node has promised the others, and may not have forgotten when it starts again.
+//! Checks that a node that starts again has not forgotten what it promised to other nodes: its
+//! term, its vote, and the entries that it acknowledged.
 
 use super::Checks;
 use crate::sim::Failure;

@@ -1,5 +1,5 @@
-//! The committed log executed once more, on a fresh machine: what every command must have answered,
-//! and between which two entries every read must fit.
+//! Executes the committed log once more on a fresh state machine. That tells what each command must
+//! have answered, and whether the page of each scan was true as a whole after some entry.
 
 use std::collections::BTreeMap;
 

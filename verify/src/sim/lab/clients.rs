@@ -1,4 +1,4 @@
-//! Clients that do what a script tells them, and what must hold of all that they saw.
+//! Clients that execute the operations of a test's script, and the checks of what they have seen.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What a script asks of a server directly, without a network between them, and what a test counts.
+//! Commands that a test's script submits to a server directly, without a network between them, and
+//! counters of the messages between nodes.
 
 use std::collections::BTreeMap;
 

@@ -1,15 +1,15 @@
-//! The network of the course, whose law is the same for all links.
+//! The network of the course. All its links follow the same rules, which the course calls reliable,
+//! unreliable and long reordering.
 //!
-//! Reliable: nothing is lost, and nothing is delayed but for the moment that it takes. Unreliable:
-//! a request is delayed by up to 26 ms, and a tenth of all requests and a tenth of all answers is
-//! lost. Long reordering: two thirds of the answers that are not lost come 200 ms later and up to
-//! 2 s more, short times likelier than long ones.
+//! Reliable: no packet is lost, and each takes at most 0.1 ms. Unreliable: a request is delayed by
+//! up to 26 ms, and a tenth of all requests and a tenth of all answers are lost. Long reordering:
+//! two thirds of the answers that are not lost are delayed by 200 ms and up to 2 s more; short
+//! delays are more frequent than long ones.
 //!
-//! The course's calls fail after a while if the other side is cut off: after up to 7 s, by which
-//! it shows that senders do not wait for each other. Messages between our nodes are no calls:
-//! nobody waits for their failure, and what is sent to a node that is cut off is lost in silence.
-//! Clients do call, and hear of a loss at once, and of a server that is cut off or down within
-//! 100 ms, as in the course; with long delays, within 7 s.
+//! A call of the course fails if the other side is cut off, after up to 7 s. Messages between our
+//! nodes are not calls: a message to a node that is cut off is lost, and its sender does not hear
+//! of that. Clients do make calls. As in the course, they hear of a lost packet at once, and of a
+//! server that is cut off or down within 100 ms, or with long delays within 7 s.
 
 use std::collections::BTreeMap;
 

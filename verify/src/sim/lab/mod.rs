@@ -1,12 +1,13 @@
-//! A cluster whose faults are written down instead of drawn: a test says who is cut off, crashed
-//! and started, what is submitted to whom, and how much virtual time passes.
+//! A simulated cluster whose faults a test writes down instead of drawing them: who is cut off,
+//! crashed and started, which command is submitted to which server, and how much virtual time
+//! passes.
 //!
-//! Everything else is the simulator's: the product's code on simulated disks, the clients, and the
-//! checks that look at the nodes after whatever happens. A promise that is broken panics with the
-//! checker's sentence, as does a test that takes longer than the course gives it.
+//! Everything else comes from the simulator: the product's code on simulated disks, the clients,
+//! and the checks of all nodes after each event. A check that fails panics with its message. A test
+//! panics, too, if it takes longer than the course allows.
 //!
-//! The network keeps the course's [law](law). The course's own procedures, which need no virtual
-//! time, are in `verify/src/course`.
+//! The network behaves as the course's network does ([`law`]). The procedures of the course, which
+//! run in virtual time as well as on threads, are in `verify/src/course`.
 
 mod clients;
 mod desk;

@@ -1,4 +1,5 @@
-//! The servers: who reaches whom, who is up, what is submitted to them and how far they are.
+//! How a test acts on the servers of a lab: it cuts them off, crashes and starts them, submits
+//! commands to them, and reads how far they are.
 
 use bytes::Bytes;
 

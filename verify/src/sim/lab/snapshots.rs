@@ -1,9 +1,9 @@
-//! Snapshots as often as the course takes them, and the size of what they leave.
+//! Takes snapshots as often as the course does, and measures their size.
 //!
-//! The product has a snapshot due once the log since the last one weighs as much as that one's
-//! file, which takes more than 8 KiB. The course takes one every 10 entries, or after 1,000 bytes;
-//! so here every server is asked for one that often. It takes it beside its work and not in the
-//! middle of it, at the entry that it has come to by then.
+//! The product takes a snapshot when the log since the last snapshot is as large as that snapshot's
+//! file, which has at least 8 KiB. The course takes one after every 10 entries, or after 1,000
+//! bytes of log. So the lab asks each server for a snapshot that often. A server takes it beside
+//! its other work, of the entries that it has applied by then.
 
 use super::Lab;
 use raftkv::raft::{Entry, Index, Raft};

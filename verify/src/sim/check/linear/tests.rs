@@ -1,4 +1,5 @@
-//! Histories of one key, and whether an order of their operations explains them.
+//! Small histories of one key, some linearizable and some not, and whether the checker tells them
+//! apart.
 
 use super::*;
 use crate::sim::history::End;
