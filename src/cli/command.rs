@@ -107,7 +107,7 @@ pub enum Extent {
     All,
 }
 
-/// The form of the answers.
+/// The format of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// For scripts: bare values and lines of words

@@ -124,7 +124,7 @@ impl<'a> Printer<'a> {
     /// Writes one answer.
     ///
     /// # Errors
-    /// What the output answers.
+    /// The error of the output.
     pub fn answer(&mut self, answer: &Answer) -> io::Result<()> {
         match self.format {
             Format::Json => self.line(&to_json(answer).to_string()),
@@ -169,7 +169,7 @@ impl<'a> Printer<'a> {
     /// Begins the answer to a scan.
     ///
     /// # Errors
-    /// What the output answers.
+    /// The error of the output.
     pub fn scan_begins(&mut self) -> io::Result<()> {
         (self.scanning, self.begun) = (true, false);
         match self.format {
@@ -181,7 +181,7 @@ impl<'a> Printer<'a> {
     /// Writes some items of a scan.
     ///
     /// # Errors
-    /// What the output answers.
+    /// The error of the output.
     pub fn scan_items(&mut self, items: &[Item], keys_only: bool) -> io::Result<()> {
         if self.format == Format::Table {
             self.begun |= !items.is_empty();
@@ -215,10 +215,10 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
-    /// Ends the answer to a scan; `next` is the key where it could go on.
+    /// Ends the answer to a scan; `next` is the key at which another scan can go on.
     ///
     /// # Errors
-    /// What the output answers.
+    /// The error of the output.
     pub fn scan_ends(&mut self, next: Option<&Bytes>) -> io::Result<()> {
         let begun = self.begun;
         (self.scanning, self.begun) = (false, false);
@@ -241,7 +241,7 @@ impl<'a> Printer<'a> {
     /// json. The message for a person goes to standard error.
     ///
     /// # Errors
-    /// What the output answers.
+    /// The error of the output.
     pub fn failed(&mut self, kind: &str, message: &str) -> io::Result<()> {
         let error = json!({"kind": kind, "message": message});
         let piped = self.style == Style::Piped;

@@ -53,7 +53,7 @@ impl Report {
                     .map(|(id, _)| *id),
             };
             // A node may be listed under two addresses, such as a host name and an IP address. Keep
-            // one entry for it, and rather one that has answered.
+            // one entry for it, preferably one that has answered.
             if id.is_none()
                 || !nodes
                     .iter()

@@ -393,8 +393,8 @@ proptest! {
     }
 }
 
-/// Makes a cluster that has applied 40 entries. So many of its statuses say that a snapshot is
-/// still being written.
+/// Makes a cluster that has applied 40 entries, and `polls` of whose statuses say that a snapshot
+/// is still being written.
 fn snapshotting(polls: u64) -> Arc<MapCluster> {
     let cluster = Arc::<MapCluster>::default();
     cluster.applied.store(40, SeqCst);

@@ -199,7 +199,7 @@ impl Call {
                 self.not_the_leader(server, None, routes);
                 self.go_on(server, Word::NotSent(why))
             }
-            // Part of the request has left, and the server may have read all of it.
+            // The request was sent, and the server may have executed it.
             Err(CallError::Lost(why)) => self.doubtful(now, server, Word::Lost(why), routes),
             Ok(Answer::NotLeader(refusal)) => self.redirected(server, refusal, routes),
             Ok(Answer::Busy) => self.no_room(now, server, Word::Busy, routes),
@@ -302,7 +302,8 @@ impl Call {
     }
 
     /// The server refused because it, or the session, has too many requests under way. Only a
-    /// leader says so, so the other servers could not help: ask the same one again after a pause.
+    /// leader refuses for lack of room, so the other servers could not help: ask the same server
+    /// again after a pause.
     fn no_room(&mut self, now: Duration, server: usize, word: Word, routes: &mut Routes) -> Heard {
         routes.leads(server);
         self.no_room = true;
@@ -312,7 +313,7 @@ impl Call {
     }
 
     /// The attempt ended without a sign whether its copy was executed. So the call is now in doubt,
-    /// unless the request is harmless. It goes on unless a second execution would act again.
+    /// unless the request is harmless. The call goes on unless a second execution would act again.
     ///
     /// A server that took all of its time may be slow and not gone. So the later attempts of this
     /// call wait twice as long: otherwise a slow cluster would get ever more copies and never have

@@ -1,4 +1,4 @@
-//! The blocking client: what a program uses.
+//! The blocking client, which most programs use.
 
 use std::sync::Arc;
 
@@ -134,7 +134,7 @@ impl Clerk {
     /// Sets a value.
     ///
     /// # Errors
-    /// Any [`Error`]; [`Error::kind`] tells what is certain.
+    /// Any [`Error`]; [`Error::kind`] tells whether the value may have been set.
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), Error> {
         let (key, value) = (own(key), own(value));
         match self.execute(Op::Put { key, value })? {
@@ -147,7 +147,7 @@ impl Clerk {
     /// empty.
     ///
     /// # Errors
-    /// Any [`Error`]; [`Error::kind`] tells what is certain.
+    /// Any [`Error`]; [`Error::kind`] tells whether the append may have been executed.
     pub fn append(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<u64, Error> {
         let (key, value) = (own(key), own(value));
         match self.execute(Op::Append { key, value })? {
@@ -159,7 +159,7 @@ impl Clerk {
     /// Removes a key, and tells whether it was there.
     ///
     /// # Errors
-    /// Any [`Error`]; [`Error::kind`] tells what is certain.
+    /// Any [`Error`]; [`Error::kind`] tells whether the key may have been removed.
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
         match self.execute(Op::Delete { key: own(key) })? {
             Reply::Deleted(was_there) => Ok(was_there),
@@ -170,7 +170,7 @@ impl Clerk {
     /// Sets a value if the present one is `expected`; `None`: if the key is missing.
     ///
     /// # Errors
-    /// Any [`Error`]; [`Error::kind`] tells what is certain.
+    /// Any [`Error`]; [`Error::kind`] tells whether the value may have been set.
     pub fn cas(
         &self,
         key: impl AsRef<[u8]>,

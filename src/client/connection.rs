@@ -1,4 +1,4 @@
-//! One connection to one server, shared by many threads without a thread of its own.
+//! One connection to one server. Many threads share it, and no extra thread serves it.
 //!
 //! Each request has an id, and answers come in any order. At any time at most one of the waiting
 //! threads has the role of the *reader*: it reads from the socket, hands answers to the threads
@@ -28,7 +28,7 @@ use crate::wire::{codec, frame};
 /// How long a thread waits at a time, before it looks whether its call is cancelled.
 pub(super) const SLICE: Duration = Duration::from_millis(50);
 
-/// The most requests that may wait for their answers at once: a server takes no more from one
+/// The most requests that may wait for their answers at once: a server accepts no more on one
 /// connection.
 const MAX_WAITING: usize = 4096;
 
@@ -68,7 +68,7 @@ struct Inbox {
     broken: Option<String>,
 }
 
-/// Where the answer to one request arrives.
+/// The place into which the reader puts the answer to one request.
 struct Slot {
     /// The thread that waits for the answer.
     thread: Thread,

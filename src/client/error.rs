@@ -29,9 +29,9 @@ pub enum Error {
         Asked(asked)
     )]
     Refused {
-        /// Who was asked, and what each said last.
+        /// The servers that were asked, each with the result of the last attempt.
         asked: Vec<LastWord>,
-        /// How long the call has tried.
+        /// How long the call went on before it gave up.
         waited: Duration,
     },
     /// No leader could be reached until the deadline. Not executed.
@@ -42,9 +42,9 @@ pub enum Error {
         Advice(asked)
     )]
     Unavailable {
-        /// Who was asked, and what each said last.
+        /// The servers that were asked, each with the result of the last attempt.
         asked: Vec<LastWord>,
-        /// How long the call has tried.
+        /// How long the call went on before it gave up.
         waited: Duration,
     },
     /// The write was sent, and until the deadline no answer said whether it was executed. It may
@@ -57,9 +57,9 @@ pub enum Error {
         Advice(asked)
     )]
     Unknown {
-        /// Who was asked, and what each said last.
+        /// The servers that were asked, each with the result of the last attempt.
         asked: Vec<LastWord>,
-        /// How long the call has tried.
+        /// How long the call went on before it gave up.
         waited: Duration,
     },
     /// The session ended while the outcome of the write was not known. An earlier copy may have
@@ -73,7 +73,7 @@ pub enum Error {
     SessionExpired {
         /// The session that is gone.
         session: SessionId,
-        /// Who was asked, and what each said last.
+        /// The servers that were asked, each with the result of the last attempt.
         asked: Vec<LastWord>,
     },
     /// The call was cancelled.
@@ -83,7 +83,7 @@ pub enum Error {
         "not executed"
     })]
     Cancelled {
-        /// Whether a write may have been executed nevertheless.
+        /// Whether a write may have been executed before the call was cancelled, or may still be.
         maybe_executed: bool,
     },
     /// The answer does not fit the request: the server has another version or is faulty. The

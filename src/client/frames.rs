@@ -12,7 +12,7 @@ use crate::wire::{codec, frame};
 /// The bytes that have been read from a stream and not yet been decoded as frames.
 pub(super) struct Frames {
     buffer: Vec<u8>,
-    /// The bytes that have been read and not yet taken are `buffer[start..end]`.
+    /// The bytes that have been read and not yet decoded are `buffer[start..end]`.
     start: usize,
     end: usize,
     /// The read timeout that the stream has at present. It saves setting the same timeout again.
@@ -86,7 +86,7 @@ impl Frames {
 }
 
 /// Whether the error is a timeout of a socket, which has two names, or an interruption by a signal.
-/// After either, the caller may try again.
+/// After either, the read or write may be tried again.
 pub(super) fn is_timeout(kind: ErrorKind) -> bool {
     matches!(
         kind,

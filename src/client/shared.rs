@@ -51,7 +51,7 @@ pub(super) struct State {
     /// of them would open a session.
     opening: bool,
     /// The result at each server of the last attempt to open a session. A thread that waited in
-    /// vain for that session puts it into its error.
+    /// vain for that session reports these results in its error.
     not_opened: Vec<LastWord>,
 }
 
@@ -260,8 +260,8 @@ impl SharedClerk {
     }
 }
 
-/// Settles an operation when this guard is dropped, that is on every way out of its call. A number
-/// that is never settled would keep the session's bound from rising for ever.
+/// Settles an operation when this guard is dropped, that is on every way out of its call. If a
+/// number were never settled, the session's bound could never rise above it.
 struct Settle<'a>(&'a SharedClerk, Ticket);
 
 impl Drop for Settle<'_> {

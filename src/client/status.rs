@@ -19,7 +19,8 @@ pub struct ServerStatus {
     pub result: Result<Status, CallError>,
 }
 
-/// The answer of a server that was asked to take a snapshot. The snapshot is not written yet.
+/// The answer of a server that was asked to take a snapshot. A new snapshot is not written yet when
+/// the answer comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotBegun {
     /// The snapshot will contain the effect of all entries up to this index, inclusive, and perhaps

@@ -17,8 +17,8 @@ use crate::wire::client::{Answer, Ask};
 use crate::wire::frame;
 use crate::wire::handshake::{Caller, Hello, MAGIC, MAX_HELLO, VERSION, Welcome};
 
-/// How long it may take to connect to one address. A connect cannot be interrupted, so a cancelled
-/// call may go on for as long.
+/// The longest time to connect to one address. A cancelled call may go on for as long, because
+/// connecting cannot be interrupted.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The [`Transport`] over TCP.
@@ -78,8 +78,8 @@ impl Tcp {
         Ok(link)
     }
 
-    /// The link's connection. If there is none, this thread opens one, or waits for the thread that
-    /// is opening one.
+    /// Returns the link's connection. If there is none, this thread opens one, or waits for the
+    /// thread that is opening one.
     fn connection(
         &self,
         link: &ServerLink,

@@ -28,14 +28,14 @@ pub enum CommandOf<B> {
     OpenSession,
     /// Keeps a session from expiring and drops the replies below `lowest_unanswered`.
     KeepAlive {
-        /// The session.
+        /// The session to keep alive.
         session: SessionId,
         /// The lowest sequence number that the client still waits for.
         lowest_unanswered: u64,
     },
     /// Ends a session and forgets its replies.
     CloseSession {
-        /// The session.
+        /// The session to end.
         session: SessionId,
     },
     /// Executes an operation exactly once, however often the command is repeated (thesis 6.3).
@@ -55,7 +55,8 @@ pub enum CommandOf<B> {
 /// An operation on one key, generic over the type `B` of its key and values; see [`CommandOf`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OpOf<B> {
-    /// Reads a value through the log: a repeated command returns what the first one read.
+    /// Reads the value of a key through the log. A repeated command returns the value that the
+    /// first copy read.
     Get {
         /// The key to read.
         key: B,
@@ -90,7 +91,7 @@ pub enum OpOf<B> {
     },
 }
 
-/// A question that changes nothing and is answered without an entry in the log.
+/// A question about the state. It changes nothing, and is answered without an entry in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Query {
     /// Reads a value.
@@ -135,14 +136,14 @@ pub enum Reply {
 }
 
 impl Command {
-    /// The command in the form in which it enters the log.
+    /// Encodes the command for the log.
     pub fn to_bytes(&self) -> Bytes {
         codec::to_bytes(self)
     }
 }
 
 impl<'a> CommandOf<&'a [u8]> {
-    /// Reads a command in place.
+    /// Decodes a command. Its keys and values are slices of `bytes`, not copies.
     ///
     /// # Errors
     /// [`DecodeError`] if the bytes are not exactly one command.
@@ -152,12 +153,12 @@ impl<'a> CommandOf<&'a [u8]> {
 }
 
 impl Query {
-    /// The query in the form in which it travels to the server.
+    /// Encodes the query for a server.
     pub fn to_bytes(&self) -> Bytes {
         codec::to_bytes(self)
     }
 
-    /// Reads a query.
+    /// Decodes a query.
     ///
     /// # Errors
     /// [`DecodeError`] if the bytes are not exactly one query.
@@ -167,7 +168,7 @@ impl Query {
 }
 
 impl Reply {
-    /// Reads a reply that came from the server.
+    /// Decodes a reply that came from a server.
     ///
     /// # Errors
     /// [`DecodeError`] if the bytes are not exactly one reply.

@@ -2,8 +2,8 @@
 
 use super::command::{CommandOf, OpOf};
 
-/// The largest command or reply, in bytes. It is below the largest payload of a frame by more than
-/// the fields take that surround a command or a reply.
+/// The largest command or reply, in bytes. The largest payload of a frame has room for it and for
+/// the other fields of a request or a response.
 pub const MAX_MESSAGE: usize = 17 << 20;
 
 /// The limits of the store. All nodes of a cluster must have the same limits, because the result of
@@ -72,11 +72,11 @@ pub enum LimitsError {
          lower {lower}"
     )]
     Message {
-        /// What would not fit.
+        /// The message that would not fit.
         what: &'static str,
-        /// The most bytes that it may come to.
+        /// The largest size that this message could have, in bytes.
         bytes: usize,
-        /// The limits that it depends on: one of them has to be lowered.
+        /// The limits that this size depends on: one of them has to be lowered.
         lower: &'static str,
     },
     /// One session could keep more bytes of replies than all sessions together.

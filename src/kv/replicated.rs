@@ -62,8 +62,8 @@ impl Kv {
     /// An empty store.
     ///
     /// # Panics
-    /// If the limits do not pass [`Limits::validate`]. If a person has chosen the limits, call it
-    /// first and show its error.
+    /// If the limits do not pass [`Limits::validate`]. If a person has chosen the limits, call
+    /// `validate` first and show its error.
     pub fn new(limits: Limits) -> Self {
         if let Err(error) = limits.validate() {
             panic!("these limits cannot work: {error}");

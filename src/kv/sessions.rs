@@ -266,7 +266,7 @@ impl Sessions {
 
     /// Finds a live session, marks it as used, calls `act` with it, and corrects `kept` by what
     /// `act` has changed. Answers `NoSession` for a session that is missing or has expired, without
-    /// calling `act`: nothing of that command has been executed then.
+    /// calling `act`, so that nothing of that command is executed.
     fn using(
         &mut self,
         at: At,

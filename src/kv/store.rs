@@ -51,7 +51,7 @@ impl Store {
         }
     }
 
-    /// The value of a key.
+    /// The value of a key; `None` if the key is missing.
     pub fn get(&self, key: &[u8]) -> Option<Bytes> {
         self.map.get(key).map(Value::to_bytes)
     }

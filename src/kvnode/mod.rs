@@ -83,8 +83,9 @@ struct Args {
     #[arg(long, env = "RAFTKV_MAX_VALUE_BYTES",
           default_value_t = Limits::default().max_value_bytes, value_name = "BYTES")]
     max_value_bytes: usize,
-    /// After how many bytes of log a snapshot is taken, or after as many as the last one has, if
-    /// that is more. -1: only when asked for (kvcli snapshot), and the log grows until then.
+    /// Take a snapshot when the log has grown by this many bytes, or by the size of the last
+    /// snapshot, if that is larger. -1: take snapshots only when asked to (kvcli snapshot); the log
+    /// grows until then.
     #[arg(long, env = "RAFTKV_SNAPSHOT_LOG_BYTES", default_value_t = 64 << 20,
           value_parser = clap::value_parser!(i64).range(-1..), allow_hyphen_values = true,
           value_name = "BYTES")]

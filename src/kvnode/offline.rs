@@ -29,14 +29,14 @@ pub enum Command {
     /// folder is damaged, holds a command that cannot be executed, or is no data folder.
     #[command(verbatim_doc_comment)]
     Inspect {
-        /// The data folder.
+        /// The data folder to inspect.
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
     /// Copy the newest valid snapshot of a data folder to a file, and verify the copy. A node may
     /// run on the folder: let it take a snapshot first (kvcli snapshot), so that the copy is fresh.
     Backup {
-        /// The data folder.
+        /// The data folder to copy the snapshot from.
         #[arg(value_name = "DIR")]
         folder: PathBuf,
         /// The file to make; it must not be there yet.
@@ -45,7 +45,7 @@ pub enum Command {
     /// Make a new data folder whose state is that of a backup, for a node of a new cluster. Do so
     /// for every node of the list, each from the same file, before any of them is started.
     Restore {
-        /// What kvnode backup made.
+        /// The file that kvnode backup made.
         file: PathBuf,
         /// The folder to make; it must be empty, or not be there yet.
         #[arg(long, env = "RAFTKV_DATA", value_name = "DIR")]
@@ -53,7 +53,7 @@ pub enum Command {
         /// The id of the node, one of the --cluster list.
         #[arg(long, env = "RAFTKV_ID")]
         id: NodeId,
-        /// All nodes of the new cluster, as for running them.
+        /// All nodes of the new cluster: ID=HOST:PORT,...; the same list as for running them.
         #[arg(long, env = "RAFTKV_MEMBERS", value_name = "ID=HOST:PORT,...")]
         cluster: String,
         /// The new cluster's name. One that differs from the old cluster's keeps the two apart.

@@ -37,7 +37,7 @@ pub enum Failure {
     Cluster {
         /// The step that failed, as a sentence.
         what: &'static str,
-        /// Why it failed.
+        /// Why the step failed.
         error: Error,
     },
     /// The operating system refused an operation, such as writing the report.
@@ -45,7 +45,7 @@ pub enum Failure {
     System {
         /// The operation that failed, as a sentence.
         what: String,
-        /// Why it failed.
+        /// Why the operation failed.
         error: io::Error,
     },
     /// Ctrl-C came before anything was measured.

@@ -26,7 +26,7 @@ const OPENING: Duration = Duration::from_millis(500);
 /// [`connection`](super::super::connection) says why.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// The most requests that may wait for their answers at once: a server takes no more from one
+/// The most requests that may wait for their answers at once: a server accepts no more on one
 /// connection.
 const MAX_WAITING: usize = 4096;
 

@@ -337,8 +337,8 @@ fn more_kept_bytes_than_the_limit_are_refused() {
     assert!(reason.contains("128 bytes of replies"), "{reason}");
 }
 
-/// An output that fails when it has taken `room` bytes, and notes the longest piece that it was
-/// given.
+/// An output that fails at the first write beyond `room` bytes, and notes the longest piece that it
+/// was given.
 struct Outlet {
     room: usize,
     longest: usize,
