@@ -113,7 +113,7 @@ fn next_line(input: &mut dyn BufRead) -> io::Result<Option<Result<Vec<u8>, Usage
         }
     }
     Ok(Some(Err(UsageError(format!(
-        "the line is longer than {MAX_LINE} bytes, and no request can be"
+        "the line is longer than {MAX_LINE} bytes, the most that a request can take"
     )))))
 }
 

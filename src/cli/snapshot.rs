@@ -147,7 +147,7 @@ fn begin(clerk: &Clerk, id: Option<NodeId>) -> (Vec<Taken>, Vec<Writing>) {
         });
     }
     if let (Some(id), true) = (id, all.is_empty()) {
-        let problem = "it does not answer: kvcli status lists who does";
+        let problem = "it does not answer: kvcli status lists the nodes that do";
         all.push(Taken {
             id: Some(id),
             address: "?".into(),
@@ -161,7 +161,10 @@ fn begin(clerk: &Clerk, id: Option<NodeId>) -> (Vec<Taken>, Vec<Writing>) {
 fn look(clerk: &Clerk, node: &mut Writing) -> End {
     let status: Status = match clerk.status_of(&node.address) {
         Ok(status) => status,
-        Err(error) => return End::Open(format!("begun, but then {error}")),
+        Err(error) => {
+            let why = format!("the node began to write it and has given no status since: {error}");
+            return End::Open(why);
+        }
     };
     node.written = status.snapshot_written;
     if status.snapshot_index >= node.up_to {

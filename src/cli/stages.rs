@@ -18,7 +18,7 @@ pub fn table<'a>(nodes: impl Iterator<Item = &'a Status>) -> Option<String> {
             table.add_row(row((place == 0).then_some(status.id), stage));
         }
     }
-    let caption = "time that a batch took in the last 10 to 20 seconds:";
+    let caption = "how long batches took in each stage, in the last 10 to 20 seconds:";
     (!table.is_empty()).then(|| format!("{caption}\n{table}\n"))
 }
 

@@ -219,7 +219,7 @@ fn verbose_shows_where_the_time_of_each_node_goes_and_leaves_out_what_nothing_ha
     ];
     let report = asked([Ok(follower), Ok(leader), Err("connection refused")]);
     let expected = "
-time that a batch took in the last 10 to 20 seconds:
+how long batches took in each stage, in the last 10 to 20 seconds:
 ┌────┬───────┬───────┬────────┬────────┬─────────┐
 │ id ┆ stage ┆ count ┆ p50 us ┆ p99 us ┆ max us  │
 ╞════╪═══════╪═══════╪════════╪════════╪═════════╡

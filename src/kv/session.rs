@@ -121,7 +121,7 @@ impl SessionState {
             | Reply::Refused(_) => (),
             _ => {
                 return Err(format!(
-                    "number {seq} was answered by what no operation returns"
+                    "number {seq} has a reply that no operation returns"
                 ));
             }
         }

@@ -282,7 +282,9 @@ impl Reader<'_> {
         // otherwise two different streams would hold the same state.
         match codec::to_bytes(&reply) == bytes {
             true => Ok(reply),
-            false => Err(invalid("a reply is not in the form that it is written in")),
+            false => Err(invalid(
+                "a reply is not in the form in which the store writes it",
+            )),
         }
     }
 

@@ -181,7 +181,8 @@ impl Args {
         }
         if under_way.div_ceil(self.lanes()) > MAX_CONNECTIONS {
             return Err(format!(
-                "one connection carries {MAX_CONNECTIONS} requests at once: more --connections"
+                "one connection carries at most {MAX_CONNECTIONS} requests at once: use more \
+                 --connections"
             ));
         }
         self.check_keys()?;
@@ -319,7 +320,7 @@ mod tests {
             (&["-P", "0"], "--in-flight is at least 1"),
             (&["-P", "513"], "--in-flight is at most 512"),
             (&["-c", "32768", "-P", "512"], "--clients times --in-flight"),
-            (&["-c", "8192", "-C", "1"], "more --connections"),
+            (&["-c", "8192", "-C", "1"], "use more --connections"),
             (&["-m", "put=0,get=0"], "sum to 0"),
             (&["-m", "scan"], "cannot be asked for"),
             (&["-m", "put=-1"], "whole number"),

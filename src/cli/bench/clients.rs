@@ -133,7 +133,9 @@ impl Clients {
     ) -> Result<Self, Error> {
         let routes = Routes::new(servers.iter().map(|server| server.trim()), options.seed)?;
         let carrier = Carrier::new(lanes, options.cluster.clone()).map_err(|error| {
-            Error::Servers(format!("this system cannot wait for sockets: {error}"))
+            Error::Servers(format!(
+                "the operating system cannot wait for sockets: {error}"
+            ))
         })?;
         Ok(Clients {
             carrier,

@@ -262,7 +262,7 @@ fn each_thing_that_cannot_be_is_refused_with_its_reason() {
         (104, 4, "number 1029 does not follow"),
         (114, 1, "a reply of 16777218 bytes is too long"),
         (115, 99, "a reply: the bytes do not decode"),
-        (115, 0, "what no operation returns"),
+        (115, 0, "that no operation returns"),
         (115, 1, "a reply: 1 bytes are left over"),
     ] {
         let mut bytes = bytes.clone();
