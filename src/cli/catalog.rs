@@ -56,7 +56,7 @@ pub enum Operand {
     Value,
     /// The name of a command.
     Command,
-    /// One of these words.
+    /// One of these words, which completion offers.
     OneOf(&'static [&'static str]),
 }
 

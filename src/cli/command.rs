@@ -83,7 +83,7 @@ pub enum Input {
     File(PathBuf),
 }
 
-/// Which keys a scan reads.
+/// The range of keys that a scan reads, and how many of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
     /// The first key, inclusive. Empty: from the first key of all.
@@ -119,7 +119,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The names as they are typed.
+    /// The names of the formats, as users type them.
     pub const NAMES: &'static [&'static str] = &["raw", "json", "table"];
 
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {

@@ -19,7 +19,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// One word of a line.
+/// One word of a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Word {
     /// The content of the word, with quotes removed and escapes resolved.
@@ -64,7 +64,7 @@ pub enum GrammarError {
          quote in a word, write '{{\"a\": 1}}' or \"it's\""
     )]
     Glued {
-        /// The column of that quote or byte.
+        /// The column of the unexpected quote or byte.
         column: usize,
     },
 }

@@ -21,7 +21,7 @@ use crate::wire::client::Status;
 /// twice as long as the one before.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(200)];
 
-/// The result of the request at one node.
+/// The result of a request for a snapshot at one node.
 #[derive(Clone, Debug)]
 pub struct Taken {
     /// The node's id, if it is known.
@@ -108,7 +108,8 @@ fn bar(nodes: usize) -> ProgressBar {
     }
 }
 
-/// Asks the nodes to begin. Returns a result for each node, and the nodes that are still writing.
+/// Asks the nodes to begin a snapshot. Returns a result for each node, and the nodes that are still
+/// writing.
 fn begin(clerk: &Clerk, id: Option<NodeId>) -> (Vec<Taken>, Vec<Writing>) {
     let (mut all, mut writing) = (Vec::<Taken>::new(), Vec::new());
     for server in clerk.status() {
@@ -194,7 +195,7 @@ pub fn code(all: &[Taken]) -> u8 {
 }
 
 impl Taken {
-    /// The result in one line of `name=value` words, for scripts.
+    /// One node's result in one line of `name=value` words, for scripts.
     pub fn line(&self) -> String {
         let id = self.id.map_or("?".into(), |id| id.to_string());
         let node = format!("id={id} address={}", self.address);
@@ -208,7 +209,7 @@ impl Taken {
         }
     }
 
-    /// The result in a sentence, for people.
+    /// One node's result in a sentence, for people.
     pub fn sentence(&self) -> String {
         let node = match self.id {
             Some(id) => format!("node {id}"),
@@ -224,7 +225,7 @@ impl Taken {
         }
     }
 
-    /// The result as JSON, for programs.
+    /// One node's result as JSON, for programs.
     pub fn json(&self) -> Value {
         let (id, address) = (self.id, &self.address);
         match &self.end {

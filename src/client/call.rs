@@ -94,7 +94,7 @@ pub struct Call {
     nature: Nature,
     started: Duration,
     deadline: Duration,
-    /// How long the next attempt waits for its answer. It only grows.
+    /// How long the next attempt waits for its answer. This time only grows.
     attempt_timeout: Duration,
     /// When the last attempt began.
     asked_at: Duration,

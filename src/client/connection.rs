@@ -62,9 +62,9 @@ struct Inbox {
     waiting: BTreeMap<u64, Slot>,
     /// When bytes last arrived. Before any have arrived: when the connection was opened.
     heard: Instant,
-    /// The role of the reader; `None` while a thread has it.
+    /// The buffer of the thread that reads; `None` while a thread has the role of the reader.
     reader: Option<Frames>,
-    /// Why the connection can no longer be used, once it cannot.
+    /// Why the connection was closed; `None` as long as it can be used.
     broken: Option<String>,
 }
 

@@ -42,7 +42,8 @@ pub struct Stats {
     /// Attempts that sent a write again although an earlier copy might have been executed. The
     /// session keeps these from executing the write twice.
     pub repeats_in_doubt: u64,
-    /// How often a server acted as the leader that was not the last one to do so.
+    /// How many changes of leader the answers have shown: how often another server answered as the
+    /// leader than before.
     pub leader_changes: u64,
     /// Sessions that were opened.
     pub sessions: u64,

@@ -90,7 +90,8 @@ impl Routes {
         self.leader
     }
 
-    /// How often a server acted as the leader that was not the last one to do so.
+    /// How many changes of leader the answers have shown: how often another server answered as the
+    /// leader than before.
     pub fn leader_changes(&self) -> u64 {
         self.leader_changes
     }

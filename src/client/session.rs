@@ -26,7 +26,8 @@ use crate::wire::codec;
 /// Clerk's operations for their number ([`TooManyInFlight`](crate::kv::Reply::TooManyInFlight)).
 pub const WINDOW: u64 = 512;
 
-/// The client's side of its session, or of having none.
+/// The client's side of a session: the numbers that it has given out. It has no id while no session
+/// is open.
 #[derive(Debug, Default)]
 pub struct Session {
     id: Option<SessionId>,
@@ -72,7 +73,7 @@ pub enum Issue {
 }
 
 impl Session {
-    /// A client without an open session.
+    /// Makes the state of a client that has no open session.
     pub fn new() -> Self {
         Session::default()
     }

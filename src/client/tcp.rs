@@ -201,7 +201,7 @@ impl Transport for Tcp {
 }
 
 impl ServerLinkState {
-    /// The connection, if there is one and it is not known to be dead.
+    /// Returns the connection, if there is one and it is not known to be dead.
     fn usable(&self) -> Option<Arc<Connection>> {
         let connection = self.connection.as_ref()?;
         connection.is_usable().then(|| Arc::clone(connection))

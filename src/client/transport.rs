@@ -53,7 +53,7 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Makes a stop that is never set.
+    /// Makes a stop that is never set, for a call that nobody cancels.
     pub fn never() -> Self {
         Stop::after(&Arc::new(AtomicU64::new(0)))
     }

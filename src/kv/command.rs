@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    /// Logs that exist must stay readable, so these bytes must not change.
+    /// Existing logs contain commands in this encoding, so these bytes must not change.
     #[test]
     fn commands_have_the_form_that_old_logs_hold() {
         let key = || Bytes::from_static(b"k");

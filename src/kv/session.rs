@@ -48,7 +48,7 @@ pub(super) struct SessionState {
     /// earlier one. It is bookkeeping and not part of the replicated state: it may differ between
     /// replicas, so neither snapshots nor digests contain it.
     pub listed: At,
-    /// The replies to all numbers below this one have been dropped. It never decreases.
+    /// The replies to all numbers below this one have been dropped. This bound never decreases.
     lowest_unanswered: u64,
     /// The kept replies, each with the sequence number of its operation.
     replies: VecDeque<(u64, Reply)>,
@@ -65,16 +65,16 @@ pub(super) struct Kept {
 /// The decision about an operation: execute it, or how to answer it without executing it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// Execute it and [`keep`](SessionState::keep) its reply.
+    /// Execute the operation and [`keep`](SessionState::keep) its reply.
     Execute,
-    /// It was executed before: answer with the reply that it got then.
+    /// The operation was executed before: answer with the reply that it got then.
     Repeated(Reply),
-    /// Do not execute it, and answer with this reply, which says why.
+    /// Do not execute the operation, and answer with this reply, which says why.
     Refused(Reply),
 }
 
 impl SessionState {
-    /// A session that the command at `at` has opened.
+    /// Makes the session that the command at `at` opens.
     pub fn new(at: At) -> Self {
         Self {
             last_used: at,
@@ -85,7 +85,7 @@ impl SessionState {
         }
     }
 
-    /// A session from a snapshot, without its replies: [`restore`](Self::restore) adds them.
+    /// Makes a session from a snapshot, without its replies: [`restore`](Self::restore) adds them.
     pub fn restored(last_used: At, lowest_unanswered: u64) -> Result<Self, String> {
         if lowest_unanswered == 0 {
             return Err("its lowest unanswered number is 0; the first number is 1".into());

@@ -97,8 +97,8 @@ impl Value {
         }
     }
 
-    /// Returns the value in one piece. A [`Large::Whole`] is shared with the store; any other value
-    /// is copied.
+    /// Returns the value in one piece. If the value is large and already in one piece, the result
+    /// shares its memory; any other value is copied.
     pub fn to_bytes(&self) -> Bytes {
         if let Some(bytes) = self.shared() {
             return bytes.clone();
@@ -109,8 +109,9 @@ impl Value {
         bytes.into()
     }
 
-    /// Returns the bytes of a [`Large::Whole`], which a reader can share. `None` for a rope, which
-    /// is in pieces, and for a small value, which is cheaper to copy than to share.
+    /// Returns the bytes of a large value that is in one piece, which a reader can share. `None`
+    /// for a value in several pieces, and for a small value, which is cheaper to copy than to
+    /// share.
     pub fn shared(&self) -> Option<&Bytes> {
         match self {
             Self::Small(_) => None,

@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 use super::load::{Kind, Mix};
 use crate::client::WINDOW;
 
-/// The most connections to each server: a node accepts no more.
+/// The most connections to each server: a node accepts no more connections.
 const MAX_CONNECTIONS: usize = 4096;
 /// The most clients. Each has a session, and these are half of the sessions that a cluster keeps,
 /// so that other clients have room.
@@ -220,7 +220,7 @@ impl Args {
         Ok(())
     }
 
-    /// The options that shape the load, for the report.
+    /// The options of the load as JSON, for the report.
     pub fn describe(&self) -> serde_json::Value {
         let mix: Vec<String> = Kind::ALL
             .iter()

@@ -25,7 +25,7 @@ const FULL: Duration = Duration::from_millis(1);
 /// How long closing a session at the end may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 
-/// A piece of work for one slot.
+/// A piece of work for one slot of a client.
 #[derive(Debug)]
 pub enum Work {
     /// Open the client's session.
@@ -64,7 +64,8 @@ pub struct Counts {
     pub repeats_in_doubt: u64,
     /// Sessions that were opened.
     pub sessions: u64,
-    /// How often a server acted as the leader that was not the last one to do so.
+    /// How many changes of leader the answers have shown: how often another server answered as the
+    /// leader than before.
     pub leader_changes: u64,
 }
 

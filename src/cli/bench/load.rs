@@ -16,7 +16,7 @@ use crate::wire::codec;
 /// by this many bytes longer than a value.
 const VARIETY: usize = 4096;
 
-/// The kinds of requests.
+/// The kinds of requests that the benchmark sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Sets the value of a key.
@@ -30,7 +30,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All kinds, each at the place of its number.
+    /// All kinds of requests, in the order of their numbers, by which arrays are indexed.
     pub const ALL: [Kind; 4] = [Kind::Put, Kind::Append, Kind::Get, Kind::Delete];
 }
 
@@ -111,7 +111,7 @@ fn below(random: &mut ChaCha8Rng, bound: u64) -> u64 {
     ((u128::from(random.next_u64()) * u128::from(bound)) >> 64) as u64
 }
 
-/// One request.
+/// A request that was drawn for the load.
 #[derive(Clone, Debug)]
 pub enum Request {
     /// A write: it gets a sequence number in a session before it is sent.
@@ -168,7 +168,7 @@ impl Load {
         (kind, self.request(kind, key))
     }
 
-    /// Makes a put of the next key in turn; `None` after the last key.
+    /// Makes a put of the next key, in ascending order; `None` after the last key.
     pub fn next_in_turn(&mut self) -> Option<(Kind, Request)> {
         let key = self.turn;
         if key >= self.keys {

@@ -20,7 +20,7 @@ pub struct Report {
     pub config: Value,
     /// The servers that were known at the end.
     pub servers: Vec<String>,
-    /// The measurement.
+    /// The latencies, gaps and errors that were measured.
     pub measure: Measure,
     /// The counters of the clients during the measurement.
     pub counts: Counts,

@@ -1,4 +1,5 @@
-//! A whole run: sessions, keys, warm-up, measurement, report.
+//! Carries out a whole benchmark: opens the sessions, puts the keys, warms up, measures, and writes
+//! the report.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -248,7 +249,7 @@ fn write(args: &Args, report: &Report, format: Format) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A phase that does the same work once on each slot.
+/// A phase in which each slot does the same work once, such as opening or closing a session.
 struct Each {
     left: usize,
     work: fn() -> Work,
@@ -281,7 +282,7 @@ impl Phase for Each {
     fn tick(&mut self, _: Duration, _: &Clients) {}
 }
 
-/// A phase that puts each key once.
+/// The phase that puts each key once before the measurement.
 struct Fill {
     load: Load,
     progress: Progress,

@@ -37,7 +37,7 @@ pub struct MapCluster {
     pub written: [AtomicU64; 2],
     /// Whether snapshots cannot be written.
     pub disk_is_full: AtomicBool,
-    /// How many more operations are executed before the trouble begins, and the trouble.
+    /// How many more operations are executed before the trouble begins, and what the trouble is.
     trouble: Mutex<Option<(u64, Trouble)>>,
 }
 

@@ -28,7 +28,7 @@ fn refusal(limits: Limits, bytes: &[u8]) -> String {
     }
 }
 
-/// Limits under which values can be large and sessions are few and short.
+/// The limits for these tests: values can be large, and sessions are few and expire soon.
 fn limits() -> Limits {
     Limits {
         max_value_bytes: 12_000,
@@ -197,7 +197,7 @@ fn small_state() -> (Kv, Vec<u8>) {
     (replica.kv, bytes.concat())
 }
 
-/// Snapshots that exist must stay readable, so these bytes must not change.
+/// Existing snapshots have this format, so these bytes must not change.
 #[test]
 fn a_state_has_the_form_that_old_snapshots_hold() {
     let (kv, bytes) = small_state();
