@@ -75,18 +75,18 @@ fn after_help() -> String {
 Commands:
 {}
 
-kvcli help COMMAND tells more about one. kvcli bench puts load on the cluster and measures it: see
-kvcli bench --help. As a single command, words are taken as the shell hands
-them over: quotes and \\xNN are for the shell of kvcli and for pipes. A value that no word can hold
-comes from a file or a pipe: kvcli put KEY --file PATH, with - for standard input.
+kvcli help COMMAND explains one command. kvcli bench puts load on the cluster and measures it: see
+kvcli bench --help. The words of a single command are taken as your shell passes them: the quotes
+and \\xNN of kvcli work only in the shell of kvcli and in pipes. A value that no argument can
+contain comes from a file or a pipe: kvcli put KEY --file PATH, with - for standard input.
 
-In a pipe, each command is answered by one line, (error) if it failed; what went wrong goes to
-standard error with the number of the line. The next commands are executed all the same, unless
+In a pipe, the answer to each command is one line, (error) if the command failed; the reason goes to
+standard error with the number of the line. The next commands are still executed, unless
 --stop-on-error is given. Blank lines and lines that start with # are skipped.
 
 Exit codes: 0 done; 1 the server said no (a missing key, cas with another value, a limit); 2 wrong
 usage; 3 not executed: no connection, no quorum or no room; 4 the outcome is unknown; 130 Ctrl-C.
-In a pipe it is that of the first command that failed.",
+In a pipe, the exit code is that of the first command that failed.",
         help::list()
     )
 }

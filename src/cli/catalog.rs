@@ -114,11 +114,11 @@ pub static COMMANDS: &[Spec] = &[
         aliases: &[],
         usage: "get KEY",
         summary: "read a value",
-        details: "The read is linearizable: it sees every write that was acknowledged before it \
-                  began. A missing key answers (missing); as a single command, kvcli then prints \
-                  nothing on standard output and exits with 1. With -o raw, the default when \
-                  standard output is no terminal, a single command prints exactly the bytes of the \
-                  value.",
+        details: "The read is linearizable: it sees every write that was acknowledged before the \
+                  read began. For a missing key the answer is (missing). As a single command, \
+                  kvcli then prints nothing on standard output and exits with 1. With -o raw, the \
+                  default if standard output is not a terminal, a single command prints exactly \
+                  the bytes of the value.",
         examples: &["get colour", "get \"two words\"", r#"get "\x00\xff""#],
         options: &[],
         operands: &[Operand::Key],
@@ -134,7 +134,7 @@ pub static COMMANDS: &[Spec] = &[
         aliases: &["set"],
         usage: "put KEY VALUE | put KEY --file PATH",
         summary: "set a value",
-        details: "Executed once, however often the network makes kvcli repeat it.",
+        details: "The put is executed once, however often kvcli has to send it.",
         examples: &[
             "put colour green",
             "put colour 'light green'",
@@ -156,8 +156,8 @@ pub static COMMANDS: &[Spec] = &[
         aliases: &[],
         usage: "append KEY VALUE | append KEY --file PATH",
         summary: "add to the end of a value",
-        details: "A missing key counts as empty. Answers the length of the value after it, in \
-                  bytes.",
+        details: "A missing key counts as empty. The answer is the length of the value after the \
+                  append, in bytes.",
         examples: &["append word s", r#"append log "one line\n""#],
         options: FILE,
         operands: &[Operand::Key, Operand::Value],
@@ -173,8 +173,9 @@ pub static COMMANDS: &[Spec] = &[
         aliases: &["del"],
         usage: "delete KEY...",
         summary: "remove keys",
-        details: "Answers how many of the keys were there. Each key is removed by itself: if the \
-                  connection is lost in between, some of them may be gone and others not.",
+        details: "The answer is how many of the keys existed. The keys are removed one after the \
+                  other: if the connection is lost in between, some of them may be gone and others \
+                  not.",
         examples: &["delete colour", "delete colour shape 'two words'"],
         options: &[],
         operands: &[Operand::Key],
@@ -191,9 +192,9 @@ pub static COMMANDS: &[Spec] = &[
         aliases: &[],
         usage: "cas KEY EXPECTED NEW | cas KEY --missing NEW",
         summary: "set a value if the present one is as expected",
-        details: "Answers the value that is there instead if it is another one, and changes \
-                  nothing; as a single command, kvcli then exits with 1. With --missing, the key \
-                  must not exist.",
+        details: "If the present value is not EXPECTED, nothing changes, and the answer is the \
+                  present value; as a single command, kvcli then exits with 1. With --missing, the \
+                  key must not exist.",
         examples: &["cas colour green blue", "cas lock --missing me"],
         options: &[Opt {
             name: "--missing",
@@ -212,11 +213,11 @@ pub static COMMANDS: &[Spec] = &[
         usage: "scan [PREFIX] | scan [--from A] [--to B]",
         summary: "read keys and values in order",
         details: "Reads the keys that start with PREFIX, or those from A up to but without B, in \
-                  the order of their bytes. Without --limit and --all it reads one page, as much \
-                  as the server answers at once, and says where the next one starts. Each page is \
-                  linearizable by itself; writes may happen between two pages. With -o raw each \
-                  line is the two words KEY VALUE, quoted where needed: put in front of each line \
-                  makes it a command that restores it.",
+                  the order of their bytes. Without --limit and --all, scan reads one page, which \
+                  is as much as the server answers at once, and says where the next page starts. \
+                  Each page is linearizable; writes may happen between two pages. With -o raw, \
+                  each line is the two words KEY VALUE, in quotes if needed. With put in front, \
+                  such a line is a command that restores the key.",
         examples: &[
             "scan",
             "scan user/ --limit 10",
@@ -264,19 +265,19 @@ pub static COMMANDS: &[Spec] = &[
         name: "status",
         aliases: &[],
         usage: "status [-v]",
-        summary: "ask every node about itself",
+        summary: "show the state of every node",
         details: "Works without a leader and without a quorum. A node that does not answer is \
-                  listed with the reason. Exits with 3 if fewer voters answer than make a \
-                  quorum. With -v it also says how long each stage of a batch of commands took \
-                  in the last 10 to 20 seconds: queue (until the log is written), write and sync \
-                  (of the log), round (from the leader to a follower's disk and back), heartbeat \
-                  (to a follower and back, for reads), apply, reply.",
+                  listed with the reason. kvcli exits with 3 if fewer voters answer than a quorum \
+                  needs. With -v, status also shows how long each stage of a batch of commands \
+                  took in the last 10 to 20 seconds: queue (until the write of the log begins), \
+                  write and sync (of the log), round (from the leader to a follower's disk and \
+                  back), heartbeat (to a follower and back, for reads), apply, reply.",
         examples: &["status", "status -v", "status -o json"],
         options: &[Opt {
             name: "--verbose",
             short: Some("-v"),
             value: None,
-            summary: "show each node's own counters and where its time goes as well",
+            summary: "also show each node's counters and where its time goes",
         }],
         operands: &[],
         required: 0,
@@ -290,8 +291,9 @@ pub static COMMANDS: &[Spec] = &[
         name: "transfer",
         aliases: &[],
         usage: "transfer [ID]",
-        summary: "hand leadership over",
-        details: "To the node with the id, or to the one that is furthest along.",
+        summary: "transfer leadership to another node",
+        details: "Leadership goes to the node with this id, or without an id to the node whose log \
+                  is most up to date.",
         examples: &["transfer", "transfer 2"],
         options: &[],
         operands: &[Operand::Value],
@@ -307,11 +309,12 @@ pub static COMMANDS: &[Spec] = &[
         aliases: &[],
         usage: "snapshot [ID]",
         summary: "have nodes write a snapshot of their state now",
-        details: "The node with the id, or every node; works without a leader. Returns when the \
-                  snapshots are durable, and says so of a node whose newest one holds everything \
-                  already. If none grows for --timeout, kvcli no longer waits for the nodes, which \
-                  go on, and exits with 4; it exits with 3 if a node does not answer or cannot \
-                  write. kvnode backup copies a snapshot to a file.",
+        details: "Asks the node with this id, or without an id every node; works without a leader. \
+                  kvcli waits until the snapshots are durable. A node whose newest snapshot \
+                  contains everything already takes no other one, and the answer says so. If no \
+                  snapshot grows for --timeout, kvcli stops waiting and exits with 4; the nodes go \
+                  on. kvcli exits with 3 if a node does not answer or cannot write. kvnode backup \
+                  copies a snapshot to a file.",
         examples: &["snapshot", "snapshot 2"],
         options: &[],
         operands: &[Operand::Value],
@@ -327,7 +330,8 @@ pub static COMMANDS: &[Spec] = &[
         aliases: &[],
         usage: "timing on|off",
         summary: "show how long each answer takes",
-        details: "The time from the command to its answer, retries and redirections included.",
+        details: "The time is counted from the command to its answer, with all retries and \
+                  redirections.",
         examples: &["timing on", "timing off"],
         options: &[],
         operands: &[Operand::OneOf(&["on", "off"])],
@@ -378,7 +382,7 @@ pub static COMMANDS: &[Spec] = &[
         name: "exit",
         aliases: &["quit"],
         usage: "exit",
-        summary: "leave",
+        summary: "leave kvcli",
         details: "Ctrl-D does the same.",
         examples: &["exit"],
         options: &[],

@@ -9,7 +9,7 @@ use super::output::Answer;
 const WIDTH: usize = 80;
 
 const GRAMMAR: &str = r#"Words are separated by blanks. Quote what has blanks, quotes or unusual bytes:
-'single' takes all as it is, "double" knows \xNN \n \r \t \0 \\ \" \'.
+'single' takes every byte as it is, "double" knows \xNN \n \r \t \0 \\ \" \'.
 A word behind -- is never an option. # starts a comment line."#;
 
 /// The answer of `help`: the explanation of the command with this name, or without a name the list

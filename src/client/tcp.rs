@@ -70,7 +70,8 @@ impl Tcp {
             return Ok(Arc::clone(link));
         }
         if links.len() >= MAX_SERVERS {
-            let why = format!("this client has connected to {MAX_SERVERS} servers, the most that it may");
+            let why =
+                format!("this client has connected to {MAX_SERVERS} servers, the most that it may");
             return Err(CallError::NotSent(why));
         }
         let link = Arc::<ServerLink>::default();

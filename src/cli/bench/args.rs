@@ -131,10 +131,10 @@ as one line of name=value words, and -o json as JSON.
   kvcli bench -c 64 --rate 20000                      latency at 20,000 requests a second
 
 The longest gap is the longest time between two successes of one client, and of all: the pause that
-a failing leader causes. Appends make values longer and longer: let there be enough keys.
+a failing leader causes. Appends make values longer and longer: use enough keys.
 
-Exit codes: 0 measured; 2 wrong usage; 3 nothing succeeded; 130 Ctrl-C, after which the report of
-what was measured is written all the same.";
+Exit codes: 0 measured; 2 wrong usage; 3 no request succeeded; 130 Ctrl-C, after which the report of
+what was measured until then is still written.";
 
 /// How often each key is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
