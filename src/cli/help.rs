@@ -1,4 +1,4 @@
-//! Help, made from the [catalogue](super::catalog).
+//! The help texts, made from the [catalogue](super::catalog) of commands.
 
 use std::fmt::Write as _;
 

@@ -72,7 +72,7 @@ pub enum Answer {
     },
 }
 
-/// Who reads the answers.
+/// Who reads the answers: it decides about newlines and about missing values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// The command line has a single command, which a person or a script has written.

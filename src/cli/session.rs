@@ -55,7 +55,8 @@ pub enum Failure {
     /// The file with the command's value cannot be read.
     #[error("{0}")]
     Input(String),
-    /// The commands cannot be read any further; some may not have been executed.
+    /// Standard input with the commands cannot be read any further, so some of them may not have
+    /// been executed.
     #[error("cannot read on: {0}")]
     Unreadable(io::Error),
     /// The cluster did not execute the command, or it is not known whether it did.

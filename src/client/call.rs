@@ -53,7 +53,7 @@ pub enum Nature {
     Single,
 }
 
-/// What [`Call::next`] wants done: ask a server, pause, or end the call.
+/// What the call is to do next, as [`Call::next`] decides: ask a server, pause, or end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Ask `server` and wait for its answer, at most for `timeout`. Then report the result to

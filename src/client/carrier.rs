@@ -58,7 +58,7 @@ pub struct Carrier {
     dirty: Vec<usize>,
     /// The requests that have ended, which the next [`wait`](Self::wait) hands out.
     told: Vec<Told>,
-    /// The buffer for reads.
+    /// The buffer into which the links read, one after the other.
     scratch: Vec<u8>,
     /// When [`expire`](Self::expire) last looked for requests whose time is up.
     looked: Duration,

@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn zipfian_keys_come_as_their_rank_says() {
         let counts = counts(&["-k", "100", "-d", "zipfian", "--theta", "0.99"]);
-        // The sum of r^-0.99 over 100 ranks is 5.3: so the key of rank 1 gets 19 % of all requests.
+        // The sum of r^-0.99 over 100 ranks is 5.3, so the key of rank 1 gets 19 % of all requests.
         assert!((8500..10_500).contains(&counts[0]), "{counts:?}");
         let half = counts[0] as f64 / counts[1] as f64;
         assert!((1.8..2.2).contains(&half), "{counts:?}");

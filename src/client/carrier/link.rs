@@ -22,8 +22,8 @@ use crate::wire::{codec, frame};
 const OPENING: Duration = Duration::from_millis(500);
 
 /// A connection is closed if a request's time is up, the request has waited for at least this long,
-/// and the server has not sent a byte since the request was handed in.
-/// [`connection`](super::super::connection) says why.
+/// and the server has not sent a byte since the request was handed in. The server or the network to
+/// it has failed then; see `SILENCE` in [`connection`](super::super::connection).
 const SILENCE: Duration = Duration::from_millis(300);
 
 /// The most requests that may wait for their answers at once: a server accepts no more on one
