@@ -1,8 +1,8 @@
 //! A replicated key/value store on its own Raft: linearizable, durable, exactly once.
 //!
-//! Three or five nodes keep one copy of the data each. A client sees one store that survives the
-//! loss of a minority of the nodes, loses no acknowledged write, and executes each write exactly
-//! once, even if the network makes the client send it several times.
+//! Three or five nodes each keep a copy of all data. A client sees one store that survives the loss
+//! of a minority of the nodes, loses no acknowledged write, and executes each write exactly once,
+//! even if the network makes the client send it several times.
 //!
 //! The crate has the servers and the client of the store, and the parts that they are made of:
 //!
@@ -17,10 +17,9 @@
 //! | [`wire`] | frames, handshake, messages | `raft`'s types |
 //! | [`testkit`] | whole clusters within one process | all |
 //!
-//! To replicate something other than this store, implement
-//! [`StateMachine`](machine::StateMachine) and start a node with it:
-//! [`Node::start`](node::Node::start). `docs/architecture.md` leads through the code, and
-//! `docs/glossary.md` explains the words that it uses in a sense of its own.
+//! To replicate something other than this store, implement [`StateMachine`](machine::StateMachine)
+//! and start a node with it: [`Node::start`](node::Node::start). `docs/architecture.md` leads
+//! through the code, and `docs/glossary.md` explains the words that have a special meaning in it.
 //!
 //! ```
 //! use raftkv::testkit::Cluster;

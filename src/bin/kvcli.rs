@@ -1,4 +1,5 @@
-//! The store in a terminal, in a script and in a pipe: see [`raftkv::cli`].
+//! The program `kvcli`, a client of the store for terminals, scripts and pipes: see
+//! [`raftkv::cli`].
 
 fn main() -> std::process::ExitCode {
     raftkv::cli::main()

@@ -1,4 +1,4 @@
-//! One node of a raftkv cluster, as a program.
+//! The program `kvnode`, one node of a cluster, on the real disk: see [`raftkv::kvnode`].
 
 use std::process::ExitCode;
 use std::sync::Arc;
