@@ -1,15 +1,15 @@
 //! A whole cluster in one thread, on virtual time, from one seed.
 //!
-//! It drives the code that production runs: whole nodes, put together and carried on by the same
-//! functions as in production ([`steps`](raftkv::node::steps)), on a simulated disk; the store; the
-//! form in which messages travel; and what decides in a client ([`Call`](raftkv::client::Call),
-//! [`Session`](raftkv::client::Session), [`Routes`](raftkv::client::Routes)). Replaced are threads,
-//! sockets, the clock and the files themselves: each step that a thread would take, the simulator
-//! takes itself, at a moment that it draws. `client.rs` does what a Clerk does.
+//! The simulator drives the code that production runs: whole nodes, put together and carried on by
+//! the same functions as in production ([`steps`](raftkv::node::steps)); the store; the encoding of
+//! messages; and the parts of a client that decide ([`Call`](raftkv::client::Call),
+//! [`Session`](raftkv::client::Session), [`Routes`](raftkv::client::Routes)). It replaces threads,
+//! sockets, the clock and the disk: the simulator takes each step that a thread would take, at a
+//! virtual time that it draws. `client.rs` does what a Clerk does.
 //!
-//! A run has two phases: faults under which nothing may go wrong, then an end to the faults, after
-//! which a quorum must go on (`phases.rs`). What must hold is in `check`. `docs/testing.md` says
-//! how to run and read it, and what it does not prove.
+//! A run has two phases (`phases.rs`): first faults, under which nothing may go wrong; then most
+//! faults end, and a quorum must make progress. The checks are in `check`. `docs/testing.md` says
+//! how to run the simulator, how to read its output, and what it does not prove.
 
 mod carrying;
 mod check;
