@@ -183,7 +183,7 @@ impl Call {
         Next::Pause(self.not_before.min(self.deadline) - now)
     }
 
-    /// Takes in the result of the attempt at `server`. The table at the top of this file says what
+    /// Handles the result of the attempt at `server`. The table at the top of this file says what
     /// each result means.
     pub fn heard(
         &mut self,
@@ -345,8 +345,8 @@ impl Call {
         self.go_on(server, Word::Invalid(reason))
     }
 
-    /// Takes in a reply of the state machine. It means that the server leads and that the command
-    /// went through the log, so the reply is the same on every replica.
+    /// Handles a reply of the state machine. The reply means that the server leads and that the
+    /// command went through the log, so the reply is the same on every replica.
     fn replied(
         &mut self,
         now: Duration,

@@ -111,8 +111,8 @@ impl Connection {
 
     /// Whether the connection seems to work, as far as this can be known without sending a request.
     pub(super) fn is_usable(&self) -> bool {
-        // Check the socket only while no thread writes to it or reads from it. A thread that does
-        // would itself notice that the connection is closed, and note it in `broken`.
+        // Check the socket only while no thread writes to it or reads from it. A thread that uses
+        // the socket notices a closed connection itself, and notes it in `broken`.
         if let Some(last_use) = self.writer.try_lock()
             && last_use.elapsed() >= IDLE
         {

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-/// How a [`Clerk`](super::Clerk) behaves.
+/// The settings of a [`Clerk`](super::Clerk).
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How long a call may take, all attempts included. After that time it ends with an error.

@@ -74,7 +74,8 @@ impl SharedClerk {
         }
     }
 
-    /// Makes a stop for a call that begins now: the next [`cancel`](Self::cancel) sets it.
+    /// Makes the [`Stop`] of a call that begins now: the next [`cancel`](Self::cancel) sets it,
+    /// which ends the call.
     pub(super) fn stop(&self) -> Stop {
         Stop::after(&self.epoch)
     }

@@ -58,7 +58,8 @@ impl Stop {
         Stop::after(&Arc::new(AtomicU64::new(0)))
     }
 
-    /// Makes a stop that is set as soon as `epoch` changes from its present value.
+    /// Makes a stop for a call that begins now: it is set as soon as `epoch` changes from its
+    /// present value.
     pub(super) fn after(epoch: &Arc<AtomicU64>) -> Self {
         Stop {
             epoch: Arc::clone(epoch),

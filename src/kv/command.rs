@@ -106,19 +106,19 @@ pub enum Query {
 /// What the store answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// To [`Command::OpenSession`]: the new session.
+    /// The reply to [`Command::OpenSession`]: the id of the new session.
     Opened(SessionId),
-    /// To a put, and to a command that keeps a session alive or closes it: done.
+    /// The reply to a put, and to a command that keeps a session alive or closes it: done.
     Done,
-    /// To a get: the value, or `None` if the key is missing.
+    /// The reply to a get: the value, or `None` if the key is missing.
     Value(Option<Bytes>),
-    /// To a delete: whether the key was there.
+    /// The reply to a delete: whether the key was there.
     Deleted(bool),
-    /// To a compare-and-swap: `Ok` if the value was set, else the value that was present.
+    /// The reply to a compare-and-swap: `Ok` if the value was set, else the value that was present.
     Swapped(Result<(), Option<Bytes>>),
-    /// To an append: the value's length after it, in bytes.
+    /// The reply to an append: the value's length after it, in bytes.
     Appended(u64),
-    /// To a scan: one page of keys and values.
+    /// The reply to a scan: one page of keys and values.
     Page(Page),
     /// Not executed: the session has expired, was closed, or never existed.
     NoSession(SessionId),

@@ -60,7 +60,7 @@ impl Default for Limits {
     }
 }
 
-/// Why some limits cannot be used.
+/// Why these limits cannot be used together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LimitsError {
     /// A limit of zero would let nothing pass.

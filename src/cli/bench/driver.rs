@@ -29,9 +29,9 @@ pub enum Pull {
 pub trait Phase {
     /// Asks for work for a free slot.
     fn pull(&mut self, now: Duration) -> Pull;
-    /// Takes in the end of a slot's work.
+    /// Tells the phase that a slot has ended its work.
     fn done(&mut self, done: Done);
-    /// Takes in the present time. Called at least 20 times a second.
+    /// Tells the phase the present time. Called at least 20 times a second.
     fn tick(&mut self, now: Duration, clients: &Clients);
 }
 

@@ -113,7 +113,7 @@ impl Measure {
         }
     }
 
-    /// Takes in the end of a request.
+    /// Counts a request that has ended.
     pub fn done(&mut self, done: &Done) {
         if done.at >= self.start {
             self.move_on(done.at);
