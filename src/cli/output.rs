@@ -40,30 +40,30 @@ use crate::kv::Item;
 pub enum Answer {
     /// The command was executed, and has no other result.
     Done,
-    /// The value of a key, `None` if it is missing.
+    /// The answer of `get`: the value, or `None` if the key is missing.
     Value(Option<Bytes>),
-    /// The length of a value after an append, in bytes.
+    /// The answer of `append`: the length of the value after it, in bytes.
     Length(u64),
-    /// The result of a delete.
+    /// The answer of `delete`.
     Deleted {
         /// How many of the named keys existed and were removed.
         removed: usize,
         /// How many keys the command named.
         named: usize,
     },
-    /// The result of a compare-and-swap: `Ok` if the value was replaced, else the value that the
-    /// key has, or `None` if the key is missing.
+    /// The answer of `cas`: `Ok` if the value was replaced, else the value that the key has, or
+    /// `None` if the key is missing.
     Swapped(Result<(), Option<Bytes>>),
-    /// The state of the cluster.
+    /// The answer of `status`.
     Status {
         /// The state of the cluster, made from the answers of its nodes.
         report: Box<Report>,
         /// Whether a table also shows the gauges of each node's state machine.
         verbose: bool,
     },
-    /// For each node that was asked for a snapshot, the result.
+    /// The answer of `snapshot`: the result at each node that was asked for one.
     Snapshots(Vec<Taken>),
-    /// An explanation, in a long and in a short form.
+    /// The answer of `help`: an explanation, in a long and in a short form.
     Help {
         /// The whole explanation: several lines, without the last newline.
         long: String,

@@ -18,7 +18,7 @@ use crate::wire::frame::MAX_PAYLOAD;
 
 /// The exit codes of kvcli.
 pub mod exit {
-    /// The command was executed.
+    /// The command was executed, and the answer was not "no".
     pub const DONE: u8 = 0;
     /// The server said no: the key is missing, the value is not the expected one, or the request
     /// breaks a limit.

@@ -11,7 +11,7 @@ use super::{grammar, stages};
 use crate::raft::{NodeId, RoleName};
 use crate::wire::client::Status;
 
-/// The state of the cluster, as its nodes tell it.
+/// A report about the cluster: its nodes, which of them leads, and which are members.
 #[derive(Clone, Debug)]
 pub struct Report {
     nodes: Vec<Node>,

@@ -84,7 +84,7 @@ pub enum Heard {
     Reopen,
     /// The leader has begun to transfer its leadership.
     Transferring,
-    /// The call has failed.
+    /// The call has failed with this error.
     Failed(Error),
 }
 
@@ -114,7 +114,7 @@ pub struct Call {
     /// The server whose turn is next, modulo the number of servers. `None` before the first
     /// attempt, which begins with the server that [`Routes`] says.
     rotation: Option<usize>,
-    /// No attempt begins before this time.
+    /// The end of the present pause: no attempt begins before this time.
     not_before: Duration,
     /// Whether the last answer came from a leader that had no room. If so, the error at the
     /// deadline says "too busy", else it says "no leader".

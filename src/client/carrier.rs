@@ -67,7 +67,8 @@ pub struct Carrier {
 /// The end of one request: its answer, or why there is none.
 #[derive(Debug)]
 pub struct Told {
-    /// The tag with which the request was handed in.
+    /// The tag that was passed with the request to [`Carrier::ask`], by which the request is
+    /// recognised.
     pub tag: usize,
     /// The index of the server that was asked.
     pub server: usize,

@@ -49,7 +49,7 @@ pub struct Clerk {
     shared: Arc<SharedClerk>,
 }
 
-/// What a compare-and-swap did.
+/// The outcome of a compare-and-swap that was executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CasOutcome {
     /// The value was the expected one and has been replaced.

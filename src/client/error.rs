@@ -76,7 +76,7 @@ pub enum Error {
         /// The servers that were asked, each with the result of the last attempt.
         asked: Vec<LastWord>,
     },
-    /// The call was cancelled.
+    /// The call was cancelled, by a [`Canceller`](super::Canceller).
     #[error("cancelled; {}", if *maybe_executed {
         "the write may or may not be executed: read the key before you repeat it"
     } else {
@@ -93,7 +93,7 @@ pub enum Error {
          version?"
     )]
     BadAnswer(String),
-    /// The list of servers cannot be used.
+    /// The list of servers cannot be used. The text says why.
     #[error("{0}")]
     Servers(String),
 }
@@ -154,7 +154,7 @@ pub enum Word {
     NotSent(String),
     /// The request was sent, and no answer came. The text says why.
     Lost(String),
-    /// The server does not lead.
+    /// The server does not lead, so it has not appended the command. It may name the leader.
     NotLeader(NotLeader),
     /// The server refused the request, because too many requests were under way there.
     Busy,
@@ -174,7 +174,7 @@ pub enum Word {
 }
 
 impl Word {
-    /// Whether the server answered at all.
+    /// Whether the server answered at all, if only with a refusal.
     fn is_answer(&self) -> bool {
         !matches!(self, Word::NotSent(_) | Word::Lost(_))
     }

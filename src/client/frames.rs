@@ -20,7 +20,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// The buffer's usual size, in bytes.
+    /// The buffer's usual size, in bytes. A longer frame makes it grow for a while.
     const USUAL: usize = 16 << 10;
 
     pub(super) fn new() -> Self {

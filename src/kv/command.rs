@@ -61,7 +61,7 @@ pub enum OpOf<B> {
         /// The key to read.
         key: B,
     },
-    /// Sets a value.
+    /// Sets the value of a key, whether or not the key exists.
     Put {
         /// The key to set.
         key: B,
@@ -75,12 +75,12 @@ pub enum OpOf<B> {
         /// The bytes to add.
         value: B,
     },
-    /// Removes a key.
+    /// Removes a key and its value.
     Delete {
         /// The key to remove.
         key: B,
     },
-    /// Sets a value if the present one is as expected.
+    /// Sets the value of a key if the present value is the expected one (compare-and-swap).
     Cas {
         /// The key to set.
         key: B,
@@ -94,16 +94,16 @@ pub enum OpOf<B> {
 /// A question about the state. It changes nothing, and is answered without an entry in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Query {
-    /// Reads a value.
+    /// Reads the value of a key, linearizably.
     Get {
         /// The key to read.
         key: Bytes,
     },
-    /// Reads a range of keys, in order.
+    /// Reads a page of a range of keys, in order, linearizably.
     Scan(Scan),
 }
 
-/// What the store answers.
+/// The store's reply to a command or a query.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// The reply to [`Command::OpenSession`]: the id of the new session.

@@ -19,7 +19,7 @@ pub struct Scan {
     pub keys_only: bool,
 }
 
-/// One page of a scan.
+/// One page of a scan: some of its items, and where the next page starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// The items, in ascending order of their keys.
@@ -28,7 +28,7 @@ pub struct Page {
     pub next: Option<Bytes>,
 }
 
-/// A key and its value.
+/// A key and its value, as a scan returns them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// The key.

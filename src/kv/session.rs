@@ -42,7 +42,7 @@ const REPLY_OVERHEAD: u64 = 64;
 /// `listed` is `last_used` or an earlier use.
 #[derive(Clone, Debug)]
 pub(super) struct SessionState {
-    /// The last command that used the session.
+    /// The last command that used the session. The time until the session expires counts from it.
     pub last_used: At,
     /// The use under which `Sessions` finds this session in the order of expiry, `last_used` or an
     /// earlier one. It is bookkeeping and not part of the replicated state: it may differ between
@@ -194,7 +194,7 @@ impl SessionState {
         }
     }
 
-    /// Adds the session to a digest.
+    /// Adds the session to a digest: its last use, its bound and its kept replies.
     pub fn digest(&self, digest: &mut Digest) {
         digest.number(self.last_used.index);
         digest.number(self.last_used.time_ms);

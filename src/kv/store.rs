@@ -164,7 +164,7 @@ impl Store {
         Some(page)
     }
 
-    /// All keys and their values, in ascending order.
+    /// All keys and their values, in ascending order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
         self.map.iter()
     }

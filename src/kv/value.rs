@@ -71,7 +71,7 @@ impl Value {
         Self::Large(Arc::new(large))
     }
 
-    /// The length in bytes.
+    /// The length of the value, in bytes.
     pub fn len(&self) -> usize {
         match self {
             Self::Small(bytes) => bytes.len(),
@@ -82,7 +82,8 @@ impl Value {
         }
     }
 
-    /// Appends `part`, which is a slice of `source`.
+    /// Appends `part`, a slice of `source`, to the value. A long part may be shared instead of
+    /// copied.
     pub fn append(&mut self, source: &Bytes, part: &[u8]) {
         match self {
             Self::Small(bytes) if bytes.len() + part.len() < CHUNK => {

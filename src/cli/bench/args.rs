@@ -1,4 +1,4 @@
-//! The options of `kvcli bench`.
+//! The options of `kvcli bench`, and the check that they fit together.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -36,7 +36,7 @@ pub enum Work {
     Ask(Kind, Request),
 }
 
-/// The end of a slot's work.
+/// How a slot's work has ended: for which client, when, and with which result.
 #[derive(Debug)]
 pub struct Done {
     /// The slot that did the work. It is free again.
@@ -62,7 +62,7 @@ pub struct Counts {
     pub retries: u64,
     /// Attempts that sent a write again although an earlier copy might have been executed.
     pub repeats_in_doubt: u64,
-    /// Sessions that were opened.
+    /// Sessions that were opened, those that replaced a lost one included.
     pub sessions: u64,
     /// How many changes of leader the answers have shown: how often another server answered as the
     /// leader than before.
@@ -158,7 +158,7 @@ impl Clients {
         0..self.slots.len()
     }
 
-    /// The first slot of each client.
+    /// One slot of each client, for work on the client's session.
     pub fn first_slots(&self) -> impl Iterator<Item = usize> + use<> {
         0..self.sessions.len()
     }

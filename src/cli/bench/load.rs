@@ -57,7 +57,7 @@ impl Mix {
         Mix(weights)
     }
 
-    /// The weight of a kind.
+    /// The weight of one kind of requests in the mix.
     pub fn weight(&self, kind: Kind) -> u32 {
         self.0[kind as usize]
     }

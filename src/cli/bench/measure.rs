@@ -39,9 +39,9 @@ fn nanos(time: Duration) -> u64 {
 /// The figures of one moment, a short stretch of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Moment {
-    /// Requests that succeeded.
+    /// How many requests succeeded in this moment.
     pub successes: u64,
-    /// Requests that failed.
+    /// How many requests failed in this moment.
     pub failures: u64,
     /// The median latency, in microseconds.
     pub p50_us: f64,
@@ -220,12 +220,12 @@ impl Measure {
         }
     }
 
-    /// How many requests succeeded.
+    /// How many requests of all kinds succeeded.
     pub fn successes(&self) -> u64 {
         self.kinds.iter().map(Histogram::len).sum()
     }
 
-    /// How many requests failed.
+    /// How many requests of all kinds failed.
     pub fn failures(&self) -> u64 {
         self.failures
     }

@@ -13,7 +13,7 @@ use super::measure::{Gap, Latencies, Measure};
 /// The percentiles in the report, with their names.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
-/// Everything that a report is made of.
+/// The content of a report, before it is written as text or as JSON.
 #[derive(Debug)]
 pub struct Report {
     /// The options of the run.

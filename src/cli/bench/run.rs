@@ -27,7 +27,7 @@ use crate::client::{Error, Options};
 /// each client, and connections to each server.
 const FILLERS: (usize, usize, usize) = (8, 32, 8);
 
-/// Why there is no report.
+/// Why a benchmark ended without a report.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The options do not fit together.
