@@ -60,7 +60,7 @@ pub struct Args {
     #[arg(long)]
     stats: bool,
 
-    /// When commands come from a pipe: end with the first one that fails
+    /// When commands come from a pipe: stop at the first command that fails
     #[arg(long)]
     stop_on_error: bool,
 

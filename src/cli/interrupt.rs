@@ -42,7 +42,7 @@ impl Interrupt {
         }
     }
 
-    /// For the shell: Ctrl-C never ends the program.
+    /// For the shell: Ctrl-C cancels the command under way and never ends the program.
     pub fn that_stays() -> Self {
         Self {
             stays: true,

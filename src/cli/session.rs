@@ -322,7 +322,8 @@ impl Session {
     }
 }
 
-/// Reads the value of a command. It may come from standard input only if commands do not.
+/// Reads the value of a command. The value may come from standard input only if the commands do not
+/// come from there.
 fn load(input: &Input, stdin_is_free: bool) -> Result<Bytes, Failure> {
     match input {
         Input::Here(value) => Ok(value.clone()),

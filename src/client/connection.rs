@@ -130,9 +130,9 @@ impl Connection {
         self.inbox.lock().broken.is_none()
     }
 
-    /// Whether the server has left the stream open. Does not wait. The caller must have the lock
-    /// for writing and the role of the reader, because the stream is non-blocking for a moment, for
-    /// both directions.
+    /// Whether the server has left the stream open. Does not wait. The check makes the stream
+    /// non-blocking for a moment, for all threads. So the calling thread must have the lock for
+    /// writing and the role of the reader.
     fn is_open(&self) -> bool {
         let peek = || {
             self.stream.set_nonblocking(true)?;

@@ -79,7 +79,7 @@ pub enum LimitsError {
         /// The limits that this size depends on: one of them has to be lowered.
         lower: &'static str,
     },
-    /// One session could keep more bytes of replies than all sessions together.
+    /// The limit on kept replies of one session is above the limit for all sessions together.
     #[error("max_session_reply_bytes is larger than max_reply_bytes; it must be at most as large")]
     SessionOverAll,
 }

@@ -26,7 +26,7 @@ const CHUNK: usize = 4096;
 /// map may be half empty, and its unused places take memory, too.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
-    /// Fewer bytes than [`CHUNK`], in an allocation of exactly their length.
+    /// A value of fewer than [`CHUNK`] bytes, in an allocation of exactly its length.
     Small(Arc<[u8]>),
     Large(Arc<Large>),
 }

@@ -14,10 +14,10 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long requests that are under way may take to end after Ctrl-C.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The answer of a phase when it is asked for work.
+/// What a phase of a benchmark answers when it is asked for work.
 #[derive(Debug)]
 pub enum Pull {
-    /// Do this work, which was due at this time.
+    /// There is this work to do. It was due at this time.
     Begin(Work, Duration),
     /// There is no work before this time.
     Later(Duration),

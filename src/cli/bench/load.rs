@@ -57,7 +57,7 @@ impl Mix {
         Mix(weights)
     }
 
-    /// The weight of one kind of requests in the mix.
+    /// The weight of one kind of request in the mix.
     pub fn weight(&self, kind: Kind) -> u32 {
         self.0[kind as usize]
     }

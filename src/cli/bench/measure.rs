@@ -54,9 +54,9 @@ pub struct Moment {
 /// A time in which no request succeeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gap {
-    /// The length of the gap.
+    /// How long no request succeeded.
     pub length: Duration,
-    /// When the gap began, counted from the start of the measurement.
+    /// When this time began, counted from the start of the measurement.
     pub since: Duration,
 }
 
