@@ -48,7 +48,7 @@ fn request(line: &str) -> Request {
     command::parse_line(line.as_bytes()).unwrap().unwrap()
 }
 
-/// Runs a single command with raw output that is not a terminal. Returns the output and the result.
+/// Runs a single command whose output is raw and not a terminal. Returns the output and the result.
 fn single(cluster: &Arc<MapCluster>, line: &str) -> (Vec<u8>, Result<Outcome, Failure>) {
     let mut out = Vec::new();
     let style = Style::Single { terminal: false };

@@ -64,7 +64,7 @@ impl Ticket {
 /// The result of [`Session::issue`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Issue {
-    /// The next number, for one operation.
+    /// The next number of the session, with the right to execute one operation under it.
     Ticket(Ticket),
     /// No session is open: open one, and ask again.
     NoSession,
