@@ -17,41 +17,50 @@ use super::role::{Change, Role};
 use super::snapshots::Part;
 use super::types::{Entry, EntryId, Index, NodeId, RoleName};
 
+/// The leader of the present term, as a follower knows it.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    id: NodeId,
+    /// Nobody listens at the leader's address any more, and the leader was not heard since.
+    is_absent: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Follower {
-    /// The leader of the present term, once it was heard. It does not change within a term.
-    leader: Option<NodeId>,
+    /// The leader of the present term, once it was heard. Its id does not change within a term.
+    leader: Option<Heard>,
     /// Ticks since the leader was heard, a vote was given, or this node's own write returned;
     /// `elapsed < timeout` between two inputs.
     elapsed: u32,
     /// When `elapsed` reaches this, the node asks for pre-votes. Random, so that of the nodes that
     /// miss a leader one asks before the others (paper 5.2).
     timeout: u32,
-    /// Nobody listens at the leader's address any more, and the leader was not heard since. Only
-    /// set while `leader` is.
-    is_leader_absent: bool,
 }
 
 impl Follower {
     /// A follower in the present term, which waits for a whole timeout from now on.
     pub fn new(common: &mut Common, leader: Option<NodeId>) -> Self {
+        let is_absent = false;
         Self {
-            leader,
+            leader: leader.map(|id| Heard { id, is_absent }),
             elapsed: 0,
             timeout: common.random_timeout(),
-            is_leader_absent: false,
         }
     }
 
     pub fn leader(&self) -> Option<NodeId> {
-        self.leader
+        self.leader.map(|leader| leader.id)
+    }
+
+    /// Whether a leader was heard that, as far as is known, still listens at its address.
+    fn leader_listens(&self) -> bool {
+        self.leader.is_some_and(|leader| !leader.is_absent)
     }
 
     /// Whether the leader was heard within the shortest election timeout: then votes are refused,
     /// so that a node that does not hear the leader cannot depose it (thesis 4.2.3).
     pub fn hears_leader(&self, common: &Common) -> bool {
-        let heard = self.elapsed < common.config.election_ticks;
-        self.leader.is_some() && heard && !self.is_leader_absent
+        self.elapsed < common.config.election_ticks && self.leader_listens()
     }
 
     /// One tick has passed. Returns the candidate that this node becomes if it has waited enough.
@@ -65,9 +74,9 @@ impl Follower {
             self.elapsed = 0;
             return None;
         }
-        let reason = match self.is_leader_absent {
-            true => Reason::LeaderAbsent,
-            false => Reason::NoLeaderHeard,
+        let reason = match self.leader {
+            Some(leader) if leader.is_absent => Reason::LeaderAbsent,
+            _ => Reason::NoLeaderHeard,
         };
         Some(Role::ask_for_pre_votes(common, reason))
     }
@@ -80,15 +89,18 @@ impl Follower {
     /// The node's own write has returned. A slow disk must not look like a dead leader, so the
     /// leader that is followed gets a whole timeout from now on.
     pub fn disk_returned(&mut self) {
-        if self.leader.is_some() && !self.is_leader_absent {
+        if self.leader_listens() {
             self.elapsed = 0;
         }
     }
 
     /// Nobody listens at a peer's address; see [`Raft::absent`](super::Raft::absent).
     pub fn absent(&mut self, common: &mut Common, peer: NodeId) {
-        if self.leader == Some(peer) && !self.is_leader_absent {
-            self.is_leader_absent = true;
+        if let Some(leader) = &mut self.leader
+            && leader.id == peer
+            && !leader.is_absent
+        {
+            leader.is_absent = true;
             let soon = self.elapsed + common.short_timeout();
             // Sooner only, never later: a broken connection must not prolong the wait.
             self.timeout = self.timeout.min(soon);
@@ -149,27 +161,29 @@ impl Follower {
     /// Takes note of a sign of life of the leader. False if it comes from a second leader of the
     /// same term, which proves that a voter has voted twice.
     fn hear(&mut self, common: &mut Common, from: NodeId) -> bool {
-        match self.leader {
-            Some(known) if known != from => {
+        match &mut self.leader {
+            Some(known) if known.id != from => {
                 common.fault.get_or_insert(Fault::TwoLeaders {
-                    known,
+                    known: known.id,
                     other: from,
                     term: common.term(),
                 });
                 return false;
             }
+            // The leader lives after all: the shortened timeout must not stay, or this node would
+            // ask for pre-votes after each short pause.
+            Some(known) if known.is_absent => {
+                known.is_absent = false;
+                self.timeout = common.random_timeout();
+            }
             Some(_) => {}
             None => {
-                self.leader = Some(from);
-                common.report(RoleName::Follower, self.leader, Reason::LeaderHeard);
+                let (id, is_absent) = (from, false);
+                self.leader = Some(Heard { id, is_absent });
+                common.report(RoleName::Follower, Some(id), Reason::LeaderHeard);
             }
         }
         self.elapsed = 0;
-        // The leader lives after all: the shortened timeout must not stay, or this node would ask
-        // for pre-votes after each short pause.
-        if std::mem::take(&mut self.is_leader_absent) {
-            self.timeout = common.random_timeout();
-        }
         true
     }
 }

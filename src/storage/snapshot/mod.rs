@@ -224,11 +224,12 @@ impl Snapshots {
         self.shared.folder.sync()
     }
 
-    /// Reads up to `max` bytes of a snapshot's file from `offset` on; none at the end of the file.
-    /// They are not verified.
+    /// Reads up to `max` bytes of a snapshot's file from `offset` on; returns no bytes at the end of
+    /// the file. The bytes are not verified.
     ///
     /// # Errors
-    /// [`StorageError::NoSnapshot`] if it is not there (any more), [`StorageError::Io`].
+    /// [`StorageError::NoSnapshot`] if the snapshot does not exist or was removed;
+    /// [`StorageError::Io`].
     pub fn read_chunk(
         &self,
         last: EntryId,
@@ -242,12 +243,12 @@ impl Snapshots {
         Ok(bytes.into())
     }
 
-    /// Reads `length` bytes of a snapshot's file from `offset` on, to be sent to another node. They
-    /// are not verified here: the node that receives them does that.
+    /// Reads `length` bytes of a snapshot's file from `offset` on, to send them to another node. The
+    /// bytes are not verified here, because the receiving node verifies the whole file.
     ///
     /// # Errors
-    /// [`StorageError::NoSnapshot`] if it is not there (any more), [`StorageError::Damaged`] if the
-    /// file ends before, [`StorageError::Io`].
+    /// [`StorageError::NoSnapshot`] if the snapshot does not exist or was removed;
+    /// [`StorageError::Damaged`] if the file ends before these bytes do; [`StorageError::Io`].
     pub fn read_part(
         &self,
         last: EntryId,
@@ -264,11 +265,11 @@ impl Snapshots {
         Ok(bytes.into())
     }
 
-    /// Begins to receive a snapshot whose file has `bytes` bytes. There is one transfer at a time:
-    /// one that is under way is discarded.
+    /// Begins to receive a snapshot whose file has `bytes` bytes. Only one transfer runs at a time,
+    /// so a previous one is discarded.
     ///
     /// # Errors
-    /// [`StorageError::Superseded`] if there is one of this entry or a later one already;
+    /// [`StorageError::Superseded`] if there is a snapshot of this entry or of a later one already;
     /// [`StorageError::Io`].
     pub fn receive(&self, meta: SnapshotMeta, bytes: u64) -> Result<Incoming, StorageError> {
         self.check_new(meta.last)?;
