@@ -36,7 +36,7 @@ pub struct Config {
 pub struct Timing {
     /// The unit in which the others are counted.
     pub tick: Duration,
-    /// After how much silence the leader sends a heartbeat.
+    /// How often the leader sends heartbeats.
     pub heartbeat: Duration,
     /// The shortest election timeout; each is drawn from this up to twice this.
     pub election: Duration,

@@ -17,7 +17,7 @@ pub struct Config {
     /// The shortest election timeout. Each timeout is drawn from this up to twice this (paper
     /// 5.2); within the shortest one a node that heard from a leader refuses votes (thesis 4.2.3).
     pub election_ticks: u32,
-    /// After how many ticks of silence the leader sends a heartbeat.
+    /// How many ticks lie between two heartbeats of the leader.
     pub heartbeat_ticks: u32,
     /// How many milliseconds of cluster time one tick stands for.
     pub tick_ms: u64,
