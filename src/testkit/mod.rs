@@ -20,12 +20,14 @@
 //! ```
 
 mod cluster;
+mod hooked_disk;
 mod network;
 mod proxy;
 mod recorder;
 mod transport;
 
 pub use cluster::Cluster;
+pub use hooked_disk::{Access, HookedDisk};
 pub use network::{Filter, Link, Network};
 pub use proxy::{Cable, Counts, Flow, Proxy, Quality, RETRANSMISSION, Way};
 pub use recorder::{Executed, Journal, Recorder};

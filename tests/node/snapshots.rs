@@ -1,17 +1,17 @@
 //! The files of snapshots: the one that is being taken over stays, and no other one beyond the
 //! newest two.
 
-use std::io::{self, Write as _};
-use std::path::Path;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::thread;
 
 use bytes::Bytes;
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::bounded;
 use raftkv::machine::StateMachine;
 use raftkv::node::Handle;
 use raftkv::raft::{EntryId, Envelope, HardState, Index, Membership, Message, SnapshotMeta, Write};
-use raftkv::storage::{Disk, DiskFile, Identity, Options, SimDisk, Storage};
+use raftkv::storage::{Disk, Identity, Options, SimDisk, Storage};
+use raftkv::testkit::{Access, HookedDisk};
 
 use super::probe::{PATIENCE, Probe, config, entry, follower, from_leader, wait_for};
 
@@ -60,64 +60,17 @@ pub fn deliver(node: &Handle<Probe>, message: &Envelope) {
     node.deliver([message.clone()]);
 }
 
-/// A disk on which the apply thread waits before it opens its first snapshot.
-struct HoldingDisk {
-    disk: SimDisk,
-    begins: Sender<()>,
-    go: Receiver<()>,
-}
-
-impl Disk for HoldingDisk {
-    fn folder(&self) -> &Path {
-        self.disk.folder()
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-
-    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        self.disk.create(name)
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let held = name.starts_with("snapshot-") && thread::current().name() == Some("apply");
-        if held && self.begins.try_send(()).is_ok() {
-            let _ = self.go.recv_timeout(PATIENCE);
-        }
-        self.disk.open(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        self.disk.sync_dir()
-    }
-
-    fn unique_id(&self) -> u64 {
-        self.disk.unique_id()
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.disk.now_ms()
-    }
-}
-
 #[test]
 fn a_snapshot_that_is_being_taken_over_stays_however_many_newer_ones_come() {
     // Room for one: only the first time is waited for.
     let ((begins, begun), (go, held)) = (bounded(1), bounded::<()>(0));
-    let disk = HoldingDisk {
-        disk: SimDisk::new(1),
-        begins,
-        go: held,
-    };
+    let disk = HookedDisk::new(SimDisk::new(1), move |name, access| {
+        let opens = access == Access::Open && name.starts_with("snapshot-");
+        let is_held = opens && thread::current().name() == Some("apply");
+        if is_held && begins.try_send(()).is_ok() {
+            let _ = held.recv_timeout(PATIENCE);
+        }
+    });
     let (node, sent) = follower(Probe::new(|_| ()), Arc::new(disk));
     deliver(&node, &snapshot_of(10));
     // The token stays in the channel until the end of the test.

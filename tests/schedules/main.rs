@@ -30,12 +30,11 @@ use raftkv::node::{
     Config, End, Handle, Node, NodeError, Outcome, Pending, Sabotage, Transport, sabotage,
 };
 use raftkv::raft::{Entry, EntryId, Envelope, Index, Message, NodeId, Payload, RoleName, Term};
+use raftkv::testkit::HookedDisk;
 use raftkv::wire::client::Doubt;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::sync::{Condvar, Mutex};
 use shuttle::{Runner, thread};
-
-use disk::LeanDisk;
 
 /// Never comes; see the module comment.
 const A_WHILE: Duration = Duration::from_secs(1);
@@ -130,15 +129,15 @@ impl Outgoing {
 
 /// Node 1 of a cluster of this size, on a new disk.
 fn node(size: u64) -> (Arc<Handle<Counter>>, Arc<Outgoing>) {
-    node_on(Arc::new(LeanDisk::new(1)), size)
+    node_on(Arc::new(disk::quick()), size)
 }
 
-fn node_on(disk: Arc<LeanDisk>, size: u64) -> (Arc<Handle<Counter>>, Arc<Outgoing>) {
+fn node_on(disk: Arc<HookedDisk>, size: u64) -> (Arc<Handle<Counter>>, Arc<Outgoing>) {
     node_with(disk, size, None)
 }
 
 fn node_with(
-    disk: Arc<LeanDisk>,
+    disk: Arc<HookedDisk>,
     size: u64,
     snapshot_log_bytes: Option<u64>,
 ) -> (Arc<Handle<Counter>>, Arc<Outgoing>) {
@@ -263,10 +262,10 @@ fn a_shutdown_at_any_moment_ends_every_request_and_every_thread() {
 #[test]
 fn a_disk_that_fails_stops_the_node_and_ends_every_request() {
     explore(|| {
-        let disk = Arc::new(LeanDisk::new(1));
+        let disk = Arc::new(disk::quick());
         let (node, _) = node_on(disk.clone(), 1);
         lead(&node);
-        disk.fail();
+        disk.disk().stop_at(disk.disk().operations());
         let starts = [(); 2].map(|()| {
             let node = node.clone();
             thread::spawn(move || match node.start("command", A_WHILE) {
@@ -327,7 +326,7 @@ fn a_shutdown_during_an_election_ends_every_thread() {
 #[test]
 fn two_shutdowns_at_once_both_wait_for_the_threads() {
     explore(|| {
-        let disk = Arc::new(LeanDisk::new(1));
+        let disk = Arc::new(disk::quick());
         let storage = Arc::downgrade(&disk);
         let (node, _) = node_on(disk, 1);
         let shutdown = move |node: &Handle<Counter>| {

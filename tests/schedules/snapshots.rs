@@ -86,8 +86,8 @@ fn half(second: bool) -> Envelope {
 }
 
 /// The leader of a cluster of one that takes a snapshot after its first command, and its disk.
-fn eager_leader() -> (Arc<Handle<Counter>>, Weak<LeanDisk>) {
-    let disk = Arc::new(LeanDisk::slow(&EMPTY));
+fn eager_leader() -> (Arc<Handle<Counter>>, Weak<HookedDisk>) {
+    let disk = Arc::new(disk::slow(&EMPTY));
     let weak = Arc::downgrade(&disk);
     let (node, _) = node_with(disk, 1, Some(0));
     lead(&node);
@@ -95,7 +95,7 @@ fn eager_leader() -> (Arc<Handle<Counter>>, Weak<LeanDisk>) {
 }
 
 /// Stops the node, of which nothing must be left.
-fn end(node: Arc<Handle<Counter>>, disk: &Weak<LeanDisk>) {
+fn end(node: Arc<Handle<Counter>>, disk: &Weak<HookedDisk>) {
     node.shutdown();
     let node = Arc::into_inner(node).expect("nobody else has it");
     drop(node);
@@ -151,7 +151,7 @@ fn ask_and_wait(node: &Handle<Counter>, give_up: &AtomicBool) -> bool {
 #[test]
 fn two_who_ask_for_a_snapshot_at_once_both_get_one_that_holds_what_they_saw() {
     explore(|| {
-        let disk = Arc::new(LeanDisk::slow(&EMPTY));
+        let disk = Arc::new(disk::slow(&EMPTY));
         let weak = Arc::downgrade(&disk);
         let (node, _) = node_with(disk, 1, None);
         lead(&node);
@@ -194,7 +194,7 @@ fn a_shutdown_while_a_snapshot_is_written_and_waited_for_ends_every_thread() {
 }
 
 fn a_snapshot_comes_in_among_entries() {
-    let disk = Arc::new(LeanDisk::slow(&EMPTY));
+    let disk = Arc::new(disk::slow(&EMPTY));
     let weak = Arc::downgrade(&disk);
     let (node, outgoing) = node_with(disk, 3, None);
     let entries = node.clone();
@@ -247,9 +247,9 @@ fn a_courier_whose_nudge_has_no_room_is_caught() {
 #[test]
 fn a_shutdown_while_a_snapshot_comes_in_leaves_all_of_it_or_nothing() {
     explore(|| {
-        let disk = Arc::new(LeanDisk::slow(&EMPTY));
+        let disk = Arc::new(disk::slow(&EMPTY));
         let weak = Arc::downgrade(&disk);
-        let left = disk.contents();
+        let left = disk.disk().clone();
         let (node, _) = node_with(disk, 3, None);
         let sender = node.clone();
         let sender = thread::spawn(move || {
@@ -269,7 +269,7 @@ fn a_shutdown_while_a_snapshot_comes_in_leaves_all_of_it_or_nothing() {
 
 /// A leader whose log begins behind a snapshot, and a follower that says that it has nothing.
 fn a_follower_without_a_log_is_helped(stop: bool) {
-    let disk = Arc::new(LeanDisk::slow(&WITH_SNAPSHOT));
+    let disk = Arc::new(disk::slow(&WITH_SNAPSHOT));
     let weak = Arc::downgrade(&disk);
     let (node, outgoing) = node_with(disk, 3, None);
     be_elected(&node, 2);

@@ -1,11 +1,10 @@
 //! A replicator that never comes to rest: whenever a write is done, the next one is there.
 
-use std::io;
-use std::path::Path;
 use std::sync::{OnceLock, Weak};
 
 use super::*;
-use crate::storage::{DiskFile, Options};
+use crate::storage::Options;
+use crate::testkit::{Access, HookedDisk};
 
 /// How many writes follow each other without a pause.
 const WRITES: usize = 300;
@@ -19,84 +18,6 @@ const COMMAND: usize = 4 << 10;
 /// What is done within each sync of the log.
 type DuringSync = Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>;
 
-struct BusyDisk {
-    disk: SimDisk,
-    during_sync: DuringSync,
-}
-
-struct BusyFile {
-    file: Box<dyn DiskFile>,
-    during_sync: DuringSync,
-}
-
-impl BusyDisk {
-    fn file(&self, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
-        let during_sync = self.during_sync.clone();
-        Box::new(BusyFile { file, during_sync })
-    }
-}
-
-impl Disk for BusyDisk {
-    fn folder(&self) -> &Path {
-        self.disk.folder()
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-
-    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.file(self.disk.create(name)?))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.file(self.disk.open(name)?))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        self.disk.sync_dir()
-    }
-
-    fn unique_id(&self) -> u64 {
-        self.disk.unique_id()
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.disk.now_ms()
-    }
-}
-
-impl DiskFile for BusyFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_at(bytes, offset)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        if sync::thread::current().name() == Some("replicator")
-            && let Some(during_sync) = self.during_sync.get()
-        {
-            during_sync();
-        }
-        self.file.sync_data()
-    }
-}
-
 /// What the status says of the log after all these writes.
 #[derive(Debug)]
 struct Seen {
@@ -107,8 +28,16 @@ struct Seen {
 
 fn busy_node(during_sync: &DuringSync) -> Arc<Handle<Machine>> {
     let machine = Machine(Box::new(|| {}), |_| Ok(()));
-    let (disk, during_sync) = (SimDisk::new(1), during_sync.clone());
-    let disk: Arc<dyn Disk> = Arc::new(BusyDisk { disk, during_sync });
+    let during_sync = during_sync.clone();
+    let disk = HookedDisk::new(SimDisk::new(1), move |_, access| {
+        if access == Access::Sync
+            && sync::thread::current().name() == Some("replicator")
+            && let Some(during_sync) = during_sync.get()
+        {
+            during_sync();
+        }
+    });
+    let disk: Arc<dyn Disk> = Arc::new(disk);
     let config = Config {
         snapshot_log_bytes: None,
         ..config()

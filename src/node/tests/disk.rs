@@ -1,17 +1,15 @@
 //! A disk in memory that counts what is read, and whose changes to one file can be made to hang.
 
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::storage::{Disk, DiskFile, SimDisk};
+use crate::storage::{Disk, SimDisk};
+use crate::testkit::{Access, HookedDisk};
 
-#[derive(Clone)]
 pub(in crate::node) struct WatchedDisk {
-    disk: SimDisk,
+    disk: Arc<HookedDisk>,
     watch: Arc<Watch>,
 }
 
@@ -30,18 +28,22 @@ struct Hanging {
     writes: usize,
 }
 
-struct WatchedFile {
-    file: Box<dyn DiskFile>,
-    name: String,
-    watch: Arc<Watch>,
-}
-
 impl WatchedDisk {
     pub fn new() -> Self {
-        Self {
-            disk: SimDisk::new(1),
-            watch: Arc::default(),
-        }
+        let watch = Arc::<Watch>::default();
+        let watching = watch.clone();
+        let disk = HookedDisk::new(SimDisk::new(1), move |name, access| match access {
+            Access::Read(bytes) => drop(watching.read.fetch_add(bytes as u64, Ordering::SeqCst)),
+            Access::Write => watching.wait(name),
+            Access::Open | Access::Sync => {}
+        });
+        let disk = Arc::new(disk);
+        Self { disk, watch }
+    }
+
+    /// The disk for a node.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        self.disk.clone()
     }
 
     /// How many bytes have been read from files.
@@ -61,14 +63,6 @@ impl WatchedDisk {
         while hanging.writes == 0 {
             self.watch.changed.wait(&mut hanging);
         }
-    }
-
-    fn watched(&self, name: &str, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
-        Box::new(WatchedFile {
-            file,
-            name: name.to_string(),
-            watch: self.watch.clone(),
-        })
     }
 }
 
@@ -98,64 +92,5 @@ impl Watch {
             }
             hanging.writes -= 1;
         }
-    }
-}
-
-impl Disk for WatchedDisk {
-    fn folder(&self) -> &Path {
-        self.disk.folder()
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-
-    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.watched(name, self.disk.create(name)?))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(self.watched(name, self.disk.open(name)?))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        self.disk.sync_dir()
-    }
-
-    fn unique_id(&self) -> u64 {
-        self.disk.unique_id()
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.disk.now_ms()
-    }
-}
-
-impl DiskFile for WatchedFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let len = buffer.len() as u64;
-        self.watch.read.fetch_add(len, Ordering::SeqCst);
-        self.file.read_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.watch.wait(&self.name);
-        self.file.write_at(bytes, offset)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
     }
 }

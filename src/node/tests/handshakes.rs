@@ -65,8 +65,7 @@ fn node(disk: &WatchedDisk) -> Handle<Machine> {
     let mut config = Config::new(1, members, "in memory");
     config.listen = Some("127.0.0.1:0".to_string());
     let machine = Machine(Box::new(|| {}), |_| Ok(()));
-    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    Node::serve(config, machine, &disk).unwrap()
+    Node::serve(config, machine, &disk.disk()).unwrap()
 }
 
 fn peer(from: u64, folder: u128) -> Caller {

@@ -113,7 +113,7 @@ fn request(of: &SnapshotInfo, offset: u64, length: u64) -> PartRequest {
 #[test]
 fn the_first_part_asked_for_again_and_again_verifies_the_file_once() {
     let disk = WatchedDisk::new();
-    let files = files_on(Arc::new(disk.clone()));
+    let files = files_on(disk.disk());
     let info = write(&files, 7);
     let mut sending = Sending::default();
     sending.fetch(&files, request(&info, 0, 10)).unwrap();
