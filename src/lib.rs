@@ -15,7 +15,7 @@
 //! | [`kv`] | the store and its sessions, a state machine | [`machine`] |
 //! | [`raft`] | consensus, pure | nothing |
 //! | [`wire`] | frames, handshake, messages | `raft`'s types |
-//! | [`testkit`] | whole clusters within one process | all |
+//! | [`testkit`] | whole clusters for tests, within one process or of several | all |
 //!
 //! To replicate something other than this store, implement [`StateMachine`](machine::StateMachine)
 //! and start a node with it: [`Node::start`](node::Node::start). `docs/architecture.md` leads

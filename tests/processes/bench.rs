@@ -92,7 +92,8 @@ fn each_append_of_a_benchmark_is_executed_once_though_the_leader_dies() {
     let clerk = cluster.clerk();
     let value = || clerk.get("b000000000000000").unwrap().unwrap_or_default();
     while value().len() < appends * size / 8 {}
-    cluster.kill(cluster.leader());
+    let leader = cluster.leader();
+    cluster.kill([leader]).unwrap();
     let output = bench.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -5,8 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Output, Stdio};
 use std::time::Instant;
 
-use super::cluster::{Cluster, text};
-use super::process::PATIENCE;
+use super::cluster::{Cluster, PATIENCE, text};
 
 /// Exit codes of `kvcli`.
 const DONE: Option<i32> = Some(0);
@@ -165,7 +164,7 @@ fn status_works_without_a_quorum_and_marks_who_does_not_answer() {
         "{table}"
     );
     assert!(table.contains("3 of 3 voters answer, leader "), "{table}");
-    cluster.kill_all([2, 3]);
+    cluster.kill([2, 3]).unwrap();
     let output = cluster.run(&["-o", "table", "status"]);
     assert_eq!(output.status.code(), UNAVAILABLE, "{output:?}");
     let table = text(&output.stdout);
@@ -203,7 +202,7 @@ fn a_write_that_nobody_confirmed_is_reported_as_unknown() {
         .collect();
     followers
         .iter()
-        .for_each(|id| cluster.node(*id).signal("STOP"));
+        .for_each(|id| cluster.node(*id).signal("STOP").unwrap());
     commands.write_all(b"put key 2\n").unwrap();
     drop(commands);
     let output = child.wait_with_output().unwrap();
@@ -212,7 +211,7 @@ fn a_write_that_nobody_confirmed_is_reported_as_unknown() {
     assert!(error.contains("outcome unknown") && error.contains("Read the key before"));
     followers
         .iter()
-        .for_each(|id| cluster.node(*id).signal("CONT"));
+        .for_each(|id| cluster.node(*id).signal("CONT").unwrap());
     let value = cluster.clerk().get("key").unwrap().unwrap();
     assert!(["1", "2"].contains(&text(&value)), "{value:?}");
 }

@@ -16,13 +16,13 @@ fn acknowledged_writes_outlive_a_crash_of_all_nodes_under_load() {
     for _ in 0..3 {
         let load = Load::start(&cluster, 4);
         load.await_more(20 + chance(200));
-        cluster.kill_all(cluster.ids());
-        cluster.restart_all(cluster.ids());
+        cluster.kill(1..=3).unwrap();
+        cluster.restart(1..=3).unwrap();
         // The clients repeat what was under way, and go on.
         load.await_more(20);
         let expected = load.stop();
-        cluster.kill_all(cluster.ids());
-        cluster.restart_all(cluster.ids());
+        cluster.kill(1..=3).unwrap();
+        cluster.restart(1..=3).unwrap();
         expected.check(&cluster.clerk());
         clear(&cluster);
     }
@@ -43,9 +43,9 @@ fn a_leader_that_is_killed_under_load_takes_nothing_with_it() {
     for _ in 0..3 {
         let leader = cluster.leader();
         load.await_more(20 + chance(100));
-        cluster.kill(leader);
+        cluster.kill([leader]).unwrap();
         load.await_more(50);
-        cluster.restart(leader);
+        cluster.restart([leader]).unwrap();
         load.await_more(20);
     }
     let expected = load.stop();

@@ -5,7 +5,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 
-use super::cluster::{Cluster, free_addresses};
+use raftkv::testkit::{End, free_addresses};
+
+use super::cluster::{Cluster, kvnode};
 use super::settings::{refusal, sentence};
 
 const SEGMENT: &str = "log-00000000000000000001";
@@ -32,13 +34,19 @@ pub fn stopped() -> Cluster {
     for number in 0..10 {
         clerk.put(format!("key-{number}"), "value").unwrap();
     }
-    assert_eq!(cluster.stop(1).code, Some(0));
+    assert!(cluster.stop(1).unwrap().status.success());
     cluster
+}
+
+/// How `kvnode` ends that has these options and the folder of node 1.
+fn refused_folder(cluster: &Cluster, options: &[&str]) -> End {
+    let mut command = kvnode();
+    refusal(command.arg("--data").arg(cluster.data(1)).args(options))
 }
 
 /// With the right settings the node starts and has what it had.
 fn still_works(cluster: &mut Cluster) {
-    cluster.restart(1);
+    cluster.restart([1]).unwrap();
     let clerk = cluster.clerk();
     for number in 0..10 {
         assert_eq!(clerk.get(format!("key-{number}")), Ok(Some("value".into())));
@@ -49,18 +57,19 @@ fn still_works(cluster: &mut Cluster) {
 fn a_folder_of_something_else_is_refused_and_left_as_it_is() {
     let mut cluster = stopped();
     let before = contents(&cluster.data(1));
-    let other = format!("2={}", free_addresses(1)[0]);
+    let own = format!("1={}", cluster.address(1));
+    let other = format!("2={}", free_addresses(1).unwrap()[0]);
     let cases: [(&[&str], &[&str]); 3] = [
         (
             &["--id", "2", "--cluster", &other],
             &["it belongs to node 1, and this is node 2", "another folder"],
         ),
         (
-            &["--cluster-name", "blue"],
+            &["--id", "1", "--cluster", &own, "--cluster-name", "blue"],
             &["cluster \"raftkv\"", "cluster \"blue\"", "another folder"],
         ),
         (
-            &["--max-value-bytes", "1000"],
+            &["--id", "1", "--cluster", &own, "--max-value-bytes", "1000"],
             &[
                 "\"max_value_bytes=8388608\"",
                 "\"max_value_bytes=1000\"",
@@ -69,9 +78,8 @@ fn a_folder_of_something_else_is_refused_and_left_as_it_is() {
         ),
     ];
     for (options, expected) in cases {
-        let mut command = cluster.command_with(1, options);
-        let end = refusal(&mut command);
-        assert_eq!(end.code, Some(4), "{options:?}: {end:#?}");
+        let end = refused_folder(&cluster, options);
+        assert_eq!(end.status.code(), Some(4), "{options:?}: {end:#?}");
         for part in expected {
             assert!(sentence(&end).contains(part), "{part}: {end:#?}");
         }
@@ -95,7 +103,7 @@ fn a_folder_of_another_format_is_refused_and_left_as_it_is() {
     fs::write(&path, &other).unwrap();
     let before = contents(&cluster.data(1));
     let end = refusal(&mut cluster.command(1));
-    assert_eq!(end.code, Some(4), "{end:#?}");
+    assert_eq!(end.status.code(), Some(4), "{end:#?}");
     assert!(sentence(&end).contains("format 3"), "{end:#?}");
     assert!(sentence(&end).contains("Run the version of kvnode that wrote it"));
     assert!(
@@ -118,7 +126,7 @@ fn a_log_that_is_damaged_in_the_middle_is_neither_cut_nor_used() {
         fs::write(&path, &damaged).unwrap();
         let before = contents(&cluster.data(1));
         let end = refusal(&mut cluster.command(1));
-        assert_eq!(end.code, Some(4), "{end:#?}");
+        assert_eq!(end.status.code(), Some(4), "{end:#?}");
         let expected = format!("{} is damaged at offset", path.display());
         assert!(sentence(&end).contains(&expected), "{end:#?}");
         assert!(sentence(&end).contains("restore the folder from a copy"));
@@ -139,7 +147,7 @@ fn a_vote_that_is_lost_is_not_made_up() {
     fs::remove_file(&path).unwrap();
     let before = contents(&cluster.data(1));
     let end = refusal(&mut cluster.command(1));
-    assert_ne!(end.code, Some(0), "{end:#?}");
+    assert_ne!(end.status.code(), Some(0), "{end:#?}");
     assert!(sentence(&end).contains("vote"), "{end:#?}");
     assert!(
         contents(&cluster.data(1)) == before,
@@ -154,10 +162,9 @@ fn a_folder_in_use_is_refused_and_its_node_does_not_notice() {
     let cluster = Cluster::start(1);
     let clerk = cluster.clerk();
     clerk.put("key", "value").unwrap();
-    let other = format!("1={}", free_addresses(1)[0]);
-    let mut command = cluster.command_with(1, &["--id", "1", "--cluster", &other]);
-    let end = refusal(&mut command);
-    assert_eq!(end.code, Some(3), "{end:#?}");
+    let other = format!("1={}", free_addresses(1).unwrap()[0]);
+    let end = refused_folder(&cluster, &["--id", "1", "--cluster", &other]);
+    assert_eq!(end.status.code(), Some(3), "{end:#?}");
     for part in ["is in use", "process ", "Stop that one first"] {
         assert!(sentence(&end).contains(part), "{end:#?}");
     }
@@ -170,7 +177,7 @@ fn a_port_in_use_is_refused_and_the_folder_is_as_good_as_before() {
     let before = contents(&cluster.data(1));
     let listener = TcpListener::bind(cluster.address(1)).unwrap();
     let end = refusal(&mut cluster.command(1));
-    assert_eq!(end.code, Some(5), "{end:#?}");
+    assert_eq!(end.status.code(), Some(5), "{end:#?}");
     let expected = format!("cannot listen on {}", cluster.address(1));
     assert!(sentence(&end).contains(&expected), "{end:#?}");
     assert!(sentence(&end).contains("choose another port"));
@@ -187,12 +194,12 @@ fn a_file_in_place_of_the_folder_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "something").unwrap();
-    let list = format!("1={}", free_addresses(1)[0]);
+    let list = format!("1={}", free_addresses(1).unwrap()[0]);
     for data in [file.clone(), file.join("below")] {
-        let mut command = super::cluster::kvnode();
+        let mut command = kvnode();
         command.args(["--id", "1", "--cluster", &list, "--data"]);
         let end = refusal(command.arg(&data));
-        assert_eq!(end.code, Some(1), "{end:#?}");
+        assert_eq!(end.status.code(), Some(1), "{end:#?}");
         assert!(sentence(&end).contains("cannot create the data folder"));
         assert!(sentence(&end).contains("choose another folder"), "{end:#?}");
     }

@@ -42,7 +42,7 @@ fn last(folder: &Path) -> EntryId {
 fn a_node_to_which_a_leader_sends_what_nobody_can_execute_stops_and_its_log_stays_good() {
     let mut cluster = Cluster::start(3);
     cluster.clerk().put("key", "value").unwrap();
-    cluster.kill_all([2, 3]);
+    cluster.kill([2, 3]).unwrap();
     let before = last(&cluster.data(1));
 
     // Node 2 comes back as something that leads, and sends what is no command.
@@ -68,8 +68,8 @@ fn a_node_to_which_a_leader_sends_what_nobody_can_execute_stops_and_its_log_stay
             commit: index,
         },
     }));
-    let end = cluster.end(1);
-    assert_eq!(end.code, Some(1), "{end:#?}");
+    let end = cluster.end(1).unwrap();
+    assert_eq!(end.status.code(), Some(1), "{end:#?}");
     let said = end.lines.last().unwrap();
     let found = format!(
         "kvnode: node 2, the leader of term 100, has sent a command that this node cannot execute, \
@@ -85,7 +85,7 @@ fn a_node_to_which_a_leader_sends_what_nobody_can_execute_stops_and_its_log_stay
 
     // Nothing of it was written: with the true node 2 the cluster goes on.
     assert_eq!(last(&cluster.data(1)), before);
-    cluster.restart_all([1, 2]);
+    cluster.restart([1, 2]).unwrap();
     assert_eq!(cluster.clerk().get("key"), Ok(Some("value".into())));
 }
 
@@ -114,7 +114,7 @@ fn a_node_with_a_log_that_nobody_can_execute_says_which_entry_it_is_and_inspect_
 
     let before = contents(&data);
     let end = refusal(&mut cluster.command(1));
-    assert_eq!(end.code, Some(4), "{end:#?}");
+    assert_eq!(end.status.code(), Some(4), "{end:#?}");
     for part in [
         &format!("the log in {} holds a command", data.display()),
         &format!("at index {} of term 7", id.index),

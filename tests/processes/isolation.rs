@@ -1,13 +1,12 @@
 //! A leader that the others cannot reach, but its clients can.
 
-use raftkv::client::{Clerk, Options};
+use raftkv::client::Clerk;
 use raftkv::kv::{Command, Query};
 use raftkv::raft::RoleName;
 use raftkv::testkit::{Cable, Quality};
 use raftkv::wire::client::{Answer, Ask, Doubt, Response};
 
-use super::cluster::Cluster;
-use super::process::PATIENCE;
+use super::cluster::{Cluster, PATIENCE, clerk_at};
 use super::raw::Raw;
 
 /// A cluster whose node 1 leads, at the far end of the cable. Its elections are so slow that it
@@ -15,8 +14,8 @@ use super::raw::Raw;
 fn led_by_node_1(cable: &Cable) -> Cluster {
     let cluster = Cluster::start_as(3, |cluster| {
         for other in [2, 3] {
-            cluster.link(1, other, cable);
-            cluster.link(other, 1, cable);
+            cluster.link(1, other, cable).unwrap();
+            cluster.link(other, 1, cable).unwrap();
         }
         cluster.give(1, &["--election-ms", "30000"]);
     });
@@ -35,12 +34,8 @@ fn a_leader_that_was_replaced_without_knowing_answers_nothing_stale_and_confirms
     let (mut reader, mut writer) = (Raw::open(address), Raw::open(address));
     cable.set(Quality::waiting());
     // Its first attempts may go to node 1 over the cable.
-    let others = [2, 3].map(|id| cluster.address(id));
-    let options = Options {
-        deadline: PATIENCE,
-        ..Options::default()
-    };
-    let clerk = Clerk::with_options(others, options).unwrap();
+    let others = [2, 3].map(|id| cluster.address(id).to_string());
+    let clerk = clerk_at(others.to_vec(), PATIENCE);
     clerk.put("key", "new").unwrap();
     let key = "key".into();
     reader.send(Ask::Query(Query::Get { key }.to_bytes()));
@@ -49,7 +44,7 @@ fn a_leader_that_was_replaced_without_knowing_answers_nothing_stale_and_confirms
         let answer = raw.receive::<Response>().answer;
         assert_eq!(answer, Answer::Unknown(Doubt::Timeout));
     }
-    let statuses = Clerk::connect([address]).unwrap().status();
+    let statuses = Clerk::connect([address.to_string()]).unwrap().status();
     let mut known = statuses.into_iter().filter_map(|server| server.result.ok());
     let status = known.find(|status| status.id == 1).unwrap();
     assert_eq!(status.role, RoleName::Leader);

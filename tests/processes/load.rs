@@ -7,20 +7,19 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use raftkv::client::{Clerk, Options};
+use raftkv::client::Clerk;
 
-use super::cluster::Cluster;
-use super::process::PATIENCE;
+use super::cluster::{Cluster, PATIENCE, clerk_at};
 
 /// Each client appends the numbers from 1 on to a key of its own, the next one when the last one
 /// is acknowledged.
 pub struct Load {
-    shared: Arc<Shared>,
+    shared: Arc<SharedLoad>,
     clients: Vec<JoinHandle<u64>>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct SharedLoad {
     enough: AtomicBool,
     acknowledged: Mutex<Vec<Instant>>,
     changed: Condvar,
@@ -33,17 +32,12 @@ impl Load {
 
     /// Clients that know the cluster by these addresses.
     pub fn start_at(clients: usize, addresses: &[SocketAddr]) -> Self {
-        let options = Options {
-            deadline: PATIENCE,
-            ..Options::default()
-        };
         let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
-        let clerk = || Clerk::with_options(addresses.clone(), options.clone());
-        Self::start_with(clients, || clerk().unwrap())
+        Self::start_with(clients, || clerk_at(addresses.clone(), PATIENCE))
     }
 
     fn start_with(clients: usize, clerk: impl Fn() -> Clerk) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(SharedLoad::default());
         let clients = (0..clients)
             .map(|client| {
                 let (clerk, shared) = (clerk(), shared.clone());
@@ -74,7 +68,7 @@ impl Load {
     }
 }
 
-impl Shared {
+impl SharedLoad {
     fn append(&self, clerk: &Clerk, key: &str) -> u64 {
         let mut number = 0;
         while !self.enough.load(Ordering::SeqCst) {

@@ -14,7 +14,6 @@ mod inadmissible;
 mod isolation;
 mod load;
 mod network;
-mod process;
 mod raw;
 mod scans;
 mod settings;

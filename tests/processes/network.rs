@@ -5,26 +5,25 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use raftkv::raft::{NodeId, RoleName, Term};
-use raftkv::testkit::{Cable, Counts, Quality};
+use raftkv::testkit::{Cable, Counts, Process, Quality};
 use raftkv::wire::client::Status;
 
 use super::cluster::{Cluster, text};
 use super::load::Load;
-use super::process::Process;
 
 type Cables = BTreeMap<(NodeId, NodeId), Cable>;
 
 /// Nodes that find each other over cables only, and have a leader.
 fn cabled(size: u64, options: &[&str]) -> (Cluster, Cables) {
-    let cables = parking_lot::Mutex::default();
+    let mut cables = Cables::new();
     let cluster = Cluster::start_as(size, |cluster| {
-        *cables.lock() = cluster.link_all();
+        cables = cluster.link_all().unwrap();
         for id in cluster.ids() {
             cluster.give(id, options);
         }
     });
     cluster.leader();
-    (cluster, cables.into_inner())
+    (cluster, cables)
 }
 
 fn set_all(cables: &Cables, quality: Quality) {
@@ -42,7 +41,7 @@ fn counts(cables: &Cables) -> Counts {
 
 fn status(cluster: &Cluster, id: NodeId) -> Status {
     let clerk = cluster.clerk();
-    clerk.status_of(cluster.address(id)).unwrap()
+    clerk.status_of(&cluster.address(id).to_string()).unwrap()
 }
 
 /// The highest term of the nodes that are up.
@@ -80,7 +79,7 @@ fn clients_whose_bytes_are_changed_or_lost_have_each_write_executed_once() {
     // Of one node, so that nobody tells a client of another way than over the cable.
     let cluster = Cluster::start(1);
     let cable = Cable::default();
-    let proxy = cluster.proxy(1, &cable);
+    let proxy = cluster.proxy(1, &cable).unwrap();
     let load = Load::start_at(4, &[proxy.address()]);
     cable.set(Quality {
         corrupted_permille: 50,
@@ -169,7 +168,7 @@ fn a_snapshot_for_a_follower_behind_a_slow_link_disturbs_nobody() {
     let (mut cluster, cables) = cabled(3, &options);
     let leader = cluster.leader();
     let slow = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
-    cluster.kill(slow);
+    cluster.kill([slow]).unwrap();
     let clerk = cluster.clerk();
     // Does not compress: each value is another part of one long sequence.
     let mut state = 1u32;
@@ -190,7 +189,7 @@ fn a_snapshot_for_a_follower_behind_a_slow_link_disturbs_nobody() {
     let load = Load::start(&cluster, 4);
     load.await_more(20);
     let before = term(&cluster);
-    cluster.restart(slow);
+    cluster.restart([slow]).unwrap();
     cluster.node(slow).line("received");
     assert_eq!(term(&cluster), before, "an election");
     let expected = load.stop();
@@ -212,15 +211,15 @@ fn a_client_that_was_frozen_goes_on_where_it_was_and_nobody_else_notices() {
     std::fs::write(&file, &commands).unwrap();
     let mut client = cluster.cli();
     client.stdin(std::fs::File::open(&file).unwrap());
-    let client = Process::spawn_with_input(client.args(["-o", "raw", "--stop-on-error"]));
+    let client = Process::spawn(client.args(["-o", "raw", "--stop-on-error"])).unwrap();
     let reader = cluster.clerk();
     while reader.get("frozen").unwrap().is_none() {
         load.await_more(1);
     }
-    client.signal("STOP");
+    client.signal("STOP").unwrap();
     load.await_more(500);
-    client.signal("CONT");
-    assert_eq!(client.end().code, Some(0));
+    client.signal("CONT").unwrap();
+    assert_eq!(client.end().unwrap().status.code(), Some(0));
     let value = reader.get("frozen").unwrap().unwrap();
     let expected: String = (0..LINES).map(|number| format!("{number};")).collect();
     assert_eq!(text(&value), expected);

@@ -1,7 +1,7 @@
 //! A connection that speaks the protocol by hand, and may speak it wrongly.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use raftkv::wire::client::{Ask, Request};
 use raftkv::wire::handshake::{Caller, Hello, MAGIC, VERSION, Welcome};
@@ -9,7 +9,7 @@ use raftkv::wire::{codec, frame};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::process::PATIENCE;
+use super::cluster::PATIENCE;
 
 pub struct Raw(TcpStream);
 
@@ -42,14 +42,14 @@ pub fn request(ask: Ask) -> Request {
 }
 
 impl Raw {
-    pub fn connect(address: &str) -> Self {
+    pub fn connect(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self(socket)
     }
 
     /// A client that has been welcomed.
-    pub fn open(address: &str) -> Self {
+    pub fn open(address: SocketAddr) -> Self {
         let mut raw = Self::connect(address);
         raw.write(&opening(&hello("", Caller::Client)));
         assert!(matches!(raw.receive(), Welcome::Accepted { .. }));

@@ -6,9 +6,8 @@ use raftkv::client::Clerk;
 use raftkv::kv::Scan;
 use raftkv::raft::Term;
 
-use super::cluster::Cluster;
+use super::cluster::{Cluster, PATIENCE};
 use super::load::Load;
-use super::process::PATIENCE;
 
 /// How many clients scan at once.
 const SCANS: usize = 40;

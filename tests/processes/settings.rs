@@ -2,12 +2,13 @@
 
 use std::process::Command;
 
-use super::cluster::{free_addresses, kvcli, kvnode, text};
-use super::process::{End, Process};
+use raftkv::testkit::{End, Process, free_addresses};
+
+use super::cluster::{kvcli, kvnode, text};
 
 /// Runs `kvnode` to its end.
 pub fn refusal(command: &mut Command) -> End {
-    Process::spawn(command).end()
+    Process::spawn(command).unwrap().end().unwrap()
 }
 
 /// The single sentence with which `kvnode` ended.
@@ -38,7 +39,7 @@ fn a_cluster_list_that_cannot_be_is_refused_and_no_folder_is_made() {
     for (list, expected) in cases {
         let arguments = ["--id", "1", "--cluster", list, "--data"];
         let end = refusal(kvnode().args(arguments).arg(&data));
-        assert_eq!(end.code, Some(2), "{list}: {end:#?}");
+        assert_eq!(end.status.code(), Some(2), "{list}: {end:#?}");
         assert!(sentence(&end).contains(expected), "{list}: {end:#?}");
     }
     assert!(!data.exists());
@@ -48,7 +49,7 @@ fn a_cluster_list_that_cannot_be_is_refused_and_no_folder_is_made() {
 fn settings_that_contradict_each_other_are_refused_in_the_words_of_the_options() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let list = format!("1={}", free_addresses(1)[0]);
+    let list = format!("1={}", free_addresses(1).unwrap()[0]);
     let cases = [
         (["--heartbeat-ms", "500"], "election timeout of 250ms"),
         (["--heartbeat-ms", "0"], "choose at least 10ms"),
@@ -58,7 +59,7 @@ fn settings_that_contradict_each_other_are_refused_in_the_words_of_the_options()
     for (options, expected) in cases {
         let arguments = ["--id", "1", "--cluster", &list, "--data"];
         let end = refusal(kvnode().args(options).args(arguments).arg(&data));
-        assert_eq!(end.code, Some(2), "{options:?}: {end:#?}");
+        assert_eq!(end.status.code(), Some(2), "{options:?}: {end:#?}");
         assert!(sentence(&end).contains(expected), "{end:#?}");
     }
     assert!(!data.exists());
@@ -74,7 +75,7 @@ fn unknown_and_missing_options_are_named() {
     ];
     for (arguments, expected) in cases {
         let end = refusal(kvnode().args(arguments));
-        assert_eq!(end.code, Some(2), "{arguments:?}: {end:#?}");
+        assert_eq!(end.status.code(), Some(2), "{arguments:?}: {end:#?}");
         assert!(end.lines[0].starts_with("error: "), "{end:#?}");
         assert!(end.lines.concat().contains(expected), "{end:#?}");
     }
@@ -101,7 +102,8 @@ fn kvcli_names_what_it_does_not_understand_and_asks_nobody() {
 
 #[test]
 fn kvcli_says_that_nobody_answers_when_nobody_does() {
-    let addresses = free_addresses(2).join(",");
+    let addresses = free_addresses(2).unwrap();
+    let addresses = format!("{},{}", addresses[0], addresses[1]);
     let timeout = ["--timeout", "500ms", "--cluster", &addresses];
     for words in [["get", "key"], ["delete", "key"]] {
         let output = kvcli().args(timeout).args(words).output().unwrap();

@@ -63,7 +63,7 @@ fn a_leader_that_was_frozen_wakes_up_without_a_stale_answer() {
         load.await_more(20);
         // These connections are served by the leader, and nobody sends them elsewhere.
         let mut raw = [0; 5].map(|_| Raw::open(cluster.address(leader)));
-        cluster.node(leader).signal("STOP");
+        cluster.node(leader).signal("STOP").unwrap();
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(2) {
             load.await_more(5);
@@ -73,7 +73,7 @@ fn a_leader_that_was_frozen_wakes_up_without_a_stale_answer() {
         let query = Query::Get { key }.to_bytes();
         raw.iter_mut()
             .for_each(|raw| raw.send(Ask::Query(query.clone())));
-        cluster.node(leader).signal("CONT");
+        cluster.node(leader).signal("CONT").unwrap();
         for raw in &mut raw {
             match raw.receive::<Response>().answer {
                 Answer::Reply(reply) => match Reply::decode(&reply).unwrap() {
@@ -101,8 +101,8 @@ fn a_leader_that_is_told_to_stop_hands_over_first_and_no_client_notices() {
     let leader = cluster.leader();
     let load = Load::start(&cluster, 4);
     load.await_more(100);
-    let end = cluster.stop(leader);
-    assert_eq!(end.code, Some(0), "{:#?}", end.lines);
+    let end = cluster.stop(leader).unwrap();
+    assert_eq!(end.status.code(), Some(0), "{:#?}", end.lines);
     load.await_more(100);
     let expected = load.stop();
     expected.check(&cluster.clerk());
@@ -124,10 +124,10 @@ fn a_node_stops_cleanly_on_either_signal_and_keeps_what_it_has() {
     for signal in ["TERM", "INT"] {
         let mut cluster = Cluster::start(1);
         cluster.clerk().put("key", signal).unwrap();
-        cluster.node(1).signal(signal);
-        let end = cluster.end(1);
-        assert_eq!(end.code, Some(0), "{:#?}", end.lines);
-        cluster.restart(1);
+        cluster.node(1).signal(signal).unwrap();
+        let end = cluster.end(1).unwrap();
+        assert_eq!(end.status.code(), Some(0), "{:#?}", end.lines);
+        cluster.restart([1]).unwrap();
         assert_eq!(cluster.clerk().get("key"), Ok(Some(signal.into())));
     }
 }
@@ -136,9 +136,9 @@ fn a_node_stops_cleanly_on_either_signal_and_keeps_what_it_has() {
 fn a_node_that_is_told_to_stop_while_it_starts_stops_cleanly() {
     let mut cluster = Cluster::start(1);
     for _ in 0..3 {
-        assert_eq!(cluster.stop(1).code, Some(0));
+        assert!(cluster.stop(1).unwrap().status.success());
         // The line that this waits for is written before the node has all its threads.
-        cluster.restart(1);
+        cluster.restart([1]).unwrap();
     }
 }
 
@@ -147,7 +147,7 @@ fn a_leader_that_was_killed_is_replaced_before_an_election_timeout_has_passed() 
     let mut cluster = Cluster::start_with(3, &["--election-ms", "4000"]);
     cluster.clerk().put("key", "before").unwrap();
     let leader = cluster.leader();
-    cluster.kill(leader);
+    cluster.kill([leader]).unwrap();
     let clerk = cluster.clerk_for(Duration::from_millis(3500));
     clerk.put("key", "after").unwrap();
     let gone = "nobody listens at the address of the leader";

@@ -6,8 +6,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use super::cluster::{Cluster, free_addresses, kvcli, kvnode, text};
-use super::process::Process;
+use raftkv::testkit::{Process, free_addresses};
+
+use super::cluster::{Cluster, kvcli, kvnode, text};
 
 /// Writes so many keys, as one client that has gone when this returns.
 fn fill(cluster: &Cluster, keys: u32) {
@@ -42,7 +43,7 @@ fn stopped() -> Cluster {
     let mut cluster = Cluster::start(1);
     fill(&cluster, 10);
     assert_eq!(cluster.run(&["snapshot"]).status.code(), Some(0));
-    assert_eq!(cluster.stop(1).code, Some(0));
+    assert!(cluster.stop(1).unwrap().status.success());
     cluster
 }
 
@@ -158,8 +159,8 @@ fn a_backup_of_a_running_cluster_becomes_a_new_cluster_with_the_same_state() {
     });
     check(&new, 100);
     fill(&new, 120);
-    new.kill_all(new.ids());
-    new.restart_all(new.ids());
+    new.kill(1..=5).unwrap();
+    new.restart(1..=5).unwrap();
     check(&new, 120);
 }
 
@@ -229,7 +230,7 @@ fn inspecting_a_sound_folder_tells_what_it_holds_also_while_its_node_runs() {
     ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
-    cluster.restart(1);
+    cluster.restart([1]).unwrap();
     check(&cluster, 10);
     let output = offline("inspect", &[&cluster.data(1)]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -287,16 +288,17 @@ fn a_folder_that_is_none_is_no_folder_to_inspect() {
 #[test]
 fn a_node_that_has_applied_nothing_has_nothing_to_take_a_snapshot_of() {
     let folder = tempfile::tempdir().unwrap();
-    let addresses = free_addresses(3);
+    let addresses = free_addresses(3).unwrap();
     let members: Vec<_> = (1..)
         .zip(&addresses)
         .map(|(id, address)| format!("{id}={address}"))
         .collect();
     let mut command = kvnode();
     command.args(["--id", "1", "--cluster", &members.join(","), "--data"]);
-    let node = Process::spawn(command.arg(folder.path()));
+    let node = Process::spawn(command.arg(folder.path())).unwrap();
     node.line("starts in term");
-    let words = ["--cluster", &addresses[0], "-o", "table", "snapshot", "1"];
+    let address = addresses[0].to_string();
+    let words = ["--cluster", &address, "-o", "table", "snapshot", "1"];
     let output = kvcli().args(words).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(text(&output.stdout), "node 1: it has applied nothing yet\n");

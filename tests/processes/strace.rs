@@ -4,6 +4,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use raftkv::raft::NodeId;
+
+use super::cluster::Cluster;
+
 /// The calls that change files and names, make them durable, and carry bytes over sockets.
 const CALLS: &str = "openat,open,creat,mkdir,mkdirat,rename,renameat,renameat2,unlink,unlinkat,\
     write,pwrite64,writev,pwritev,pwritev2,fsync,fdatasync,\
@@ -25,28 +29,20 @@ pub struct Call {
     args: String,
 }
 
-/// The command, run under `strace`, which writes to this file. It stays the direct child, so that
+/// Runs a node under `strace`, which writes to this file. The node stays the direct child, so that
 /// signals reach it; its standard error ends when `strace` has written everything.
-pub fn around(command: &Command, file: &Path) -> Command {
+pub fn watch(cluster: &mut Cluster, id: NodeId, file: &Path) {
     let mut version = Command::new("strace");
     let version = version.arg("--version").stdout(Stdio::null());
     assert!(
         version.status().is_ok_and(|status| status.success()),
         "this test watches system calls and needs strace: apt-get install strace"
     );
-    let mut strace = Command::new("strace");
-    strace.args(["-D", "-f", "-y", "-qq", "-T", "-s", BYTES]);
-    strace.args(["--absolute-timestamps=format:unix,precision:ns", "-e"]);
-    strace.arg(format!("trace={CALLS}")).arg("-o").arg(file);
-    strace.arg("--").arg(command.get_program());
-    strace.args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => strace.env(name, value),
-            None => strace.env_remove(name),
-        };
-    }
-    strace
+    let (calls, file) = (format!("trace={CALLS}"), file.to_str().unwrap());
+    let time = "--absolute-timestamps=format:unix,precision:ns";
+    let how = ["strace", "-D", "-f", "-y", "-qq", "-T", "-s", BYTES, time];
+    let what = ["-e", &calls, "-o", file, "--"];
+    cluster.run_under(id, &[&how[..], &what].concat());
 }
 
 /// The calls in a file of `strace`, in the order in which they began. One that did not end is left

@@ -2,17 +2,33 @@
 //! disk, as the kernel sees them.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
 
 use super::cluster::Cluster;
 use super::durable::{Broken, Rule, Trace, judge};
 use super::load::Load;
 use super::strace;
-use raftkv::raft::Message;
+use raftkv::raft::{Message, NodeId};
+
+/// Where the calls of a node are written down.
+fn calls(cluster: &Cluster, id: NodeId) -> PathBuf {
+    cluster.folder().join(format!("calls-{id}"))
+}
+
+/// Has the calls of all nodes written down.
+fn watch(cluster: &mut Cluster) {
+    for id in cluster.ids() {
+        let file = calls(cluster, id);
+        strace::watch(cluster, id, &file);
+    }
+}
 
 /// The calls of all nodes, which have ended.
 fn texts(cluster: &Cluster) -> Vec<String> {
     let ids = cluster.ids().into_iter();
-    ids.map(|id| cluster.calls(id)).collect()
+    let texts = ids.map(|id| fs::read_to_string(calls(cluster, id)).unwrap());
+    texts.collect()
 }
 
 fn traces(cluster: &Cluster, texts: &[String]) -> Vec<Trace> {
@@ -48,15 +64,15 @@ fn broken_without(cluster: &Cluster, texts: &[String], call: &str) -> BTreeSet<R
 
 #[test]
 fn no_answer_acknowledgement_or_vote_leaves_a_node_before_the_sync_behind_it() {
-    let mut cluster = Cluster::start_as(3, Cluster::watch);
+    let mut cluster = Cluster::start_as(3, watch);
     let load = Load::start(&cluster, 3);
     load.await_more(100);
     let leader = cluster.leader();
-    assert_eq!(cluster.stop(leader).code, Some(0));
+    assert!(cluster.stop(leader).unwrap().status.success());
     load.await_more(50);
     load.stop();
     for id in cluster.ids().into_iter().filter(|id| *id != leader) {
-        assert_eq!(cluster.stop(id).code, Some(0));
+        assert!(cluster.stop(id).unwrap().status.success());
     }
     let texts = texts(&cluster);
     let nodes = traces(&cluster, &texts);
@@ -85,7 +101,7 @@ fn no_answer_acknowledgement_or_vote_leaves_a_node_before_the_sync_behind_it() {
 #[test]
 fn the_log_goes_on_in_new_files_and_loses_old_ones_only_after_syncs_of_the_folder() {
     let mut cluster = Cluster::start_as(1, |cluster| {
-        cluster.watch();
+        watch(cluster);
         cluster.give(1, &["--snapshot-log-bytes", "4000000"]);
     });
     let clerk = cluster.clerk();
@@ -99,7 +115,7 @@ fn the_log_goes_on_in_new_files_and_loses_old_ones_only_after_syncs_of_the_folde
         clerk.put("key", value).unwrap();
     }
     drop(clerk);
-    assert_eq!(cluster.stop(1).code, Some(0));
+    assert!(cluster.stop(1).unwrap().status.success());
     let texts = texts(&cluster);
     let nodes = traces(&cluster, &texts);
     let broken = judge(&nodes);

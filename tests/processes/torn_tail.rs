@@ -75,7 +75,7 @@ fn cuts(cluster: &Cluster) -> Vec<String> {
 
 /// Starts on what the crash left, and checks that only the last write is gone.
 fn recovers(cluster: &mut Cluster, what: &str, cut: Option<&str>, last: &[u8]) {
-    cluster.restart(1);
+    cluster.restart([1]).unwrap();
     let clerk = cluster.clerk();
     let lines = cuts(cluster);
     assert_eq!(lines.len(), usize::from(cut.is_some()), "{what}: {lines:?}");
@@ -88,11 +88,11 @@ fn recovers(cluster: &mut Cluster, what: &str, cut: Option<&str>, last: &[u8]) {
     assert_eq!(clerk.get("kept"), Ok(Some("kept".into())), "{what}");
     assert_eq!(clerk.get("last").unwrap().as_deref(), Some(last), "{what}");
     clerk.put("next", what).unwrap();
-    cluster.kill(1);
-    cluster.restart(1);
+    cluster.kill([1]).unwrap();
+    cluster.restart([1]).unwrap();
     assert!(cuts(cluster).is_empty(), "{what}");
     assert_eq!(clerk.get("next"), Ok(Some(what.to_string().into())));
-    cluster.kill(1);
+    cluster.kill([1]).unwrap();
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_write_that_a_crash_left_incomplete_is_cut_with_a_warning() {
     clerk.put("last", "old").unwrap();
     clerk.put("last", &new).unwrap();
     // The Clerk still lives: to close its session would be another write.
-    cluster.kill(1);
+    cluster.kill([1]).unwrap();
     let folder = cluster.data(1);
     let files = FILES.map(|name| fs::read(folder.join(name)).unwrap());
     let last = last_record(&files[2]);

@@ -1,9 +1,9 @@
 //! A node that lost its data folder and comes back under its old id.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use raftkv::client::Kind;
 use raftkv::testkit::Quality;
 
@@ -24,10 +24,10 @@ fn acquainted() -> Cluster {
 fn a_wiped_node_does_not_vote_and_the_others_go_on_without_it() {
     let mut cluster = acquainted();
     cluster.clerk().put("kept", "value").unwrap();
-    cluster.kill_all([1, 2, 3]);
+    cluster.kill([1, 2, 3]).unwrap();
     fs::remove_dir_all(cluster.data(2)).unwrap();
 
-    cluster.restart_all([1, 2]);
+    cluster.restart([1, 2]).unwrap();
     cluster
         .node(2)
         .line("knows node 2 with another data folder");
@@ -35,7 +35,7 @@ fn a_wiped_node_does_not_vote_and_the_others_go_on_without_it() {
     let error = clerk.put("lost", "value").unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
 
-    cluster.restart(3);
+    cluster.restart([3]).unwrap();
     let clerk = cluster.clerk();
     assert_eq!(clerk.get("kept").unwrap().as_deref(), Some(&b"value"[..]));
     assert_eq!(clerk.get("lost").unwrap(), None);
@@ -45,20 +45,20 @@ fn a_wiped_node_does_not_vote_and_the_others_go_on_without_it() {
 #[test]
 fn a_new_node_votes_once_it_has_met_all_that_could_know_it() {
     let mut cluster = acquainted();
-    cluster.kill_all([1, 2, 3]);
+    cluster.kill([1, 2, 3]).unwrap();
     for id in [1, 2] {
         fs::remove_dir_all(cluster.data(id)).unwrap();
     }
-    cluster.restart_all([1, 2]);
+    cluster.restart([1, 2]).unwrap();
     let clerk = cluster.clerk_for(Duration::from_secs(2));
     assert_eq!(clerk.put("k", "v").unwrap_err().kind(), Kind::Unavailable);
 
     // All three are new now: nobody is left who could know better.
-    cluster.kill_all([1, 2]);
+    cluster.kill([1, 2]).unwrap();
     for id in [1, 2, 3] {
         fs::remove_dir_all(cluster.data(id)).unwrap();
     }
-    cluster.restart_all([1, 2, 3]);
+    cluster.restart([1, 2, 3]).unwrap();
     cluster.clerk().put("k", "v").unwrap();
 }
 
@@ -68,8 +68,8 @@ fn a_new_node_votes_once_it_has_met_all_that_could_know_it() {
 fn a_node_that_was_admitted_votes_again_without_meeting_everybody() {
     let mut cluster = acquainted();
     cluster.clerk().put("k", "v").unwrap();
-    cluster.kill_all([1, 2, 3]);
-    cluster.restart_all([1, 2]);
+    cluster.kill([1, 2, 3]).unwrap();
+    cluster.restart([1, 2]).unwrap();
     assert_eq!(
         cluster.clerk().get("k").unwrap().as_deref(),
         Some(&b"v"[..])
@@ -86,13 +86,11 @@ fn no_write_is_acknowledged_on_a_folder_that_too_few_others_know() {
         refused_permille: 1000,
         ..Quality::default()
     };
-    let cables = Mutex::default();
+    let mut cables = BTreeMap::new();
     let mut cluster = Cluster::start_as(5, |cluster| {
-        let all = cluster.link_all();
-        (1..=4).for_each(|to| all[&(5, to)].set(refusing));
-        *cables.lock() = all;
+        cables = cluster.link_all().unwrap();
+        (1..=4).for_each(|to| cables[&(5, to)].set(refusing));
     });
-    let cables = cables.into_inner();
     (1..=4).for_each(|id| drop(cluster.node(id).line("it may vote")));
     let leader = cluster.leader();
     cluster.clerk().put("before", "value").unwrap();
@@ -102,11 +100,11 @@ fn no_write_is_acknowledged_on_a_folder_that_too_few_others_know() {
     let mut followers = (1..=4).filter(|id| *id != leader);
     let follower = followers.next().unwrap();
     let lagging: Vec<_> = followers.collect();
-    cluster.kill_all(lagging.clone());
+    cluster.kill(lagging.clone()).unwrap();
     let clerk = cluster.clerk_for(Duration::from_secs(2));
     let acknowledged = clerk.put("kept", "value").is_ok();
 
-    cluster.kill_all([leader, 5]);
+    cluster.kill([leader, 5]).unwrap();
     fs::remove_dir_all(cluster.data(5)).unwrap();
     // The follower can welcome the others, and cannot stand for election before them.
     for (_, cable) in cables.iter().filter(|((from, _), _)| *from == follower) {
@@ -114,7 +112,7 @@ fn no_write_is_acknowledged_on_a_folder_that_too_few_others_know() {
         cable.break_off();
     }
     (1..=4).for_each(|to| cables[&(5, to)].set(Quality::default()));
-    cluster.restart_all(lagging.into_iter().chain([5]));
+    cluster.restart(lagging.into_iter().chain([5])).unwrap();
     let clerk = cluster.clerk();
     let before = clerk.get("before").unwrap();
     assert_eq!(before.as_deref(), Some(&b"value"[..]));

@@ -2,7 +2,7 @@
 #![cfg(target_os = "linux")]
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use raftkv::client::Clerk;
 use raftkv::kv::{Kv, Limits};
 use raftkv::node::{Config, Handle, Node};
 use raftkv::raft::NodeId;
+use raftkv::testkit::free_addresses;
 
 /// Set in the process that holds the nodes and nothing else.
 const ALONE: &str = "RAFTKV_TEST_IDLE_ALONE";
@@ -58,12 +59,9 @@ fn measure() {
 }
 
 fn three_nodes(folder: &Path) -> Vec<Handle<Kv>> {
-    let free: Vec<TcpListener> = (0..3)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
-    let members: BTreeMap<NodeId, String> = (1..).zip(free.iter().map(address)).collect();
-    drop(free);
+    let addresses = free_addresses(3).unwrap();
+    let addresses = addresses.iter().map(SocketAddr::to_string);
+    let members: BTreeMap<NodeId, String> = (1..).zip(addresses).collect();
     let start = |id: &NodeId| {
         let config = Config::new(*id, members.clone(), folder.join(id.to_string()));
         Node::start(config, Kv::new(Limits::default())).unwrap()

@@ -5,7 +5,7 @@
 //! written. Those files stay as they are: a version with another format adds a folder beside them.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use raftkv::kv::{Kv, Limits};
 use raftkv::node::{Config, Handle, Node};
 use raftkv::raft::{Membership, NodeId};
 use raftkv::storage::{Inspection, ReadOnlyDisk, inspect, restore};
+use raftkv::testkit::free_addresses;
 use tempfile::TempDir;
 
 mod contents;
@@ -50,11 +51,8 @@ fn look(folder: &Path) -> Inspection {
 
 /// Nodes on the folders `1`, `2`, ... and a client of all of them.
 fn start(folder: &Path, size: u64) -> (Vec<Handle<Kv>>, Clerk) {
-    let listeners = (0..size).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
-    let listeners: Vec<_> = listeners.collect();
-    let address = |listener: &TcpListener| listener.local_addr().expect("it is bound").to_string();
-    let addresses: Vec<_> = listeners.iter().map(address).collect();
-    drop(listeners);
+    let addresses = free_addresses(size as usize).expect("ports are free");
+    let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
     let members: Vec<(NodeId, String)> = (1..).zip(addresses.clone()).collect();
     let start = |id: NodeId| {
         let mut config = Config::new(id, members.clone(), folder.join(id.to_string()));

@@ -24,7 +24,7 @@ const ATTEMPT: Duration = Duration::from_millis(400);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What the clients have done so far.
-pub struct Log {
+pub struct History {
     start: Instant,
     state: Mutex<State>,
     answered: Condvar,
@@ -37,7 +37,7 @@ struct State {
     failure: Option<io::Error>,
 }
 
-impl Log {
+impl History {
     pub fn new(writer: Writer) -> Self {
         Self {
             start: Instant::now(),
@@ -125,10 +125,10 @@ pub trait Caller: Send {
 }
 
 /// One client from its start to its end.
-pub fn run(client: usize, caller: &mut dyn Caller, keys: &Keys, log: &Log, seed: u64) {
+pub fn run(client: usize, caller: &mut dyn Caller, keys: &Keys, history: &History, seed: u64) {
     let mut workload = Workload::new(keys, client, seed);
-    while !log.enough.load(Ordering::SeqCst) {
-        let line = log.ask(client, caller, workload.next());
+    while !history.enough.load(Ordering::SeqCst) {
+        let line = history.ask(client, caller, workload.next());
         workload.ended(&line);
         if !line.outcome.is_answer() {
             thread::sleep(PAUSE);
@@ -137,10 +137,10 @@ pub fn run(client: usize, caller: &mut dyn Caller, keys: &Keys, log: &Log, seed:
 }
 
 /// Reads every key that ever was, in the end. The error is a sentence.
-pub fn read_all(client: usize, clerk: Clerk, keys: &Keys, log: &Log) -> Result<(), String> {
+pub fn read_all(client: usize, clerk: Clerk, keys: &Keys, history: &History) -> Result<(), String> {
     let mut caller = ClerkCaller(clerk);
     for key in keys.all() {
-        let line = log.ask(client, &mut caller, Ask::Get { key });
+        let line = history.ask(client, &mut caller, Ask::Get { key });
         if !line.outcome.is_answer() {
             return Err(format!("the last reads: {line:?}"));
         }

@@ -8,7 +8,6 @@
 //! report.
 
 mod clients;
-mod cluster;
 mod disk;
 mod history;
 mod judge;
@@ -16,6 +15,7 @@ mod level;
 mod nemesis;
 mod plan;
 mod report;
+mod testbed;
 mod unsynced_disk;
 mod workload;
 
@@ -30,13 +30,13 @@ use parking_lot::Mutex;
 use raftkv::client::Clerk;
 use raftkv::raft::Index;
 
-use clients::{Caller, ClerkCaller, CliCaller, Log};
-use cluster::Cluster;
+use clients::{Caller, ClerkCaller, CliCaller, History};
 use disk::SmallDisk;
 use history::{Line, Writer};
 use nemesis::{Event, Nemesis};
 use plan::Plan;
 use report::Report;
+use testbed::Testbed;
 pub use unsynced_disk::UnsyncedDisk;
 use workload::Keys;
 
@@ -89,22 +89,22 @@ pub fn run(options: &Options, interrupted: &AtomicBool) -> Result<Ended, String>
     if fs::read_dir(&options.folder).map_err(at)?.next().is_some() {
         return Err(format!("{} is not empty", options.folder.display()));
     }
-    let log = Log::new(Writer::create(&options.folder.join(HISTORY)).map_err(at)?);
-    // Before the cluster, so that it is unmounted after the nodes have ended.
+    let history = History::new(Writer::create(&options.folder.join(HISTORY)).map_err(at)?);
+    // Before the testbed, so that it is unmounted after the nodes have ended.
     let small = 1 + options.seed % plan.nodes;
-    let mount = options.folder.join(format!("disk-{small}"));
+    let mount = options.folder.join(format!("node-{small}"));
     fs::create_dir_all(&mount).map_err(at)?;
     let disk = SmallDisk::mount(&mount, 200 + options.seconds);
     let bytes = plan.snapshot_log_bytes;
-    let cluster = Cluster::start(&options.programs, &options.folder, plan.nodes, bytes);
+    let testbed = Testbed::new(&options.programs, &options.folder, plan.nodes, bytes);
     let mut run = Run {
         options,
         plan,
-        log,
+        history,
         keys: Keys::new(),
         cli: Mutex::new(0),
         small_disk: disk.is_some().then_some(small),
-        cluster: cluster.map_err(at)?,
+        testbed: testbed.map_err(at)?,
         events: Vec::new(),
         stood_still_us: 0,
         level: None,
@@ -125,11 +125,11 @@ pub fn check(folder: &Path) -> Result<usize, String> {
 struct Run<'a> {
     options: &'a Options,
     plan: Plan,
-    log: Log,
+    history: History,
     keys: Keys,
     cli: Mutex<u32>,
     small_disk: Option<u64>,
-    cluster: Cluster,
+    testbed: Testbed,
     events: Vec<Event>,
     /// For how long the machine did not let this program run.
     stood_still_us: u64,
@@ -140,29 +140,29 @@ struct Run<'a> {
 impl Run<'_> {
     /// Everything but the judging. The error says what did not hold.
     fn carry_out(&mut self, interrupted: &AtomicBool) -> Result<(), String> {
-        let callers = callers(self.options, &self.plan, &self.cluster, &self.cli)?;
-        let (log, keys, plan) = (&self.log, &self.keys, &self.plan);
+        let callers = callers(self.options, &self.plan, &self.testbed, &self.cli)?;
+        let (history, keys, plan) = (&self.history, &self.keys, &self.plan);
         let seed = self.options.seed;
         let mut nemesis = Nemesis {
-            cluster: &mut self.cluster,
-            log,
+            testbed: &mut self.testbed,
+            history,
             keys,
             client: &self.cli,
             small_disk: self.small_disk,
             spared: None,
             interrupted,
-            ran_us: log.now_us(),
+            ran_us: history.now_us(),
             stood_still_us: 0,
         };
         nemesis.heal()?;
         let held = thread::scope(|scope| {
             for (client, mut caller) in callers.into_iter().enumerate() {
                 let seed = seed.wrapping_mul(1000).wrapping_add(client as u64);
-                scope.spawn(move || clients::run(client, &mut *caller, keys, log, seed));
+                scope.spawn(move || clients::run(client, &mut *caller, keys, history, seed));
             }
             let seconds = self.options.seconds;
             let held = faults(&mut nemesis, plan, seconds, &mut self.events);
-            log.stop();
+            history.stop();
             // Whatever has happened: a frozen client would not end.
             nemesis.heal().and(held)
         });
@@ -173,7 +173,7 @@ impl Run<'_> {
             self.plan.direct + self.plan.proxied + 1,
             clerk,
             &self.keys,
-            &self.log,
+            &self.history,
         )?;
         self.level = Some(self.become_level()?);
         self.compare()
@@ -184,20 +184,20 @@ impl Run<'_> {
             deadline: nemesis::PATIENCE,
             ..clients::options(self.options.seed)
         };
-        let clerk = Clerk::with_options(self.cluster.addresses(), options);
+        let clerk = Clerk::with_options(self.testbed.nodes.addresses(), options);
         clerk.map_err(|error| error.to_string())
     }
 
     fn become_level(&mut self) -> Result<Index, String> {
-        let begun_us = self.log.now_us();
+        let begun_us = self.history.now_us();
         loop {
-            let ids = self.cluster.ids();
-            let statuses = ids.iter().filter_map(|id| self.cluster.status(*id));
+            let ids = self.testbed.nodes.ids();
+            let statuses = ids.iter().filter_map(|id| self.testbed.status(*id));
             let statuses: Vec<_> = statuses.collect();
             if let Some(index) = level::of(&statuses, ids.len()) {
                 return Ok(index);
             }
-            if self.log.now_us() - begun_us > nemesis::PATIENCE.as_micros() as u64 {
+            if self.history.now_us() - begun_us > nemesis::PATIENCE.as_micros() as u64 {
                 let known = statuses
                     .iter()
                     .map(|s| (s.id, s.applied, s.commit, s.last_index));
@@ -218,9 +218,8 @@ impl Run<'_> {
             if self.folders_hold_the_same()? {
                 return Ok(());
             }
-            self.cluster
-                .launch_all()
-                .map_err(|error| error.to_string())?;
+            let launched = self.testbed.launch_all();
+            launched.map_err(|error| error.to_string())?;
             self.level = Some(self.become_level()?);
         }
         Err(format!(
@@ -232,12 +231,13 @@ impl Run<'_> {
     /// False if a folder ends before the entry at which all nodes were level. They are killed, for
     /// a node that is told to stop hands over, and the new leader's log would go on.
     fn folders_hold_the_same(&mut self) -> Result<bool, String> {
-        let ids = self.cluster.ids();
-        self.cluster.kill(&ids).map_err(|error| error.to_string())?;
+        let ids = self.testbed.nodes.ids();
+        let killed = self.testbed.nodes.kill(ids.iter().copied());
+        killed.map_err(|error| error.to_string())?;
         let index = self.level.unwrap_or_default();
         let mut digests = Vec::new();
         for id in ids {
-            let Some(digest) = level::digest(self.cluster.data(id), index)? else {
+            let Some(digest) = level::digest(&self.testbed.nodes.data(id), index)? else {
                 return Ok(false);
             };
             digests.push((id, digest));
@@ -251,9 +251,9 @@ impl Run<'_> {
     }
 
     fn end(self, held: Result<(), String>) -> Result<Ended, String> {
-        let lines = self.log.finish().map_err(|error| error.to_string())?;
-        let ids = self.cluster.ids();
-        let logs: Vec<String> = ids.iter().map(|id| self.cluster.log(*id)).collect();
+        let lines = self.history.finish().map_err(|error| error.to_string())?;
+        let ids = self.testbed.nodes.ids();
+        let logs: Vec<String> = ids.iter().map(|id| self.testbed.log(*id)).collect();
         let mut logged = logs.iter().flat_map(|log| log.lines());
         let panicked = logged.find(|line| line.contains("panicked at"));
         let verdict = held
@@ -282,14 +282,14 @@ impl Run<'_> {
 fn callers<'a>(
     options: &Options,
     plan: &Plan,
-    cluster: &Cluster,
+    testbed: &Testbed,
     cli: &'a Mutex<u32>,
 ) -> Result<Vec<Box<dyn Caller + 'a>>, String> {
     let mut callers: Vec<Box<dyn Caller>> = Vec::new();
     for client in 0..plan.direct + plan.proxied {
         let servers = match client < plan.direct {
-            true => cluster.addresses(),
-            false => cluster.proxied(),
+            true => testbed.nodes.addresses(),
+            false => testbed.proxied(),
         };
         let seed = options.seed.wrapping_add(client as u64);
         let clerk = Clerk::with_options(servers, clients::options(seed));
@@ -299,7 +299,7 @@ fn callers<'a>(
     }
     let (program, servers) = (
         options.programs.kvcli.clone(),
-        cluster.addresses().join(","),
+        testbed.nodes.addresses().join(","),
     );
     callers.push(Box::new(CliCaller::new(program, servers, cli)));
     Ok(callers)
@@ -313,9 +313,9 @@ fn faults(
     events: &mut Vec<Event>,
 ) -> Result<(), String> {
     nemesis.work_goes_on("after the start")?;
-    let end_us = nemesis.log.now_us() + seconds * 1_000_000;
+    let end_us = nemesis.history.now_us() + seconds * 1_000_000;
     for fault in &plan.faults {
-        if nemesis.log.now_us() >= end_us {
+        if nemesis.history.now_us() >= end_us {
             break;
         }
         let strike = nemesis.strike(fault);

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::clients::Log;
-use super::cluster::{self, Cluster};
+use super::clients::History;
 use super::plan::{Fault, Kind};
+use super::testbed::Testbed;
 use super::workload::Keys;
 use raftkv::raft::NodeId;
-use raftkv::testkit::{Quality, Way};
+use raftkv::testkit::{self, Quality, Way};
 
 /// Within what time the work must go on.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,8 +36,8 @@ pub struct Event {
 
 /// Does what the plan says.
 pub struct Nemesis<'a> {
-    pub cluster: &'a mut Cluster,
-    pub log: &'a Log,
+    pub testbed: &'a mut Testbed,
+    pub history: &'a History,
     pub keys: &'a Keys,
     /// The process of the client that can be frozen; 0 if it does not run.
     pub client: &'a Mutex<u32>,
@@ -64,11 +64,11 @@ fn sentence(error: io::Error) -> String {
 impl Nemesis<'_> {
     /// One fault from its beginning to its end, and until the work goes on.
     pub fn strike(&mut self, fault: &Fault) -> Verdict<Event> {
-        let begun_us = self.log.now_us();
+        let begun_us = self.history.now_us();
         let note = self.carry_out(fault)?;
         self.heal()?;
         self.work_goes_on("after it")?;
-        let over_us = self.log.now_us();
+        let over_us = self.history.now_us();
         self.pause(fault.rest)?;
         Ok(Event {
             kind: fault.kind,
@@ -81,7 +81,8 @@ impl Nemesis<'_> {
     fn carry_out(&mut self, fault: &Fault) -> Verdict<String> {
         let leader = self.leader()?;
         let others: Vec<_> = self
-            .cluster
+            .testbed
+            .nodes
             .ids()
             .into_iter()
             .filter(|id| *id != leader)
@@ -90,7 +91,7 @@ impl Nemesis<'_> {
         match fault.kind {
             Kind::KillLeader => self.crash(&[leader], fault),
             Kind::KillFollower => self.crash(&[other], fault),
-            Kind::KillAll => self.crash(&self.cluster.ids(), fault),
+            Kind::KillAll => self.crash(&self.testbed.nodes.ids(), fault),
             Kind::StopLeader => self.stop(leader, fault),
             Kind::StopFollower => self.stop(other, fault),
             Kind::FreezeLeader => self.freeze(leader, fault),
@@ -107,13 +108,16 @@ impl Nemesis<'_> {
     /// Ends everything that is wrong.
     pub fn heal(&mut self) -> Verdict<()> {
         self.keys.flood.store(false, Ordering::Relaxed);
-        self.cluster.heal().map_err(sentence)?;
+        self.testbed.heal().map_err(sentence)?;
         self.signal_client("CONT")?;
-        self.cluster.launch_all().map_err(sentence)
+        self.testbed.launch_all().map_err(sentence)
     }
 
     fn crash(&mut self, ids: &[NodeId], fault: &Fault) -> Verdict<String> {
-        self.cluster.kill(ids).map_err(sentence)?;
+        self.testbed
+            .nodes
+            .kill(ids.iter().copied())
+            .map_err(sentence)?;
         if ids.len() == 1 {
             self.hold(fault)?;
         } else {
@@ -123,17 +127,16 @@ impl Nemesis<'_> {
     }
 
     fn stop(&mut self, id: NodeId, fault: &Fault) -> Verdict<String> {
-        match self.cluster.stop(id).map_err(sentence)? {
-            Some(status) if status.success() => {}
-            Some(status) => return Err(format!("node {id} was told to stop and ended: {status}")),
-            None => return Err(format!("node {id} was told to stop and does not")),
+        let status = self.testbed.nodes.stop(id).map_err(sentence)?.status;
+        if !status.success() {
+            return Err(format!("node {id} was told to stop and ended: {status}"));
         }
         self.hold(fault)?;
         Ok(named(&[id]))
     }
 
     fn freeze(&mut self, id: NodeId, fault: &Fault) -> Verdict<String> {
-        self.cluster.signal(id, "STOP").map_err(sentence)?;
+        self.testbed.freeze(id).map_err(sentence)?;
         self.hold(fault)?;
         Ok(named(&[id]))
     }
@@ -147,14 +150,14 @@ impl Nemesis<'_> {
     fn signal_client(&self, name: &str) -> Verdict<()> {
         match *self.client.lock() {
             0 => Ok(()),
-            pid => cluster::signal(pid, name).map_err(sentence),
+            pid => testkit::signal(pid, name).map_err(sentence),
         }
     }
 
     fn transfer(&mut self, leader: NodeId, fault: &Fault) -> Verdict<String> {
-        let result = self.cluster.transfer();
+        let result = self.testbed.transfer();
         self.hold(fault)?;
-        let took = match self.cluster.leader() {
+        let took = match self.testbed.leader() {
             Some(id) => format!("from {leader} to {id}"),
             None => format!("from {leader}"),
         };
@@ -164,25 +167,25 @@ impl Nemesis<'_> {
 
     /// Down until the others have snapshots beyond it, then back behind a slow link.
     fn late(&mut self, leader: NodeId, id: NodeId, fault: &Fault) -> Verdict<String> {
-        self.cluster.kill(&[id]).map_err(sentence)?;
+        self.testbed.nodes.kill([id]).map_err(sentence)?;
         self.keys.flood.store(true, Ordering::Relaxed);
         self.hold(fault)?;
-        for other in self.cluster.ids() {
+        for other in self.testbed.nodes.ids() {
             if other != id {
-                self.cluster.take_snapshot(other);
+                self.testbed.take_snapshot(other);
             }
         }
         let slow = Quality {
             bytes_per_second: 200_000,
             ..Quality::default()
         };
-        for from in self.cluster.ids() {
-            if let Some(cable) = self.cluster.cables.get(&(from, id)) {
+        for from in self.testbed.nodes.ids() {
+            if let Some(cable) = self.testbed.cables.get(&(from, id)) {
                 cable.set(slow);
             }
         }
         self.keys.flood.store(false, Ordering::Relaxed);
-        self.cluster.launch(id).map_err(sentence)?;
+        self.testbed.nodes.launch([id]).map_err(sentence)?;
         self.hold(fault)?;
         Ok(format!("node {id}, of leader {leader}"))
     }
@@ -190,13 +193,13 @@ impl Nemesis<'_> {
     /// The folder is gone, as with a disk that was not mounted; the node must be kept out. Then
     /// the operator mounts the disk.
     fn wipe(&mut self, id: NodeId, fault: &Fault) -> Verdict<String> {
-        self.cluster.kill(&[id]).map_err(sentence)?;
-        self.cluster.move_data(id, true).map_err(sentence)?;
-        let seen = self.cluster.log(id).len();
+        self.testbed.nodes.kill([id]).map_err(sentence)?;
+        self.testbed.move_data(id, true).map_err(sentence)?;
+        let seen = self.testbed.log(id).len();
         self.spared = Some(id);
-        self.cluster.launch(id).map_err(sentence)?;
+        self.testbed.nodes.launch([id]).map_err(sentence)?;
         self.hold(fault)?;
-        let new = |this: &Self| this.cluster.log(id)[seen..].to_string();
+        let new = |this: &Self| this.testbed.log(id)[seen..].to_string();
         // Others refuse the new folder; if a leader comes first that knows what the old one has
         // acknowledged, the node finds out by itself, and ends.
         let (refused, found_out) = ("with another data folder", "its disk lost writes");
@@ -209,13 +212,14 @@ impl Nemesis<'_> {
         if new(self).contains("it may vote") {
             return Err(format!("node {id} may vote with a wiped folder"));
         }
-        if let Some(status) = self.cluster.has_ended(id).map_err(sentence)?
-            && (status.code() != Some(4) || !new(self).contains(found_out))
+        if let Some(end) = self.testbed.nodes.ended(id).map_err(sentence)?
+            && (end.status.code() != Some(4) || !new(self).contains(found_out))
         {
+            let status = end.status;
             return Err(format!("node {id} with a wiped folder ended, {status}"));
         }
-        self.cluster.kill(&[id]).map_err(sentence)?;
-        self.cluster.move_data(id, false).map_err(sentence)?;
+        self.testbed.nodes.kill([id]).map_err(sentence)?;
+        self.testbed.move_data(id, false).map_err(sentence)?;
         self.spared = None;
         Ok(match new(self).contains(found_out) {
             true => format!("node {id}: ended, for it lacks what it had acknowledged"),
@@ -227,26 +231,26 @@ impl Nemesis<'_> {
         let Some(id) = self.small_disk else {
             return Ok("skipped: no small disk can be mounted here".into());
         };
-        fill(&mut self.cluster.filler(id).map_err(sentence)?);
+        fill(&mut self.testbed.filler(id).map_err(sentence)?);
         self.keys.flood.store(true, Ordering::Relaxed);
         self.spared = Some(id);
         let outcome = self.full(id, fault);
-        self.cluster.remove_filler(id).map_err(sentence)?;
+        self.testbed.remove_filler(id).map_err(sentence)?;
         // It may be about to end.
-        self.cluster.kill(&[id]).map_err(sentence)?;
+        self.testbed.nodes.kill([id]).map_err(sentence)?;
         self.spared = None;
         outcome
     }
 
     /// Waits for the node to notice: it must end with exit code 1 and say why.
     fn full(&mut self, id: NodeId, fault: &Fault) -> Verdict<String> {
-        let begun_us = self.log.now_us();
+        let begun_us = self.history.now_us();
         self.work_goes_on("while a disk is full")?;
-        while self.log.now_us() - begun_us < 2 * fault.hold.as_micros() as u64 {
+        while self.history.now_us() - begun_us < 2 * fault.hold.as_micros() as u64 {
             self.pause(STEP)?;
-            if let Some(status) = self.cluster.has_ended(id).map_err(sentence)? {
-                let log = self.cluster.log(id);
-                let last = log.lines().last().unwrap_or_default();
+            if let Some(end) = self.testbed.nodes.ended(id).map_err(sentence)? {
+                let (status, last) = (end.status, end.lines.last());
+                let last = last.map_or("", String::as_str);
                 return match status.code() {
                     Some(1) if last.starts_with("kvnode: cannot ") => {
                         self.hold(fault)?;
@@ -297,7 +301,7 @@ impl Nemesis<'_> {
             true => Quality::vanishing(),
             false => Quality::waiting(),
         };
-        for ((from, to), cable) in &self.cluster.cables {
+        for ((from, to), cable) in &self.testbed.cables {
             if apart(*from, *to) {
                 cable.set(quality);
             }
@@ -317,7 +321,7 @@ impl Nemesis<'_> {
     }
 
     fn swallow(&self, swallowed: impl Fn(NodeId, NodeId) -> bool, leader: NodeId) -> String {
-        for ((from, to), cable) in &self.cluster.cables {
+        for ((from, to), cable) in &self.testbed.cables {
             if swallowed(*from, *to) {
                 // What a node sends goes over the connection that it dialled itself.
                 cable.set_way(Way::There, Quality::vanishing());
@@ -327,7 +331,7 @@ impl Nemesis<'_> {
     }
 
     fn throttle(&self, id: NodeId) -> String {
-        for ((_, to), cable) in &self.cluster.cables {
+        for ((_, to), cable) in &self.testbed.cables {
             if *to == id {
                 cable.set(Quality {
                     bytes_per_second: 100_000,
@@ -364,7 +368,7 @@ impl Nemesis<'_> {
                 (quality, format!("{permille} of 1000 chunks"))
             }
         };
-        self.cluster
+        self.testbed
             .cables
             .values()
             .for_each(|cable| cable.set(quality));
@@ -372,7 +376,7 @@ impl Nemesis<'_> {
     }
 
     fn bad_client_network(&self, fault: &Fault) -> String {
-        for cable in self.cluster.client_cables.values() {
+        for cable in self.testbed.client_cables.values() {
             cable.set(Quality {
                 max_delay: Duration::from_millis(50),
                 corrupted_permille: fault.permille,
@@ -386,29 +390,29 @@ impl Nemesis<'_> {
 
     /// Keeps a fault up: until the work has gone on under it, and for its time.
     fn hold(&mut self, fault: &Fault) -> Verdict<()> {
-        let begun_us = self.log.now_us();
+        let begun_us = self.history.now_us();
         self.work_goes_on("under it")?;
-        let held = Duration::from_micros(self.log.now_us() - begun_us);
+        let held = Duration::from_micros(self.history.now_us() - begun_us);
         self.pause(fault.hold.saturating_sub(held))
     }
 
     /// Waits until what is asked from this moment on is answered.
     pub fn work_goes_on(&mut self, when: &str) -> Verdict<()> {
-        let (log, begun_us) = (self.log, self.log.now_us());
-        let answered = |_: &Self| log.answers_since(begun_us, ANSWERS, STEP);
+        let (history, begun_us) = (self.history, self.history.now_us());
+        let answered = |_: &Self| history.answers_since(begun_us, ANSWERS, STEP);
         self.until(&format!("no {ANSWERS} answers {when}"), &answered)
     }
 
     fn leader(&mut self) -> Verdict<NodeId> {
         self.until("no leader", &|this: &Self| {
-            let found = this.cluster.leader().is_some();
+            let found = this.testbed.leader().is_some();
             if !found {
                 thread::sleep(STEP);
             }
             found
         })?;
         // It may have lost its leadership since; whoever led last is as good.
-        Ok(self.cluster.leader().unwrap_or(1))
+        Ok(self.testbed.leader().unwrap_or(1))
     }
 
     /// Waits until something is so, but not for ever.
@@ -425,8 +429,8 @@ impl Nemesis<'_> {
     }
 
     fn pause(&mut self, time: Duration) -> Verdict<()> {
-        let end_us = self.log.now_us() + time.as_micros() as u64;
-        while self.log.now_us() < end_us {
+        let end_us = self.history.now_us() + time.as_micros() as u64;
+        while self.history.now_us() < end_us {
             self.step()?;
             thread::sleep(STEP.min(time));
         }
@@ -435,7 +439,7 @@ impl Nemesis<'_> {
 
     /// What must hold at any time.
     fn step(&mut self) -> Verdict<()> {
-        let (before, now) = (self.ran_us, self.log.now_us());
+        let (before, now) = (self.ran_us, self.history.now_us());
         self.ran_us = now;
         if now - before > STANDSTILL.as_micros() as u64 {
             self.stood_still_us += now - before;
@@ -443,11 +447,11 @@ impl Nemesis<'_> {
         if self.interrupted.load(Ordering::SeqCst) {
             return Err("interrupted".into());
         }
-        match self.log.failure() {
+        match self.history.failure() {
             Some(error) => Err(format!("the history cannot be written: {error}")),
             None => Ok(()),
         }?;
-        match self.cluster.lost(self.spared).map_err(sentence)? {
+        match self.testbed.lost(self.spared).map_err(sentence)? {
             Some(sentence) => Err(sentence),
             None => Ok(()),
         }

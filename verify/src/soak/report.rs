@@ -43,12 +43,7 @@ impl Report<'_> {
             Some(id) => format!("node {id} has a small disk"),
             None => "no small disk could be mounted: a full disk is skipped".into(),
         };
-        writeln!(
-            f,
-            "- raftkv {}, {}",
-            env!("CARGO_PKG_VERSION"),
-            options.programs.kvnode.display()
-        )?;
+        writeln!(f, "- {}", options.programs.kvnode.display())?;
         writeln!(
             f,
             "- {} nodes; {} Clerks that know them, {} behind proxies, one kvcli; a snapshot every \
