@@ -16,11 +16,11 @@ use raftkv::raft::Index;
 /// every replica that starts anew, must execute the same command there and leave none out.
 #[derive(Clone, Default)]
 pub struct Executions {
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<SharedExecutions>>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct SharedExecutions {
     by_index: BTreeMap<Index, Bytes>,
     contradiction: Option<String>,
 }
