@@ -39,9 +39,9 @@ pub(super) struct Stages {
     /// When the oldest input came that awaits the disk and that the replicator has not taken yet,
     /// in nanoseconds since the start; [`NONE`] without one. Written under the replica's lock.
     waits_since: AtomicU64,
-    /// The same of what the replicator has taken last.
+    /// When the oldest input of the write under way came, as above.
     taken_since: AtomicU64,
-    log: Mutex<Log>,
+    writing: Mutex<Writing>,
     rounds: Mutex<Rounds>,
     execution: Mutex<Execution>,
 }
@@ -49,7 +49,7 @@ pub(super) struct Stages {
 const NONE: u64 = u64::MAX;
 
 /// The stages that the replicator notes.
-struct Log {
+struct Writing {
     queue: Recent,
     write: Recent,
     sync: Recent,
@@ -79,7 +79,7 @@ impl Stages {
             started: now,
             waits_since: AtomicU64::new(NONE),
             taken_since: AtomicU64::new(NONE),
-            log: Mutex::new(Log {
+            writing: Mutex::new(Writing {
                 queue: Recent::new(now),
                 write: Recent::new(now),
                 sync: Recent::new(now),
@@ -118,12 +118,12 @@ impl Stages {
 
     /// A write is done.
     pub fn wrote(&self, write: &Written) {
-        let mut log = self.log.lock();
+        let mut writing = self.writing.lock();
         if let Some(put_in) = write.put_in {
-            log.queue.note(put_in, write.began);
+            writing.queue.note(put_in, write.began);
         }
-        log.write.note(write.began, write.written);
-        log.sync.note(write.written, write.durable);
+        writing.write.note(write.began, write.written);
+        writing.sync.note(write.written, write.durable);
     }
 
     /// These messages are about to be sent.
@@ -160,9 +160,9 @@ impl Stages {
         let now = sync::now();
         // Each lock is taken for one copy only, and the copies are summed up without a lock, so
         // that the busy threads wait for no more than a copy.
-        let queue = self.log.lock().queue.copy(now);
-        let write = self.log.lock().write.copy(now);
-        let sync = self.log.lock().sync.copy(now);
+        let queue = self.writing.lock().queue.copy(now);
+        let write = self.writing.lock().write.copy(now);
+        let sync = self.writing.lock().sync.copy(now);
         let round = self.rounds.lock().appends.copy(now);
         let heartbeat = self.rounds.lock().heartbeats.copy(now);
         let apply = self.execution.lock().apply.copy(now);
