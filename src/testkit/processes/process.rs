@@ -76,27 +76,18 @@ impl Process {
     /// # Panics
     /// If the program ends without such a line, or writes none for a long time.
     pub fn line(&self, what: &str) -> String {
-        let line = self.line_or_end(what);
-        line.unwrap_or_else(|| panic!("it ended without {what:?}: {:#?}", self.lines()))
+        let line = self.line_if_any(what);
+        line.unwrap_or_else(|| panic!("there is no {what:?} in {:#?}", self.lines()))
     }
 
-    /// As [`line`](Self::line), but returns `None` if the program ends without such a line.
-    pub(super) fn line_or_end(&self, what: &str) -> Option<String> {
+    /// As [`line`](Self::line), but returns `None` where that panics.
+    pub(super) fn line_if_any(&self, what: &str) -> Option<String> {
         let find = |errors: &Errors| {
             let found = errors.lines.iter().find(|line| line.contains(what));
             found.cloned()
         };
-        let errors = self
-            .errors
-            .wait(|errors| errors.closed || find(errors).is_some());
-        let found = find(&errors);
-        let ended = errors.closed;
-        assert!(
-            found.is_some() || ended,
-            "no {what:?} in {:#?}",
-            errors.lines
-        );
-        found
+        let is_over = |errors: &Errors| errors.closed || find(errors).is_some();
+        find(&self.errors.wait(is_over))
     }
 
     /// The lines of the standard error so far.
@@ -113,18 +104,13 @@ impl Process {
     }
 
     /// Ends the process as a crash would, by SIGKILL, and returns at once.
-    ///
-    /// # Errors
-    /// If the system refuses it.
-    pub fn kill(&mut self) -> io::Result<()> {
+    pub(super) fn kill(&mut self) -> io::Result<()> {
         self.child.kill()
     }
 
-    /// Whether the process has ended.
-    ///
-    /// # Errors
-    /// If the system does not tell.
-    pub fn has_ended(&mut self) -> io::Result<bool> {
+    /// Whether the process has ended. If it has, the system may give its id to another process: so
+    /// no signal must be sent any more.
+    pub(super) fn has_ended(&mut self) -> io::Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
 

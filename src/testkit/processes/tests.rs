@@ -35,7 +35,7 @@ fn a_process_that_ends_by_itself_tells_its_status_and_its_lines() {
     let mut command = program("sh");
     command.args(["-c", "echo one >&2; printf '\\377' >&2; exit 7"]);
     let process = Process::spawn(&mut command).unwrap();
-    assert_eq!(process.line_or_end("two"), None);
+    assert_eq!(process.line_if_any("two"), None);
     let end = process.end().unwrap();
     assert_eq!(end.status.code(), Some(7));
     assert_eq!(end.lines, ["one", "\u{fffd}"]);
