@@ -68,8 +68,6 @@ pub use handle::Handle;
 pub use members::parse_members;
 pub use outcome::{Outcome, Pending};
 pub use replica::{End, Replica};
-#[cfg(feature = "shuttle")]
-pub use sync::explored::{Sabotage, sabotage};
 pub use waiters::Read;
 pub use work::{ReadyReads, Share, Shares, Takes, Work};
 

@@ -4,11 +4,7 @@
 //! Time stands still here. No wait ends because its time is up, so a thread that waits for a
 //! signal which was lost waits for ever, and the explorer reports a deadlock. Whoever wants time to
 //! pass hands in ticks ([`Handle::tick`](crate::node::Handle::tick)).
-//!
-//! [`sabotage`] breaks one of the promises that the node relies on, to show that the explorer
-//! notices.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, LazyLock, PoisonError, TryLockError};
@@ -17,28 +13,6 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::RecvTimeoutError;
 pub use shuttle::sync::atomic::{AtomicBool, AtomicU64};
 pub use shuttle::thread;
-
-/// A promise to break.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
-    /// None: all is as it should be.
-    Nothing,
-    /// A token is lost unless somebody is waiting for it just then, as if the nudge had no room.
-    LostToken,
-    /// To give up a lock and to begin to wait are two steps, as if whoever notifies did not take
-    /// the lock that the condition lies under.
-    LateWait,
-}
-
-thread_local! {
-    // The explorer runs all threads of a test on one thread of the system.
-    static SABOTAGE: Cell<Sabotage> = const { Cell::new(Sabotage::Nothing) };
-}
-
-/// Breaks a promise from here on, in all that this test explores.
-pub fn sabotage(promise: Sabotage) {
-    SABOTAGE.set(promise);
-}
 
 /// Nothing: the explorer decides whose turn it is.
 pub fn yield_to_others() {}
@@ -54,7 +28,7 @@ pub fn now() -> Instant {
 pub struct Mutex<T>(shuttle::sync::Mutex<T>);
 
 /// The lock, held. It is away only while its holder waits.
-pub struct MutexGuard<'a, T>(&'a Mutex<T>, Option<shuttle::sync::MutexGuard<'a, T>>);
+pub struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
 
 impl<T> Mutex<T> {
     /// A lock around a value.
@@ -65,14 +39,14 @@ impl<T> Mutex<T> {
     /// Waits for the lock.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        MutexGuard(self, Some(guard))
+        MutexGuard(Some(guard))
     }
 
     /// Takes the lock if nobody holds it.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         match self.0.try_lock() {
-            Ok(guard) => Some(MutexGuard(self, Some(guard))),
-            Err(TryLockError::Poisoned(error)) => Some(MutexGuard(self, Some(error.into_inner()))),
+            Ok(guard) => Some(MutexGuard(Some(guard))),
+            Err(TryLockError::Poisoned(error)) => Some(MutexGuard(Some(error.into_inner()))),
             Err(TryLockError::WouldBlock) => None,
         }
     }
@@ -82,13 +56,13 @@ impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.1.as_deref().expect("its holder does not wait")
+        self.0.as_deref().expect("its holder does not wait")
     }
 }
 
 impl<T> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.1.as_deref_mut().expect("its holder does not wait")
+        self.0.as_deref_mut().expect("its holder does not wait")
     }
 }
 
@@ -113,14 +87,9 @@ impl Condvar {
 
     /// Gives up the lock, waits to be notified, and takes the lock again.
     pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        if SABOTAGE.get() == Sabotage::LateWait {
-            drop(guard.1.take());
-            thread::yield_now();
-            guard.1 = guard.0.lock().1.take();
-        }
-        let held = guard.1.take().expect("its holder does not wait");
+        let held = guard.0.take().expect("its holder does not wait");
         let held = self.0.wait(held).unwrap_or_else(PoisonError::into_inner);
-        guard.1 = Some(held);
+        guard.0 = Some(held);
     }
 
     /// As [`wait`](Self::wait): the deadline never comes.
@@ -147,10 +116,9 @@ struct Channel<T> {
 struct State<T> {
     queue: VecDeque<T>,
     capacity: usize,
-    /// Whether the other side is still there, and waits.
+    /// Whether each side is still there.
     sender: bool,
     receiver: bool,
-    waiting: bool,
 }
 
 /// As `crossbeam::channel::Sender`.
@@ -175,7 +143,6 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
             capacity,
             sender: true,
             receiver: true,
-            waiting: false,
         }),
         changed: Condvar::new(),
     });
@@ -220,10 +187,7 @@ impl<T> Sender<T> {
     /// [`NotSent`] if there is none, or nobody to receive it.
     pub fn try_send(&self, value: T) -> Result<(), NotSent> {
         let mut state = self.0.state.lock();
-        // A value that carries nothing is a token.
-        let token = size_of::<T>() == 0;
-        let lost = SABOTAGE.get() == Sabotage::LostToken && token && !state.waiting;
-        if lost || !state.receiver || state.queue.len() >= state.capacity {
+        if !state.receiver || state.queue.len() >= state.capacity {
             return Err(NotSent);
         }
         state.queue.push_back(value);
@@ -258,9 +222,7 @@ impl<T> Receiver<T> {
             if timeout.is_zero() {
                 return Err(RecvTimeoutError::Timeout);
             }
-            state.waiting = true;
             self.0.changed.wait(&mut state);
-            state.waiting = false;
         }
     }
 }
