@@ -112,8 +112,9 @@ impl Effect {
         }
     }
 
-    fn is_read(&self) -> bool {
-        matches!(self, Effect::Read(_))
+    /// Whether it leaves every state as it is in which it can have its answer.
+    fn changes_nothing(&self) -> bool {
+        matches!(self, Effect::Read(_) | Effect::Cas(_, _, Some(Err(_))))
     }
 }
 
@@ -324,10 +325,11 @@ fn after_return(
     let mut after = BTreeSet::new();
     let mut to_do: Vec<(State, Marks)> = before.iter().copied().collect();
     while let Some((state, mut done)) = to_do.pop() {
-        // A read that can take effect now does: later it can at best do the same.
+        // A read that can take effect now does, and so does a swap that was refused: later it can
+        // at best do the same.
         for (other, held) in open.iter().enumerate() {
             if let Some(i) = held
-                && operations[*i].effect.is_read()
+                && operations[*i].effect.changes_nothing()
                 && operations[*i].effect.apply(state).is_some()
             {
                 done |= 1 << other;

@@ -54,6 +54,18 @@ fn append(more: &str, len: u64) -> Done {
     )
 }
 
+/// A swap from one value to another.
+fn swap(from: &str, to: &str, swapped: Result<(), &str>) -> Done {
+    let (expected, value) = (Some(from.to_string().into()), to.to_string().into());
+    let swapped = swapped.map_err(|seen| Some(seen.to_string().into()));
+    let op = Op::Cas {
+        key: key(),
+        expected,
+        value,
+    };
+    (Action::Execute(op), Reply::Swapped(swapped))
+}
+
 #[track_caller]
 fn good(history: &[Record]) {
     assert_eq!(check(history, None), Ok(()));
@@ -158,4 +170,18 @@ fn a_search_that_takes_too_long_is_no_proof() {
 fn many_operations_one_after_the_other_take_few_steps() {
     let appends = (0..1000).map(|n| at(10 * n, 10 * n + 15, append("x", n + 1)));
     good(&appends.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_swap_that_was_refused_without_a_reason_is_noticed() {
+    good(&[at(0, 1, put("a")), at(2, 3, swap("b", "c", Err("a")))]);
+    bad(&[at(0, 1, put("a")), at(2, 3, swap("b", "c", Err("d")))]);
+    bad(&[at(0, 1, put("a")), at(2, 3, swap("a", "c", Err("a")))]);
+}
+
+#[test]
+fn many_swaps_of_which_one_succeeds_take_few_steps() {
+    let lost = (0..30).map(|n| at(2, 50 + n, swap("a", "c", Err("b"))));
+    let one = [at(0, 1, put("a")), at(2, 100, swap("a", "b", Ok(())))];
+    good(&lost.chain(one).collect::<Vec<_>>());
 }
