@@ -362,6 +362,6 @@ impl Drop for Raise<'_> {
 }
 
 /// The address under which clients know a node.
-pub(super) fn address(id: NodeId) -> String {
+pub fn address(id: NodeId) -> String {
     format!("node-{id}:1")
 }

@@ -29,7 +29,7 @@ mod proxy;
 mod recorder;
 mod transport;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, address};
 pub use hooked_disk::{Access, HookedDisk};
 pub use network::{Filter, Link, Network};
 pub use processes::{End, Process, ProcessCluster, free_addresses, program, signal};

@@ -2,19 +2,23 @@
 //! cluster in virtual time and one on threads alike.
 //!
 //! A scenario is a function of an [`Arena`]: a cluster whose servers it cuts off, crashes and
-//! starts, and to whose leader it submits commands. There are two:
+//! starts, and to whose leader it submits commands. A scenario of the key/value service is a
+//! function of a [`Service`]: an arena that has clients, too. There are two:
 //!
 //! - [`Lab`](crate::sim::lab::Lab), in virtual time: one thread, simulated disks, each run repeated
 //!   from its seed, and the simulator's checks after every step. Numbers, limits and times are the
 //!   course's.
-//! - [`Threads`], in real time: whole nodes with all their threads, over the network in memory.
-//!   Election timeouts are the product's, so the nominal timeout is half the course's.
+//! - [`Threads`], in real time: whole nodes with all their threads, over the network in memory, and
+//!   clients with a thread and a Clerk each. Election timeouts are the product's, so the nominal
+//!   timeout is half the course's.
 //!
 //! [`scenarios!`](crate::scenarios) is the list of all scenarios. A command is an operation of the
 //! product's store, in one session: the value of one key shows what a server has executed, and in
 //! which order.
 
+mod clients;
 mod executions;
+mod generic;
 mod procedures;
 mod scripted;
 mod threads;
@@ -23,13 +27,18 @@ mod virtual_time;
 pub mod agreement;
 pub mod elections;
 pub mod faults;
+pub mod kv;
+pub mod kv_snapshots;
 pub mod persistence;
 pub mod snapshots;
+pub mod state_machine;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use clients::{Calls, Service};
 pub use procedures::{Actor, Agreement, Procedures};
 pub use scripted::{LOG, Scripted};
 pub use threads::Threads;
@@ -38,7 +47,8 @@ use crate::sim::Time;
 use crate::sim::lab::{Ended, Every, Numbering, Submitted, Ticket};
 use raftkv::raft::{EntryId, Index, NodeId, Term};
 
-/// Hands the list of scenarios to a macro: by family, each with its number of servers.
+/// Hands the list of scenarios to a macro: by family, each with its number of servers, and of
+/// clients if it has any.
 #[macro_export]
 macro_rules! scenarios {
     ($make:ident) => {
@@ -80,6 +90,47 @@ macro_rules! scenarios {
                 snapshot_install_un_crash: 3;
                 snapshot_all_crash: 3;
                 snapshot_init: 3;
+            }
+            state_machine {
+                basic: 3;
+                concurrent: 3;
+                leader_failure: 3;
+                leader_partition: 3;
+                restart_replay: 3;
+                shutdown: 3;
+                restart_submit: 3;
+                snapshot: 3;
+            }
+            kv {
+                basic: 5, 1;
+                speed: 3, 1;
+                concurrent: 5, 5;
+                unreliable: 5, 5;
+                unreliable_one_key: 3, 5;
+                one_partition: 5, 4;
+                many_partitions_one_client: 5, 1;
+                many_partitions_many_clients: 5, 5;
+                long_delays: 5, 5;
+                persist_one_client: 5, 1;
+                persist_concurrent: 5, 5;
+                persist_concurrent_unreliable: 5, 5;
+                persist_partition: 5, 5;
+                persist_partition_unreliable: 5, 5;
+                persist_partition_unreliable_linearizable: 7, 15;
+                put_concurrent_reliable: 1, 10;
+                unreliable_net: 1, 1;
+                a_get_from_local_state_is_not_linearizable: 3, 1;
+            }
+            kv_snapshots {
+                speed_with_snapshots: 3, 1;
+                snapshot_rpc: 3, 3;
+                snapshot_size: 3, 1;
+                snapshot_recover: 5, 1;
+                snapshot_recover_many_clients: 5, 20;
+                snapshot_unreliable: 5, 5;
+                snapshot_unreliable_recover: 5, 5;
+                snapshot_unreliable_recover_concurrent_partition: 5, 5;
+                snapshot_unreliable_recover_concurrent_partition_linearizable: 7, 15;
             }
         }
     };
@@ -139,6 +190,10 @@ pub trait Arena: Sized {
     /// server is disconnected, too. A server that is down stays so.
     fn crash(&mut self, server: usize);
 
+    /// A server stops in good order: whoever waits for it is told so. It is disconnected, and what
+    /// it has not synced meets the fate that it meets in a [`crash`](Self::crash).
+    fn stop(&mut self, server: usize);
+
     /// Starts a server that is down from what its disk holds, and connects it.
     fn start(&mut self, server: usize);
 
@@ -183,6 +238,9 @@ pub trait Arena: Sized {
 
     /// How many snapshots servers have got from others in place of their state.
     fn installs(&self) -> u64;
+
+    /// The indexes of the entries that the log of a server holds, which is up.
+    fn held(&self, server: usize) -> RangeInclusive<Index>;
 
     /// The weight of the log that a server holds in memory, in bytes, each entry 32 beside its
     /// command. Zero for a server that is down.

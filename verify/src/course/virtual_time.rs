@@ -1,13 +1,14 @@
 //! The arena in virtual time is the simulator's lab.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv::raft::{EntryId, Index, Raft, RoleName};
 
-use super::{Arena, View, server_of};
-use crate::sim::Time;
-use crate::sim::lab::{Ended, Every, Lab, Numbering, Submitted, T, Ticket};
+use super::{Arena, Service, View, server_of};
+use crate::sim::lab::{Call, Ended, Every, Lab, Numbering, Submitted, T, Ticket};
+use crate::sim::{Action, Record, Time};
 
 impl Arena for Lab {
     fn nominal_timeout(&self) -> Duration {
@@ -75,6 +76,10 @@ impl Arena for Lab {
         Lab::crash(self, server);
     }
 
+    fn stop(&mut self, server: usize) {
+        Lab::stop(self, server);
+    }
+
     fn start(&mut self, server: usize) {
         Lab::start(self, server);
     }
@@ -133,6 +138,11 @@ impl Arena for Lab {
         Lab::installs(self)
     }
 
+    fn held(&self, server: usize) -> RangeInclusive<Index> {
+        let held = self.with_raft(server, |raft| raft.first_index()..=raft.last().index);
+        held.expect("the server is up")
+    }
+
     fn log_bytes(&self, server: usize) -> usize {
         Lab::log_bytes(self, server)
     }
@@ -151,5 +161,43 @@ impl Arena for Lab {
 
     fn bytes(&self) -> u64 {
         Lab::bytes(self)
+    }
+}
+
+impl Service for Lab {
+    fn clients(&self) -> usize {
+        Lab::clients(self)
+    }
+
+    fn split(&mut self, side: &[usize]) {
+        Lab::split(self, side);
+    }
+
+    fn connect_client(&mut self, client: usize, servers: &[usize]) {
+        Lab::connect_client(self, client, servers);
+    }
+
+    fn set_long_delays(&mut self, long_delays: bool) {
+        Lab::set_long_delays(self, long_delays);
+    }
+
+    fn begin(&mut self, client: usize, action: Action) -> Call {
+        Lab::begin(self, client, action)
+    }
+
+    fn record(&self, call: Call) -> &Record {
+        Lab::record(self, call)
+    }
+
+    fn attempts(&self) -> u64 {
+        self.stats().attempts
+    }
+
+    fn snapshot_bytes(&self, server: usize) -> u64 {
+        Lab::snapshot_bytes(self, server)
+    }
+
+    fn check_history(&mut self) {
+        Lab::check_history(self);
     }
 }

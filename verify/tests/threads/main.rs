@@ -1,6 +1,5 @@
 //! The tests of the distributed-systems course (MIT 6.5840) by their names, on real threads and
-//! the network in memory. Those of Raft are the scenarios of `verify/src/course`; those of a state
-//! machine and of a key/value service have a text of their own here.
+//! the network in memory: the scenarios of `verify/src/course`.
 //!
 //! Where the numbers differ from the course's:
 //!
@@ -21,17 +20,17 @@
 //!   8 KiB, so the tests of snapshots ask for them as often as the course does. An entry weighs 32
 //!   bytes beside its command.
 //! - The course limits the size of the saved Raft state. Ours is cut in whole segments on disk, so
-//!   the limit is on the log in memory, and on what was applied since the last snapshot.
+//!   the limit is on the log in memory, which holds what was applied since the last snapshot.
 
-mod kv;
-mod kv_generic;
-mod kv_snapshots;
-mod lab;
-mod state_machine;
+use parking_lot::Mutex;
+
+/// One of the tests with clients at a time: they keep the processor busy, and threads that do not
+/// get to run in time look like servers that are gone.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Makes a test of each scenario, by family.
 macro_rules! tests {
-    ($($family:ident { $($name:ident: $servers:literal;)* })*) => {
+    ($($family:ident { $($name:ident: $servers:literal $(, $clients:literal)?;)* })*) => {
         $(
             mod $family {
                 use raftkv_verify::course::{Arena, Threads};
@@ -39,7 +38,9 @@ macro_rules! tests {
                 $(
                     #[test]
                     fn $name() {
-                        let mut arena = Threads::new($servers);
+                        let clients = 0 $(+ $clients)?;
+                        let _turn = (clients > 0).then(|| crate::TURN.lock());
+                        let mut arena = Threads::new($servers, clients);
                         raftkv_verify::course::$family::$name(&mut arena);
                         arena.check_end();
                     }

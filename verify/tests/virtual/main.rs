@@ -17,16 +17,12 @@
 //! `RAFTKV_LAB_SEEDS=n` runs `n` seeds of each test instead of five, `RAFTKV_LAB_SEED=s` runs seed
 //! `s` alone and prints its trace.
 
-mod kv;
-mod kv_generic;
-mod kv_snapshots;
 mod repeatable;
 mod seeds;
-mod state_machine;
 
 /// Makes a test of each scenario, by family: it is run from several seeds.
 macro_rules! tests {
-    ($($family:ident { $($name:ident: $servers:literal;)* })*) => {
+    ($($family:ident { $($name:ident: $servers:literal $(, $clients:literal)?;)* })*) => {
         $(
             mod $family {
                 $(
@@ -34,7 +30,7 @@ macro_rules! tests {
                     fn $name() {
                         let test = crate::seeds::Test {
                             servers: $servers,
-                            clients: 0,
+                            clients: 0 $(+ $clients)?,
                             body: raftkv_verify::course::$family::$name,
                         };
                         test.run(concat!(stringify!($family), "::", stringify!($name)));

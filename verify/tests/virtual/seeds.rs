@@ -53,23 +53,3 @@ impl Test {
 fn number(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().expect("a number"))
 }
-
-/// Makes a test of each function: it is run on so many servers, with so many clients.
-macro_rules! course_tests {
-    ($($name:ident: $servers:literal servers $(, $clients:literal clients)?;)*) => {
-        mod from_every_seed {
-            $(
-                #[test]
-                fn $name() {
-                    let test = crate::seeds::Test {
-                        servers: $servers,
-                        clients: 0 $(+ $clients)?,
-                        body: super::$name,
-                    };
-                    test.run(concat!(stringify!($name)));
-                }
-            )*
-        }
-    };
-}
-pub(crate) use course_tests;

@@ -1,6 +1,9 @@
 //! An arena on threads: whole nodes with the network in memory between them, in real time.
 
+mod clerks;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,15 +13,16 @@ use parking_lot::Mutex;
 use raftkv::kv::{Query, Reply};
 use raftkv::machine::StateMachine;
 use raftkv::node::{Config, End, Outcome, Pending};
-use raftkv::raft::{Entry, EntryId, Index, Message, NodeId, Payload, RoleName};
+use raftkv::raft::{Entry, EntryId, Index, Message, NodeId, Payload, RoleName, Term};
 use raftkv::testkit::{Cluster, Link};
 use raftkv::wire::client::{Doubt, Status};
 use raftkv::wire::frame;
 
 use super::executions::{Executions, Watched, is_command};
-use super::{Arena, Scripted, View, server_of};
+use super::{Arena, Scripted, Service, View, server_of};
 use crate::sim::lab::{Ended, Every, Numbering, Submitted, Ticket, is_request};
 use crate::sim::{Random, Time};
+use clerks::Clerks;
 
 /// Longer than any scenario: a command that was submitted ends by itself before.
 const LONG: Duration = Duration::from_secs(120);
@@ -60,6 +64,8 @@ struct Traffic {
 
 /// Servers whose threads run in real time.
 pub struct Threads {
+    /// Dropped before the servers, to which each says goodbye.
+    clerks: Clerks,
     cluster: Cluster<Watched>,
     executions: Executions,
     traffic: Arc<Mutex<Traffic>>,
@@ -72,17 +78,20 @@ pub struct Threads {
     starts: Vec<Start>,
     /// What was submitted, by the entry that it became.
     commands: HashMap<(u64, Index), Bytes>,
-    /// When servers are asked for a snapshot.
+    /// When servers are asked for a snapshot, and when to look next whether it is time.
     every: Option<Every>,
+    look_at: Time,
+    /// Who has led, as far as anybody looked.
+    leaders: Mutex<BTreeMap<Term, usize>>,
 }
 
 impl Threads {
-    /// Starts so many servers, which never take a snapshot by themselves.
-    pub fn new(servers: usize) -> Self {
-        Self::with_log_bytes(servers, None)
+    /// Starts so many servers, which never take a snapshot by themselves, and so many clients.
+    pub fn new(servers: usize, clients: usize) -> Self {
+        Self::with_log_bytes(servers, clients, None)
     }
 
-    fn with_log_bytes(servers: usize, log_bytes: Option<u64>) -> Self {
+    fn with_log_bytes(servers: usize, clients: usize, log_bytes: Option<u64>) -> Self {
         let executions = Executions::default();
         let replicas = executions.clone();
         let adjust = |config: &mut Config| config.snapshot_log_bytes = log_bytes;
@@ -105,6 +114,7 @@ impl Threads {
             true
         });
         Self {
+            clerks: Clerks::new(&cluster, clients),
             cluster,
             executions,
             traffic,
@@ -116,6 +126,8 @@ impl Threads {
             starts: Vec::new(),
             commands: HashMap::new(),
             every: None,
+            look_at: 0,
+            leaders: Mutex::default(),
         }
     }
 
@@ -135,14 +147,29 @@ impl Threads {
     }
 
     fn status(&self, server: usize) -> Option<Status> {
-        Some(self.cluster.node_if_up(id_of(server))?.status())
+        let status = self.cluster.node_if_up(id_of(server))?.status();
+        if status.role == RoleName::Leader {
+            let mut leaders = self.leaders.lock();
+            let first = *leaders.entry(status.term).or_insert(server);
+            assert_eq!(first, server, "two leaders in term {}", status.term);
+        }
+        Some(status)
+    }
+
+    /// Waits until a client's operation ends, at most for a glance, and not beyond `end`.
+    fn wait(&mut self, end: Time) {
+        self.take_snapshots();
+        let left = Duration::from_micros(end.saturating_sub(self.now()));
+        self.clerks.wait(left.min(GLANCE));
     }
 
     /// Asks those servers for a snapshot for which it is time.
-    fn take_snapshots(&self) {
-        let Some(every) = self.every else {
+    fn take_snapshots(&mut self) {
+        let now = self.now();
+        let Some(every) = self.every.filter(|_| now >= self.look_at) else {
             return;
         };
+        self.look_at = self.after(GLANCE);
         for server in 0..self.servers() {
             let Some(node) = self.cluster.node_if_up(id_of(server)) else {
                 continue;
@@ -189,6 +216,7 @@ impl Arena for Threads {
             true => UNRELIABLE,
             false => Link::default(),
         };
+        self.clerks.set_unreliable(unreliable);
         self.rewire();
     }
 
@@ -205,11 +233,9 @@ impl Arena for Threads {
     }
 
     fn run_to(&mut self, end: Time) {
-        let left = Duration::from_micros(end.saturating_sub(self.now()));
-        self.cluster.wait_until(left, |_| {
-            self.take_snapshots();
-            false
-        });
+        while self.now() < end {
+            self.wait(end);
+        }
     }
 
     fn run_until(&mut self, limit: Duration, mut holds: impl FnMut(&mut Self) -> bool) -> bool {
@@ -221,7 +247,7 @@ impl Arena for Threads {
             if self.now() >= end {
                 return false;
             }
-            self.run_to(end.min(self.after(GLANCE)));
+            self.wait(end);
         }
     }
 
@@ -254,6 +280,11 @@ impl Arena for Threads {
         if self.is_up(server) {
             self.cluster.crash(id_of(server));
         }
+    }
+
+    /// In real time a server that crashes ends its threads, which tell whoever waits.
+    fn stop(&mut self, server: usize) {
+        self.crash(server);
     }
 
     fn start(&mut self, server: usize) {
@@ -296,6 +327,7 @@ impl Arena for Threads {
             *start = Start::Ended(match pending.wait(Duration::ZERO) {
                 Outcome::Reply(reply) => Ended::Reply(reply),
                 Outcome::Ended(End::Unknown(Doubt::Timeout)) => return None,
+                Outcome::Ended(End::Unknown(doubt)) => Ended::Unknown(doubt),
                 other => Ended::Not(format!("{other:?}")),
             });
         }
@@ -367,9 +399,12 @@ impl Arena for Threads {
 
     /// Starts the cluster anew, for its settings differ.
     fn snapshot(&mut self, every: Every) {
-        assert!(self.starts.is_empty(), "something happened before");
-        *self = Self::with_log_bytes(self.servers(), Some(LOG_BYTES));
+        let is_fresh = self.starts.is_empty() && self.clerks.history().is_empty();
+        assert!(is_fresh, "something happened before");
+        let unreliable = self.link.loss_permille > 0;
+        *self = Self::with_log_bytes(self.servers(), self.clients(), Some(LOG_BYTES));
         self.every = Some(every);
+        self.set_unreliable(unreliable);
     }
 
     fn snapshot_index(&self, server: usize) -> Index {
@@ -379,6 +414,11 @@ impl Arena for Threads {
 
     fn installs(&self) -> u64 {
         self.traffic.lock().snapshots.len() as u64
+    }
+
+    fn held(&self, server: usize) -> RangeInclusive<Index> {
+        let status = self.status(server).expect("the server is up");
+        status.first_index..=status.last_index
     }
 
     fn log_bytes(&self, server: usize) -> usize {
@@ -421,4 +461,17 @@ impl Arena for Threads {
 /// The id of a server.
 fn id_of(server: usize) -> NodeId {
     server as NodeId + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_network_stays_unreliable_when_snapshots_begin() {
+        let mut arena = Threads::new(1, 0);
+        arena.set_unreliable(true);
+        arena.snapshot(Every::Entries(10));
+        assert_eq!(arena.link, UNRELIABLE);
+    }
 }

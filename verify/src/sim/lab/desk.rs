@@ -7,7 +7,7 @@ use crate::sim::network::{Kind, Place};
 use raftkv::client::CallError;
 use raftkv::kv::Reply;
 use raftkv::raft::NodeId;
-use raftkv::wire::client::Answer;
+use raftkv::wire::client::{Answer, Doubt};
 use raftkv::wire::frame;
 
 /// The place of the script among the clients.
@@ -22,7 +22,9 @@ pub struct Ticket(pub(crate) u64);
 pub enum Ended {
     /// Executed by this server, with this reply.
     Reply(Reply),
-    /// Without one: refused, or nobody knows. Says why.
+    /// Without one: whether it was executed is not known.
+    Unknown(Doubt),
+    /// Without one, in any other way. Says how.
     Not(String),
 }
 
@@ -40,6 +42,7 @@ impl Desk {
                 Ok(reply) => Ended::Reply(reply),
                 Err(error) => panic!("a reply that is none: {error}"),
             },
+            Ok(Answer::Unknown(doubt)) => Ended::Unknown(doubt),
             other => Ended::Not(format!("{other:?}")),
         };
         let earlier = self.answers.insert(attempt, ended);

@@ -17,7 +17,7 @@ mod snapshots;
 
 use std::time::Duration;
 
-pub use clients::{Call, append, put, value_in};
+pub use clients::Call;
 pub use desk::{Ended, Ticket};
 pub use servers::{Numbering, Submitted};
 pub use snapshots::Every;
@@ -25,6 +25,7 @@ pub use snapshots::Every;
 pub(super) use desk::{DESK, Desk};
 pub(crate) use law::is_request;
 pub(super) use law::{Law, kind_of};
+pub(crate) use snapshots::FRAME;
 
 use super::plan::Plan;
 use super::random::Random;
@@ -103,11 +104,6 @@ impl Lab {
     /// The hash of all that happened, where [`Trace::Hash`] was asked for.
     pub fn trace_hash(&self) -> u64 {
         self.world.tracer.hash()
-    }
-
-    /// Lets time pass.
-    pub fn run_for(&mut self, time: Duration) {
-        self.run_to(self.after(time));
     }
 
     /// Lets time pass until something holds, at most for the limit. Returns whether it holds.

@@ -49,12 +49,6 @@ impl Lab {
         self.rewire();
     }
 
-    /// Connects all servers.
-    pub fn connect_all(&mut self) {
-        self.sides.fill(0);
-        self.rewire();
-    }
-
     /// Puts these on one side and all others on the other.
     pub fn split(&mut self, side: &[usize]) {
         for server in 0..self.servers() {

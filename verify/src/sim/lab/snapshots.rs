@@ -18,6 +18,10 @@ pub enum Every {
     Bytes(usize),
 }
 
+/// What a snapshot's file of one piece takes beside the state, in bytes: a block at either end, and
+/// what precedes the piece.
+pub(crate) const FRAME: u64 = 2 * 4096 + 12;
+
 impl Lab {
     /// From now on servers take snapshots.
     pub fn snapshot(&mut self, every: Every) {
@@ -63,10 +67,8 @@ impl Lab {
         newest.flatten().map_or(0, |newest| newest.meta.last.index)
     }
 
-    /// The size of a server's newest snapshot in its file, in bytes, without the blocks at either
-    /// end, and what precedes a piece.
+    /// The size of a server's newest snapshot in its file, in bytes, without its frame.
     pub fn snapshot_bytes(&self, server: usize) -> u64 {
-        const FRAME: u64 = 2 * 4096 + 12;
         let newest = self.with_raft(server, |raft| raft.newest_snapshot().cloned());
         newest.flatten().map_or(0, |newest| newest.bytes - FRAME)
     }
