@@ -107,7 +107,7 @@ macro_rules! scenarios {
                 concurrent: 5, 5;
                 unreliable: 5, 5;
                 unreliable_one_key: 3, 5;
-                one_partition: 5, 4;
+                one_partition: 5, 5;
                 many_partitions_one_client: 5, 1;
                 many_partitions_many_clients: 5, 5;
                 long_delays: 5, 5;
