@@ -16,15 +16,16 @@ use super::message::Message;
 use super::role::{Change, Role};
 use super::types::{NodeId, Term};
 
-/// The answers of the voters to one question, and the time within which they are to come.
+/// The voters' answers to one request for votes or pre-votes, and how long they are waited for.
 #[derive(Debug)]
 struct Poll {
-    /// The last answer of each voter that has answered; only voters are counted.
+    /// The last answer of each node that has answered: true if it gives its vote. Only the answers
+    /// of voters count.
     answers: BTreeMap<NodeId, bool>,
-    /// Ticks since the question was asked; `elapsed < timeout` between two inputs.
+    /// Ticks since the voters were asked; `elapsed < timeout` between two inputs.
     elapsed: u32,
-    /// After so many ticks the question is given up. Random, so that of two nodes that split the
-    /// votes one asks again before the other (paper 5.2).
+    /// After this many ticks without a decision the node begins anew. Random, so that of two nodes
+    /// that split the votes one asks again before the other (paper 5.2).
     timeout: u32,
 }
 
@@ -37,7 +38,7 @@ impl Poll {
         }
     }
 
-    /// One tick has passed. Returns whether it was the last one.
+    /// One tick has passed. Returns whether the time for answers is over.
     fn tick(&mut self) -> bool {
         self.elapsed += 1;
         self.elapsed >= self.timeout
@@ -84,9 +85,9 @@ impl PreCandidate {
             Message::Append { .. } | Message::Heartbeat { .. } | Message::Snapshot { .. } => {
                 Some(follow(common, from, message))
             }
-            // Answers to what this node asked when it led or campaigned; their senders do not
-            // wait. A late `TimeoutNow` of this term is dropped too: a node that asks for
-            // pre-votes is on its way to an election already.
+            // What is left are answers to what this node asked in an earlier role of this term.
+            // They are dropped, because their senders do not wait. A late `TimeoutNow` of this term
+            // is dropped too: a node that asks for pre-votes is on its way to an election already.
             _ => None,
         }
     }
@@ -108,13 +109,13 @@ impl PreCandidate {
         self.count(common)
     }
 
-    /// Acts on the answers as they stand.
+    /// Decides the round by the answers so far: won, lost or still open.
     pub fn count(&self, common: &mut Common) -> Change {
         match self.poll.result(common) {
             VoteResult::Pending => None,
             VoteResult::Won => Some(Role::campaign(common, Reason::PreVoteWon)),
-            // Waits for a leader, or for its next timeout: to ask again at once would bring the
-            // same answers.
+            // The round is lost. The node waits for a leader, or for its next timeout: to ask again
+            // at once would bring the same answers.
             VoteResult::Lost => Some(Role::follower(common, Reason::VotesLost)),
         }
     }
@@ -128,8 +129,8 @@ pub(super) struct Candidate {
 
 impl Candidate {
     /// Enters the next term, votes for itself and asks all voters for their vote. Its own vote
-    /// counts, like every other, from the moment at which it is durable; the questions leave then
-    /// as well, because no message of a term leaves before the term is durable.
+    /// counts, like every other, from the moment at which it is durable; the requests leave then as
+    /// well, because no message of a term leaves before the term is durable.
     pub fn campaign(common: &mut Common, transfer: bool) -> Self {
         common.enter_term(common.term() + 1);
         common.vote_for(common.id());
@@ -146,20 +147,21 @@ impl Candidate {
     }
 
     pub fn tick(&mut self, common: &mut Common) -> Change {
-        // Nobody has been asked before the own vote is on disk. If the time counted that the disk
-        // takes, a disk slower than the timeout would let no election ever take place.
+        // The requests leave once this node's own vote is on disk. If the time before that counted,
+        // a disk slower than the timeout would let no election ever be won.
         if !common.hard_state_durable() {
             return None;
         }
-        // The votes were split or lost. It asks for pre-votes first, and not for votes in yet
-        // another term: in the meantime there may be a leader that the others hear.
+        // Votes were split or messages lost. The node asks for pre-votes first, and not for votes
+        // in yet another term: in the meantime there may be a leader that the others hear.
         let expired = self.poll.tick();
         expired.then(|| Role::ask_for_pre_votes(common, Reason::VotesMissing))
     }
 
     pub fn step(&mut self, common: &mut Common, from: NodeId, message: Message) -> Change {
         match message {
-            // Of this very term, so it answers this election: a node campaigns once in a term.
+            // The reply is of this very term, so it answers this election: a node campaigns once in
+            // a term.
             Message::VoteReply { granted } => self.answered(common, from, granted),
             // A leader of this term exists: its sender won the election (paper 5.2).
             Message::Append { .. } | Message::Heartbeat { .. } | Message::Snapshot { .. } => {
@@ -190,8 +192,8 @@ impl Candidate {
     }
 }
 
-/// Follows the leader of the present term, from which `message` came. The follower handles the
-/// message, and so takes note of the leader as it does of any other.
+/// Becomes a follower of the leader of the present term, from which `message` came. The follower
+/// handles the message as any other, and so notes who leads.
 fn follow(common: &mut Common, from: NodeId, message: Message) -> Role {
     let mut follower = Follower::new(common, None);
     let change = follower.step(common, from, message);

@@ -3,9 +3,10 @@
 //! Three rules are kept here for all roles:
 //! - The term only grows, and there is one vote in a term ([`Common::enter_term`],
 //!   [`Common::vote_for`]).
-//! - What a message speaks of is on disk before the message leaves ([`Common::send`],
-//!   [`Common::acknowledge`]; paper figure 2, persistent state).
-//! - A node whose folder is not admitted says nothing that counts ([`Common::send_after`]).
+//! - The term, vote or entries that a message speaks of are on disk before the message leaves
+//!   ([`Common::send`], [`Common::acknowledge`]; paper figure 2, persistent state).
+//! - A node whose folder is not admitted sends nothing that counts towards a majority
+//!   ([`Common::send_after`]).
 //!
 //! Term, vote and entries that gathered while the disk was busy go into one write and share a sync.
 //! Writes are numbered from 1, and `done_write < next_write`. A message waits for the number of the
@@ -34,20 +35,21 @@ pub(super) struct Common {
     /// The present term, and the vote in it. No entry of the log is of a later term.
     hard_state: HardState,
     /// The write that makes the present `hard_state` durable: `hard_state_write <= next_write`. It
-    /// is `next_write` while the state has not been handed out, and 0 for the one found at a start.
+    /// is `next_write` while the state has not been handed to the disk, and 0 for the state that
+    /// was found on disk at the start.
     hard_state_write: WriteId,
     /// The id of the next write to be handed out.
     next_write: WriteId,
     /// All writes up to this one are durable, inclusive; 0 before the first.
     done_write: WriteId,
     pub log: Log,
-    /// Messages that may leave, and messages that wait for a write.
+    /// Messages that may leave, and messages that wait until a write is durable.
     outbox: Outbox,
     /// Draws election timeouts. Seeded, so that a run can be repeated.
     rng: ChaCha8Rng,
-    /// What has changed since the caller last asked, for people.
+    /// Changes of role, term or leader since the last output, for the operator's log.
     pub events: Vec<Event>,
-    /// Reads that have been decided since the last output.
+    /// Reads that were confirmed or given up since the last output.
     pub reads_decided: DecidedReads,
     pub snapshots: Snapshots,
     /// The first proof that the cluster's promises are broken. It is never cleared: the caller
@@ -140,8 +142,8 @@ impl Common {
         }
     }
 
-    /// Changes term and vote. The change goes into the next write; an earlier one that is under way
-    /// does not hold it.
+    /// Changes term and vote. The change goes into the next write; a write that is already under
+    /// way does not contain it.
     fn set_hard_state(&mut self, hard_state: HardState) {
         self.hard_state = hard_state;
         self.hard_state_write = self.next_write;
@@ -159,7 +161,7 @@ impl Common {
     }
 
     /// Acknowledges the log up to `matched`, inclusive, once it is on disk, and the term with it:
-    /// the leader commits by this word, so it must survive a crash.
+    /// the leader counts this acknowledgement when it commits, so the entries must survive a crash.
     pub fn acknowledge(&mut self, to: NodeId, matched: Index) {
         let log_write = match self.log.write_covering(matched) {
             Ok(None) => 0,
@@ -170,14 +172,16 @@ impl Common {
         self.send_after(write, to, Message::Accepted { matched });
     }
 
-    /// Every message of this node passes here, but for the parts of snapshots that a leader sends.
+    /// Every message that this node sends passes here, except the parts of snapshots that a leader
+    /// sends.
     ///
     /// A node that is not [admitted](Config::admitted) sends nothing that a majority could count:
-    /// no vote, no acknowledgement, no confirmation, and no other answer either, for the leader
-    /// takes each for a sign of life and stays in office. It is silent from here on, and not later,
-    /// so that no answer waits in the outbox across the admission. All questions are repeated, so
-    /// what is not answered now is asked again. The one message that it does send counts nowhere:
-    /// it only tells who is in a lower term, and does no harm whatever the node has forgotten.
+    /// no vote, no acknowledgement, no answer to a heartbeat. It sends no other answer either,
+    /// because the leader takes every answer for a sign of life and stays in office. The messages
+    /// are dropped here and not when they would leave, so that none waits in the outbox and leaves
+    /// after the admission. Every request is repeated, so it is answered after the admission. The
+    /// one exception, [`Message::Outdated`], counts nowhere: it only tells a sender that its term
+    /// has passed, and does no harm whatever this node has forgotten.
     fn send_after(&mut self, write: WriteId, to: NodeId, message: Message) {
         if !self.config.admitted && message != Message::Outdated {
             return;
@@ -195,7 +199,8 @@ impl Common {
         }
     }
 
-    /// Has a part of a snapshot read and sent. The term is durable: a leader's always is.
+    /// Requests that the caller reads a part of a snapshot and sends it. The term that the part
+    /// will carry is durable: a leader's always is.
     pub fn request_part(&mut self, to: NodeId, snapshot: StoredSnapshot, part: Range<u64>) {
         self.snapshots.request(PartRequest {
             from: self.id(),
@@ -212,8 +217,8 @@ impl Common {
         self.outbox.take()
     }
 
-    /// All that has not been handed to the disk yet, as one write. Several writes may be under way;
-    /// the disk does them in order.
+    /// The term, vote and entries that have not been handed to the disk yet, as one write. Several
+    /// writes may be under way; the disk does them in order.
     pub fn take_write(&mut self) -> Option<Write> {
         if !self.has_write() {
             return None;
@@ -233,7 +238,7 @@ impl Common {
         self.hard_state_write == self.next_write || self.log.has_unwritten()
     }
 
-    /// The disk has done all writes up to `id`, inclusive: what waited for them may leave.
+    /// The disk has done all writes up to `id`, inclusive: messages that waited for them may leave.
     pub fn durable(&mut self, id: WriteId) {
         assert!(
             self.done_write < id && id < self.next_write,
@@ -258,8 +263,8 @@ impl Common {
         id
     }
 
-    /// Drops from memory some of what every member has, so that the log in memory is as long as
-    /// what the slowest member lacks.
+    /// Drops from memory some of the entries that every member has on its disk, so that in the long
+    /// run the log in memory holds only what the slowest member lacks.
     pub fn let_go_of_matched(&mut self) {
         if !self.config.keeps_matched {
             self.log.let_go_of_matched();
@@ -272,8 +277,8 @@ impl Common {
         self.config.admitted && self.config.membership.is_voter(self.id())
     }
 
-    /// Whether the log holds the very entry with which a snapshot ends, so that what follows in the
-    /// log follows the snapshot too.
+    /// Whether the log holds the very entry with which a snapshot ends, so that the entries after
+    /// it in the log continue the snapshot.
     pub fn fits(&self, last: EntryId) -> bool {
         self.log.term_at(last.index) == Some(last.term)
     }
@@ -285,13 +290,13 @@ impl Common {
         shortest + self.rng.next_u32() % shortest
     }
 
-    /// A short wait in ticks, from `1..=heartbeat_ticks`, so that of the nodes that learn of the
-    /// leader's end at the same moment one asks for votes before the others.
+    /// A short wait in ticks, from `1..=heartbeat_ticks`, so that of the nodes that learn at the
+    /// same moment that the leader's process has ended one asks for votes before the others.
     pub fn short_timeout(&mut self) -> u32 {
         1 + self.rng.next_u32() % self.config.heartbeat_ticks
     }
 
-    /// Notes a change for people; nothing is decided by it.
+    /// Notes a change of role, term or leader for the operator's log; nothing is decided by it.
     pub fn report(&mut self, role: RoleName, leader: Option<NodeId>, reason: Reason) {
         let term = self.term();
         self.events.push(Event {

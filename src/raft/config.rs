@@ -1,18 +1,19 @@
-//! What a node of the algorithm is told when it starts.
+//! The settings of the consensus core.
 
 use super::membership::Membership;
 use super::types::NodeId;
 
-/// The settings of one node. Times are counted in ticks; the caller decides how long one is.
+/// The settings of one node. Times are counted in ticks; the caller decides how long a tick is.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// This node.
+    /// The id of this node; never 0.
     pub id: NodeId,
-    /// The members of the cluster.
+    /// The members of the cluster; this node is one of them.
     pub membership: Membership,
-    /// Whether the node takes part from the start. If not, it says nothing that a majority could
-    /// count, neither votes nor acknowledgements, before [`Raft::admit`](super::Raft::admit): a
-    /// node whose data folder is new may have lost the votes and entries of a former folder.
+    /// Whether this node's data folder is admitted from the start. If not, the node sends nothing
+    /// that a majority could count, neither votes nor acknowledgements, before
+    /// [`Raft::admit`](super::Raft::admit): a node whose data folder is new may have lost the votes
+    /// and entries of a former folder.
     pub admitted: bool,
     /// The shortest election timeout. Each timeout is drawn from this up to twice this (paper
     /// 5.2); within the shortest one a node that heard from a leader refuses votes (thesis 4.2.3).
@@ -26,12 +27,13 @@ pub struct Config {
     pub seed: u64,
     /// How many bytes of entries one message carries at the most; one entry is sent however large.
     pub max_append_bytes: usize,
-    /// With so many bytes of entries on their way to one follower, unacknowledged, no further
-    /// message is sent. So the bound may be exceeded by one message.
+    /// Once this many bytes of entries are on their way to one follower, unacknowledged, no further
+    /// message is sent to it. One message may exceed the bound.
     pub max_inflight_bytes: usize,
     /// How many messages with entries may be on their way to one follower, unacknowledged.
     pub max_inflight_messages: usize,
-    /// How many bytes of entries the leader may hold uncommitted; past it proposals are refused.
+    /// How many bytes of entries the leader may hold uncommitted; beyond that, proposals are
+    /// refused.
     pub max_uncommitted_bytes: usize,
     /// How many bytes of entries that a snapshot covers are kept in memory, for followers that lag
     /// a little.
@@ -44,7 +46,7 @@ pub struct Config {
     pub snapshot_part_bytes: u64,
     /// How many bytes of a snapshot may be on their way to one follower, unacknowledged.
     pub snapshot_window_bytes: u64,
-    /// How many reads may wait for their confirmation; past it reads are refused.
+    /// How many reads may wait for their confirmation; further reads are refused.
     pub max_pending_reads: usize,
 }
 

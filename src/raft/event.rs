@@ -1,4 +1,5 @@
-//! What happened, for the person who reads the log of a node.
+//! Changes of role, term or leader, for the operator who reads a node's diagnostic log, and the
+//! faults that stop a node.
 
 use std::fmt;
 
@@ -11,7 +12,7 @@ pub struct Event {
     pub role: RoleName,
     /// The term after the change.
     pub term: Term,
-    /// The leader that is followed after the change, itself for a leader.
+    /// The leader after the change, as far as this node knows; this node itself if it leads.
     pub leader: Option<NodeId>,
     /// What brought the change about.
     pub reason: Reason,
@@ -20,7 +21,7 @@ pub struct Event {
 /// Why a role, a term or a leader changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// The election timer ran out.
+    /// No leader was heard before the election timer ran out.
     NoLeaderHeard,
     /// Nobody listens at the address of the leader.
     LeaderAbsent,
@@ -30,7 +31,7 @@ pub enum Reason {
     VotesWon,
     /// A quorum would not vote, or did not vote, for this node.
     VotesLost,
-    /// No quorum answered before the election timer ran out again.
+    /// Votes or pre-votes were still undecided when the election timer ran out again.
     VotesMissing,
     /// A message came from a node of a higher term.
     HigherTerm {
@@ -77,14 +78,15 @@ impl fmt::Display for Event {
 /// to go on could make it worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// The leader holds this node's acknowledgement for entries that its log does not have.
+    /// The leader holds this node's acknowledgement for entries that this node's log does not have.
     #[error(
         "this node acknowledged the log up to {acknowledged} but holds it up to {last} only: its \
          disk lost writes that it had reported as synced. Check the disk, and do not let this \
          data folder vote again"
     )]
     AcknowledgedEntriesLost {
-        /// What the leader knows to be acknowledged.
+        /// The commit index that the leader has sent: never beyond what this node has acknowledged
+        /// to it.
         acknowledged: Index,
         /// The last index of this node's log.
         last: Index,
@@ -96,9 +98,9 @@ pub enum Fault {
          node is started again"
     )]
     CommittedEntryContradicted {
-        /// The leader.
+        /// The node that leads the present term.
         leader: NodeId,
-        /// Where the logs differ.
+        /// The index of the committed entry.
         index: Index,
     },
     /// Two nodes lead the same term.
@@ -109,9 +111,9 @@ pub enum Fault {
     TwoLeaders {
         /// The leader that this node knew.
         known: NodeId,
-        /// The other one.
+        /// The other node that acts as the leader of the term.
         other: NodeId,
-        /// The term.
+        /// The term that both lead.
         term: Term,
     },
 }

@@ -1,13 +1,13 @@
 //! A node that follows a leader, or waits for one (paper 5.2, 5.3).
 //!
 //! A follower lets the leader overwrite its log, with two exceptions: entries that are committed
-//! here stay, and entries that no leader could have are not taken. A message that asks for the
-//! first is proof of a lost or forged log, and recorded as a [`Fault`]; one that asks for the
-//! second comes from a faulty node, and gets no answer.
+//! here stay, and entries that no leader could have are not taken. A message that contradicts a
+//! committed entry is proof of a lost or forged log, and recorded as a [`Fault`]; one with entries
+//! that no leader could have comes from a faulty node, and gets no answer.
 //!
 //! A follower asks for nothing: all that it lacks comes because the leader repeats its questions.
-//! So each message may be dropped, and it is enough that those which are handled are handled
-//! safely, in any order and any number of times.
+//! So each message may be dropped, and it is enough that a message which is handled does no harm,
+//! in any order and any number of times.
 
 use super::MAX_INDEX;
 use super::common::Common;
@@ -21,7 +21,7 @@ use super::types::{Entry, EntryId, Index, NodeId, RoleName};
 #[derive(Clone, Copy, Debug)]
 struct Heard {
     id: NodeId,
-    /// Nobody listens at the leader's address any more, and the leader was not heard since.
+    /// Set when nobody listens at the leader's address; cleared when the leader is heard again.
     is_absent: bool,
 }
 
@@ -63,7 +63,7 @@ impl Follower {
         self.elapsed < common.config.election_ticks && self.leader_listens()
     }
 
-    /// One tick has passed. Returns the candidate that this node becomes if it has waited enough.
+    /// One tick has passed. Returns the role that stands for election, if the timeout is over.
     pub fn tick(&mut self, common: &mut Common) -> Change {
         self.elapsed += 1;
         if self.elapsed < self.timeout {
@@ -81,7 +81,7 @@ impl Follower {
         Some(Role::ask_for_pre_votes(common, reason))
     }
 
-    /// A vote was given to another node: give it the time to win.
+    /// This node has voted for another one, which gets a whole timeout to win the election.
     pub fn voted(&mut self) {
         self.elapsed = 0;
     }
@@ -102,15 +102,15 @@ impl Follower {
         {
             leader.is_absent = true;
             let soon = self.elapsed + common.short_timeout();
-            // Sooner only, never later: a broken connection must not prolong the wait.
+            // The timeout may only become shorter: a broken connection must not prolong the wait.
             self.timeout = self.timeout.min(soon);
         }
     }
 
     /// Handles a message of the present term.
     pub fn step(&mut self, common: &mut Common, from: NodeId, message: Message) -> Change {
-        // Only the leader of the term sends these three, so each is a sign of life of it. If there
-        // are two leaders, nothing that either says may be trusted.
+        // Only the leader of the term sends these three, so each shows that it lives. If two nodes
+        // claim to lead the term, no message of either may be trusted.
         let is_from_leader = matches!(
             message,
             Message::Append { .. } | Message::Heartbeat { .. } | Message::Snapshot { .. }
@@ -144,7 +144,7 @@ impl Follower {
                 snapshot_part(common, from, part);
             }
             // The leader wants this node to lead. No pre-vote: the others hear the leader, and
-            // would refuse (thesis 3.10). An old one, repeated, only brings about an election,
+            // would refuse (thesis 3.10). A late or repeated order only brings about an election,
             // which is always safe.
             Message::TimeoutNow if common.may_vote() => {
                 return Some(Role::campaign(common, Reason::AskedToLead));
@@ -152,7 +152,7 @@ impl Follower {
             // Answers to what this node asked in an earlier role of the same term. To drop them is
             // safe: their senders do not wait, and this node counts nothing any more. `TimeoutNow`
             // gets here at a node that must not lead; the leader gives the transfer up in time.
-            // `Outdated` has said all that it says by its term.
+            // `Outdated` carries nothing but its term, which has been looked at already.
             _ => {}
         }
         None
@@ -191,23 +191,23 @@ impl Follower {
 /// Handles an append of the present term's leader (paper figure 2, AppendEntries 2 to 5).
 ///
 /// A repeated or late append changes nothing: entries that are there already stay, with what
-/// follows them, and the answer is the same. An answer always says something that is true of this
-/// node's disk by the time it leaves.
+/// follows them, and the answer is the same. By the time an answer leaves, what it says is true of
+/// this node's disk.
 fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>, commit: Index) {
     if !follow_each_other(common, prev, &entries) {
-        // No leader sends this; the bytes are from a faulty node. It gets no answer.
+        // No correct leader sends such entries: the sender is faulty, and gets no answer.
         return;
     }
-    // Where this append shows the logs to be equal, once `prev` matches and `entries` are taken.
+    // Up to here, inclusive, the logs are equal once `prev` matches and `entries` are taken over.
     let verified = prev.index + entries.len() as Index;
     let committed = common.log.committed();
     match common.log.term_at(prev.index) {
-        // The same id, so the logs are equal up to here (paper 5.3, log matching).
+        // The terms at `prev.index` are equal, so the logs are equal up to there (paper 5.3).
         Some(term) if term == prev.term => {}
-        // The log up to the base is covered by a snapshot and therefore committed: it matches.
+        // `prev` lies before the base. Every entry up to the base is committed, so it matches.
         None if prev.index < common.log.base().index => {}
-        // Another entry where this node's is committed: the leader has lost or changed its log, or
-        // this node has.
+        // This log has another entry at `prev.index`, and it is committed: the leader has lost or
+        // changed its log, or this node has.
         Some(_) if prev.index <= committed => {
             common
                 .fault
@@ -217,8 +217,8 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
                 });
             return;
         }
-        // No entry at `prev`, or one of another term that is not committed: the leader has to go
-        // back to where the logs may agree.
+        // This log has no entry at `prev.index`, or one of another term that is not committed: the
+        // leader has to go back to where the logs may agree.
         _ => {
             let conflict = common.log.conflict_at(prev);
             let prev = prev.index;
@@ -236,45 +236,46 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
             common.fault.get_or_insert(fault);
             return;
         }
-        // No leader's log has its time go back, and the state machine relies on that. The bytes are
-        // from a faulty node; they get no answer.
+        // In no correct leader's log does cluster time go back, and the state machine relies on
+        // that. The message is from a faulty node, and gets no answer.
         Err(Wrong::TimeGoesBack) => return,
     }
-    // Not as far as this log reaches: what lies behind `verified` may contradict the leader's, and
-    // would be executed. Not below `committed` either: a late append carries an old commit index.
+    // The commit index goes no further than `verified`: entries of this log past it may contradict
+    // the leader's, and would be executed. Nor does it go back: a late append carries an old one.
     common.log.commit_to(commit.min(verified).max(committed));
     common.acknowledge(from, verified);
 }
 
-/// What is wrong with entries that no leader has.
+/// Why a follower does not take over entries that were sent to it.
 enum Wrong {
-    /// The entry at this index is not the one that is committed here.
+    /// At this index this node has another entry, and that one is committed.
     ContradictsCommitted(Index),
     /// An entry's cluster time lies before that of the entry that precedes it.
     TimeGoesBack,
 }
 
-/// Appends what the log does not have yet, in place of what contradicts it. The entries follow each
-/// other, and the first one follows an entry that this log shares with the leader's.
+/// Appends the entries that the log lacks, and first drops those that contradict them. The entries
+/// have consecutive indexes, and the first one follows an entry that both logs share.
 fn take_over(common: &mut Common, entries: Vec<Entry>) -> Result<(), Wrong> {
     for entry in entries {
         let id = entry.id;
-        // Covered by a snapshot, hence committed: it is the same entry.
+        // Before the base every entry is committed, so this log had the same entry.
         if id.index < common.log.base().index {
             continue;
         }
         match common.log.term_at(id.index) {
-            // It is there already. Only a contradiction truncates: this append may be an old one
-            // that later ones have overtaken, whose entries follow here and are acknowledged (paper
-            // 5.3).
+            // The log holds this entry already, and keeps what follows it: only a contradiction
+            // truncates the log. This append may be an old one that later ones have overtaken,
+            // whose entries follow here and are acknowledged (paper 5.3).
             Some(term) if term == id.term => continue,
             // A committed entry is never replaced.
             Some(_) if id.index <= common.log.committed() => {
                 return Err(Wrong::ContradictsCommitted(id.index));
             }
-            // Another entry, from a leader that did not get a quorum for it: all from here on goes.
+            // An uncommitted entry of another term: it is dropped, with all that follow it (paper
+            // 5.3).
             Some(_) => common.log.truncate(id.index),
-            // Behind the end of the log.
+            // The index lies past the end of the log, so nothing is to be dropped.
             None => {}
         }
         if entry.time_ms < common.log.last_time_ms() {
@@ -287,7 +288,7 @@ fn take_over(common: &mut Common, entries: Vec<Entry>) -> Result<(), Wrong> {
 
 /// Whether these are entries that some leader of this term could have in its log after `prev`.
 fn follow_each_other(common: &Common, prev: EntryId, entries: &[Entry]) -> bool {
-    // Only what stands before the first entry has no term, and it has no index either.
+    // Only the position before the first entry has term 0, and only it has index 0.
     let real = (prev.index == 0) == (prev.term == 0);
     let mut last = prev;
     // In every log indexes have no gap, and terms do not go back (paper 5.3).
@@ -305,10 +306,10 @@ fn follow_each_other(common: &Common, prev: EntryId, entries: &[Entry]) -> bool 
 /// Handles a heartbeat of the present term's leader. The answer confirms that this node is still in
 /// the leader's term, and waits for no entry to be written: it speaks of none.
 ///
-/// The heartbeat carries no more of the commit index than this node has acknowledged to this
-/// leader, which is equal to the leader's log. So the index may be taken over without a look at the
-/// entries, and one behind the end of this log proves that the disk has lost what it had reported
-/// as synced. Then there is no answer: it would be a sign of life.
+/// The leader sends its commit index, but never more than this node has acknowledged to it, and up
+/// to there the logs are equal. So this node takes the index over without a look at the entries. An
+/// index past the end of this log proves that the disk has lost what it had reported as synced.
+/// Then this node does not answer, because an answer would count as a sign of life.
 fn heartbeat(common: &mut Common, from: NodeId, commit: Index, matched_by_all: Index, round: u64) {
     let last = common.log.last().index;
     if commit > last {
@@ -328,7 +329,7 @@ fn snapshot_part(common: &mut Common, from: NodeId, part: Part) {
     let EntryId { term, index } = part.meta.last;
     if !(1..=common.term()).contains(&term) || index > MAX_INDEX {
         // No leader of this term has such an entry; the bytes are from a faulty node, which gets no
-        // answer. An index that is not dropped here may be counted on from without overflow.
+        // answer. The bound on the index keeps `index + 1` from overflowing.
         return;
     }
     let end = part.offset.checked_add(part.data.len() as u64);

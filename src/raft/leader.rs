@@ -6,7 +6,7 @@
 //! - It only adds to its log. Nothing here truncates it.
 //! - It commits only what a quorum has on disk, and only through an entry of its own term:
 //!   [`Leader::advance_commit`].
-//! - It answers a read only after a quorum has confirmed that it led when the read had already
+//! - It answers a read only after a quorum has answered heartbeats that it sent after the read had
 //!   arrived: [`Leader::broadcast`] begins the round, [`Leader::confirm_reads`] ends it.
 //!
 //! How entries and snapshots reach the followers is in `replication.rs`.
@@ -26,8 +26,8 @@ use super::{ProposeError, ReadError};
 
 #[derive(Debug)]
 pub(super) struct Leader {
-    /// What is known of each other member, learners included, and of nobody else. This node is not
-    /// among them: where a count needs it, it takes the log's `durable`.
+    /// What is known of each other member, learners included. Only other members are in the map:
+    /// for this node itself a count takes the log's `durable`.
     pub(super) progress: BTreeMap<NodeId, Progress>,
     /// The index of the empty entry that opened this term; `first <= last`. Entries from here on
     /// are of this term, those before are of earlier ones. Once it is committed, so is all before.
@@ -43,8 +43,8 @@ pub(super) struct Leader {
     pub(super) reads: Reads,
     /// The transfer of leadership that is under way. While there is one, commands are refused.
     transfer: Option<Transfer>,
-    /// What the entries of this term that are not committed weigh together. Entries of earlier
-    /// terms do not count: this leader did not accept them.
+    /// The weight of all uncommitted entries of this term, in bytes. Entries of earlier terms do
+    /// not count: this leader did not accept them.
     uncommitted_bytes: usize,
 }
 
@@ -113,8 +113,8 @@ impl Leader {
         None
     }
 
-    /// Whether a quorum, this node included, was heard from since the last check; begins the next
-    /// period.
+    /// Whether a quorum, this node included, was heard from since the last check. A new period
+    /// begins, in which nobody counts as heard from yet.
     fn quorum_is_active(&mut self, common: &Common) -> bool {
         let active = self.active(common);
         for progress in self.progress.values_mut() {
@@ -136,19 +136,19 @@ impl Leader {
         active
     }
 
-    /// Appends a command. What was refused is in no log, so the client may ask another node.
+    /// Appends a command. A refused command is in no log, so the client may ask another node.
     pub fn propose(
         &mut self,
         common: &mut Common,
         command: Bytes,
     ) -> Result<EntryId, ProposeError> {
-        // The target has to catch up with the whole log: a log that grows would keep it from that
-        // (thesis 3.10).
+        // While leadership is transferred no command is taken: the target has to catch up with the
+        // whole log, and a log that grows would keep it from that (thesis 3.10).
         if self.transfer.is_some() {
             return Err(ProposeError::Busy);
         }
-        // Bounds what a leader without a quorum piles up. A command that is larger than the bound
-        // is still accepted if it is alone: otherwise it never would be.
+        // Bounds what a leader without a quorum piles up. A command larger than the bound is
+        // accepted when nothing else is uncommitted: otherwise it never would be.
         let full = self.uncommitted_bytes > 0
             && self.uncommitted_bytes + command.len() > common.config.max_uncommitted_bytes;
         if full {
@@ -157,7 +157,8 @@ impl Leader {
         Ok(self.append(common, Payload::Command(command)))
     }
 
-    /// Every entry of this term comes into being here, stamped with cluster time and counted.
+    /// Appends an entry with the present cluster time, and counts its weight. Every entry of this
+    /// term is made here.
     fn append(&mut self, common: &mut Common, payload: Payload) -> EntryId {
         let id = common.append(self.time_ms, payload);
         self.uncommitted_bytes += common.log.get(id.index).map_or(0, |e| e.weight());
@@ -175,8 +176,8 @@ impl Leader {
     }
 
     /// Transfers leadership to a voter: `to`, or the one that is furthest along, where one that has
-    /// answered lately comes before one that has not. Returns to whom; `None` if `to` is no other
-    /// voter, or there is none. A transfer that is under way is replaced.
+    /// answered lately comes before one that has not. Returns that voter; `None` if `to` is not
+    /// another voter, or there is no other voter. A transfer that is under way is replaced.
     pub fn transfer(&mut self, common: &mut Common, to: Option<NodeId>) -> Option<NodeId> {
         let voters = common.other_voters();
         let furthest = |id: &&NodeId| self.progress.get(id).map(|p| (p.active, p.matched()));
@@ -206,12 +207,12 @@ impl Leader {
         }
     }
 
-    /// Begins what has gathered since the last time: entries for every follower that can take
-    /// them, and a round of confirmations for the reads that wait. Called when messages are
-    /// collected, and not for each command or read, so that what came in together goes out
-    /// together.
+    /// Sends what has gathered since the last call: entries to every follower that can take them,
+    /// and heartbeats that begin a round of confirmations for the reads that wait. Called when
+    /// messages are collected, and not for each command or read, so that what came in together goes
+    /// out together.
     pub fn broadcast(&mut self, common: &mut Common) {
-        // Before this leader has committed an entry of its term, its commit index may lie behind
+        // Before this leader has committed an entry of its term, its commit index may be lower than
         // what its predecessor has acknowledged to clients, and a read would miss that (paper 8).
         let has_committed_in_term = common.log.committed() >= self.first;
         if has_committed_in_term && self.reads.begin_round(common.log.committed()) {
@@ -225,8 +226,8 @@ impl Leader {
         }
     }
 
-    /// Handles a message of the present term. A leader stays one: only a higher term or a silent
-    /// quorum ends its office.
+    /// Handles a message of the present term. No message of this term ends leadership: only a
+    /// higher term does, or [`tick`](Self::tick) when no quorum answers.
     pub fn step(&mut self, common: &mut Common, from: NodeId, message: Message) -> Change {
         // Only an answer to this leader shows that the follower hears it. A message of another kind
         // may have been sent before this node led, or by a node that is not admitted yet.
@@ -241,17 +242,19 @@ impl Leader {
             progress.active = true;
         }
         match message {
-            // Durable at the follower when it was sent, in this term, in which this leader's log
-            // only grows: so it is true for ever, and an old one says less but nothing wrong.
+            // The follower had these entries on disk when it sent this, in this term, in which this
+            // leader's log only grows. So an acknowledgement stays true: a late one says less, but
+            // nothing wrong.
             Message::Accepted { matched } => self.accepted(common, from, matched),
-            // True when it was sent, but the follower's log may have grown since: `Progress` tells
-            // a fresh one from a stale one.
+            // The rejection was true when it was sent, but the follower's log may have grown since:
+            // `Progress` tells a fresh rejection from a stale one.
             Message::Rejected { prev, conflict } => self.rejected(common, from, prev, conflict),
             // The follower was in this term when it answered, so it had voted in no later one. If
             // that is true of a quorum, nobody led a later term when the round began.
             Message::HeartbeatReply { round } => self.heartbeat_answered(common, from, round),
-            // How far the follower has the file. A wrong or old number costs parts that are sent
-            // twice or late: the follower verifies the whole file before it installs it.
+            // It says how far the follower has stored the snapshot's file. A wrong or old number
+            // costs parts that are sent twice or late: the follower verifies the whole file before
+            // it installs it.
             Message::SnapshotReply { last, received } => {
                 if let Some(progress) = self.progress.get_mut(&from) {
                     progress.received(last, received);
@@ -266,31 +269,32 @@ impl Leader {
                     term: common.term(),
                 });
             }
-            // Late votes of the election that this node has won, and a late order to campaign. To
-            // drop them is safe: this node leads already. Votes and pre-votes do not get here.
+            // What is left are late votes of the election that this node has won, a late order to
+            // campaign, and `Outdated`, which says nothing but its term. To drop them is safe: this
+            // node leads already. Requests for votes and pre-votes do not get here.
             _ => {}
         }
         None
     }
 
     fn heartbeat_answered(&mut self, common: &mut Common, from: NodeId, round: u64) {
-        // A round that has not begun: no correct follower answers it. If it counted, it would
-        // confirm reads that have not even arrived.
+        // No correct follower answers a round that has not begun. If such an answer counted, it
+        // would confirm reads that have not even arrived.
         if round > self.reads.number() {
             return;
         }
         let Some(progress) = self.progress.get_mut(&from) else {
             return;
         };
-        // An older round than the last one says nothing new: a heartbeat was delayed.
+        // An answer to an older round was delayed, and says nothing new.
         if round > progress.round {
             progress.round = round;
             self.confirm_reads(common);
         }
     }
 
-    /// Decides the reads of every round that a quorum has answered. This node is one of the quorum
-    /// and confirms each round as it begins it.
+    /// Decides the reads of every round that a quorum has answered. This node is one of the quorum,
+    /// and counts as having answered every round that it has begun.
     fn confirm_reads(&mut self, common: &mut Common) {
         let own = self.reads.number();
         let round_of = |id: NodeId| self.progress.get(&id).map_or(own, |p| p.round);

@@ -19,16 +19,16 @@ pub(super) struct Log {
     /// The last entry that was dropped from the front of the log, because a snapshot covers it or
     /// because every member has it on disk. The log begins at the entry after it.
     base: EntryId,
-    /// That entry's cluster time.
+    /// The cluster time of the entry `base`, in milliseconds.
     base_time_ms: u64,
-    /// Set while the disk does not know yet that the log begins anew behind this entry.
+    /// The entry after which the next write begins the log on disk anew; set by a snapshot.
     restart: Option<EntryId>,
     entries: VecDeque<Entry>,
-    /// What was in `entries` and is to be freed by the caller.
+    /// Entries that were dropped from `entries`, for the caller to free.
     removed: Removed,
-    /// Up to here the present entries have been handed to the disk.
+    /// Up to this index the entries, as they are now, have been handed to the disk.
     handed: Index,
-    /// Up to here the present entries are known to be on disk.
+    /// Up to this index the entries, as they are now, are known to be on disk.
     durable: Index,
     /// The writes under way, and up to where each covers the *present* log. Where an entry was
     /// replaced while its write was under way, the write no longer counts for that index, even if
@@ -36,19 +36,19 @@ pub(super) struct Log {
     in_flight: VecDeque<(WriteId, Index)>,
     /// Up to here a quorum has the log, so no entry up to here is ever replaced. Never goes back.
     committed: Index,
-    /// Up to here the state machine has been given the entries.
+    /// Up to this index the entries have been handed to the state machine.
     applying: Index,
-    /// Up to here it has executed them.
+    /// Up to this index the state machine has executed the entries.
     applied: Index,
-    /// Up to here every member of the cluster has the log on its disk.
+    /// Up to this index every member of the cluster is known to have the log on its disk.
     matched_by_all: Index,
 }
 
-/// So many entries are dropped at a time: the caller may do it under a lock that others wait for.
+/// The most entries that are dropped at once: the caller may hold a lock that others wait for.
 const LET_GO: usize = 256;
 
 impl Log {
-    /// A log as it was found on disk, behind the snapshot that was found with it.
+    /// A log as found on disk; `base` is the last entry of the snapshot that was found with it.
     pub fn recovered(base: EntryId, base_time_ms: u64, entries: Vec<Entry>) -> Self {
         let mut log = Self {
             base,
@@ -95,8 +95,8 @@ impl Log {
         self.durable
     }
 
-    /// The term of the entry at `index`; `None` if it lies behind the log's end, or was dropped
-    /// from its front. Of the base, the last dropped entry, the term is still known.
+    /// The term of the entry at `index`; `None` if the index is past the log's end, or the entry
+    /// was dropped from its front. The term of the base, the last dropped entry, is still known.
     pub fn term_at(&self, index: Index) -> Option<Term> {
         if index == self.base.index {
             return Some(self.base.term);
@@ -109,7 +109,7 @@ impl Log {
         self.entries.get(usize::try_from(offset).ok()?)
     }
 
-    /// Adds an entry behind the last one.
+    /// Adds an entry after the last one.
     pub fn push(&mut self, entry: Entry) {
         let last = self.last();
         assert_eq!(entry.id.index, last.index + 1, "the log would get a hole");
@@ -130,8 +130,8 @@ impl Log {
         }
     }
 
-    /// The entries from `from` on, as many as weigh no more than `max_bytes` together, but at
-    /// least one if there is any. None beyond `to`, inclusive.
+    /// The entries from `from` on, as many as weigh no more than `max_bytes` together, but at least
+    /// one if there is any. None after `to`.
     pub fn slice(&self, from: Index, to: Index, max_bytes: usize) -> Vec<Entry> {
         let start = (from.saturating_sub(self.base.index + 1) as usize).min(self.entries.len());
         let mut weight = 0;
@@ -157,9 +157,9 @@ impl Log {
         })
     }
 
-    /// Where this log departs from a leader's whose entry `prev` it does not have.
+    /// Where this log departs from the leader's, which has an entry `prev` that this log lacks.
     pub fn conflict_at(&self, prev: EntryId) -> Conflict {
-        // The leader's log holds no higher term up to `prev`, so none of those here is its own.
+        // Up to `prev` the leader's log has no term above `prev`'s: entries of higher terms differ.
         let possible = self.last_index_up_to_term(prev.term).min(prev.index);
         match self.get(prev.index).filter(|_| possible == prev.index) {
             None => Conflict {
@@ -177,13 +177,13 @@ impl Log {
         }
     }
 
-    /// The last index of an entry with this term or a lower one; the base's if there is none.
+    /// The last index of an entry with this term or a lower one; the base's index if there is none.
     pub fn last_index_up_to_term(&self, term: Term) -> Index {
         let count = self.entries.partition_point(|entry| entry.id.term <= term);
         self.base.index + count as Index
     }
 
-    /// The entries that have not been handed to the disk yet, which counts as handing them now.
+    /// Hands out the entries that have not been handed to the disk yet, as part of the write `id`.
     pub fn hand_out(&mut self, id: WriteId) -> Vec<Entry> {
         let entries = self.slice(self.handed + 1, Index::MAX, usize::MAX);
         self.handed = self.last().index;
@@ -195,16 +195,16 @@ impl Log {
         self.restart.is_some() || self.handed < self.last().index
     }
 
-    /// Where the log on disk is to begin anew, before the entries that are handed out next.
+    /// The entry after which the next write begins the log on disk anew, if it is to.
     pub fn take_restart(&mut self) -> Option<EntryId> {
         self.restart.take()
     }
 
-    /// A snapshot stands for the log up to `up_to`: lets go of it, but for `trailing` bytes of it,
-    /// which save a follower that lags a little from needing the snapshot.
+    /// Drops the entries up to `up_to`, which a snapshot covers, except the last `trailing` bytes
+    /// of them: they save a follower that lags a little from needing the snapshot.
     pub fn compact(&mut self, up_to: Index, trailing: usize) {
-        // What is executed may still be on no disk of this node, and the next write has to continue
-        // the last one.
+        // This node may have executed entries that it has not handed to its disk yet. They stay,
+        // because each write has to continue the one before it.
         let up_to = up_to.min(self.applied).min(self.handed);
         let covered = up_to.saturating_sub(self.base.index) as usize;
         let covered = covered.min(self.entries.len());
@@ -217,9 +217,9 @@ impl Log {
         self.remove_first(dropped);
     }
 
-    /// Removes the oldest `count` entries: the log then begins behind them.
+    /// Removes the oldest `count` entries: the log then begins after them.
     fn remove_first(&mut self, count: usize) {
-        // Moves the smaller part: the caller may hold a lock that others wait for.
+        // Moves the smaller of the two parts: the caller may hold a lock that others wait for.
         let removed: VecDeque<Entry> = match count <= self.entries.len() / 2 {
             true => self.entries.drain(..count).collect(),
             false => {
@@ -234,34 +234,34 @@ impl Log {
         self.removed.add(removed);
     }
 
-    /// What was removed since the last call, to be freed by the caller.
+    /// The entries that were removed since the last call, for the caller to free.
     pub fn take_removed(&mut self) -> Removed {
         std::mem::take(&mut self.removed)
     }
 
-    /// Every member has the log up to `index` on its disk: none of them will ask for it again, nor
-    /// will this node, once it has executed it.
+    /// Every member has the log up to `index` on its disk. So no member will ask for these entries
+    /// again, and this node needs them only until it has executed them.
     pub fn set_matched_by_all(&mut self, index: Index) {
         self.matched_by_all = self.matched_by_all.max(index);
     }
 
-    /// Lets go of some of what nobody needs any more, the oldest first.
+    /// Drops the oldest entries that no member needs any more, at most [`LET_GO`] of them.
     pub fn let_go_of_matched(&mut self) {
         let up_to = self.matched_by_all.min(self.applied).min(self.durable);
         let count = up_to.saturating_sub(self.base.index) as usize;
         self.remove_first(count.min(self.entries.len()).min(LET_GO));
     }
 
-    /// A snapshot from the leader takes the place of the log up to `last`, which lies beyond all
-    /// that is committed here. What follows stays if it `fits`, that is, follows that very entry
-    /// (paper figure 13, InstallSnapshot 6 and 7).
+    /// A snapshot from the leader takes the place of the log up to `last`, which is later than
+    /// every entry committed here. The entries after `last` stay if the log `fits`, that is, holds
+    /// the very entry `last` (paper figure 13, InstallSnapshot 6 and 7).
     pub fn install(&mut self, last: EntryId, time_ms: u64, fits: bool) {
         assert!(last.index > self.committed, "a snapshot of the past");
         if fits {
             let covered = (last.index - self.base.index) as usize;
             self.remove_first(covered);
             if self.handed < last.index {
-                // The disk will never get what lies between.
+                // The entries up to `last` will never reach the disk: its log has to begin anew.
                 self.restart = Some(last);
             }
         } else {
@@ -275,7 +275,7 @@ impl Log {
         }
         self.base = last;
         self.base_time_ms = time_ms;
-        // The snapshot is durable, and with it the log up to here.
+        // The snapshot is durable, and with it the log up to `last`.
         self.durable = self.durable.max(last.index);
         self.handed = self.handed.max(last.index);
         self.committed = last.index;
@@ -342,6 +342,6 @@ impl Log {
     }
 }
 
-/// The entry is in memory only: the next write will hold it.
+/// The entry is in memory only: the next write will contain it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotHandedOut;

@@ -62,7 +62,7 @@ pub enum Message {
     /// The answer to a [`Message::Append`] of the same term that matched. Leaves only once the
     /// log up to `matched` is durable.
     Accepted {
-        /// The log is equal to the leader's up to here, inclusive.
+        /// The follower's log is equal to the leader's up to this index, inclusive.
         matched: Index,
     },
     /// The answer to a [`Message::Append`] of the same term whose `prev` did not match.
@@ -73,10 +73,10 @@ pub enum Message {
         /// whole term at a time and not by one entry (paper 5.3, end).
         conflict: Conflict,
     },
-    /// From the leader to every follower when there was nothing else to say for a while, and at
-    /// once when reads wait to be confirmed (thesis 6.4).
+    /// From the leader to every follower: at a fixed interval, whatever else was sent, and at once
+    /// when reads wait to be confirmed (thesis 6.4).
     Heartbeat {
-        /// The leader's commit index, but no further than what this follower is known to hold.
+        /// The leader's commit index, but no further than this follower has acknowledged its log.
         commit: Index,
         /// Every member has the log up to here on its disk, inclusive, so none will ask for it
         /// again: the receiver may drop it from memory. It may be an old value; it only grows.
@@ -127,6 +127,6 @@ pub struct Conflict {
     /// could be in the leader's log: none at all, or one of a higher term than `prev`'s.
     pub term: Option<Term>,
     /// The first index at which the follower has an entry of that term; without a term, the index
-    /// behind the last entry that could be in the leader's log.
+    /// after the last entry that could be in the leader's log.
     pub first_index: Index,
 }

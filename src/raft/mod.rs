@@ -47,7 +47,7 @@ use role::Role;
 const MAX_TERM: Term = Term::MAX / 2;
 
 /// A snapshot whose last index lies beyond this is dropped, so that `index + 1` cannot overflow.
-/// Entries need no such bound: each has the index behind the one before.
+/// Entries need no such bound: the index of each is the one before plus one.
 const MAX_INDEX: Index = Index::MAX / 2;
 
 /// One node of the algorithm. Inputs are method calls; what they lead to is collected with
@@ -75,9 +75,9 @@ const MAX_INDEX: Index = Index::MAX / 2;
 /// ```
 #[derive(Debug)]
 pub struct Raft {
-    /// What the node has in every role.
+    /// The state that the node has in every role.
     common: Common,
-    /// What it has in its present role.
+    /// The state that it has in its present role.
     role: Role,
 }
 
@@ -93,8 +93,8 @@ impl Raft {
     /// A node as it comes up with a snapshot, from which the state machine has been restored, and
     /// the entries that follow it.
     ///
-    /// # Panics
-    /// If the settings are not [valid](Config::validate), or the entries do not follow.
+    /// # Panics If the settings are not [valid](Config::validate), or the entries do not follow the
+    /// snapshot.
     pub fn restore(
         config: Config,
         hard_state: HardState,
@@ -147,8 +147,8 @@ impl Raft {
     }
 
     /// Nobody listens at a peer's address, so its process has most likely ended. If it led, this
-    /// node does not wait for the election timeout to find that out. Should it be wrong, the others
-    /// hear the leader, and refuse: nobody is disturbed (thesis 9.6).
+    /// node does not wait for the election timeout to find that out. If the report is wrong, the
+    /// others hear the leader, and refuse: nobody is disturbed (thesis 9.6).
     pub fn absent(&mut self, peer: NodeId) {
         if let Role::Follower(follower) = &mut self.role {
             follower.absent(&mut self.common, peer);

@@ -1,8 +1,8 @@
 //! The two outboxes: messages that may leave now, and messages that must wait for the disk.
 //!
 //! No vote and no acknowledgement may leave before the state that it speaks of is durable (paper
-//! figure 2, persistent state). With two outboxes this is a property of the data, and not of the
-//! care with which threads are written.
+//! figure 2, persistent state). Threads take messages from the first outbox only, so no thread can
+//! send a message too early.
 
 use std::collections::VecDeque;
 
@@ -22,9 +22,9 @@ impl Outbox {
         self.now.push(envelope);
     }
 
-    /// Keeps the message until the write is done. What waits for the same write and says the same
-    /// is kept once, and of acknowledgements and confirmations the furthest, so that a flood of
-    /// requests holds no memory.
+    /// Keeps the message until the write is durable. Of equal messages that wait for the same write
+    /// one is kept, and of acknowledgements and answers to heartbeats the furthest, so that a flood
+    /// of requests takes no memory.
     pub fn send_after(&mut self, write: WriteId, envelope: Envelope) {
         let absorbed = self
             .later
@@ -57,7 +57,7 @@ impl Outbox {
     }
 }
 
-/// Makes `waiting` say what `new` says too, if they can be one message.
+/// Merges `new` into `waiting`, if one message can say both. Returns whether it did.
 fn absorb(waiting: &mut Envelope, new: &Envelope) -> bool {
     let same_way = waiting.to == new.to && waiting.term == new.term;
     match (&mut waiting.message, &new.message) {

@@ -1,5 +1,5 @@
-//! What a node of the algorithm wants done: one value for each time that the caller asks, whose
-//! fields stand in the order in which they are to be carried out.
+//! The work that the core hands out: one value for each call of [`Raft::output`], whose fields
+//! stand in the order in which they are to be carried out.
 
 use std::collections::VecDeque;
 
@@ -11,11 +11,12 @@ use super::role::Role;
 use super::snapshots::{Part, PartRequest};
 use super::types::{Entry, Index, ReadId, SnapshotMeta, Write};
 
-/// What the caller can carry out now. The rest stays inside, and [`Left`] names it.
+/// What the caller can carry out now. Other work stays in the core, and [`Left`] says which kinds
+/// there are.
 ///
-/// A thread asks only for what is its own to do, and only when it has finished the work before. So
-/// everything that gathers while the disk is busy goes into one write, and shares one sync; and the
-/// entries that gather while the state machine is busy are executed as one batch.
+/// A thread asks only for its own kind of work, and only when it has finished what it was given
+/// before. So everything that gathers while the disk is busy goes into one write, and shares one
+/// sync; and the entries that gather while the state machine is busy are executed as one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
     /// The network can take messages. Reads that wait begin their round only now: a round is a
@@ -33,7 +34,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// For nothing: what comes is only what there is always room for.
+    /// No room: the output holds only what every output may hold, such as events and decided reads.
     pub const NOTHING: Self = Self {
         messages: false,
         write: false,
@@ -42,13 +43,13 @@ impl Room {
         entry_bytes: 0,
     };
 
-    /// For messages only.
+    /// Room for messages only.
     pub const MESSAGES: Self = Self {
         messages: true,
         ..Self::NOTHING
     };
 
-    /// For everything, without a bound: a program with a single thread.
+    /// Room for everything, without a bound, for a program with a single thread.
     pub const EVERYTHING: Self = Self {
         messages: true,
         write: true,
@@ -60,62 +61,63 @@ impl Room {
 
 /// What is to be done, in the order of the fields. Each item is handed out once.
 ///
-/// The order is kept within one value and from one value to the next. Two kinds of work may
+/// Work of one kind is done in order, from one value to the next too. Work of different kinds may
 /// overlap: messages, disk, files and state machine are independent of each other, because the core
 /// holds back whatever depends on something that is not done yet.
 #[derive(Debug, Default)]
 #[must_use = "each item is handed out once"]
 pub struct Output {
-    /// Proof that the cluster's promises are broken. The node stops. Apart from `events` there is
-    /// nothing else in this output and in all later ones: what such a node knows may be wrong, so
-    /// it says nothing, writes nothing and executes nothing any more.
+    /// Proof that the cluster's promises are broken. The node stops. Apart from `events` this
+    /// output and all later ones hold nothing else: what such a node knows may be wrong, so it says
+    /// nothing, writes nothing and executes nothing any more.
     pub fault: Option<Fault>,
     /// Leave before the write begins, so that the followers write at the same time as this node
-    /// (thesis 10.2.1). Messages may be lost, repeated and reordered. They speak of nothing that is
-    /// not on disk: a message that does waits inside until [`Raft::durable`].
+    /// (thesis 10.2.1). Messages may be lost, repeated and reordered. None of them speaks of what
+    /// is not on disk yet: the core holds such a message back until [`Raft::durable`].
     pub messages: Vec<Envelope>,
-    /// Goes to the disk behind the writes before it. Is reported by [`Raft::durable`] once it is
-    /// synced.
+    /// Goes to the disk after all earlier writes. The caller reports it with [`Raft::durable`] once
+    /// it is synced.
     pub write: Option<Write>,
     /// Parts of a snapshot that have come in, to be stored in order. Each is reported once, in the
     /// same order: the part that completes a file by [`Raft::install`], every other one by
     /// [`Raft::part_stored`]. Until then the same part is not handed out again.
     pub to_store: VecDeque<Part>,
-    /// A part to be read and sent; [`Raft::snapshot_gone`] reports that it cannot be read. One at a
-    /// time: the followers may turn out not to need the others meanwhile.
+    /// A part to be read and sent; [`Raft::snapshot_gone`] reports that it cannot be read. Parts
+    /// are handed out one at a time: meanwhile a follower may no longer need the next.
     pub to_send: Option<PartRequest>,
     /// The state machine takes over this snapshot, which is on disk, before it executes `entries`:
     /// the entries up to the snapshot's last one are not in the log any more.
     pub install: Option<SnapshotMeta>,
     /// The state machine executes these committed entries, in order; [`Raft::applied`] reports it.
     pub entries: Vec<Entry>,
-    /// Reads that are decided. Each is answered once the state machine has executed its index.
+    /// Reads that were confirmed, or that failed because leadership was lost.
     pub reads: DecidedReads,
-    /// A snapshot of the state is to be taken: a follower needs one, and this node has none that
-    /// the log goes on behind. That happens when the follower has lost what it had acknowledged, or
-    /// when this node's snapshot is gone or damaged.
+    /// A snapshot of the state is to be taken: a follower needs one, and this node has none after
+    /// which its log continues. That happens when the follower has lost what it had acknowledged,
+    /// or when this node's snapshot is gone or damaged.
     pub wants_snapshot: bool,
-    /// What has changed, for people.
+    /// Changes of role, term or leader, for the operator's log.
     pub events: Vec<Event>,
-    /// Entries that the log has let go of. To free many takes long: comes last, with no lock held.
+    /// Entries that the log has dropped, for the caller to free. To free many takes long, so it is
+    /// done last, with no lock held.
     pub removed: Removed,
-    /// What is left to do.
+    /// Which kinds of work are left for which the caller had no room.
     pub left: Left,
 }
 
-/// The reads that are decided, each named once.
+/// Reads that were confirmed, or that failed; no read is named twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DecidedReads {
-    /// May be answered once the state machine has executed the index, inclusive.
+    /// Confirmed reads. Each may be answered once the state machine has executed its index.
     pub ready: Vec<(ReadId, Index)>,
-    /// Cannot be answered here: leadership was lost.
+    /// Reads that cannot be answered here, because leadership was lost.
     pub failed: Vec<ReadId>,
 }
 
-/// What would be handed out at once if there were [`Room`] for it.
+/// Which kinds of work would be handed out if there were [`Room`] for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Something to write.
+    /// A term, a vote or entries to write.
     pub write: bool,
     /// A part of a snapshot to be stored or sent.
     pub parts: bool,
@@ -126,9 +128,9 @@ pub struct Left {
 }
 
 impl Raft {
-    /// What is to be done since the last call, as far as the caller has `room` for it. To be called
-    /// after each input, before a lock that guards this value is released: then there is never
-    /// something to do of which no thread knows.
+    /// Hands out the work that has come up since the last call, as far as the caller has `room` for
+    /// it. To be called after each input, before the lock that guards this value is released: then
+    /// there is never work of which no thread knows.
     pub fn output(&mut self, room: Room) -> Output {
         if room.messages
             && let Role::Leader(leader) = &mut self.role

@@ -16,8 +16,8 @@ use super::types::{EntryId, Index};
 /// How entries flow to a follower.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// It is not known where the logs agree. One question at a time, without entries: a guess that
-    /// fails costs nothing but the round trip.
+    /// It is not known where the logs agree. The leader asks one question at a time, by an append
+    /// without entries, so a wrong guess costs nothing but the round trip.
     Probe {
         /// Whether the question about `next - 1` has been asked. It is asked again with every
         /// heartbeat, because it or its answer may have been lost.
@@ -29,14 +29,14 @@ pub(super) enum Flow {
         /// The last index, inclusive, and the weight of each message that is not acknowledged yet,
         /// oldest first: indexes ascend, and each is larger than `matched`.
         in_flight: VecDeque<(Index, usize)>,
-        /// The sum of these weights.
+        /// The sum of the weights in `in_flight`, in bytes.
         bytes: usize,
         /// Whether anything was acknowledged since the last heartbeat. If not, a message may have
         /// been lost.
         moved: bool,
     },
     /// The leader's log no longer holds the entries that the follower needs next: it gets a
-    /// snapshot, and no entries before it has that.
+    /// snapshot, and entries only when it has the snapshot.
     Snapshot(SnapshotSending),
 }
 
@@ -47,20 +47,21 @@ pub(super) struct Progress {
     matched: Index,
     /// The index of the next entry to send, or to ask about: `matched < next <= last + 1`.
     next: Index,
-    /// How `next` moves, and what may be sent now.
+    /// What may be sent to the follower now, and how its answers move `next`.
     flow: Flow,
-    /// Whether it has answered since the last quorum check (thesis 6.2). A new leader gives
-    /// everybody the time until its first check. One that has not answered is sent no part of a
-    /// snapshot: each costs a read of the disk. Heartbeats ask it whether it is back.
+    /// Whether the follower has answered since the last quorum check (thesis 6.2). At a new leader
+    /// each follower counts as having answered until the first check. A follower that has not
+    /// answered is sent no part of a snapshot, because each part costs a read of the disk.
+    /// Heartbeats ask it whether it is back.
     pub active: bool,
-    /// The highest round of read confirmations that it has answered; 0 before the first. It never
-    /// goes back, and is never higher than the last round begun.
+    /// The highest round of read confirmations that the follower has answered; 0 before the first.
+    /// It never goes back, and is never higher than the last round begun.
     pub round: u64,
 }
 
 impl Progress {
-    /// A follower of which a new leader knows nothing yet (paper figure 2: nextIndex starts behind
-    /// the leader's last entry).
+    /// A follower of which a new leader knows nothing yet (paper figure 2: nextIndex starts right
+    /// after the leader's last entry).
     pub fn new(last: Index) -> Self {
         Self {
             matched: 0,
@@ -131,10 +132,11 @@ impl Progress {
         self.matched = self.matched.max(index);
         self.next = self.next.max(index + 1);
         match &mut self.flow {
-            // An answer to an earlier question, below the present one: whether the logs agree at
+            // This answers an earlier question, about a lower index: whether the logs agree at
             // `next - 1` is still open.
             Flow::Probe { .. } if index + 1 < self.next => {}
-            // It lacks entries that only the snapshot can bring: the sending goes on.
+            // The follower still lacks entries that only the snapshot can bring: the sending goes
+            // on.
             Flow::Snapshot(sending) if self.next <= sending.last().index => {}
             // The question is answered with yes, or the snapshot is installed or not needed any
             // more: entries may follow.
@@ -177,9 +179,10 @@ impl Progress {
             // says what `prev` is, so `prev + 1` might overflow. `next` is at least 1.
             Flow::Probe { .. } => prev == self.next - 1,
             // Any message on its way may be the one that was refused, because an earlier one was
-            // lost. None lies behind `next`.
+            // lost. Each of them has a `prev` below `next`.
             Flow::Replicate { .. } => prev < self.next,
-            // No question is open. Where the follower stands is known after the snapshot.
+            // While a snapshot is sent no question is open. The leader asks again after the
+            // snapshot.
             Flow::Snapshot(_) => false,
         };
         // What was acknowledged matches for good. A follower that denies it has lost its disk: to
@@ -193,21 +196,22 @@ impl Progress {
         fresh
     }
 
-    /// Whether the next entry to send is one that the log, which begins behind `base`, no longer
+    /// Whether the next entry to send is one that the log, which begins after `base`, no longer
     /// holds, and no snapshot is on its way yet. Such a follower cannot even be asked where it
     /// stands.
     pub fn needs_snapshot(&self, base: Index) -> bool {
         self.next <= base && !matches!(self.flow, Flow::Snapshot(_))
     }
 
-    /// Begins to send a snapshot. `next` stays: if the snapshot is abandoned, it is seen again that
-    /// the follower needs one.
+    /// Begins to send a snapshot. `next` stays, so if the snapshot is abandoned,
+    /// [`needs_snapshot`](Self::needs_snapshot) finds again that the follower needs one.
     pub fn send_snapshot(&mut self, snapshot: StoredSnapshot) {
         self.flow = Flow::Snapshot(SnapshotSending::new(snapshot));
     }
 
-    /// If the snapshot up to `last` is on its way, it never arrives: where the follower stands is
-    /// open again. One up to another entry is not touched, for the news may be late.
+    /// The snapshot up to `last` cannot be read any more. If it is on its way to the follower, its
+    /// sending ends, and the leader asks again where the logs agree. The sending of another
+    /// snapshot goes on, for this report may be late.
     pub fn abandon_snapshot(&mut self, last: EntryId) {
         let is_on_its_way = self.sending().is_some_and(|sending| sending.last() == last);
         if is_on_its_way {
@@ -215,7 +219,7 @@ impl Progress {
         }
     }
 
-    /// The snapshot that is on its way.
+    /// The snapshot that is on its way to the follower.
     pub fn sending(&self) -> Option<&SnapshotSending> {
         match &self.flow {
             Flow::Snapshot(sending) => Some(sending),
@@ -248,14 +252,14 @@ impl Progress {
     }
 
     /// A heartbeat is due. Returns whether to ask where the follower stands, because what was sent
-    /// may have been lost: nothing of it was acknowledged since the heartbeat before.
+    /// may have been lost: nothing was acknowledged since the last heartbeat.
     pub fn heartbeat_due(&mut self) -> bool {
         match &mut self.flow {
             Flow::Probe { .. } => true,
             Flow::Replicate {
                 in_flight, moved, ..
             } => !std::mem::replace(moved, false) && !in_flight.is_empty(),
-            // Nothing is sent to a follower that does not answer, so nothing counts as lost.
+            // No part is sent to a follower that does not answer, so none counts as lost.
             Flow::Snapshot(_) if !self.active => false,
             Flow::Snapshot(sending) => {
                 sending.heartbeat_due();

@@ -4,8 +4,8 @@
 //! The answer to a heartbeat of round `n` confirms every round up to `n`: a node that
 //! was still in this term after round `n` began was so after each earlier one.
 //!
-//! A lost heartbeat needs no repetition of its own: the next ordinary heartbeat carries the number
-//! of the last round.
+//! A lost heartbeat is not sent again: the next ordinary heartbeat carries the number of the last
+//! round.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use super::types::{Index, ReadId};
 
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    /// Arrived, but in no round yet.
+    /// The reads that have arrived and are in no round yet.
     waiting: Vec<ReadId>,
     /// The rounds that are not confirmed yet, oldest first; their numbers ascend, and the last one
     /// is at most `number`.
@@ -46,13 +46,13 @@ impl Reads {
         self.pending
     }
 
-    /// The number that a heartbeat carries which is sent now.
+    /// The number of the last round begun, which each heartbeat carries.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Begins a round for the reads that wait, if any do. `commit` is the commit index, at a
-    /// leader that has committed an entry of its own term. Returns whether heartbeats are to be
+    /// Begins a round for the reads that wait, if any do. `commit` is the leader's commit index;
+    /// the leader has committed an entry of its own term. Returns whether heartbeats are to be
     /// sent.
     pub fn begin_round(&mut self, commit: Index) -> bool {
         if self.waiting.is_empty() {

@@ -1,4 +1,4 @@
-//! Why a node does not take on what it is asked for.
+//! Why a node refuses a command or a read.
 
 /// Why a command was not appended. It will not be executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,7 +17,7 @@ pub enum ReadError {
     /// This node does not lead.
     #[error("this node does not lead")]
     NotLeader,
-    /// Too many reads wait.
+    /// Too many reads wait to be confirmed.
     #[error("too many reads are under way")]
     Busy,
 }

@@ -13,19 +13,19 @@ use super::message::{Conflict, Message};
 use super::progress::Progress;
 use super::types::{Entry, EntryId, Index, NodeId};
 
-/// So many messages may be on their way to one follower before one that is not [`FULL`] has to
-/// wait. With two, the follower's disk works on one while the next arrives. What comes meanwhile
-/// gathers into a larger message (as by Nagle's algorithm, RFC 896), which costs both sides and
-/// both disks less than many small ones.
+/// While this many messages with entries are on their way to one follower, a message that is not
+/// [`FULL`] waits. With two, the follower's disk works on one while the next arrives. Entries that
+/// come meanwhile gather into a larger message (as by Nagle's algorithm, RFC 896), which costs both
+/// sides and both disks less than many small ones.
 const MAX_SMALL: usize = 2;
 
 /// A message with so many bytes of entries is full: it is sent at once, however many are on their
-/// way, so that a long way is filled as well.
+/// way, so that a link with a long delay is used to the full.
 const FULL: usize = 64 << 10;
 
 impl Leader {
-    /// Asks the followers of which nothing was heard since the last heartbeat where they stand.
-    /// What was lost is found out this way: there is no timer for a single message.
+    /// Asks each follower that owes an acknowledgement, and has sent none since the last heartbeat,
+    /// where the logs agree. Only this finds out what was lost: no message has a timer of its own.
     pub(super) fn repeat_questions(&mut self, common: &mut Common) {
         // A follower that needs a snapshot cannot be asked: the log no longer holds the entry that
         // the question would name.
@@ -43,7 +43,7 @@ impl Leader {
         let (round, committed) = (self.reads.number(), common.log.committed());
         let matched_by_all = self.matched_by_all(common);
         for (id, progress) in &self.progress {
-            // No further than the follower is known to have the log: behind that it may hold
+            // No further than the follower is known to have the log: past that its log may hold
             // entries of another leader, which it must not execute.
             let commit = committed.min(progress.matched());
             let heartbeat = Message::Heartbeat {
@@ -63,19 +63,20 @@ impl Leader {
     }
 
     /// Sends the follower all that it may be sent now: parts of a snapshot, one question, or
-    /// entries. Which of the three is decided by the progress; the other two then send nothing.
+    /// entries. The follower's [`Progress`] allows only one of the three at a time.
     pub(super) fn send_appends(&mut self, common: &mut Common, id: NodeId) {
         let Some(progress) = self.progress.get_mut(&id) else {
             return;
         };
         let base = common.log.base().index;
         if progress.needs_snapshot(base) {
-            // A follower that is down gets one when it has answered a heartbeat. Until then a
-            // snapshot would be read, and perhaps even taken, for nobody.
+            // A follower that is down gets a snapshot when it has answered a heartbeat. Until then
+            // a snapshot would be read, and perhaps even taken, for nobody.
             if !progress.active {
                 return;
             }
-            // Without one that fits, a new one is taken, and this is tried again when it is there.
+            // If no snapshot reaches up to the start of the log, this call has asked for a new one,
+            // and a later call sends it.
             let Some(snapshot) = common.snapshots.reaching(base) else {
                 return;
             };
@@ -83,8 +84,8 @@ impl Leader {
         }
         let sending = progress.sending();
         let needed = sending.map(|sending| (sending.last(), sending.received()));
-        // Parts that still wait to be read for this follower, but that it has by now, or that
-        // belong to a snapshot which it does not get any more, would cost the disk for nothing.
+        // Requests for parts that this follower has by now, or of a snapshot that it does not get
+        // any more, are dropped: to read the parts would cost the disk for nothing.
         common.snapshots.keep_requests(id, needed);
         let (part_bytes, window) = (
             common.config.snapshot_part_bytes,
@@ -143,10 +144,11 @@ impl Leader {
             Some(term) => {
                 let possible = common.log.last_index_up_to_term(term);
                 match common.log.term_at(possible) == Some(term) {
-                    // This leader has entries of that term: the logs may agree up to the last one.
+                    // This leader has entries of the conflicting term: the logs may agree up to the
+                    // last one.
                     true => possible + 1,
                     // It has none: every entry of that term at the follower is wrong, and so is
-                    // every one behind `possible`, where this leader's terms are higher.
+                    // every one after `possible`, where this leader's terms are higher.
                     false => conflict.first_index.min(possible + 1),
                 }
             }
@@ -162,9 +164,10 @@ impl Leader {
         }
     }
 
-    /// Up to where the log may be dropped, inclusive. A follower that is being sent a snapshot will
-    /// need the entries behind it; without them it would need the next snapshot at once, and so on
-    /// for ever. A follower that has fallen silent keeps nothing from being dropped.
+    /// Up to this index, inclusive, the log may be dropped. A follower that is being sent a
+    /// snapshot will need the entries after the snapshot; without them it would need the next
+    /// snapshot at once, and so on for ever. A follower that does not answer keeps nothing from
+    /// being dropped.
     pub fn may_compact_to(&self) -> Index {
         let active = self.progress.values().filter(|progress| progress.active);
         let sendings = active.filter_map(Progress::sending);

@@ -9,7 +9,7 @@
 //!  follower ------------> pre-candidate ------------------> candidate ------------> leader
 //!     ^                      |                                 |                      |
 //!     +----------------------+---------------------------------+----------------------+
-//!       a higher term, a leader of this term, votes lost; for a leader: a silent quorum
+//!       a higher term, a leader of this term, votes lost; for a leader: no quorum answers
 //! ```
 //!
 //! This file also judges the term of each message before a role sees the message (paper 5.1), and
@@ -33,7 +33,7 @@ pub(super) enum Role {
     Leader(Leader),
 }
 
-/// The role that takes the place of the one that was called; `None` if that one stays.
+/// The role that a node changes to because of an input; `None` if it keeps its role.
 pub(super) type Change = Option<Role>;
 
 impl Role {
@@ -50,7 +50,8 @@ impl Role {
     pub fn leader(&self, common: &Common) -> Option<NodeId> {
         match self {
             Role::Follower(follower) => follower.leader(),
-            // Neither counts on a leader any more: one that is heard makes it a follower again.
+            // A node that asks for votes or pre-votes knows no leader: a leader's message would
+            // have made it a follower.
             Role::PreCandidate(_) | Role::Candidate(_) => None,
             Role::Leader(_) => Some(common.id()),
         }
@@ -60,9 +61,10 @@ impl Role {
     pub fn hears_leader(&self, common: &Common) -> bool {
         match self {
             Role::Follower(follower) => follower.hears_leader(common),
-            // A word of the leader would have made either of them a follower again.
+            // A message of the leader would have made this node a follower.
             Role::PreCandidate(_) | Role::Candidate(_) => false,
-            // A leader that no quorum answers steps down by itself, so this does not last.
+            // A leader that no quorum answers steps down by itself, so it does not refuse votes for
+            // long.
             Role::Leader(_) => true,
         }
     }
@@ -85,7 +87,7 @@ impl Role {
                 follower.disk_returned();
                 None
             }
-            // It has written nothing that it waits for: its own pre-vote needs no disk.
+            // A pre-candidate waits for no write: its own pre-vote needs no disk.
             Role::PreCandidate(_) => None,
             Role::Candidate(candidate) => candidate.disk_returned(common),
             // The leader's own disk counts as one of the quorum that commits (thesis 10.2.1).
@@ -103,7 +105,7 @@ impl Role {
         }
     }
 
-    /// Begins a round of pre-votes. The only voter of its cluster wins it here and now.
+    /// Begins a round of pre-votes. The only voter of its cluster wins it at once.
     pub fn ask_for_pre_votes(common: &mut Common, reason: Reason) -> Role {
         let candidate = PreCandidate::ask(common);
         common.report(RoleName::PreCandidate, None, reason);
@@ -128,8 +130,8 @@ impl Role {
     /// Handles a message, judging its term first (paper 5.1).
     pub fn receive(&mut self, common: &mut Common, from: NodeId, term: Term, message: Message) {
         match message {
-            // Before the terms are compared: the sender is still in its former term, and a question
-            // about a future one must not move anybody's term (thesis 9.6).
+            // Handled before the terms are compared: the sender is still in its former term, and a
+            // question about a future term must not move anybody's term (thesis 9.6).
             Message::PreVote { next_term, last } => {
                 self.pre_vote(common, from, next_term, last);
                 return;
@@ -145,8 +147,8 @@ impl Role {
                 // In any other role the round of pre-votes is over: won, lost or given up.
                 return;
             }
-            // Not even the term is taken over: a node that was cut off must not depose a leader
-            // that the others hear (thesis 4.2.3).
+            // The request is dropped, and not even its term is taken over: a node that was cut off
+            // must not depose a leader that the others hear (thesis 4.2.3).
             Message::Vote {
                 transfer: false, ..
             } if term > common.term() && self.hears_leader(common) => {
@@ -183,9 +185,10 @@ impl Role {
         *self = Role::follower(common, reason);
     }
 
-    /// Says whether this node would vote for `from` in `next_term` (thesis 9.6). A promise of
-    /// nothing: no state changes, so any number of nodes may be told yes. It is refused for each
-    /// reason for which the vote itself would be refused, and while this node hears a leader.
+    /// Says whether this node would vote for `from` in `next_term` (thesis 9.6). The answer
+    /// promises nothing: no state changes, so any number of nodes may be told yes. A pre-vote is
+    /// refused for each reason for which the vote itself would be refused, and while this node
+    /// hears a leader.
     fn pre_vote(&self, common: &mut Common, from: NodeId, next_term: Term, last: EntryId) {
         let granted = common.may_vote()
             && next_term > common.term()

@@ -30,7 +30,7 @@ const MAX_PATIENCE: u32 = 64;
 /// A snapshot whose file is on this node's disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSnapshot {
-    /// What it stands for.
+    /// The last entry that the snapshot covers, with its cluster time and the members then.
     pub meta: SnapshotMeta,
     /// The size of its file, in bytes; never 0, because a file has a header.
     pub bytes: u64,
@@ -42,7 +42,7 @@ pub(super) struct SnapshotSending {
     snapshot: StoredSnapshot,
     /// The follower has the file up to here, exclusive: `received < snapshot.bytes`.
     received: u64,
-    /// The offset behind the last part that was sent: `received <= sent <= snapshot.bytes`.
+    /// Where in the file the last part that was sent ends: `received <= sent <= snapshot.bytes`.
     sent: u64,
     /// The offset of the follower's last answer since something was sent again. It is smaller than
     /// `received` if the follower had to start over, or if the answer is an old one that was late.
@@ -56,7 +56,7 @@ pub(super) struct SnapshotSending {
     patience: u32,
 }
 
-/// How much may be on its way.
+/// How many bytes of the snapshot may be on their way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
     /// The follower answers: as many bytes as the window holds.
@@ -65,12 +65,13 @@ enum Pace {
     Probing,
 }
 
-/// What the follower's answers have brought.
+/// Whether the follower's answers show progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answers {
-    /// One has shown progress since the last heartbeat, or sending began after it.
+    /// An answer has shown progress since the last heartbeat, or sending began after that
+    /// heartbeat.
     Progress,
-    /// None has shown progress for this many heartbeats in a row; less than `patience`.
+    /// No answer has shown progress for this many heartbeats in a row; less than `patience`.
     Silence { heartbeats: u32 },
 }
 
@@ -145,10 +146,11 @@ impl SnapshotSending {
         }
     }
 
-    /// The follower has more than it had.
+    /// An answer shows that the follower has more of the file than before.
     fn progressed(&mut self, received: u64) {
         if let Answers::Silence { heartbeats } = self.answers {
-            // The answer took so many heartbeats. Twice that is patient enough for its like.
+            // The answer took this many heartbeats, so it is enough to wait twice as long for the
+            // next one.
             self.patience = self.patience.min((2 * heartbeats).max(1));
         }
         self.answers = Answers::Progress;
@@ -171,11 +173,12 @@ impl SnapshotSending {
         self.answers = Answers::Silence { heartbeats };
     }
 
-    /// Goes back to where the follower is, with one part at a time.
+    /// Goes back to what the follower has, and sends one part at a time from there.
     fn send_again(&mut self) {
         self.patience = (self.patience * 2).min(MAX_PATIENCE);
-        // Only now, and not when a smaller offset was first claimed: that answer may have been an
-        // old one that was delayed. The last answer before a long silence is not.
+        // An offset below `received` is believed only now, and not when the answer arrived: that
+        // answer may have been an old one that was delayed. The last answer before a long silence
+        // is not old.
         let claimed = self.claimed.take().unwrap_or(self.received);
         self.received = self.received.min(claimed);
         self.sent = self.received;
@@ -232,7 +235,7 @@ mod tests {
         let mut sending = sending(30);
         while sending.next_part(10, 30).is_some() {}
         sending.answered(LAST, 20);
-        // Its disk was full: it started over, and a part that was late is all that it has now.
+        // The follower's disk was full: it started over, and one late part is all that it has now.
         sending.answered(LAST, 10);
         sending.heartbeat_due();
         sending.heartbeat_due();
@@ -252,7 +255,8 @@ mod tests {
             }
         }
         assert_eq!(repeated, [1, 3, 7, 15, 31]);
-        // It moves: the whole window again, and no hurry.
+        // An answer shows progress: the whole window may be sent, and two heartbeats of silence are
+        // no reason to repeat.
         sending.answered(LAST, 10);
         assert_eq!(sending.next_part(10, 100), part(10, 10));
         assert_eq!(sending.next_part(10, 100), part(20, 10));

@@ -26,17 +26,17 @@ const MAX_WAITING: usize = 16;
 /// A part of a snapshot that is to be read and sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartRequest {
-    /// This node.
+    /// The id of this node, which sends the part.
     pub from: NodeId,
     /// The follower that needs the part.
     pub to: NodeId,
     /// This node's term when it asked for the part; durable.
     pub term: Term,
-    /// The snapshot.
+    /// The snapshot to whose file the part belongs.
     pub snapshot: StoredSnapshot,
     /// Where in its file the part begins, in bytes.
     pub offset: u64,
-    /// How many bytes the part has: at least 1, and none behind the end of the file.
+    /// How many bytes the part has: at least 1, and none past the end of the file.
     pub length: u64,
 }
 
@@ -70,7 +70,7 @@ pub struct Part {
     pub bytes: u64,
     /// Where in the file the data belongs.
     pub offset: u64,
-    /// The data; never empty, and none of it behind the end of the file.
+    /// The data; never empty, and none of it past the end of the file.
     pub data: Bytes,
 }
 
@@ -84,7 +84,7 @@ impl Part {
     }
 }
 
-/// Tells a received part from others.
+/// What tells a received part from other parts.
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
     /// The last entry of the snapshot.
@@ -132,10 +132,10 @@ impl Snapshots {
         self.newest.as_ref()
     }
 
-    /// The newest snapshot, if the log, whose first entry lies right behind `base`, goes on where
-    /// the snapshot ends. Otherwise a follower that installed it would need entries that are gone,
-    /// and a new snapshot is wanted. That can be because the log drops what all members have
-    /// without any snapshot of it.
+    /// The newest snapshot, if the log, whose first entry is the one after `base`, continues it
+    /// without a gap. Otherwise a follower that installed the snapshot would need entries that are
+    /// gone, and a new snapshot is wanted. Such a gap arises because the log drops the entries that
+    /// all members have on their disks, whether or not a snapshot covers them.
     pub fn reaching(&mut self, base: Index) -> Option<StoredSnapshot> {
         let newest = self.newest.as_ref();
         let reaching = newest.filter(|newest| newest.meta.last.index >= base);
@@ -158,16 +158,16 @@ impl Snapshots {
         }
     }
 
-    /// Has a part read and sent. A part that waits already is not added again: parts count as lost
-    /// after some heartbeats, and a disk slower than these would fall behind for good.
+    /// Queues a part to be read and sent. A part that waits already is not queued again: parts
+    /// count as lost after some heartbeats, and a disk slower than that would never catch up.
     pub fn request(&mut self, request: PartRequest) {
         if !self.requests.contains(&request) {
             self.requests.push_back(request);
         }
     }
 
-    /// Forgets the parts for a follower that it does not need any more: all but those of the
-    /// snapshot given from the offset on.
+    /// Forgets the queued parts for the follower `to`, except those that it still needs: the parts
+    /// of the snapshot `needed` from the offset on, or none at all.
     pub fn keep_requests(&mut self, to: NodeId, needed: Option<(EntryId, u64)>) {
         self.requests.retain(|request| {
             let of = request.snapshot.meta.last;
@@ -212,21 +212,21 @@ impl Snapshots {
         parts
     }
 
-    /// The caller has done what it can with the part that was handed out first.
+    /// The caller has reported on the oldest part that was handed out to be stored.
     fn reported(&mut self) {
         self.being_stored.pop_front();
     }
 }
 
-/// What a node does with snapshots.
+/// What the caller reports of snapshots.
 impl Raft {
-    /// A snapshot of this node's own state has become durable: the log that it covers goes, and is
-    /// handed out to be freed.
+    /// A snapshot of this node's own state has become durable: the log drops the entries that it
+    /// covers, and hands them out to be freed.
     pub fn snapshot_taken(&mut self, snapshot: StoredSnapshot) {
         let last = snapshot.meta.last.index;
         self.common.snapshots.stored(snapshot);
         let up_to = match &self.role {
-            // A follower that is being sent an older snapshot needs the entries behind that one.
+            // A follower that is being sent an older snapshot needs the entries after that one.
             Role::Leader(leader) => last.min(leader.may_compact_to()),
             _ => last,
         };
@@ -245,8 +245,8 @@ impl Raft {
     }
 
     /// The file of the snapshot up to `last` has been stored up to the offset `received`,
-    /// exclusive. The leader is told. A node that does not follow one any more tells nobody: the
-    /// next leader starts from the beginning.
+    /// exclusive. The leader is told. A node that does not follow a leader any more tells nobody:
+    /// the next leader starts from the beginning.
     pub fn part_stored(&mut self, last: EntryId, received: u64) {
         self.common.snapshots.reported();
         if let Role::Follower(follower) = &self.role
@@ -258,16 +258,17 @@ impl Raft {
     }
 
     /// A snapshot from the leader is whole, verified and durable. Returns whether it takes the
-    /// place of this node's state: it does not if the node has committed as much meanwhile, or no
-    /// longer follows.
+    /// place of this node's state: it does not if this node has committed as much meanwhile, or is
+    /// no follower any more.
     ///
     /// A snapshot stands for committed entries, whichever leader sent it, so it may be installed in
     /// a later term than the one in which it came.
     pub fn install(&mut self, snapshot: StoredSnapshot) -> bool {
         self.common.snapshots.reported();
         let meta = snapshot.meta.clone();
-        // A leader's log only grows, and a candidate has asked for votes for the log that it has.
-        // To drop the snapshot is safe: a leader sends one again if this node still needs it.
+        // Only a follower installs a snapshot: a leader's log only grows, and a candidate has asked
+        // for votes for the log that it has. To drop the snapshot is safe: a leader sends one again
+        // if this node still needs it.
         let Role::Follower(follower) = &self.role else {
             return false;
         };
@@ -275,13 +276,15 @@ impl Raft {
         self.common.snapshots.stored(snapshot);
         let index = meta.last.index;
         let news = index > self.common.log.committed();
-        // Otherwise the state machine has executed as much, or will: to go back would undo it.
+        // A node that has committed as much has executed as much, or will: a snapshot would take
+        // its state machine back.
         if news {
             let fits = self.common.fits(meta.last);
             self.common.log.install(meta.last, meta.time_ms, fits);
             self.common.snapshots.to_install = Some(meta);
         }
-        // True in either case: the log up to there is covered by a durable snapshot, or committed.
+        // The acknowledgement is true in either case: the log up to `index` is covered by a durable
+        // snapshot, or committed.
         if let Some(leader) = leader {
             self.common.acknowledge(leader, index);
         }

@@ -53,7 +53,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// What the entry weighs against limits on bytes: its payload and a fixed share for the rest.
+    /// What the entry weighs against limits on bytes: its payload and a fixed number of bytes for
+    /// the rest.
     pub fn weight(&self) -> usize {
         const OVERHEAD: usize = 32;
         match &self.payload {
@@ -81,8 +82,8 @@ pub struct HardState {
     pub vote: Option<NodeId>,
 }
 
-/// Numbers the writes that the core hands out, in order. Its completion comes back as
-/// [`Raft::durable`](super::Raft::durable).
+/// The number of a write that the core hands out; later writes have higher numbers.
+/// [`Raft::durable`](super::Raft::durable) reports that a write is done.
 pub type WriteId = u64;
 
 /// One write for the disk. Writes are executed in the order of their ids, each one whole.
@@ -97,7 +98,7 @@ pub struct Write {
     /// all that follow it are replaced, in one step that a crash cannot split.
     pub entries: Vec<Entry>,
     /// Set when a snapshot from the leader took the place of the whole log: the log begins anew
-    /// behind this entry, and `entries` follow it. The snapshot itself is durable already.
+    /// after this entry, and `entries` follow it. The snapshot itself is durable already.
     pub restart: Option<EntryId>,
 }
 
@@ -106,16 +107,16 @@ pub struct Write {
 pub struct SnapshotMeta {
     /// The last entry whose effect the snapshot holds.
     pub last: EntryId,
-    /// That entry's cluster time.
+    /// The cluster time of the entry `last`, in milliseconds.
     pub time_ms: u64,
-    /// The members as of that entry.
+    /// The members of the cluster as of the entry `last`.
     pub membership: Membership,
 }
 
-/// Identifies a read that waits for its index; chosen by the caller and never used twice.
+/// Identifies a linearizable read; chosen by the caller and never used twice.
 pub type ReadId = u64;
 
-/// What this node is at present, for people and for answers to clients.
+/// A node's role, as log lines, statuses and answers to clients name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RoleName {
     /// Follows a leader, or waits for one.

@@ -1,4 +1,4 @@
-//! What others may see of a node of the algorithm, and what it asserts of itself.
+//! Read access to the state of the core, and the invariants that the core asserts.
 
 use super::role::Role;
 use super::{
@@ -12,7 +12,7 @@ impl Raft {
         self.common.fault
     }
 
-    /// This node.
+    /// The id of this node.
     pub fn id(&self) -> NodeId {
         self.common.id()
     }
@@ -37,8 +37,8 @@ impl Raft {
         self.role.leader(&self.common)
     }
 
-    /// The voters and learners that this leader has heard from lately, itself included; nobody
-    /// at any other node.
+    /// The members that have answered this leader since its last quorum check, itself included;
+    /// none at a node that does not lead.
     pub fn active(&self) -> Vec<NodeId> {
         match &self.role {
             Role::Leader(leader) => leader.active(&self.common),
@@ -56,8 +56,8 @@ impl Raft {
         self.common.log.applied()
     }
 
-    /// The index of the first entry that the log still holds in memory; one behind the last if it
-    /// holds none.
+    /// The index of the first entry that the log still holds in memory; one past the last index if
+    /// it holds none.
     pub fn first_index(&self) -> Index {
         self.common.log.base().index + 1
     }
@@ -72,7 +72,7 @@ impl Raft {
         self.common.log.get(index)
     }
 
-    /// The term of the entry at this index, if the log still holds it or begins right behind it:
+    /// The term of the entry at this index, if the log still holds it or begins right after it:
     /// that of the entry at [`commit`](Self::commit) is always known.
     pub fn term_at(&self, index: Index) -> Option<Term> {
         self.common.log.term_at(index)
