@@ -6,11 +6,11 @@ use crate::raft::{
     RoleName, SnapshotMeta, StoredSnapshot, Term, WriteId,
 };
 
-/// The sizes of clusters, each with the number of others that must know a folder before its node
-/// is admitted. The rule is in `storage/voter/peers.rs`, with a test that names the same numbers.
+/// For each size of a cluster, how many other nodes must know a node's folder before the node is
+/// admitted. The rule is in `storage/voter/peers.rs`, with a test that names the same numbers.
 const NEEDED: [(u64, usize); 4] = [(3, 2), (4, 2), (5, 3), (7, 5)];
 
-/// A cluster, its leader, and a node that is new, of which no others but the leader may know.
+/// A cluster, its leader, and a node that came up with a new folder and is not admitted.
 fn with_a_new_node(size: u64) -> (Cluster, NodeId, NodeId) {
     let mut cluster = Cluster::with(size, |config: &mut Config| {
         config.keeps_matched = false;
@@ -22,14 +22,14 @@ fn with_a_new_node(size: u64) -> (Cluster, NodeId, NodeId) {
     (cluster, leader, new)
 }
 
-/// All nodes but these.
+/// All nodes except those in `but`.
 fn others(cluster: &Cluster, but: &[NodeId]) -> Vec<NodeId> {
     let ids = cluster.nodes.keys().copied();
     ids.filter(|id| !but.contains(id)).collect()
 }
 
-/// Cuts off so many nodes that the rest are a majority only together with the new node. Returns
-/// those that were cut off.
+/// Cuts off so many nodes that the rest are a majority only together with the new node. Returns the
+/// nodes that were cut off.
 fn leave_a_majority_with(cluster: &mut Cluster, leader: NodeId, new: NodeId) -> Vec<NodeId> {
     let size = cluster.nodes.len();
     let witnesses = size / 2 + 1 - 2;
@@ -38,8 +38,8 @@ fn leave_a_majority_with(cluster: &mut Cluster, leader: NodeId, new: NodeId) -> 
     lagging
 }
 
-/// The new node has met the leader and nobody else. It is wiped after the write, the leader fails,
-/// and those that never met the new node's first folder admit its second one.
+/// The new node has met the leader and nobody else. After the write the new node is wiped and the
+/// leader fails, and the nodes that never met the new node's first folder admit its second one.
 #[test]
 fn what_was_acknowledged_survives_a_new_node_that_loses_its_folder() {
     for (size, needed) in NEEDED {
@@ -56,7 +56,7 @@ fn what_was_acknowledged_survives_a_new_node_that_loses_its_folder() {
         if never_met_it.len() >= needed {
             cluster.admit(new);
         }
-        // One of those that lag asks for votes first. Those that hold the entry refuse.
+        // One of the lagging nodes asks for votes first. The nodes that hold the entry refuse.
         let first = lagging[0];
         for id in never_met_it {
             cluster.node(id).absent(leader);
@@ -100,8 +100,8 @@ fn a_node_that_is_not_admitted_confirms_no_read_and_keeps_no_leader_in_office() 
     }
 }
 
-/// What the new node has on its disk is no reason for the others to let go of the log: the node
-/// could lose it, and come back as one that is admitted.
+/// What a node that is not admitted has on its disk is no reason for the others to drop entries
+/// from memory: the node could lose its folder, and come back with one that is admitted.
 #[test]
 fn the_log_in_memory_is_kept_for_a_node_that_is_not_admitted() {
     for (size, _) in NEEDED {
@@ -117,7 +117,7 @@ fn the_log_in_memory_is_kept_for_a_node_that_is_not_admitted() {
     }
 }
 
-/// From the moment it is admitted a node answers: within a heartbeat it begins to catch up.
+/// A node answers from the moment of its admission: within a heartbeat it begins to catch up.
 #[test]
 fn a_node_that_is_admitted_catches_up_at_once_and_counts() {
     for (size, _) in NEEDED {
@@ -136,7 +136,7 @@ fn a_node_that_is_admitted_catches_up_at_once_and_counts() {
     }
 }
 
-/// A core that is not admitted, and one message for it after the other.
+/// A core that is not admitted, and to which a test sends one message after the other.
 struct Newcomer {
     raft: Raft,
     writes: Vec<WriteId>,
@@ -154,8 +154,8 @@ impl Newcomer {
         }
     }
 
-    /// Hands the node a message of node 2. Its disk takes the write that follows and does not
-    /// report it.
+    /// Hands the core a message of node 2. Its disk takes the write that follows, and reports it
+    /// only in [`sync`](Self::sync).
     fn hears(&mut self, term: Term, message: Message) {
         self.raft.step(Envelope {
             from: 2,
@@ -167,14 +167,14 @@ impl Newcomer {
             .extend(take_write(&mut self.raft).map(|write| write.id));
     }
 
-    /// The disk reports all that it was given.
+    /// The disk reports all writes that it was given as durable.
     fn sync(&mut self) {
         for write in self.writes.drain(..) {
             self.raft.durable(write);
         }
     }
 
-    /// What the node says then.
+    /// The messages that the core sends now.
     fn says(&mut self) -> Vec<Message> {
         let envelopes = take_messages(&mut self.raft).into_iter();
         envelopes.map(|envelope| envelope.message).collect()
@@ -248,13 +248,13 @@ fn a_node_that_is_not_admitted_takes_in_all_and_says_only_that_a_term_has_passed
     assert_eq!(new.raft.last().index, 9);
     new.sync();
     assert_eq!(new.says(), []);
-    // Nobody counts this: who hears it leaves its term.
+    // No majority counts `Outdated`: a node that hears it only leaves its term.
     new.hears(3, heartbeat());
     assert_eq!(new.says(), [Message::Outdated]);
 }
 
-/// What came in before stays unanswered. What is asked afterwards is answered by what the disk
-/// holds then, and not before it does.
+/// A message from before the admission is never answered. A message that comes after the admission
+/// is answered by what is on the disk, and only once it is on the disk.
 #[test]
 fn an_acknowledgement_waits_for_the_disk_across_the_admission() {
     let mut new = Newcomer::new();
@@ -270,8 +270,8 @@ fn an_acknowledgement_waits_for_the_disk_across_the_admission() {
     assert_eq!(new.says(), [Message::HeartbeatReply { round: 3 }]);
 }
 
-/// A leader counts nobody as heard from who did not answer it: what a node that is not admitted
-/// says of terms may come late, when the term is the leader's own.
+/// A leader counts only nodes as active that have answered it. `Outdated` of a node that is not
+/// admitted may arrive late, when its term is the leader's own.
 #[test]
 fn that_a_term_has_passed_keeps_no_leader_in_office() {
     let (mut cluster, leader, new) = with_a_new_node(3);

@@ -7,13 +7,14 @@ use crate::raft::{Config, EntryId, Envelope, Index, Message, NodeId, RoleName, T
 /// The index at which two leaders put different entries.
 const CONTESTED: Index = 2;
 
-/// Each entry travels in a message of its own, so that one can be lost without the next.
+/// Five nodes that send each entry in a message of its own, so that one entry can be lost without
+/// the next.
 fn five_nodes() -> Cluster {
     Cluster::with(5, |config: &mut Config| config.max_append_bytes = 1)
 }
 
-/// Lets time pass everywhere. Only `candidate` is heard when it asks for votes, and all messages
-/// are lost of which `keep` says no.
+/// Lets one tick pass everywhere. Of the nodes that ask for votes only `candidate` is heard, and
+/// messages for which `keep` returns false are lost.
 fn tick(cluster: &mut Cluster, candidate: NodeId, keep: impl Fn(&Envelope) -> bool) {
     let up: Vec<NodeId> = cluster.nodes.keys().copied().collect();
     for id in up.into_iter().filter(|id| !cluster.down.contains(id)) {
@@ -39,7 +40,7 @@ fn lead(cluster: &mut Cluster, id: NodeId, keep: impl Fn(&Envelope) -> bool + Co
     panic!("node {id} was never elected");
 }
 
-/// Whether a message brings an entry for which this holds.
+/// Whether a message carries an entry for which `which` holds.
 fn brings(envelope: &Envelope, which: impl Fn(EntryId) -> bool) -> bool {
     match &envelope.message {
         Message::Append { entries, .. } => entries.iter().any(|entry| which(entry.id)),
@@ -100,7 +101,7 @@ fn an_entry_of_an_earlier_term_on_a_majority_is_overwritten_and_nobody_had_execu
     cluster.until("what node 5 wrote is committed", |cluster| {
         (2..=5).all(|id| cluster.node(id).commit() > CONTESTED)
     });
-    // Else this is not what figure 8 shows.
+    // Without this overwriting, the test would not show figure 8.
     for id in 2..=5 {
         let held = id_at(&mut cluster, id, CONTESTED).map(|id| id.term);
         assert_eq!(held, Some(second), "node {id}");

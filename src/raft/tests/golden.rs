@@ -1,6 +1,6 @@
 //! Stories with their exact trace: each file under `golden/` makes one claim.
 //!
-//! A script is lines of `> command` and, below each, what came of it. `UPDATE_GOLDEN=1 cargo test
+//! A script is lines of `> command` and, below each command, its trace. `UPDATE_GOLDEN=1 cargo test
 //! --lib raft::tests::golden` writes the traces anew; read the difference before you keep it.
 //!
 //! | command | what happens |
@@ -29,7 +29,7 @@ use crate::raft::{Conflict, Envelope, Message, NodeId, Payload};
 struct Story {
     cluster: Cluster,
     trace: String,
-    /// The commit index of each node at the last look.
+    /// The commit index of each node when it was last looked at; a change of it is traced.
     commits: Vec<u64>,
 }
 
@@ -147,7 +147,7 @@ impl Story {
         }
     }
 
-    /// Tells what has become of the node.
+    /// Adds to the trace what has changed at the node: role, decided reads, commit index.
     fn look_at(&mut self, id: NodeId) {
         self.cluster.collect();
         let node = self.cluster.nodes.get_mut(&id).expect("a node");
@@ -266,7 +266,7 @@ fn yes(granted: bool) -> &'static str {
     if granted { "yes" } else { "no" }
 }
 
-/// The script with its trace, as it comes out now. Comments and empty lines stay.
+/// The script with the trace that the core makes now. Comments and empty lines stay.
 fn play(script: &str) -> String {
     let mut story = Story {
         cluster: Cluster::new(1),

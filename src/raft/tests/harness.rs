@@ -10,7 +10,7 @@ use crate::raft::{
     Part, PartRequest, Payload, Raft, RoleName, Room, SnapshotMeta, StoredSnapshot, Write,
 };
 
-/// What each snapshot holds, for all nodes: its file is only played.
+/// The entries that each snapshot holds, for all nodes: no snapshot has a file here.
 type Library = Rc<RefCell<BTreeMap<EntryId, Vec<Entry>>>>;
 
 /// How large the file of each snapshot is said to be, in bytes.
@@ -30,8 +30,8 @@ pub const EXECUTION: Room = Room {
     ..Room::NOTHING
 };
 
-/// The next write of a core that stands alone. Here and below, what else the core hands out at the
-/// same time is dropped.
+/// The next write of a core that stands alone. This function and those below drop whatever else the
+/// core hands out with it.
 pub fn take_write(raft: &mut Raft) -> Option<Write> {
     raft.output(WRITE).write
 }
@@ -52,14 +52,14 @@ pub fn take_entries(raft: &mut Raft, entry_bytes: usize) -> Vec<Entry> {
 pub struct Node {
     pub raft: Raft,
     config: Config,
-    /// What is on disk: survives a crash.
+    /// Term, vote and log on disk: they survive a crash.
     disk: (HardState, Vec<Entry>),
-    /// Handed out, but not on disk yet.
+    /// Writes that the core has handed out and that are not on disk yet.
     pending: VecDeque<Write>,
     /// While set, writes stay in `pending`.
     pub disk_held: bool,
     pub applied: Vec<Entry>,
-    /// What the core has handed out besides, since a test last took it.
+    /// Here and below: what else the core has handed out since a test last took it.
     pub decided: DecidedReads,
     pub events: Vec<Event>,
     pub wants_snapshot: bool,
@@ -68,14 +68,14 @@ pub struct Node {
     library: Library,
     /// The newest snapshot on disk.
     snapshot: Option<StoredSnapshot>,
-    /// The snapshot that is coming in, and up to where it has.
+    /// The snapshot that is coming in, and how many bytes of it have come.
     incoming: Option<(EntryId, u64)>,
 }
 
 pub struct Cluster {
     pub nodes: BTreeMap<NodeId, Node>,
     pub queue: VecDeque<Envelope>,
-    /// Directed links that lose everything.
+    /// Directed links, each as sender and receiver, that lose every message.
     pub cut: BTreeSet<(NodeId, NodeId)>,
     pub down: BTreeSet<NodeId>,
 }
@@ -100,7 +100,7 @@ impl Node {
         }
     }
 
-    /// What the core hands out, less what this notes.
+    /// What the core hands out, except what this function moves into the fields of the node.
     fn output(&mut self, room: Room) -> Output {
         let mut output = self.raft.output(room);
         assert_eq!(output.fault, None);
@@ -144,7 +144,7 @@ impl Node {
     }
 
     fn store_parts(&mut self) {
-        // Which notes the parts.
+        // `output` moves the parts into `to_store` and `to_send`.
         drop(self.output(PARTS));
         for part in std::mem::take(&mut self.to_store) {
             let last = part.meta.last;
@@ -182,7 +182,7 @@ impl Node {
         self.raft.snapshot_taken(snapshot);
     }
 
-    /// The messages that leave now; the parts of snapshots among them hold zeros.
+    /// The messages that leave now. Parts of snapshots are among them, filled with zeros.
     fn messages(&mut self) -> Vec<Envelope> {
         let mut messages = self.output(Room::MESSAGES).messages;
         while self.output(PARTS).left.parts {}
@@ -269,7 +269,7 @@ impl Cluster {
         node.disk_held = held;
     }
 
-    /// Delivers messages until nobody has anything left to say.
+    /// Delivers messages until no node has one to send.
     pub fn settle(&mut self) {
         self.collect();
         while self.deliver() {
@@ -277,7 +277,7 @@ impl Cluster {
         }
     }
 
-    /// The same, but loses the messages of which `keep` says no.
+    /// As [`settle`](Self::settle), but messages for which `keep` returns false are lost.
     pub fn settle_for(&mut self, mut keep: impl FnMut(&Envelope) -> bool) {
         self.collect();
         while let Some(first) = self.queue.front() {
@@ -290,7 +290,7 @@ impl Cluster {
         }
     }
 
-    /// Lets one tick pass everywhere and delivers what comes of it.
+    /// Lets one tick pass at every node that is up, and delivers all messages that follow.
     pub fn tick(&mut self) {
         for (id, node) in &mut self.nodes {
             if !self.down.contains(id) {
@@ -323,7 +323,7 @@ impl Cluster {
     pub fn elect(&mut self) -> NodeId {
         self.until("a leader that can serve", |cluster| {
             let leader = cluster.leader().map(|id| &cluster.nodes[&id].raft);
-            // A committed entry that is not held any more is covered by a snapshot.
+            // A committed entry that the log holds no more is covered by a snapshot.
             leader.is_some_and(|raft| {
                 let committed = raft.entry(raft.commit());
                 raft.commit() > 0 && committed.is_none_or(|entry| entry.id.term == raft.term())
@@ -348,7 +348,7 @@ impl Cluster {
         self.cut.clear();
     }
 
-    /// Loses all that is not on disk.
+    /// Stops the node, which loses all that is not on its disk.
     pub fn crash(&mut self, id: NodeId) {
         self.down.insert(id);
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
@@ -379,7 +379,7 @@ impl Cluster {
         node.take_snapshot();
     }
 
-    /// Starts the node anew with this on its disk.
+    /// Starts the node anew with this term, vote and log on its disk.
     pub fn restart_with(&mut self, id: NodeId, hard_state: HardState, entries: Vec<Entry>) {
         self.crash(id);
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
@@ -387,7 +387,7 @@ impl Cluster {
         self.restart(id);
     }
 
-    /// The node loses its folder and comes back with a new one, to which nobody has agreed yet.
+    /// The node loses its folder and comes back with a new one, which is not admitted yet.
     pub fn wipe(&mut self, id: NodeId) {
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         node.config.admitted = false;
@@ -395,7 +395,7 @@ impl Cluster {
         self.restart_with(id, HardState::default(), Vec::new());
     }
 
-    /// Enough others know the node's folder.
+    /// The node is admitted: enough other nodes know its folder.
     pub fn admit(&mut self, id: NodeId) {
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         node.config.admitted = true;

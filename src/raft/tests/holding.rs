@@ -1,4 +1,4 @@
-//! What every member has on its disk nobody keeps in memory, snapshot or not.
+//! Entries that every member has on its disk are dropped from memory, with a snapshot or without.
 
 use super::harness::Cluster;
 use super::snapshots::all_have;
@@ -75,8 +75,8 @@ fn a_leader_keeps_what_its_own_disk_has_not() {
     assert!((1..=3).all(|id| held(&mut cluster, id) == 1));
 }
 
-/// It cannot happen to a disk that keeps what it has synced. But should it, the log in memory is no
-/// way back, and there may be no snapshot that is new enough: then one is taken.
+/// A disk that keeps what it has synced never loses acknowledged entries. Should one lose them, the
+/// leader may hold them neither in memory nor in a snapshot: then it asks for a new snapshot.
 #[test]
 fn a_member_whose_disk_has_lost_what_it_acknowledged_gets_a_snapshot_that_is_taken_for_it() {
     let mut cluster = cluster();
@@ -89,7 +89,7 @@ fn a_member_whose_disk_has_lost_what_it_acknowledged_gets_a_snapshot_that_is_tak
     let forgetful = (1..=3).find(|id| *id != leader).expect("two followers");
     let other = 6 - leader - forgetful;
     let hard_state = cluster.node(forgetful).hard_state();
-    // By a leader that does not remember what was acknowledged.
+    // The next leader does not know what the forgetful node once acknowledged.
     cluster.crash(leader);
     cluster.restart_with(forgetful, hard_state, Vec::new());
     cluster.until("the other one leads", |c| c.leader() == Some(other));

@@ -9,13 +9,13 @@ use crate::raft::{
     Raft, RoleName,
 };
 
-/// The core under attack.
+/// The id of the core under attack.
 const ME: NodeId = 1;
 
 #[derive(Clone, Debug)]
 enum Input {
     Tick(u8),
-    /// A message whose term lies this far from the core's own, or is arbitrary.
+    /// A message, with a sender, whose term lies this far from the core's own, or is arbitrary.
     Message(NodeId, TermOf, Message),
     /// Votes as node 2 would give them, so that the core comes to lead.
     Votes,
@@ -34,7 +34,7 @@ enum TermOf {
     Any(u64),
 }
 
-/// Numbers at which arithmetic goes wrong, besides ordinary ones.
+/// Small numbers, and large ones at which arithmetic may overflow.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![
         8 => 0..12u64,
@@ -61,7 +61,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
     })
 }
 
-/// Entries as a log could hold them, so that some get past the first look.
+/// Entries with indexes and terms as a log could hold them, so that some pass the first checks.
 fn consecutive(prev: EntryId, terms: Vec<u64>) -> Vec<Entry> {
     let mut last = prev;
     let mut entries = Vec::new();
@@ -143,7 +143,7 @@ fn input() -> impl Strategy<Value = Input> {
     ]
 }
 
-/// Hands over one input. `written` is the last write taken and not yet reported.
+/// Hands over one input. `written` is the last write that was taken and is not reported as durable.
 fn handle(raft: &mut Raft, input: Input, written: &mut Option<u64>, reads: &mut u64) {
     let envelope = |from, term, message| Envelope {
         from,
@@ -251,8 +251,8 @@ proptest! {
         }
     }
 
-    /// Nobody outside the membership can move anything, nor one who speaks for this node, nor
-    /// a message for another.
+    /// A node outside the membership cannot change anything, nor one that claims the core's own id,
+    /// nor a message that is meant for another node.
     #[test]
     fn strangers_are_not_heard(message in message(), term in number(), stranger in number()) {
         let mut raft = core(Membership::of_voters([ME, 2, 3]));

@@ -68,7 +68,7 @@ fn who_alone_takes_the_leader_for_gone_deposes_nobody_and_hears_it_again() {
     }
     assert_eq!(cluster.leader(), Some(leader));
     assert_eq!(cluster.node(leader).term(), term);
-    // Nor does it matter that others than the leader are gone.
+    // It does not matter either that nodes other than the leader are reported absent.
     cluster
         .node(another(leader))
         .absent(another(another(leader)));
@@ -132,8 +132,8 @@ fn a_leader_that_can_hear_but_not_send_gives_way() {
     });
 }
 
-/// A chain: the two ends do not hear each other. Whoever leads, the other end must not keep on
-/// raising the term.
+/// A chain: the nodes at its two ends do not hear each other. Whichever node leads, the other end
+/// must not keep on raising the term.
 #[test]
 fn a_chain_keeps_its_leader() {
     let mut cluster = Cluster::new(3);
@@ -185,7 +185,7 @@ fn a_cut_off_leader_confirms_no_read_and_names_those_that_failed() {
 fn a_leader_that_was_paused_confirms_no_read_when_it_wakes_up() {
     let mut cluster = Cluster::new(3);
     let old = cluster.elect();
-    // Neither ticks nor messages reach it, but it is not told.
+    // Neither ticks nor messages reach the old leader, so it does not learn of the new one.
     cluster.down.insert(old);
     let new = cluster.elect();
     cluster.propose(new, "a");
@@ -221,7 +221,7 @@ fn answers_to_a_former_incarnation_do_no_harm() {
     let mut cluster = Cluster::new(3);
     let leader = cluster.elect();
     cluster.propose(leader, "a");
-    // The answers are on their way when the leader crashes; they arrive at its next life.
+    // The answers are on their way when the leader crashes. They arrive after its restart.
     cluster.collect();
     while cluster.queue.iter().any(|envelope| envelope.to != leader) {
         cluster.deliver();

@@ -1,4 +1,4 @@
-//! What the log lets go of is handed out: the core frees no entry while it handles an input.
+//! Entries that the log drops are handed out: the core frees no entry while it handles an input.
 
 use std::cell::Cell;
 
@@ -14,7 +14,7 @@ thread_local! {
     static FREED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The memory behind a command. It is counted when it is freed.
+/// The memory of a command, which is counted when it is freed.
 struct Memory;
 
 impl AsRef<[u8]> for Memory {
@@ -79,8 +79,8 @@ fn snapshot(index: Index) -> StoredSnapshot {
     StoredSnapshot { meta, bytes: 10 }
 }
 
-/// The follower has handed out these entries and freed none. They are freed with what it handed
-/// out.
+/// Asserts that the core has handed out the entries at these indexes and freed none, and that they
+/// are freed with what it handed out.
 fn assert_handed_out(raft: &mut Raft, indexes: &[Index]) {
     assert_eq!(FREED.get(), 0, "freed by the core");
     let removed = raft.output(Room::NOTHING).removed;

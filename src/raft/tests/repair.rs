@@ -12,7 +12,8 @@ fn log(terms: &[Term]) -> Vec<Entry> {
     (1..).zip(terms).map(entry).collect()
 }
 
-/// Elects node 1 with its log and counts the questions that it takes to repair node 2's.
+/// Elects node 1 with the log `leader`, and counts the appends to node 2 that it takes to repair
+/// the log `follower`.
 fn questions(leader: &[Term], follower: &[Term]) -> usize {
     let mut cluster = Cluster::new(3);
     let hard_state = HardState {
@@ -44,8 +45,8 @@ fn questions(leader: &[Term], follower: &[Term]) -> usize {
     asked
 }
 
-/// Fifty entries of two minorities (as in the course's "backup" test): the last append is the one
-/// that carries the entries.
+/// Fifty entries of two minorities, as in the course's "backup" test. The last of the three appends
+/// carries the entries.
 #[test]
 fn fifty_divergent_entries_are_repaired_in_three_round_trips() {
     let agreed = [1; 10];

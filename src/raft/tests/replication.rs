@@ -50,8 +50,8 @@ fn a_crash_of_all_loses_nothing_that_was_committed() {
     });
 }
 
-/// The entries of each append to `to` that leaves `leader` after the commands were proposed one by
-/// one, with messages collected after each.
+/// How many entries each append to `to` carries, when the commands are proposed one by one and
+/// messages are collected after each.
 fn appended(cluster: &mut Cluster, to: NodeId, commands: &[&'static str]) -> Vec<usize> {
     let leader = cluster.elect();
     cluster.settle();
@@ -81,6 +81,6 @@ fn small_entries_gather_while_two_messages_are_on_their_way_and_much_does_not_wa
         [1, 1]
     );
     let large: &'static str = "x".repeat(64 << 10).leak();
-    // What has gathered goes with it.
+    // The entries that have gathered are sent with the large one.
     assert_eq!(appended(&mut cluster, follower, &[large]), [3]);
 }

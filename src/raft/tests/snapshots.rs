@@ -14,7 +14,8 @@ pub(super) fn cluster() -> Cluster {
     })
 }
 
-/// A follower is cut off, the others go on and take snapshots of all they have executed.
+/// Cuts a follower off. The others execute more commands and take snapshots of all of them. Returns
+/// the leader and the follower.
 pub(super) fn fall_behind(cluster: &mut Cluster) -> (NodeId, NodeId) {
     let leader = cluster.elect();
     cluster.propose(leader, "a");
@@ -95,7 +96,7 @@ fn a_receiver_that_restarts_midway_gets_the_snapshot_from_the_beginning() {
     let mut cluster = cluster();
     let (_, behind) = fall_behind(&mut cluster);
     cluster.heal();
-    // The third part and all that follow are lost.
+    // The first two parts arrive. The third and all that follow are lost.
     let offsets = parts(&mut cluster, |number| number > 2);
     assert!(offsets.starts_with(&[0, 100, 200]), "{offsets:?}");
     cluster.crash(behind);
@@ -202,7 +203,7 @@ fn entries_that_follow_the_very_last_one_of_a_snapshot_stay() {
     let (leader, behind) = fall_behind(&mut cluster);
     let snapshot = cluster.node(leader).newest_snapshot().cloned();
     let snapshot = snapshot.expect("it was taken");
-    // The same log arrives as entries, but nothing says yet that they are committed.
+    // The follower gets the same log as entries, without word that they are committed.
     let last = cluster.node(leader).last();
     let term = cluster.node(leader).term();
     let own = cluster.node(behind).last();
@@ -228,7 +229,8 @@ fn entries_that_follow_the_very_last_one_of_a_snapshot_stay() {
     assert_eq!(raft.last().index, last.index + 1, "what follows it stays");
     assert_eq!(raft.commit(), last.index);
     assert_eq!(raft.output(EXECUTION).install, Some(snapshot.meta));
-    // None of it was handed to the disk, which has to continue behind the snapshot.
+    // None of these entries was handed to the disk, so the next write has to continue after the
+    // snapshot.
     let write = take_write(raft).expect("there is something new");
     assert_eq!(write.restart, Some(last));
     assert_eq!(write.entries.len(), 1);
@@ -299,7 +301,7 @@ fn nothing_of_a_term_is_executed_or_stored_before_the_term_is_durable() {
     let leader = cluster.elect();
     cluster.settle();
     let follower = (1..=3).find(|id| *id != leader).expect("two followers");
-    /// For everything but the disk.
+    /// Room for everything but a write.
     const NO_WRITE: Room = Room {
         write: false,
         ..Room::EVERYTHING
@@ -352,8 +354,8 @@ fn nothing_of_a_term_is_executed_or_stored_before_the_term_is_durable() {
     assert_eq!(after.to_store.len(), 1);
 }
 
-/// Each silent heartbeat asks for the parts again. Were those requests to pile up in front of a
-/// slow disk, it would read what nobody needs any more, for ever.
+/// When the follower does not answer, the leader requests the parts again after some heartbeats. If
+/// such requests piled up for a slow disk, it would read parts for ever that nobody needs any more.
 #[test]
 fn parts_that_wait_for_a_slow_disk_wait_once_and_not_longer_than_they_are_needed() {
     let mut cluster = cluster();
@@ -371,7 +373,7 @@ fn parts_that_wait_for_a_slow_disk_wait_once_and_not_longer_than_they_are_needed
         });
     };
     for _ in 0..100 {
-        // The follower is there, and its log does not reach to what the leader holds.
+        // The follower answers, and its log ends before the first entry that the leader holds.
         let conflict = crate::raft::Conflict {
             term: None,
             first_index: 1,
@@ -392,7 +394,8 @@ fn parts_that_wait_for_a_slow_disk_wait_once_and_not_longer_than_they_are_needed
     assert_eq!(waiting, [100, 200, 300]);
 }
 
-/// The leader repeats what is not answered in time, and each repetition would be stored, too.
+/// The leader repeats a part that is not answered in time. Without a check, each copy would be
+/// stored.
 #[test]
 fn a_part_that_waits_for_a_slow_disk_is_not_stored_again_when_the_leader_repeats_it() {
     let mut cluster = cluster();
@@ -427,7 +430,8 @@ fn a_part_that_waits_for_a_slow_disk_is_not_stored_again_when_the_leader_repeats
         hear(raft, offset);
     }
     assert_eq!(to_store(raft), [200], "what is being stored");
-    // The answer to this one may get lost.
+    // The answer to the part at offset 0 may get lost, so the part is stored again when it is
+    // repeated.
     raft.part_stored(meta.last, 100);
     for offset in [0, 100, 200] {
         hear(raft, offset);
@@ -435,7 +439,8 @@ fn a_part_that_waits_for_a_slow_disk_is_not_stored_again_when_the_leader_repeats
     assert_eq!(to_store(raft), [0], "what was stored");
 }
 
-/// Each part would be read from the disk for nothing, and at the first one the whole file.
+/// Otherwise each part would be read from the disk for nothing, and for the first one the whole
+/// file.
 #[test]
 fn a_follower_that_does_not_answer_is_sent_no_snapshot_before_it_answers_again() {
     let mut cluster = cluster();
@@ -469,7 +474,7 @@ fn a_follower_that_falls_silent_on_the_way_is_sent_the_rest_once_it_answers_agai
         .map(|of| of.1);
     assert_eq!(received, Some(400));
     cluster.isolate(behind);
-    // Until the leader notices it sends a part now and then.
+    // Until the leader notices that the follower is gone, it sends a part now and then.
     (0..60).for_each(|_| cluster.tick());
     assert!(parts(&mut cluster, |_| false).is_empty());
     cluster.heal();

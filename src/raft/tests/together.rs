@@ -1,4 +1,4 @@
-//! What befalls all nodes at once, and the time that passes for them together.
+//! Events that befall all nodes at once, and the cluster time that passes for them together.
 
 use super::harness::Cluster;
 use crate::raft::{NodeId, RoleName};
@@ -6,7 +6,7 @@ use crate::raft::{NodeId, RoleName};
 /// As many ticks as the longest two election timeouts.
 const SOON: u32 = 200;
 
-/// Ticks until the condition holds, which it must soon. Returns how many ticks it took.
+/// Ticks until the condition holds; fails after [`SOON`] ticks. Returns how many ticks it took.
 fn soon(cluster: &mut Cluster, what: &str, holds: impl Fn(&mut Cluster) -> bool) -> u32 {
     for ticks in 0..=SOON {
         if holds(cluster) {
@@ -21,7 +21,8 @@ fn somebody_leads(cluster: &mut Cluster) -> bool {
     cluster.leader().is_some()
 }
 
-/// All nodes ask for votes in the same tick, so that nobody may win. What they draw then differs.
+/// All nodes ask for votes in the same tick, so that perhaps nobody wins. Their next timeouts
+/// differ.
 #[test]
 fn nodes_that_time_out_in_the_same_tick_elect_a_leader_soon() {
     let mut longest = 0;
@@ -52,7 +53,8 @@ fn a_cluster_that_restarts_as_a_whole_under_load_has_a_leader_soon_and_lost_noth
             let leader = cluster.elect();
             cluster.propose(leader, command);
             cluster.settle();
-            // Some nodes have it, some have it on disk, and nobody has heard that it is committed.
+            // Some nodes have the entry, some have it on disk, and nobody has heard that it is
+            // committed.
             cluster.propose(leader, "under way");
             cluster.hold(leader % size + 1, true);
             cluster.collect();
@@ -84,7 +86,7 @@ fn in_a_chain_the_work_goes_on_soon_and_the_leader_stays() {
         for at in 0..size {
             let mut cluster = Cluster::new(size);
             let leader = cluster.elect();
-            // The leader is at this place of the chain.
+            // The leader is in place `at` of the chain.
             let place = |id: NodeId| (id + size - leader + at) % size;
             for a in 1..=size {
                 for b in (1..=size).filter(|b| place(a).abs_diff(place(*b)) > 1) {
@@ -131,12 +133,12 @@ fn cluster_time_is_the_time_for_which_leaders_have_led_and_nothing_else() {
         assert_eq!(time_ms(&mut cluster, leader), led);
         cluster.settle();
 
-        // The machines stand still, or are off: a leader goes on from where the last one ended.
+        // All machines are off for long. The next leader goes on from the last one's time.
         (1..=size).for_each(|id| cluster.crash(id));
         (0..10_000).for_each(|_| cluster.tick());
         (1..=size).for_each(|id| cluster.restart(id));
         if size > 1 {
-            // One is up by itself, for long. Nobody leads.
+            // One node is up by itself, for long, and cannot lead.
             cluster.isolate(1);
             cluster.down.extend(2..=size);
             (0..10_000).for_each(|_| cluster.tick());

@@ -4,7 +4,7 @@ use super::harness::Cluster;
 use super::snapshots::{all_have, cluster, fall_behind, parts};
 use crate::raft::{EntryId, Envelope, Index, Message, NodeId};
 
-/// Ticks once everywhere; what `lose` says of is lost.
+/// Lets one tick pass everywhere. Messages for which `lose` returns true are lost.
 fn tick(cluster: &mut Cluster, mut lose: impl FnMut(&Envelope) -> bool) {
     for node in cluster.nodes.values_mut() {
         node.raft.tick();
@@ -12,8 +12,8 @@ fn tick(cluster: &mut Cluster, mut lose: impl FnMut(&Envelope) -> bool) {
     cluster.settle_for(|envelope| !lose(envelope));
 }
 
-/// A follower has a part of the leader's first snapshot, and gets no more of it. Returns both and
-/// the snapshot's last entry.
+/// A follower has received a part of the leader's first snapshot, and gets no more of it. Returns
+/// the leader, the follower and the snapshot's last entry.
 fn midway(cluster: &mut Cluster) -> (NodeId, NodeId, EntryId) {
     let (leader, behind) = fall_behind(cluster);
     let snapshot = cluster.node(leader).newest_snapshot();
@@ -54,7 +54,8 @@ fn a_follower_whose_next_entry_goes_while_it_is_probed_gets_a_snapshot_and_the_l
         cluster.propose(leader, command);
         cluster.settle();
     }
-    // Silent for so long, it is asked where it stands. Its answer is on its way for a while.
+    // After so much silence the leader asks where the follower stands. The answer is on its way for
+    // a while.
     (0..30).for_each(|_| cluster.tick());
     cluster.heal();
     let mut answer = None;

@@ -1,4 +1,5 @@
-//! "Updated on stable storage before responding": what waits for the disk, and for which write.
+//! "Updated on stable storage before responding": which messages wait for the disk, and for which
+//! write.
 
 use super::*;
 
@@ -53,9 +54,9 @@ fn an_acknowledgement_of_a_passed_term_never_leaves() {
     assert_eq!(said(&mut raft), []);
 }
 
-/// A-B-A: the entry is replaced and comes back, of the same term and index, before the first
-/// write of it returns. That write was followed by another that put something else there. Each
-/// term has a write of its own, so that the acknowledgement has nothing but the entry to wait for.
+/// A-B-A: an entry is replaced and comes back, with the same term and index, before its first write
+/// returns. A second write has put another entry there in between. Each term goes into a write of
+/// its own, so the acknowledgement waits for the entry alone.
 #[test]
 fn a_write_that_was_overtaken_does_not_count_even_if_the_same_entry_comes_back() {
     let mut raft = follower(3, 1, &[]);

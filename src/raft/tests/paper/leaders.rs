@@ -4,7 +4,7 @@
 use super::*;
 use crate::raft::{Conflict, DecidedReads, ProposeError, ReadError};
 
-/// A leader of term 2 that has heard from both followers: they hold `matched`, it all of its log.
+/// A leader of term 2 that has all of its log on disk; both followers have acknowledged `matched`.
 fn established(terms: &[Term], matched: Index) -> Raft {
     let mut raft = leader(3, 2, terms);
     sync(&mut raft);
@@ -95,7 +95,7 @@ fn an_acknowledgement_beyond_the_log_or_of_no_follower_is_nothing() {
 fn a_refusal_leads_to_the_last_entry_of_the_conflicting_term_if_the_leader_has_it() {
     let mut raft = leader(3, 6, &[1, 3, 3, 5, 5]);
     said(&mut raft);
-    // The follower holds 1, 3, 3, 3, 3.
+    // The terms of the follower's entries are 1, 3, 3, 3, 3.
     let conflict = Conflict {
         term: Some(3),
         first_index: 2,
@@ -108,7 +108,7 @@ fn a_refusal_leads_to_the_last_entry_of_the_conflicting_term_if_the_leader_has_i
 fn a_refusal_leads_before_the_conflicting_term_if_the_leader_does_not_have_it() {
     let mut raft = leader(3, 6, &[1, 3, 3, 3, 5]);
     said(&mut raft);
-    // The follower holds 1, 3, 4, 4, 4: it cannot match from 3 on.
+    // The terms of the follower's entries are 1, 3, 4, 4, 4: from index 3 on they cannot match.
     let conflict = Conflict {
         term: Some(4),
         first_index: 3,
@@ -326,13 +326,13 @@ fn who_is_asked_to_lead_campaigns_at_once_with_a_vote_that_the_lease_does_not_re
     );
 }
 
-/// Behind the leader's last entry of the conflicting term or a lower one, its terms are higher than
-/// anything that the follower holds up to there.
+/// After the leader's last entry of the conflicting term or a lower one, its terms are higher than
+/// any that the follower has up to there.
 #[test]
 fn a_refusal_skips_all_terms_that_the_follower_cannot_hold_there() {
     let mut raft = leader(3, 9, &[1, 5, 6, 7, 8]);
     said(&mut raft);
-    // The follower holds 1, 1, 1, 2, 2.
+    // The terms of the follower's entries are 1, 1, 1, 2, 2.
     let conflict = Conflict {
         term: Some(2),
         first_index: 4,

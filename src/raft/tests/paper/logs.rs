@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What a follower of term 9 with this log answers when its disk is done.
+/// What a follower of term 9 answers once its writes are durable.
 fn answer(raft: &mut Raft, message: Message) -> Vec<Message> {
     give(raft, 2, 9, message);
     sync(raft);
@@ -187,7 +187,8 @@ fn two_leaders_of_one_term_are_proof_of_a_fault() {
     assert_eq!(raft.last(), id(0, 0));
 }
 
-/// The leader's log up to `prev` holds no higher term than `prev`'s: what does cannot match.
+/// Up to `prev` the leader's log holds no term higher than `prev`'s, so a follower's entry of a
+/// higher term cannot match.
 #[test]
 fn a_refusal_skips_all_terms_that_the_leader_cannot_hold_there() {
     let mut raft = follower(3, 9, &[1, 2, 2, 4, 5, 6, 7, 8]);

@@ -27,7 +27,7 @@ fn entry(index: Index, term: Term) -> Entry {
     }
 }
 
-/// Consecutive entries from `first` on, with these terms.
+/// Consecutive entries with these terms; the first one has the index `first`.
 fn entries(first: Index, terms: &[Term]) -> Vec<Entry> {
     let indexes = first..;
     indexes
@@ -43,7 +43,8 @@ fn follower(size: u64, term: Term, terms: &[Term]) -> Raft {
     Raft::new(Config::new(1, membership, 7), hard_state, entries(1, terms))
 }
 
-/// The same, waiting for votes in `term` with its own on disk and its questions sent.
+/// As [`follower`], but a candidate in `term`: its own vote is on disk and its requests for votes
+/// are sent.
 fn candidate(size: u64, term: Term, terms: &[Term]) -> Raft {
     let mut raft = follower(size, term - 1, terms);
     time_out(&mut raft);
@@ -62,7 +63,7 @@ fn candidate(size: u64, term: Term, terms: &[Term]) -> Raft {
     raft
 }
 
-/// The same, just elected in `term`: its empty entry is in memory only.
+/// As [`candidate`], but just elected in `term`: its empty entry is in memory only.
 fn leader(size: u64, term: Term, terms: &[Term]) -> Raft {
     let mut raft = candidate(size, term, terms);
     for voter in 2..=size {
@@ -92,13 +93,13 @@ fn give(raft: &mut Raft, from: NodeId, term: Term, message: Message) {
     });
 }
 
-/// What the core says now: to whom, in which term, what.
+/// The messages that the core sends now: to whom, in which term, and what.
 fn said(raft: &mut Raft) -> Vec<(NodeId, Term, Message)> {
     let messages = take_messages(raft).into_iter();
     messages.map(|m| (m.to, m.term, m.message)).collect()
 }
 
-/// Does all that is to be written.
+/// Takes all writes and reports them as durable.
 fn sync(raft: &mut Raft) -> Vec<Write> {
     let writes: Vec<Write> = std::iter::from_fn(|| take_write(raft)).collect();
     if let Some(last) = writes.last() {

@@ -1,5 +1,5 @@
-//! Pre-vote and check-quorum (thesis 4.2.3, 6.2, 9.6), and the rule that both together need: who
-//! is stuck at a higher term must find back.
+//! Pre-vote and check-quorum (thesis 4.2.3, 6.2, 9.6), and the rule that both together need: a node
+//! that is stuck at a higher term must be able to rejoin.
 
 use super::*;
 
@@ -89,7 +89,7 @@ fn a_refused_pre_vote_of_a_higher_term_brings_the_pre_candidate_up_to_it() {
 fn a_leader_without_a_quorum_of_answers_steps_down_within_two_election_timeouts() {
     for size in 2..=6 {
         let mut raft = leader(size, 5, &[]);
-        // One answer short of a quorum, again and again.
+        // The leader always gets one answer less than it needs for a quorum.
         let heard = size / 2 - 1;
         for _ in 0..50 {
             for follower in 2..2 + heard {

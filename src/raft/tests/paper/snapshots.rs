@@ -1,4 +1,4 @@
-//! A log that begins behind a snapshot, and parts of another one (figure 13).
+//! A log that begins after a snapshot, and parts of another snapshot (figure 13).
 
 use super::*;
 use crate::raft::{Fault, SnapshotMeta, StoredSnapshot};
@@ -11,7 +11,7 @@ fn meta(last: EntryId) -> SnapshotMeta {
     }
 }
 
-/// Node 1 of three, in term 9, whose log begins behind the entry 3 of term 5.
+/// Node 1 of three, in term 9, whose log begins after entry 3 of term 5.
 fn restored() -> Raft {
     let config = Config::new(1, Membership::of_voters(1..=3), 7);
     let hard_state = HardState {
@@ -59,7 +59,7 @@ fn a_snapshot_up_to_what_no_leader_has_is_not_looked_at() {
     }
 }
 
-/// Without data it would be a question, which no leader asks.
+/// Every correct leader's part has data and lies within the file; a part that does not is dropped.
 #[test]
 fn a_part_without_data_or_beyond_the_end_of_the_file_is_not_looked_at() {
     for (offset, length) in [(0, 0), (100, 0), (90, 11), (100, 1), (u64::MAX, 1)] {

@@ -13,21 +13,21 @@ use crate::raft::{
 #[derive(Default)]
 pub struct Checker {
     leaders: BTreeMap<Term, NodeId>,
-    /// Whom each node voted for in each term, as told to others.
+    /// Whom each node voted for in each term, as its messages say.
     votes: BTreeMap<(NodeId, Term), NodeId>,
     /// Every entry that was ever in a log, with the term of the one before it.
     entries: BTreeMap<EntryId, (Term, Entry)>,
-    /// What is committed, as the first node to know it said.
+    /// The committed entries, as the first node that knew of each reported it.
     pub canonical: Vec<Entry>,
-    /// The term in which each of them was committed.
+    /// For each of these entries, the term of the node that first reported it as committed.
     committed_in: Vec<Term>,
-    /// The reads under way: where each was asked, and the least index that it may see.
+    /// The reads under way: which node was asked, and the lowest index that the read may see.
     reads: BTreeMap<ReadId, (NodeId, Index)>,
     seen: BTreeMap<NodeId, Seen>,
     pub reads_ready: u64,
 }
 
-/// A node as it was at the last look.
+/// A node after its last input.
 #[derive(Default)]
 struct Seen {
     term: Term,
@@ -37,8 +37,8 @@ struct Seen {
 }
 
 impl Checker {
-    /// A message leaves: what it says must be on disk by now (paper figure 2, "updated on stable
-    /// storage before responding").
+    /// A message leaves: the term, vote or entries that it speaks of must be on disk by now (paper
+    /// figure 2, "updated on stable storage before responding").
     pub fn leaves(&mut self, envelope: &Envelope, raft: &Raft, disk: &Disk) {
         let Envelope { from, to, term, .. } = *envelope;
         let on_disk = disk.hard_state;
@@ -64,7 +64,7 @@ impl Checker {
         }
     }
 
-    /// A node has handled an input.
+    /// A node has handled an input: judges its term, log and commit index.
     pub fn stepped(&mut self, raft: &Raft, disks: &BTreeMap<NodeId, &Disk>) {
         let id = raft.id();
         assert_eq!(raft.fault(), None, "node {id} sees a fault");

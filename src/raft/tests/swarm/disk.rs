@@ -1,4 +1,4 @@
-//! A disk that takes its time: a write is done when it is done, and a crash may fall in between.
+//! A disk that takes its time: a write takes some ticks, and a crash may come before it is done.
 
 use std::collections::VecDeque;
 
@@ -9,9 +9,9 @@ use crate::raft::{Entry, HardState, Index, Write, WriteId};
 pub struct Disk {
     pub hard_state: HardState,
     pub log: Vec<Entry>,
-    /// Handed over, with the tick at which each is done.
+    /// Writes that were handed over, each with the tick at which it is done.
     queue: VecDeque<(u64, Write)>,
-    /// Nothing is done before this tick.
+    /// No write is done before this tick.
     pub stalled_until: u64,
 }
 
@@ -24,7 +24,7 @@ impl Disk {
         self.queue.is_empty()
     }
 
-    /// Executes what is due; returns the last write done.
+    /// Executes the writes that are due; returns the last of them.
     pub fn work(&mut self, now: u64) -> Option<WriteId> {
         if now < self.stalled_until {
             return None;
@@ -54,7 +54,8 @@ impl Disk {
         }
     }
 
-    /// The term and vote first, then the new tail in place of the old one: all of it or a prefix.
+    /// Writes the term and vote first, then the first `kept` of the entries in place of the log's
+    /// old tail.
     fn execute(&mut self, write: Write, kept: usize) {
         self.hard_state = write.hard_state.unwrap_or(self.hard_state);
         if let Some(first) = write.entries.first().filter(|_| kept > 0) {

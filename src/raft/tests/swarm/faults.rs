@@ -4,7 +4,7 @@ use super::world::World;
 use crate::raft::{NodeId, Raft};
 
 impl World {
-    /// Does what the plan has in store for this tick.
+    /// Draws the faults that the plan allows for this tick, and carries them out.
     pub fn interfere(&mut self) {
         let plan = self.plan.clone();
         if self.dice.chance(plan.cut) {
@@ -14,7 +14,7 @@ impl World {
             self.cut.clear();
         }
         let victim = self.victim();
-        // More often while a write is under way: that is where it hurts.
+        // Crashes are more likely while a write is under way, when they do most harm.
         let idle = self.peers[&victim].disk.is_idle();
         if self
             .dice
@@ -35,7 +35,7 @@ impl World {
         }
     }
 
-    /// Whom to strike: the leader more often than others.
+    /// The node that a fault strikes: the leader more often than others.
     fn victim(&mut self) -> NodeId {
         let any = self.dice.below(self.plan.size) + 1;
         match self.leader() {
@@ -88,15 +88,15 @@ impl World {
         let peer = self.peer(id);
         if peer.raft.is_none() {
             let (hard_state, log) = (peer.disk.hard_state, peer.disk.log.clone());
-            // Another seed than the first time, as a process would have.
+            // Another seed than before the crash, as each start of a process has.
             peer.config.seed += 1;
             peer.raft = Some(Raft::new(peer.config.clone(), hard_state, log));
             peer.applied = 0;
         }
     }
 
-    /// Ends the faults of a majority for good, and returns it. The others stay as they are, up or
-    /// down, and cut off from it in one direction or both.
+    /// Ends the faults of a majority for good, and returns the majority. The other nodes stay as
+    /// they are, up or down, and cut off from the majority in one direction or both.
     pub fn heal_majority(&mut self) -> Vec<NodeId> {
         let size = self.plan.size;
         let first = self.dice.below(size);

@@ -14,11 +14,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::raft::{Config, NodeId};
 use world::World;
 
-/// How long a run is disturbed, and how long it may take to get back to work, in ticks.
+/// How many ticks a run has faults, and how many ticks it may then take to get back to work.
 const DISTURBED: u64 = 400;
 const RECOVERY: u64 = 500;
 
-/// What a run has seen, so that a harness which does nothing does not pass for a success.
+/// What a run has done, so that a harness which does nothing does not pass for a success.
 #[derive(Debug, Default)]
 struct Totals {
     committed: u64,
@@ -44,7 +44,8 @@ fn run(seed: u64, adjust: impl Fn(&mut Config)) -> Totals {
     }
 }
 
-/// Among nodes without faults a new command must reach every one of them, whatever the others do.
+/// Among `nodes`, which have no faults, a new command must reach every one, whatever the other
+/// nodes do.
 fn get_back_to_work(world: &mut World, nodes: &[NodeId]) {
     let mut asked = None;
     for _ in 0..RECOVERY {
@@ -62,7 +63,7 @@ fn get_back_to_work(world: &mut World, nodes: &[NodeId]) {
     panic!("{RECOVERY} ticks after the last fault of {nodes:?} nothing is done:\n{state}");
 }
 
-/// Every read must come to an end.
+/// Every read must be answered or fail.
 fn end_of_reads(world: &mut World) {
     for _ in 0..RECOVERY {
         if world.checker.reads_pending() == 0 {
@@ -74,7 +75,7 @@ fn end_of_reads(world: &mut World) {
     panic!("{RECOVERY} ticks after the last fault {reads} reads wait:\n{state}");
 }
 
-/// Why the run of this seed fails, if it does.
+/// Runs the seed. An error holds the message of the panic that ended the run.
 fn failure(seed: u64, adjust: impl Fn(&mut Config)) -> Result<Totals, String> {
     catch_unwind(AssertUnwindSafe(|| run(seed, adjust))).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

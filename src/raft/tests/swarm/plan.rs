@@ -6,7 +6,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::raft::{Config, Membership, NodeId};
 
-/// The only source of chance of a run.
+/// The only source of randomness in a run.
 pub struct Dice(ChaCha8Rng);
 
 impl Dice {
@@ -14,7 +14,7 @@ impl Dice {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// A number below `bound`; zero if that is zero.
+    /// A random number below `bound`; zero if `bound` is zero.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0.next_u64() % bound.max(1)
     }
@@ -24,7 +24,7 @@ impl Dice {
         self.below(1000) < per_mille
     }
 
-    /// A rate up to `most`; zero in half of the runs.
+    /// A random rate up to `most`; zero in half of the runs.
     fn rate(&mut self, most: u64) -> u64 {
         if self.chance(500) {
             0
@@ -34,32 +34,33 @@ impl Dice {
     }
 }
 
-/// Rates are per mille: of messages for the network, of ticks for the rest.
+/// What may happen in a run. Rates are per mille: of messages for the network, of ticks for the
+/// rest.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub size: u64,
     pub loss: u64,
     pub duplication: u64,
-    /// The longest way of a message, in ticks. Whoever is due in the same tick arrives in any
-    /// order.
+    /// The longest delay of a message, in ticks. Messages that are due in the same tick arrive in
+    /// any order.
     pub delay: u64,
     pub cut: u64,
     pub heal: u64,
     pub crash: u64,
     pub restart: u64,
     pub pause: u64,
-    /// How often a disk stands still for a while.
+    /// How often a disk completes nothing for a while.
     pub stall: u64,
-    /// The longest write, in ticks.
+    /// The longest time that a write takes, in ticks.
     pub disk: u64,
-    /// How often what a core hands out is left there for a while, so that more gathers.
+    /// How often the output of a core is not collected for a while, so that more gathers.
     pub lazy: u64,
     /// How often the slowest clock misses a tick.
     pub skew: u64,
     pub propose: u64,
     pub read: u64,
     pub transfer: u64,
-    /// Small enough that the limits are reached.
+    /// The limits of the core, so small that a run reaches them.
     pub max_append_bytes: usize,
     pub max_inflight_bytes: usize,
     pub max_inflight_messages: usize,
@@ -90,7 +91,7 @@ impl Plan {
         }
     }
 
-    /// The same cluster without any fault.
+    /// The same plan without faults.
     pub fn healed(&self) -> Self {
         Self {
             loss: 0,
@@ -121,7 +122,7 @@ impl Plan {
             max_inflight_messages: self.max_inflight_messages,
             max_uncommitted_bytes: 2000,
             max_pending_reads: 20,
-            // Whole logs are compared.
+            // The checker compares whole logs.
             keeps_matched: true,
             ..Config::new(id, Membership::of_voters(1..=self.size), seed ^ (id << 32))
         }

@@ -15,7 +15,7 @@ pub struct Peer {
     pub paused_until: u64,
     /// How often its clock misses a tick, per mille.
     pub skew: u64,
-    /// Executed by this incarnation.
+    /// How many entries the node has executed since its last start.
     pub applied: u64,
 }
 
@@ -26,9 +26,9 @@ pub struct World {
     pub dice: Dice,
     pub now: u64,
     pub peers: BTreeMap<NodeId, Peer>,
-    /// On their way, each with the tick at which it arrives.
+    /// Messages that are on their way, each with the tick at which it arrives.
     network: Vec<(u64, Envelope)>,
-    /// Directed links that lose everything.
+    /// Directed links, each as sender and receiver, that lose every message.
     pub cut: BTreeSet<(NodeId, NodeId)>,
     next_command: u64,
     next_read: u64,
@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    /// One tick of time, with whatever else falls into it.
+    /// One tick of time: faults, clocks, clients, disks and messages that are due.
     pub fn tick(&mut self) {
         self.now += 1;
         self.interfere();
@@ -83,7 +83,7 @@ impl World {
         }
     }
 
-    /// What clients and operators want of this node.
+    /// Asks the node for what clients and operators want: commands, reads, transfers of leadership.
     fn ask(&mut self, id: NodeId) {
         if self.dice.chance(self.plan.propose) {
             self.propose(id);
@@ -106,7 +106,8 @@ impl World {
         }
     }
 
-    /// Offers a command of its own to the node; returns where it was accepted.
+    /// Offers the node a command that is unlike all others; returns the index at which it was
+    /// accepted.
     pub fn propose(&mut self, id: NodeId) -> Option<u64> {
         self.next_command += 1;
         let command = self.next_command.to_string().into_bytes();
@@ -141,7 +142,7 @@ impl World {
         }
     }
 
-    /// Puts a message on its way, or several, or none.
+    /// Puts a message on its way, perhaps twice, or loses it.
     fn post(&mut self, envelope: Envelope) {
         let lost = self.cut.contains(&(envelope.from, envelope.to));
         if lost || self.dice.chance(self.plan.loss) {
@@ -151,12 +152,12 @@ impl World {
             let late = self.dice.below(150);
             self.network.push((self.now + late, envelope.clone()));
         }
-        // The next tick at the earliest, so that a tick comes to an end.
+        // The message arrives in the next tick at the earliest, so that a tick comes to an end.
         let delay = 1 + self.dice.below(self.plan.delay + 1);
         self.network.push((self.now + delay, envelope));
     }
 
-    /// Lets the disk finish what is due.
+    /// Lets the disk complete the writes that are due.
     fn work(&mut self, id: NodeId) {
         let now = self.now;
         let peer = self.peer(id);
@@ -207,7 +208,8 @@ impl World {
         }
     }
 
-    /// Hands an input to the node, unless it is down or paused, and looks at what it became.
+    /// Hands an input to the node, unless it is down or paused, and has the checker judge the
+    /// result.
     fn input(&mut self, id: NodeId, input: impl FnOnce(&mut Raft)) {
         let now = self.now;
         let peer = self.peer(id);
@@ -225,7 +227,7 @@ impl World {
         }
     }
 
-    /// The leader of the highest term.
+    /// The leader of the highest term, with that term.
     pub fn leader(&self) -> Option<(u64, NodeId)> {
         let all: Vec<NodeId> = self.peers.keys().copied().collect();
         self.leader_among(&all)
@@ -237,7 +239,7 @@ impl World {
         leaders.map(|raft| (raft.term(), raft.id())).max()
     }
 
-    /// How far all of these have executed.
+    /// The index up to which all of these nodes have executed.
     pub fn applied_by(&self, nodes: &[NodeId]) -> u64 {
         let applied = nodes.iter().map(|id| self.peers[id].applied);
         applied.min().unwrap_or(0)
