@@ -31,13 +31,13 @@ use crate::raft::{Entry, EntryId, Envelope, Index, Message, NodeId, Payload, Ter
      all nodes before this one is started again"
 )]
 pub struct InadmissibleFromLeader {
-    /// The node that sent it.
+    /// The node that sent the command.
     pub leader: NodeId,
-    /// The term in which it was sent.
+    /// The term in which the command was sent.
     pub term: Term,
-    /// The index of its entry.
+    /// The index of the command's entry.
     pub index: Index,
-    /// What is wrong with it, in the words of the state machine's gate.
+    /// What is wrong with the command, in the words of the state machine's gate.
     pub reason: String,
 }
 
@@ -53,9 +53,9 @@ pub struct InadmissibleFromLeader {
 pub struct InadmissibleInLog {
     /// The data folder.
     pub folder: PathBuf,
-    /// The command's entry.
+    /// The entry that holds the command.
     pub id: EntryId,
-    /// What is wrong with it, in the words of the state machine's gate.
+    /// What is wrong with the command, in the words of the state machine's gate.
     pub reason: String,
 }
 
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    /// Entries of term 3 from index 4 on, of which one is bad.
+    /// Entries of term 3 from index 4 on, one of which holds a bad command.
     fn entries() -> Vec<Entry> {
         let payloads = [
             Payload::Empty,

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use super::sync;
 
-/// Where a node gets the time from, and how it rests. A simulator brings its own; everybody else
-/// takes the [default](Clock::default).
+/// Where a node gets the time from, and how it rests. A simulator brings a clock of its own; all
+/// others take the [default](Clock::default).
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     /// The present moment. It never goes back.
     pub now: fn() -> Instant,
-    /// Waits for so long, and lets others work meanwhile.
+    /// Waits for this long, and lets other threads work meanwhile.
     pub rest: fn(Duration),
 }
 

@@ -1,4 +1,4 @@
-//! What a node is told when it starts.
+//! The settings of a node.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub struct Config {
     pub data: PathBuf,
     /// The times by which leaders are elected; see [`Timing`].
     pub timing: Timing,
-    /// The longest time that a request may take. A client that asks for more gets this.
+    /// The longest time that a request may take. A client that asks for more time gets this much.
     pub max_request_time: Duration,
     /// After how many bytes of log a snapshot is taken, or after as many as the last one has, if
     /// that is more. `None`: only when asked for, and the log grows until then.
@@ -31,14 +31,14 @@ pub struct Config {
     pub max_waiting: usize,
 }
 
-/// The times by which leaders are elected. All nodes should have the same.
+/// The times by which leaders are elected. All nodes should have the same times.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// The unit in which the others are counted.
+    /// The unit in which the other times are counted.
     pub tick: Duration,
-    /// How often the leader sends heartbeats.
+    /// How long the leader waits from one heartbeat to the next.
     pub heartbeat: Duration,
-    /// The shortest election timeout; each is drawn from this up to twice this.
+    /// The shortest election timeout. Each timeout is drawn between this and twice this.
     pub election: Duration,
 }
 
@@ -78,7 +78,7 @@ impl Timing {
 }
 
 impl Config {
-    /// The usual settings for node `id` of a cluster with these members.
+    /// The usual settings for node `id` of a cluster with these members, in the data folder `data`.
     pub fn new(
         id: NodeId,
         members: impl IntoIterator<Item = (NodeId, String)>,
@@ -97,7 +97,8 @@ impl Config {
         }
     }
 
-    /// The settings of the core that follow from these. `seed` decides its election timeouts.
+    /// The settings of the core that follow from these. `seed` decides the node's election
+    /// timeouts.
     ///
     /// # Errors
     /// [`StartError::Config`] if the settings cannot work.
@@ -110,7 +111,7 @@ impl Config {
         config.tick_ms = tick as u64;
         config.heartbeat_ticks = ticks(self.timing.heartbeat);
         config.election_ticks = ticks(self.timing.election);
-        // A follower that lags by less than this share of the log needs no snapshot.
+        // A follower that lags by less than this fraction of the log needs no snapshot.
         let trailing = self.snapshot_log_bytes.map_or(u64::MAX, |bytes| bytes / 4);
         let trailing = usize::try_from(trailing).unwrap_or(usize::MAX);
         config.trailing_bytes = config.trailing_bytes.min(trailing);

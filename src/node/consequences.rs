@@ -1,4 +1,4 @@
-//! What an input of the replica leads to, for the threads that carry it out.
+//! What the inputs of a replica lead to, for the threads that carry it out.
 
 use std::collections::VecDeque;
 
@@ -6,22 +6,22 @@ use super::replica::End;
 use super::work::{Share, Work};
 use crate::raft::{Envelope, Event, Fault, Part, PartRequest, Removed, Write};
 
-/// What a thread carries out now. Each thread asks for its own kind of work, when it has finished
-/// the work before; see [`Room`](crate::raft::Room).
+/// Which kinds of work a thread takes now. Each thread asks for its own kinds, when it has finished
+/// the work it took before; see [`Room`](crate::raft::Room).
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    /// Messages, to send them.
+    /// Messages to the other nodes.
     pub messages: bool,
-    /// The next write of the log.
+    /// The next write for the disk.
     pub write: bool,
-    /// Work with the files of snapshots.
+    /// Errands: work with the files of snapshots.
     pub errands: bool,
-    /// Work for the state machine, of this share.
+    /// Work for the state machine, as much as this share allows.
     pub work: Option<Share>,
 }
 
 impl Wanted {
-    /// Only what every thread acts on.
+    /// No work: only what every thread carries out at once, such as the ends of requests.
     pub const NOTHING: Self = Self {
         messages: false,
         write: false,
@@ -35,7 +35,7 @@ impl Wanted {
         ..Self::NOTHING
     };
 
-    /// The next write, and the messages that leave before it begins.
+    /// The next write, and the messages that have to leave before it begins.
     pub const WRITE: Self = Self {
         write: true,
         ..Self::MESSAGES
@@ -47,7 +47,7 @@ impl Wanted {
         ..Self::MESSAGES
     };
 
-    /// Work for the state machine, of this share.
+    /// Work for the state machine, as much as this share allows, and nothing else.
     pub const fn work(share: Share) -> Self {
         Self {
             work: Some(share),
@@ -65,7 +65,7 @@ pub struct Consequences<W> {
     pub fault: Option<Fault>,
     /// Messages to send.
     pub messages: Vec<Envelope>,
-    /// What the log's next write holds.
+    /// The next write for the disk: term and vote, entries, or both.
     pub write: Option<Write>,
     /// Work with the files of snapshots.
     pub errands: Errands,
@@ -73,31 +73,32 @@ pub struct Consequences<W> {
     pub work: Work<W>,
     /// Requests that end without having been executed here.
     pub ended: Vec<(W, End)>,
-    /// What has changed, for people.
+    /// Changes of role, term or leader, for the operator's log.
     pub events: Vec<Event>,
-    /// Entries that the log has let go of. To free many takes long, so that happens last, and
-    /// without the replica's lock.
+    /// Entries that the log has dropped. They are freed last and without the replica's lock,
+    /// because to free many takes long.
     pub removed: Removed,
-    /// What other threads have to do, or this one later.
+    /// Which kinds of work other threads have to do, or this one later.
     pub left: Left,
 }
 
-/// What is to be done with the files of snapshots next.
+/// The next work with the files of snapshots.
 #[derive(Debug, Default)]
 pub struct Errands {
-    /// Parts that have come in, to be stored.
+    /// Received parts of a snapshot, to be stored.
     pub to_store: VecDeque<Part>,
-    /// A part to read and send. One at a time: others may turn out not to be needed meanwhile.
+    /// A part to read and send. Parts are handed out one at a time: meanwhile a follower may no
+    /// longer need the next.
     pub to_send: Option<PartRequest>,
 }
 
-/// Which kinds of work wait that were not [wanted](Wanted).
+/// Which kinds of work are there that the thread has not [asked for](Wanted).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Left {
-    /// Something to write.
+    /// A term, a vote or entries to write.
     pub write: bool,
-    /// Errands.
+    /// Parts of snapshots to send or to store.
     pub errands: bool,
-    /// Work for the state machine.
+    /// A snapshot to install, entries to execute, or reads to answer.
     pub work: bool,
 }

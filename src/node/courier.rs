@@ -16,41 +16,42 @@ use crate::storage::{Incoming, Sealed, SnapshotInfo, Snapshots, StorageError, Un
 /// wait for them.
 #[derive(Default)]
 pub struct Courier {
-    /// The errand that the next step runs.
+    /// The errand that the next step runs; `None` if there is no errand.
     under_way: Option<Errand>,
-    /// The errands after that one. At most what the core has handed out at one time: more is taken
-    /// from the core only when this is empty.
+    /// The errands after that one: those that the core handed out at one time. The courier asks the
+    /// core for more only when this queue is empty.
     waiting: VecDeque<Errand>,
     /// The snapshot that is being received: its last entry, and its file as far as it has come.
     incoming: Option<(EntryId, Incoming)>,
     sending: Sending,
 }
 
-/// One piece of work with files. Each is one step: between two of them, anything else may happen to
-/// the node, a crash included.
+/// One piece of work with files, which one step runs from its beginning to its end. Between two
+/// steps anything else may happen to the node, a crash included.
 enum Errand {
     /// Removes files of the log that the snapshots cover.
     Remove(Unneeded),
     /// Makes a little more of the log's next segment ready.
     MakeSpare,
-    /// Reads a part of a snapshot and sends it.
+    /// Reads a part of a snapshot and sends it to the follower that needs it.
     Send(PartRequest),
     /// Stores a part of a snapshot that the leader has sent.
     Store(Part),
     /// All parts of a snapshot have come: verifies the file and makes it durable.
     Seal(EntryId, Incoming),
-    /// Gives the file its name, durably, and tells the core, which has the state machine take the
-    /// state over.
+    /// Gives the file its final name, durably, and tells the core, which then has the state machine
+    /// take over the state.
     Place(EntryId, Sealed),
 }
 
 impl Courier {
-    /// Runs the errand that is under way, and chooses the next one. False if there is none.
+    /// Runs the errand that is under way, and chooses the next one. Returns false if there is no
+    /// next one.
     ///
     /// # Errors
     /// [`NodeError::Storage`] if files of the log cannot be removed: then the disk has failed, and
-    /// the node must stop. Another errand that fails does not stop the node: nothing that was
-    /// acknowledged depends on it.
+    /// the node must stop. If another errand fails, the node goes on: nothing that was acknowledged
+    /// depends on it.
     pub fn step<S: StateMachine>(&mut self, hub: &Hub<S>) -> Result<bool, NodeError> {
         let follow_up = match self.under_way.take() {
             Some(errand) => self.run_errand(hub, errand)?,
@@ -63,8 +64,7 @@ impl Courier {
         Ok(self.under_way.is_some())
     }
 
-    /// The last entry of the snapshot that the next step puts in its place, if that is what the
-    /// step does.
+    /// If the next step gives a received snapshot its final name, the last entry of that snapshot.
     pub fn placing(&self) -> Option<EntryId> {
         match self.under_way {
             Some(Errand::Place(last, _)) => Some(last),
@@ -95,7 +95,8 @@ impl Courier {
             self.waiting = to_send.chain(to_store).collect();
         }
         // Parts come before segments: a follower waits for the part, but the log needs the next
-        // segment only when the present one is full. Should it not be ready then, the log makes it.
+        // segment only when the present one is full. If the segment is not ready then, the writer
+        // of the log makes it.
         let spare = hub.files.spares.are_wanted().then_some(Errand::MakeSpare);
         self.waiting.pop_front().or(spare)
     }
@@ -148,8 +149,8 @@ impl Courier {
         }
     }
 
-    /// Writes a part to the file that it belongs to. After an error the file is dropped, and the
-    /// transfer starts over.
+    /// Writes a part to the file of its snapshot. After an error the file is dropped, and the
+    /// leader has to send the snapshot from the start.
     pub(super) fn store(
         &mut self,
         files: &Snapshots,
@@ -188,19 +189,20 @@ impl Courier {
     }
 }
 
-/// What has come of a part of a snapshot.
+/// What the file of a snapshot is after a part was stored.
 pub(super) enum Stored {
-    /// The file is there up to this offset.
+    /// The file holds the bytes up to this offset, and more are to come.
     Partly(u64),
-    /// All of it has arrived, and is neither verified nor in its place.
+    /// All bytes have arrived. The file is neither verified nor under its final name.
     Complete(Box<Incoming>),
-    /// There is a snapshot to install.
+    /// The snapshot is verified and durable under its final name: the core can install it.
     Whole(SnapshotInfo),
 }
 
-/// If the snapshot was refused because a newer one, or the same, is on this disk already, the one
-/// on the disk counts as the one that has arrived. That happens if the core could not install it
-/// when it came. Were it reported as an error, the leader would send it again and again.
+/// Judges a snapshot that was to get its final name. If it was refused because this disk has a
+/// newer snapshot or the same one, the snapshot on the disk counts as the one that has arrived.
+/// This happens if the core could not install it when it came. If it were reported as an error, the
+/// leader would send the snapshot again and again.
 pub(super) fn in_its_place(
     files: &Snapshots,
     result: Result<SnapshotInfo, StorageError>,
@@ -211,10 +213,10 @@ pub(super) fn in_its_place(
     }
 }
 
-/// Tells the core what has come of a part of the snapshot up to `last`.
+/// Tells the core how far the file of the snapshot up to `last` is.
 fn tell<S: StateMachine>(hub: &Hub<S>, last: EntryId, stored: Result<Stored, StorageError>) {
     match stored {
-        // The core hears of a complete file only when the file is verified and in its place.
+        // The core hears of a complete file only when it is verified and under its final name.
         Ok(Stored::Complete(_)) => {}
         Ok(Stored::Partly(received)) => hub.exchange(|replica| replica.part_stored(last, received)),
         Ok(Stored::Whole(info)) => {

@@ -39,8 +39,8 @@ const PATIENCE: Duration = Duration::from_millis(2);
 pub(super) struct Execution<S: StateMachine> {
     /// The thread that holds the lock executes committed entries.
     machine: Mutex<Machine<S>>,
-    /// A copy of the machine's gauges, made after its last batch. A status is answered from it: the
-    /// machine's lock may be held for long, and a status must not wait for it.
+    /// A copy of the machine's gauges, made after its last batch. A status shows the copy, because
+    /// the machine's lock may be held for long and a status must not wait for it.
     gauges: Mutex<Vec<(&'static str, u64)>>,
     gate: Gate,
 }
@@ -64,12 +64,12 @@ impl<S: StateMachine> Execution<S> {
     }
 }
 
-/// The state machine, and how far it has come.
+/// The state machine, and how far it has come in the log.
 pub(super) struct Machine<S: StateMachine> {
     state: S,
     executor: Executor,
     /// The batch that was taken from the replica and is not executed yet. Threads take and execute
-    /// it under one lock, so they never find one here; only the simulator does.
+    /// a batch under one lock, so a thread always finds `None`; only the simulator finds a batch.
     taken: Option<(Work<Waiter<S::Reply>>, Share)>,
     replies: Replies,
     /// Whether the last batch took longer than [`PATIENCE`].
@@ -87,7 +87,8 @@ impl<S: StateMachine> Machine<S> {
         }
     }
 
-    /// Takes one share of the work out of the replica. False if there is no work.
+    /// Takes one share of the state machine's work from the replica. Returns false if there is
+    /// none.
     fn begin(&mut self, hub: &Hub<S>, share: Share) -> bool {
         assert!(self.taken.is_none(), "the machine does one thing at a time");
         let Some(work) = hub.next_work(share) else {
@@ -97,7 +98,7 @@ impl<S: StateMachine> Machine<S> {
         true
     }
 
-    /// Executes the batch that was taken, answers, and reports to the replica.
+    /// Executes the batch that was taken, answers the requests in it, and reports to the replica.
     fn finish(&mut self, hub: &Hub<S>) -> Result<(), NodeError> {
         let Some((work, share)) = self.taken.take() else {
             return Ok(());
@@ -139,7 +140,8 @@ impl<S: StateMachine> Machine<S> {
         Ok(())
     }
 
-    /// Executes the entries, then answers reads. Returns the reads that exceed the share.
+    /// Executes the entries, then answers reads. Returns the reads that were left because the share
+    /// was used up.
     fn execute(
         &mut self,
         work: Work<Waiter<S::Reply>>,
@@ -166,8 +168,8 @@ impl<S: StateMachine> Machine<S> {
 }
 
 impl<S: StateMachine> Hub<S> {
-    /// Takes one share of what there is to execute, for [`finish_apply`](Self::finish_apply). False
-    /// if there is nothing.
+    /// Takes one share of the state machine's work from the replica, for
+    /// [`finish_apply`](Self::finish_apply). Returns false if there is no work.
     ///
     /// Production does both under one lock, in [`apply`](Self::apply). For the simulator they are
     /// two steps: between them anything may happen that another thread could do meanwhile.
@@ -201,7 +203,7 @@ impl<S: StateMachine> Hub<S> {
         look(&self.execution.machine.lock().state)
     }
 
-    /// Executes one share of the work. False if there was no work.
+    /// Executes one share of the work. Returns false if there was no work.
     fn apply(&self) -> Result<bool, NodeError> {
         let mut machine = self.execution.machine.lock();
         let has_begun = machine.begin(self, self.shares().own);
@@ -211,8 +213,8 @@ impl<S: StateMachine> Hub<S> {
         Ok(has_begun)
     }
 
-    /// The apply thread: executes until the node stops. What is committed and not executed by then
-    /// is left: all requests have ended, and the next start executes it from the log.
+    /// The apply thread: executes until the node stops. Entries that are committed and not executed
+    /// by then are left: all requests have ended, and the next start executes it from the log.
     pub(super) fn run_apply(&self, nudged: &Nudged) -> Result<(), NodeError> {
         while !self.is_stopping() {
             if !self.apply()? {
@@ -222,16 +224,16 @@ impl<S: StateMachine> Hub<S> {
         Ok(())
     }
 
-    /// Executes one share of short work on the caller's thread, `rpc` or `replicator`. False if
-    /// there may be work left: then the caller must wake the apply thread.
+    /// Executes one share of short work on the caller's thread, `rpc` or `replicator`. Returns
+    /// false if work may be left: then the caller must wake the apply thread.
     pub(super) fn execute_here(self: &Arc<Self>) -> bool {
         // A machine that does not say that it is quick may take long, or hang. Elections and the
         // log must go on meanwhile.
         if !S::QUICK {
             return false;
         }
-        // Another thread executes. The caller wakes the apply thread, which waits for the lock and
-        // then looks again.
+        // Another thread is executing. The caller wakes the apply thread, which waits for the
+        // machine's lock and then looks for work.
         let Some(mut machine) = self.execution.machine.try_lock() else {
             return false;
         };
@@ -242,7 +244,7 @@ impl<S: StateMachine> Hub<S> {
             return true;
         }
         match machine.finish(self) {
-            // If there is more to do, the apply thread has been woken with the report.
+            // If more work is left, the apply thread has been woken with the report to the replica.
             Ok(()) => true,
             Err(error) => {
                 drop(machine);

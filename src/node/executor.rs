@@ -7,19 +7,19 @@ use crate::machine::{At, StateMachine};
 use crate::raft::{Entry, EntryId, Payload, SnapshotMeta};
 use crate::storage::Snapshots;
 
-/// Where a state machine is in the log.
+/// How far a state machine has come in the log.
 #[derive(Debug)]
 pub(super) struct Executor {
-    /// The last entry that the machine has executed, and its time.
+    /// The last entry that the machine has executed, and its cluster time.
     last: EntryId,
     time_ms: u64,
-    /// The last entry that the replica was told is executed: `told ≤ last`.
+    /// The last entry that the replica knows to be executed: `told <= last`.
     told: EntryId,
 }
 
 impl Executor {
-    /// The machine has the state of the snapshot that the node starts from, and the replica knows
-    /// that. Without a snapshot the machine is empty.
+    /// For a machine that has the state of the snapshot from which the node starts, and a replica
+    /// that knows so. Without a snapshot the machine is empty.
     pub fn behind(snapshot: Option<&SnapshotMeta>) -> Self {
         let last = snapshot.map_or(EntryId::ZERO, |meta| meta.last);
         let time_ms = snapshot.map_or(0, |meta| meta.time_ms);
@@ -35,7 +35,7 @@ impl Executor {
         self.last
     }
 
-    /// Executes the next entry; returns what its command answers.
+    /// Executes the next entry. Returns the reply to its command.
     pub fn execute<S: StateMachine>(&mut self, machine: &mut S, entry: &Entry) -> Option<S::Reply> {
         (self.last, self.time_ms) = (entry.id, entry.time_ms);
         let Payload::Command(command) = &entry.payload else {
@@ -48,7 +48,7 @@ impl Executor {
         Some(machine.apply(at, command))
     }
 
-    /// Takes over the state of a snapshot that has come from the leader.
+    /// Replaces the machine's state by that of a snapshot from the leader.
     pub fn install<S: StateMachine>(
         &mut self,
         machine: &mut S,
@@ -60,8 +60,8 @@ impl Executor {
         Ok(())
     }
 
-    /// Tells the replica how far the machine has come. Returns the meta data of a snapshot if the
-    /// present state is to be copied for one.
+    /// Tells the replica how far the machine has come. If a snapshot of the present state is to be
+    /// taken, returns its meta data.
     pub fn report<W>(&mut self, replica: &mut Replica<W>) -> Option<SnapshotMeta> {
         if self.has_moved() {
             replica.applied(self.last.index);
@@ -70,7 +70,7 @@ impl Executor {
         replica.begin_snapshot(self.last, self.time_ms)
     }
 
-    /// Whether the machine has executed or installed something since the last report.
+    /// Whether the machine has executed an entry or installed a snapshot since the last report.
     pub fn has_moved(&self) -> bool {
         self.last != self.told
     }

@@ -1,5 +1,5 @@
-//! The files of a node, and the work on them that one thread leaves to another: the taker of
-//! snapshots and the courier tell the replicator how far the log may be cut, and the replicator
+//! The files of a node, and the work on them that one thread leaves to another: the snapshot thread
+//! and the courier tell the replicator how far it may cut the log on disk, and the replicator
 //! leaves files to the courier to be removed.
 
 use std::collections::VecDeque;
@@ -16,15 +16,15 @@ use crate::storage::{Snapshots, Spares, Storage, Unneeded};
 pub(super) struct Files {
     /// The snapshots on this node's disk.
     pub snapshots: Snapshots,
-    /// What makes the log's next segments ready.
+    /// Makes the log's next segments ready.
     pub spares: Spares,
     /// The size of the log on disk, for the status.
     log_bytes: AtomicU64,
-    /// Up to this index, inclusive, the replicator may let go of the log; 0 if there is nothing to
-    /// let go of.
+    /// The replicator may drop the log on disk up to this index, inclusive; 0 if nothing is to be
+    /// dropped.
     cut_to: AtomicU64,
-    /// Files that the replicator has let go of and the courier has not removed yet. At most
-    /// one item for each snapshot that was taken since.
+    /// Files that the log needs no more and that the courier has not removed yet. At most one item
+    /// for each snapshot that was taken since.
     unneeded: Mutex<VecDeque<Unneeded>>,
 }
 
@@ -47,8 +47,8 @@ impl Files {
         self.log_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// The index up to which, inclusive, the replicator is to let go of the log, if there is one.
-    /// The next call returns another one only after another [`cut_log`](Self::cut_log).
+    /// The index up to which, inclusive, the replicator is to drop the log on disk, if there is
+    /// one. The next call returns an index only after another [`cut_log`](Self::cut_log).
     pub fn take_cut(&self) -> Option<Index> {
         match self.cut_to.swap(0, Ordering::SeqCst) {
             0 => None,
@@ -65,7 +65,7 @@ impl Files {
         self.unneeded.lock().pop_front()
     }
 
-    /// Lets the courier remove what the log does not need any more.
+    /// Leaves files that the log needs no more to the courier, which removes them.
     pub fn leave_to_courier<S: StateMachine>(&self, hub: &Hub<S>, unneeded: Unneeded) {
         if !unneeded.is_empty() {
             self.unneeded.lock().push_back(unneeded);
@@ -81,8 +81,8 @@ impl Files {
         }
     }
 
-    /// Called when a new snapshot is in its place: lets the replicator cut the log up to the
-    /// snapshot before it.
+    /// Called when a new snapshot has its final name: lets the replicator cut the log on disk up to
+    /// where the older of the newest two snapshots ends.
     pub fn cut_log<S: StateMachine>(&self, hub: &Hub<S>) {
         let index = self.snapshots.log_needed_behind();
         self.cut_to.fetch_max(index, Ordering::SeqCst);

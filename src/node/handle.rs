@@ -1,4 +1,4 @@
-//! A running node, as the program sees it that has started it.
+//! A running node, as the program that started it sees it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,11 +65,11 @@ impl<S: StateMachine> Handle<S> {
         self.address
     }
 
-    /// Appends a command to the log and returns at once with where it stands. The command ends
-    /// within `timeout`, one way or another.
+    /// Appends a command to the log and returns its entry at once. The command ends within
+    /// `timeout`, with a reply or without.
     ///
     /// # Errors
-    /// How it ended at once: refused, and never to be executed.
+    /// How the command ended at once: it was refused, and is never executed.
     pub fn start(
         &self,
         command: impl Into<Bytes>,
@@ -89,7 +89,7 @@ impl<S: StateMachine> Handle<S> {
         }
     }
 
-    /// Answers a question linearizably.
+    /// Answers a query by a linearizable read.
     pub fn query(&self, query: impl Into<Bytes>, timeout: Duration) -> Outcome<S::Reply> {
         let (waiter, outcome) = channel();
         let ticks = self.hub.deadline(timeout);
@@ -114,7 +114,7 @@ impl<S: StateMachine> Handle<S> {
         self.hub.answer(outcome)
     }
 
-    /// Hands over messages that have arrived for this node by another way than its own sockets.
+    /// Hands over messages that have reached this node by another way than its own sockets.
     pub fn deliver(&self, messages: impl IntoIterator<Item = Envelope>) {
         let messages = messages.into_iter();
         let messages: Vec<Envelope> = messages.filter(|m| self.hub.takes(m)).collect();
@@ -126,19 +126,19 @@ impl<S: StateMachine> Handle<S> {
             .exchange(|replica| messages.for_each(|message| replica.step(message)));
     }
 
-    /// Begins to take a snapshot, or will as soon as the one that is being taken is done. Returns
-    /// whether one is to come: there is none to take if nothing has happened since the last one.
+    /// Begins to take a snapshot, or notes that one is to be taken when the present one is done.
+    /// Returns whether one is to come: none is, if nothing was executed since the last one.
     pub fn take_snapshot(&self) -> bool {
         self.hub.input(|replica| replica.want_snapshot())
     }
 
-    /// Lets one tick pass, for a test whose clock stands still.
+    /// Lets one tick pass, for a test in which time stands still.
     #[cfg(feature = "shuttle")]
     pub fn tick(&self) {
         self.hub.exchange(Replica::tick);
     }
 
-    /// What the node knows of itself.
+    /// The node's status, as clients get it.
     pub fn status(&self) -> Status {
         self.hub.status()
     }
@@ -155,17 +155,17 @@ impl<S: StateMachine> Handle<S> {
             .wait_until(timeout, |replica| holds(replica.raft()))
     }
 
-    /// Hands leadership over, if this node leads and another can take it. Returns whether this
-    /// node does not lead any more when `timeout` has passed.
+    /// Hands leadership over, if this node leads and another voter can take over. Returns whether
+    /// this node does not lead any more when `timeout` has passed.
     pub fn resign(&self, timeout: Duration) -> bool {
         let successor = self.hub.exchange(|replica| replica.transfer(None));
-        // Without a successor, leadership is not handed over, and there is nothing to wait for.
+        // There is no other voter to lead, so nothing is to be waited for.
         let timeout = successor.map_or(Duration::ZERO, |_| timeout);
         self.wait_until(timeout, |raft| raft.role() != RoleName::Leader)
     }
 
     /// Stops the node and waits until its threads have ended, unless one of them is the caller.
-    /// Requests that are under way end as unknown, and each later request ends so at once.
+    /// Requests that are under way end as unknown; later requests end as unknown at once.
     pub fn shutdown(&self) {
         self.hub.stop(None);
         self.join();

@@ -1,4 +1,4 @@
-//! What the tasks of a node share: the replica behind one lock, and the signals by which the tasks
+//! What the tasks of a node share: the replica under one lock, and the signals by which the tasks
 //! wake each other.
 //!
 //! Each task puts inputs into the replica and then acts on the consequences: it wakes other tasks,
@@ -42,7 +42,7 @@ const _: () = assert!(
     "the store's commands and replies fit a frame"
 );
 
-/// What surrounds a node: the network, the other threads, the clock.
+/// What a node is given from outside: the network, a way to wake its tasks, the clock.
 pub struct Surroundings {
     /// Takes messages to the other nodes.
     pub transport: Arc<dyn Transport>,
@@ -51,10 +51,10 @@ pub struct Surroundings {
     /// Called when the node stops, after all waiting requests have ended. It may be called more
     /// than once.
     pub on_stop: Box<dyn Fn() + Send + Sync>,
-    /// The time.
+    /// Tells the time.
     pub clock: Clock,
     /// How much a thread executes at a time. Tests set less than the [default](Shares::default), so
-    /// that a batch ends in the middle.
+    /// that a batch ends before all its work is done.
     pub shares: Shares,
 }
 
@@ -80,10 +80,10 @@ pub struct Hub<S: StateMachine> {
     pub(super) execution: Execution<S>,
     pub(super) files: Files,
     /// A copy of the state that is to be written as a snapshot. At most one: the replica lets no
-    /// copy be made before the one before it is written or has failed.
+    /// copy be made until the last one is written or has failed.
     copied: Mutex<Option<Copied<S>>>,
     pub(super) stages: Stages,
-    /// How the system schedules the busy threads.
+    /// Which scheduling policy the busy threads have.
     pub(super) scheduling: Scheduling,
     pub(super) started: Instant,
     stopping: AtomicBool,
@@ -117,7 +117,8 @@ impl<S: StateMachine> Hub<S> {
         }
     }
 
-    /// The replica, locked, to look at: a thread that changes it has to act on the consequences.
+    /// Locks the replica for a look at it. A thread that changes the replica has to act on the
+    /// consequences.
     pub(super) fn replica(&self) -> MutexGuard<'_, Replica<Waiter<S::Reply>>> {
         self.replica.lock()
     }
@@ -127,9 +128,9 @@ impl<S: StateMachine> Hub<S> {
         look(self.replica.lock().raft())
     }
 
-    /// Puts something into the replica and wakes the tasks that have to act on it. Messages stay in
-    /// the replica until a thread takes them in an [`exchange`](Self::exchange): the replicator,
-    /// which is woken if there is something to write, or the ticker with the next tick.
+    /// Gives the replica an input, by `put`, and wakes the tasks that have to act on it. Messages
+    /// stay in the replica until a thread takes them in an [`exchange`](Self::exchange): the
+    /// replicator, which is woken if there is something to write, or the ticker with the next tick.
     pub fn input<T>(&self, put: impl FnOnce(&mut Replica<Waiter<S::Reply>>) -> T) -> T {
         let (result, consequences) = self.put_in(sync::now(), Wanted::NOTHING, put);
         self.act(consequences);
@@ -151,7 +152,7 @@ impl<S: StateMachine> Hub<S> {
         errands
     }
 
-    /// What the replicator writes next. The messages that may leave before are sent.
+    /// The next write for the disk. The messages that may leave before it are sent.
     pub(super) fn next_write(&self) -> Option<Write> {
         let ((), mut consequences) = self.exchanged(sync::now(), Wanted::WRITE, |_| ());
         let write = consequences.write.take();
@@ -159,16 +160,17 @@ impl<S: StateMachine> Hub<S> {
         write
     }
 
-    /// One share of what the state machine has to do; `None` if there is nothing. What is left is
-    /// known to the threads already, since the input that led to it.
+    /// One share of the state machine's work; `None` if there is none. The threads know of the rest
+    /// already, from the input that led to it.
     pub(super) fn next_work(&self, share: Share) -> Option<Work<Waiter<S::Reply>>> {
         let mut replica = self.replica.lock();
         let consequences = replica.output(Wanted::work(share));
         let work = consequences.work;
         if let Some(meta) = &work.install {
-            // Pinned before the replica's lock is released. Files are removed when a snapshot is
-            // put in its place, and the core hears of that under this lock: later, two newer
-            // snapshots could have had this one's file removed.
+            // The snapshot is pinned before the replica's lock is released. When a newer snapshot
+            // gets its final name, files of older ones are removed, and the core hears of the newer
+            // one under this lock. If the pin came later, two newer snapshots could have had this
+            // file removed.
             self.files.snapshots.pin(meta.last);
         }
         drop(replica);
@@ -176,9 +178,9 @@ impl<S: StateMachine> Hub<S> {
         (consequences.left.work || !work.is_empty()).then_some(work)
     }
 
-    /// As [`exchange`](Self::exchange), and executes on this thread what has become committed: to
-    /// wake the apply thread would take longer than the work. `at` is the moment at which the input
-    /// came.
+    /// As [`exchange`](Self::exchange), and executes on this thread the entries that have become
+    /// committed: to wake the apply thread would take longer than the work. `at` is the moment at
+    /// which the input came.
     ///
     /// If the thread wants a write and gets one, it executes nothing. The write comes first, for
     /// clients of the whole cluster wait for it, and the apply thread can execute meanwhile.
@@ -217,8 +219,9 @@ impl<S: StateMachine> Hub<S> {
         (result, consequences)
     }
 
-    /// Puts something into the replica that came at the moment `at`, and collects what it leads to.
-    /// What is `wanted`, and messages, the thread carries out; the rest is for [`act`](Self::act).
+    /// Gives the replica an input, by `put`, that came at the moment `at`, and collects the
+    /// consequences. The caller carries out the work that it `wanted`; the rest is for
+    /// [`act`](Self::act).
     fn put_in<T>(
         &self,
         at: Instant,
@@ -283,7 +286,7 @@ impl<S: StateMachine> Hub<S> {
         (self.surroundings.wake)(task);
     }
 
-    /// Sends a part of a snapshot. It may overtake other messages and be overtaken, for the
+    /// Sends a part of a snapshot. The order of parts and other messages does not matter, for the
     /// receiver looks at the offset of each part.
     pub(super) fn transmit(&self, message: Envelope) {
         self.surroundings.transport.send(vec![message]);
@@ -328,7 +331,7 @@ impl<S: StateMachine> Hub<S> {
         };
         // The core drops a message of an earlier term without looking at its entries, so it does no
         // harm there, and its sender may have been repaired since. The node's term never goes back:
-        // a message that is behind now is still behind when the core gets it.
+        // a message of an earlier term is still of an earlier term when the core gets it.
         if envelope.term < self.with_raft(Raft::term) {
             return true;
         }
@@ -346,8 +349,8 @@ impl<S: StateMachine> Hub<S> {
         &self.files.snapshots
     }
 
-    /// The index up to which, inclusive, the replicator is to let go of the log on disk; 0 if there
-    /// is nothing to let go of.
+    /// The index up to which, inclusive, the replicator is to drop the log on disk; 0 if nothing is
+    /// to be dropped.
     pub fn cut_to(&self) -> Index {
         self.files.cut_to()
     }
@@ -367,7 +370,7 @@ impl<S: StateMachine> Hub<S> {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Ends all tasks. The first reason given is the one that [`failure`](Self::failure) tells.
+    /// Ends all tasks. [`failure`](Self::failure) tells the first reason that was given.
     pub fn stop(&self, reason: Option<NodeError>) {
         if let Some(error) = reason {
             let mut end = self.end.lock();
@@ -385,7 +388,8 @@ impl<S: StateMachine> Hub<S> {
         drop(replica);
         self.changed.notify_all();
         self.ended.notify_all();
-        // Before the event loop is told to end: it sends the answers that wait and then closes.
+        // The waiting requests are answered before the event loop is told to end: it still sends
+        // the answers, and then closes.
         self.end_all(consequences.ended);
         let tasks = [
             Task::Apply,
@@ -398,12 +402,12 @@ impl<S: StateMachine> Hub<S> {
         (self.surroundings.on_stop)();
     }
 
-    /// Why the node stopped, if not because it was told to. Only once.
+    /// Why the node stopped, unless it was told to. Only the first call returns the reason.
     pub fn failure(&self) -> Option<NodeError> {
         self.end.lock().take()
     }
 
-    /// Something has been executed.
+    /// The machine has executed entries: wakes the threads that wait for that.
     pub(super) fn has_moved(&self) {
         self.changed.notify_all();
     }

@@ -20,8 +20,8 @@ use crate::wire::client::Answer;
 pub struct Intake<S: StateMachine> {
     hub: Arc<Hub<S>>,
     inputs: Vec<Input<S::Reply>>,
-    /// What the gathered messages acknowledge: the stages `round` and `heartbeat` are measured by
-    /// it.
+    /// The acknowledgements among the gathered messages, by which the stages `round` and
+    /// `heartbeat` are measured.
     acknowledged: Vec<Acknowledged>,
 }
 
@@ -30,7 +30,7 @@ enum Input<R> {
     Message(Envelope),
     /// A command, how many ticks it may take, and the waiter for its reply.
     Submit(Bytes, u64, Waiter<R>),
-    /// The same of a query.
+    /// A query, how many ticks it may take, and the waiter for its answer.
     Query(Bytes, u64, Waiter<R>),
 }
 
@@ -74,7 +74,7 @@ impl<S: StateMachine> Intake<S> {
         }
     }
 
-    /// A client asks a question.
+    /// A client asks a question of the state, which is not a command.
     pub fn query(&mut self, query: Bytes, timeout: Duration, waiter: Waiter<S::Reply>) {
         let ticks = self.hub.deadline(timeout);
         self.inputs.push(Input::Query(query, ticks, waiter));

@@ -14,7 +14,7 @@
 //! | `snapshot` | [`Taker::step`](steps::Taker::step) | writes snapshots |
 //! | `peers` | [`Registrar::step`](steps::Registrar::step) | writes down whom the node has met; ends when it has met everybody |
 //!
-//! The threads share a [`Hub`](steps::Hub): the core and the requests that wait for it behind one
+//! The threads share a [`Hub`](steps::Hub): the core and the requests that wait for it under one
 //! lock, and the signals by which the threads wake each other. All decisions are made by
 //! [`Replica`] and the modules that it uses. A program starts a node with [`Node::start`].
 
@@ -78,8 +78,8 @@ use service::NodeService;
 use signals::between_threads;
 use steps::assemble;
 
-/// Carries messages to the other nodes. May lose, repeat, delay and reorder them, but must neither
-/// change them nor block.
+/// Carries messages to the other nodes. It may lose, repeat, delay and reorder messages, but must
+/// neither change them nor block.
 pub trait Transport: Send + Sync + 'static {
     /// Sends each message to the node that it names.
     fn send(&self, messages: Vec<Envelope>);
@@ -114,10 +114,10 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
-/// Why a running node stopped by itself.
+/// Why a node that was running stopped without being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// The disk failed. What is on it is not known any more; a restart reads it.
+    /// The disk failed. It is not known any more what the disk holds; a restart reads it.
     #[error(transparent)]
     Storage(StorageError),
     /// A snapshot is whole, but the state machine cannot take it over.
@@ -134,13 +134,13 @@ pub enum NodeError {
     /// A leader has sent a command that the state machine cannot execute. It was not written.
     #[error(transparent)]
     Inadmissible(InadmissibleFromLeader),
-    /// The cluster's promises are broken.
+    /// A [`Fault`]: proof that the promises of the cluster are broken.
     #[error(transparent)]
     Fault(Fault),
     /// The event loop failed.
     #[error(transparent)]
     Net(NetError),
-    /// An invariant of our own does not hold.
+    /// A thread of the node panicked, which is a bug.
     #[error("the thread \"{0}\" panicked; the lines above say where and why. This is a bug")]
     Panicked(&'static str),
 }
@@ -172,7 +172,7 @@ impl Node {
     }
 
     /// As [`start`](Self::start), on the disk that `open_disk` makes of the folder `config.data`:
-    /// for a disk that misbehaves in a way of the caller's.
+    /// for tests with a disk that misbehaves.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -181,14 +181,14 @@ impl Node {
         machine: S,
         open_disk: impl FnOnce(&Path) -> Result<Arc<dyn Disk>, StorageError>,
     ) -> Result<Handle<S>, StartError> {
-        // Before anything is touched.
+        // The settings are judged before any file is touched.
         config.raft(0)?;
         listen_address(&config)?;
         let disk = open_disk(&config.data)?;
         Self::serve(config, machine, &disk)
     }
 
-    /// Starts a node on a disk of the caller's that talks over TCP.
+    /// Starts a node that talks over TCP, on a disk that the caller has opened.
     fn serve<S: StateMachine>(
         config: Config,
         machine: S,
@@ -236,9 +236,9 @@ impl Node {
         Ok(handle)
     }
 
-    /// Starts a node on a disk and a transport of the caller's: for clusters within one process.
-    /// What arrives for it is handed to [`Handle::deliver`]. That a node which lost its disk does
-    /// not come back under its id is up to the caller.
+    /// Starts a node on a disk and a transport that the caller brings: for clusters within one
+    /// process. The caller hands the node's incoming messages to [`Handle::deliver`], and must not
+    /// start a node that has lost its disk under the same id.
     ///
     /// # Errors
     /// [`StartError`]: nothing has been started.
@@ -253,14 +253,15 @@ impl Node {
     }
 }
 
-/// What is on a node's disk, and the seed of its election timeouts.
+/// What a node found on its disk, and the seed of its election timeouts.
 struct Opened {
     storage: Storage,
     recovered: Recovered,
-    /// Drawn for each start: nodes that start together must not time out together (paper 5.2).
+    /// The seed, drawn for each start: nodes that start together must not time out together (paper
+    /// 5.2).
     seed: u64,
-    /// Whether this folder is admitted: it is known that the node has never voted or acknowledged
-    /// with another one.
+    /// Whether this data folder is admitted, so that the node is known never to have voted or
+    /// acknowledged with another folder.
     admitted: bool,
 }
 

@@ -20,9 +20,9 @@ pub enum Outcome<R> {
     Ended(End),
 }
 
-/// The one that waits for a request's end, and is told of it exactly once. If a waiter is dropped
-/// instead, a client in this process takes its request for ended by the shutdown of the node, and
-/// one on a connection waits until its time is up or the connection closes.
+/// Whoever waits for a request's end, and hears of it exactly once. If a waiter is dropped instead,
+/// a client in this process takes its request to have ended because the node stopped, and a client
+/// on a connection waits until its time is up or the connection closes.
 pub enum Waiter<R> {
     /// A client on a connection.
     Remote(ReplyTo),
@@ -31,7 +31,8 @@ pub enum Waiter<R> {
     Local(Box<dyn FnOnce(Outcome<R>) + Send>),
 }
 
-/// A command that is on its way; see [`Handle::start`](super::Handle::start).
+/// A command that has entered the log and has not ended yet; see
+/// [`Handle::start`](super::Handle::start).
 pub struct Pending<R> {
     pub(super) id: EntryId,
     pub(super) outcome: Receiver<Outcome<R>>,
@@ -44,8 +45,8 @@ impl<R> Pending<R> {
         self.id
     }
 
-    /// Waits for the end. It comes by itself, by the command's own deadline; `timeout` is how long
-    /// to wait for it here.
+    /// Waits for the command's end. The command ends by its own deadline at the latest; `timeout`
+    /// is how long to wait for it here.
     pub fn wait(&self, timeout: Duration) -> Outcome<R> {
         receive(&self.outcome, timeout)
     }
@@ -64,7 +65,7 @@ pub(super) fn receive<R>(outcome: &Receiver<Outcome<R>>, timeout: Duration) -> O
     outcome.recv_timeout(timeout).unwrap_or_else(|error| {
         Outcome::Ended(End::Unknown(match error {
             Timeout => Doubt::Timeout,
-            // The waiter was dropped without being told: the node stopped.
+            // The waiter was dropped without hearing of an end: the node stopped.
             Disconnected => Doubt::ShuttingDown,
         }))
     })
@@ -83,13 +84,14 @@ pub(super) fn reply<S: StateMachine>(
 }
 
 pub(super) fn encode<S: StateMachine>(reply: &S::Reply) -> Answer {
-    // A page of a scan has megabytes: a buffer that grew to it would copy them several times.
+    // A page of a scan has megabytes: a buffer that grew step by step would copy them several
+    // times.
     let mut bytes = Vec::with_capacity(S::weight(reply));
     S::encode_reply(reply, &mut bytes);
     Answer::Reply(bytes.into())
 }
 
-/// What a client is told. `address_of` gives a node's address.
+/// The answer that tells a client how its request ended. `address_of` gives a node's address.
 pub(super) fn answer(
     end: End,
     id: crate::raft::NodeId,

@@ -1,12 +1,5 @@
-//! The other nodes that the event loop has met, and what of that is not on disk yet.
-//!
-//! The number of a peer's folder must be on disk before the peer is welcomed, and this node's
-//! admission before it takes effect; see [`Peers`]. The event loop must not wait for the disk. So
-//! it looks up here what is on disk and asks for what is missing, and the thread `peers` writes.
-//! That thread ends when all other nodes are known and this node is admitted: then nothing can ever
-//! be missing.
-//!
-//! What waits to be written is bounded: one folder for each other member, and one admission.
+//! The other nodes that the event loop has met, and what it has learned of them that is not on disk
+//! yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,10 +12,11 @@ use crate::machine::StateMachine;
 use crate::raft::NodeId;
 use crate::storage::{Peers, welcomes_needed};
 
-/// What the event loop and the thread that writes share.
+/// What the event loop and the thread `peers` share: which folders are on disk, and which are to be
+/// written.
 pub struct Register {
     state: Mutex<State>,
-    /// Wakes the thread that writes.
+    /// Wakes the thread `peers`.
     nudge: Box<dyn Fn() + Send + Sync>,
     /// The other members of the cluster, and how many of them have to know this node's folder.
     others: BTreeSet<NodeId>,
@@ -30,34 +24,34 @@ pub struct Register {
 }
 
 struct State {
-    /// The folders that are on disk.
+    /// For each node of which a folder number is on disk, that number.
     known: BTreeMap<NodeId, u128>,
-    /// The folders that are to be written, at most one for each node that is not known.
+    /// Folder numbers that are to be written, at most one for each node that is not known.
     wanted: BTreeMap<NodeId, u128>,
     /// The nodes that have welcomed this node since it started.
     welcomed_by: BTreeSet<NodeId>,
     admitted: bool,
 }
 
-/// What is known of a node that comes with a folder.
+/// What is known of a node that calls with a folder number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquainted {
-    /// This folder of the node is on disk.
+    /// The number of this folder is on disk.
     Known,
-    /// Another folder of the node is.
+    /// The number of another folder of the same node is on disk.
     OtherFolder,
-    /// No folder of the node is yet. The loop is woken when one is.
+    /// No folder number of the node is on disk yet. The event loop is woken when one is.
     NotYet,
 }
 
-/// What is to be written down next.
+/// The next item for the peers file.
 enum Entry {
     Folder(NodeId, u128),
     Admission,
 }
 
 impl Register {
-    /// A register with what is on disk. `nudge` wakes the [`Registrar`].
+    /// A register of what is on disk. `nudge` wakes the [`Registrar`].
     pub fn new(
         peers: &Peers,
         others: BTreeSet<NodeId>,
@@ -68,7 +62,8 @@ impl Register {
             known: peers.known().clone(),
             wanted: BTreeMap::new(),
             welcomed_by: BTreeSet::new(),
-            // A node that needs no welcome has no other voter that it could mislead.
+            // A node that needs no welcome is the only member: if it loses its folder, it misleads
+            // no other.
             admitted: peers.admitted() || needed == 0,
         };
         Arc::new(Self {
@@ -79,20 +74,20 @@ impl Register {
         })
     }
 
-    /// Whether this node's folder is admitted, durably: only then its core may be
+    /// Whether this node's folder is durably admitted. Only then the core may be told so
     /// ([`Config::admitted`](crate::raft::Config::admitted)).
     pub fn is_admitted(&self) -> bool {
         self.state.lock().admitted
     }
 
-    /// How many others have to know this node's folder.
+    /// How many other nodes have to know this node's folder before it is admitted.
     pub(super) fn needed(&self) -> usize {
         self.needed
     }
 
-    /// Looks up a node that calls with this folder. If no folder of the node is known, this one
-    /// will be written, unless another folder of the same node waits to be written already: the
-    /// first folder that a node calls with is the one that counts.
+    /// Looks up a node that calls with this folder number. If none of the node is known, this
+    /// number will be written, unless another folder of the same node waits to be written already:
+    /// the first folder that a node calls with is the one that counts.
     pub fn meet(&self, peer: NodeId, folder: u128) -> Acquainted {
         let mut state = self.state.lock();
         match state.known.get(&peer) {
@@ -106,7 +101,7 @@ impl Register {
         }
     }
 
-    /// Another node has welcomed this one, so it has written this node's folder down.
+    /// Another node has welcomed this one, so it has this node's folder number on its disk.
     pub fn welcomed_by(&self, peer: NodeId) {
         let mut state = self.state.lock();
         if !state.admitted {
@@ -115,7 +110,7 @@ impl Register {
         }
     }
 
-    /// Makes the thread look whether the node stops.
+    /// Wakes the thread `peers`, which then sees that the node stops.
     pub fn stop(&self) {
         (self.nudge)();
     }
@@ -146,7 +141,7 @@ impl Register {
     }
 }
 
-/// Writes down what the event loop asks for.
+/// Writes to the peers file what the event loop asks for.
 pub struct Registrar {
     register: Arc<Register>,
     peers: Peers,
@@ -155,29 +150,30 @@ pub struct Registrar {
 /// What a [`Registrar`] has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Written {
-    /// Nothing: nothing was asked for.
+    /// Nothing, because nothing was to be written.
     Nothing,
-    /// The folder of a node. The event loop can answer those that [meet](Register::meet) it.
+    /// The folder number of a node. The event loop can answer the callers that wait in
+    /// [meet](Register::meet).
     Folder,
-    /// That this node's folder is admitted. The core knows it.
+    /// That this node's folder is admitted. The core has been told.
     Admission,
 }
 
 impl Registrar {
-    /// Writes to the same file that the register was made of.
+    /// Writes to the peers file from which the register was made.
     pub fn new(register: Arc<Register>, peers: Peers) -> Self {
         Self { register, peers }
     }
 
-    /// Whether something is to be written.
+    /// Whether a folder number or the admission is to be written.
     pub fn is_busy(&self) -> bool {
         self.register.next().is_some()
     }
 
-    /// Writes the next entry, and only then lets it take effect.
+    /// Writes the next item, and only then lets it take effect.
     ///
     /// # Errors
-    /// [`NodeError::Storage`] if the file cannot be written. The entry has no effect then.
+    /// [`NodeError::Storage`] if the file cannot be written. The item has no effect then.
     pub fn step<S: StateMachine>(&mut self, hub: &Hub<S>) -> Result<Written, NodeError> {
         let Some(entry) = self.register.next() else {
             return Ok(Written::Nothing);
@@ -200,8 +196,8 @@ impl Registrar {
     }
 }
 
-/// Takes the steps of a registrar until nothing can be missing any more or the node stops. `wake`
-/// makes the event loop look again.
+/// Takes the steps of a registrar until all peers are known and this node is admitted, or the node
+/// stops. `wake` makes the event loop look again.
 pub(super) fn write<S: StateMachine>(
     hub: &Hub<S>,
     mut registrar: Registrar,

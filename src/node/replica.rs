@@ -1,6 +1,6 @@
 //! The consensus core and the requests that wait for it, as one pure unit.
 //!
-//! The threads of a node share a [`Replica`] behind one lock. They put inputs in and carry outputs
+//! The threads of a node share a [`Replica`] under one lock. They put inputs in and carry outputs
 //! out, and decide nothing. A replica owns no clock, thread, socket or file, and a simulator drives
 //! the same code. `W` is the waiter of a request: what the caller needs to answer the request. The
 //! replica hands each waiter back exactly once, however the request ends.
@@ -22,16 +22,16 @@ use crate::wire::client::Doubt;
 pub enum End {
     /// Refused, not executed: this node does not lead.
     NotLeader {
-        /// Its role.
+        /// The role of this node.
         role: RoleName,
-        /// Its term.
+        /// The term of this node.
         term: Term,
-        /// Whom it follows.
+        /// The leader that this node follows, if it knows one.
         leader: Option<NodeId>,
     },
-    /// Refused, not executed: too much is under way.
+    /// Refused, not executed: too many requests wait, or the core takes no more.
     Busy,
-    /// A write may still be executed; a read has no answer.
+    /// Not known: a write may still be executed; a read has no answer.
     Unknown(Doubt),
 }
 
@@ -49,7 +49,7 @@ pub struct Replica<W> {
     /// The term that this node led after the last input.
     led: Option<Term>,
     due: SnapshotDue,
-    /// Nothing more is taken on.
+    /// The node has stopped: every request ends at once.
     stopped: bool,
 }
 
@@ -79,7 +79,7 @@ impl<W> Replica<W> {
         &self.raft
     }
 
-    /// From now on the node takes part; see [`Raft::admit`].
+    /// This node's folder is admitted; see [`Raft::admit`].
     pub fn admit(&mut self) {
         self.raft.admit();
     }
@@ -107,7 +107,7 @@ impl<W> Replica<W> {
     }
 
     /// Proposes a command, for whose reply `waiter` waits up to `timeout` ticks. Returns the entry
-    /// that it became; `None` if it was refused, and then `waiter` is among
+    /// that the command became; `None` if it was refused, and then `waiter` is among
     /// [`Consequences::ended`].
     pub fn submit(&mut self, command: Bytes, timeout: u64, waiter: W) -> Option<EntryId> {
         if self.stopped {
@@ -200,8 +200,8 @@ impl<W> Replica<W> {
         self.raft.install(snapshot)
     }
 
-    /// Somebody wants a snapshot now, whether one is due or not. Returns whether one is to come:
-    /// there is none to take if the newest one holds everything up to
+    /// A client, or the core for a follower, wants a snapshot now, whether one is due or not.
+    /// Returns whether one is to come: none is, if the newest one covers everything up to
     /// [`applying`](Self::applying).
     pub fn want_snapshot(&mut self) -> bool {
         let newest = self.raft.newest_snapshot();
@@ -213,8 +213,9 @@ impl<W> Replica<W> {
         is_new
     }
 
-    /// The index up to which entries have been handed to the state machine: all that anybody has a
-    /// reply to. The core learns that they were executed only after the replies have left.
+    /// The index up to which entries have been handed to the state machine: no request has a reply
+    /// from an entry past it. The core learns that entries were executed only after their replies
+    /// have left.
     pub fn applying(&self) -> Index {
         self.applying
     }
@@ -224,7 +225,8 @@ impl<W> Replica<W> {
         self.due.is_pending()
     }
 
-    /// Whether the log has grown so much while a snapshot is being taken that it should be done.
+    /// Whether the log has grown so much since the present snapshot was begun that its writing
+    /// should be hurried.
     pub fn snapshot_is_late(&self) -> bool {
         self.due.is_late()
     }
@@ -239,7 +241,7 @@ impl<W> Replica<W> {
         self.due.begun();
         let newest = self.raft.newest_snapshot();
         if applied.index <= newest.map_or(0, |newest| newest.meta.last.index) {
-            // Nothing has happened since.
+            // Nothing was executed since the newest snapshot.
             self.due.failed();
             return None;
         }
@@ -256,13 +258,14 @@ impl<W> Replica<W> {
         self.raft.snapshot_taken(snapshot);
     }
 
-    /// The snapshot that was being written could not be. The next one is due as if it had been.
+    /// The snapshot that was being written has failed. The next one is due as if it had been
+    /// written.
     pub fn snapshot_failed(&mut self) {
         self.due.failed();
     }
 
-    /// What the inputs since the last call lead to, as far as the thread that asks `wants` it. To
-    /// be called after each input, before the lock that guards the replica is released.
+    /// What the inputs since the last call lead to, as far as it is `wanted` by the thread that
+    /// asks. To be called after each input, before the lock that guards the replica is released.
     pub fn output(&mut self, wanted: Wanted) -> Consequences<W> {
         let output = self.raft.output(Room {
             messages: wanted.messages,
@@ -276,9 +279,9 @@ impl<W> Replica<W> {
             self.want_snapshot();
         }
         let left = output.left;
-        // If a snapshot comes first and the thread does not install any, there is no work for it.
-        // To look for the snapshot and to hand out the work is one step, under one lock. In two
-        // steps, a snapshot that came in between would be installed by a thread that has no time.
+        // A thread that does not install snapshots gets no work while one is to be installed. To
+        // look for a snapshot and to hand out work is one step, under one lock. In two steps, a
+        // snapshot that came in between would be installed by a thread that has no time for it.
         let work = match wanted.work {
             Some(share) if !left.install => self.work(share, output.install, output.entries),
             _ => Work::default(),
@@ -341,8 +344,8 @@ impl<W> Replica<W> {
     }
 
     /// Takes back the reads that [`output`](Self::output) handed out and the state machine left
-    /// unanswered, because they exceeded its share. Each waits for a later batch, up to its
-    /// deadline. If the node has stopped there is no later batch, so they end as unknown.
+    /// unanswered, because its share was used up. Each waits for a later batch, up to its deadline.
+    /// If the node has stopped there is no later batch, so they end as unknown.
     pub fn give_back(&mut self, reads: ReadyReads<W>) {
         match self.stopped {
             false => self.reads.give_back(reads),
@@ -354,8 +357,8 @@ impl<W> Replica<W> {
         }
     }
 
-    /// The node stops: all waiting requests end, and each later request ends at once. There are no
-    /// ticks any more at which its deadline would end it.
+    /// The node stops: all waiting requests end, and each later request ends at once, because there
+    /// are no more ticks that would end it at its deadline.
     pub fn abandon(&mut self) {
         self.stopped = true;
         let all = self.writes.take_all().chain(self.reads.take_all());
@@ -363,7 +366,8 @@ impl<W> Replica<W> {
         self.ended.extend(ends);
     }
 
-    /// Draws the consequences of an input for the requests that wait.
+    /// Ends the writes that a loss of leadership leaves in doubt: those whose entries are not
+    /// committed.
     fn settle(&mut self) {
         let leads = (self.raft.role() == RoleName::Leader).then(|| self.raft.term());
         if self.led.is_some() && self.led != leads {

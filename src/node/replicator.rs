@@ -1,4 +1,4 @@
-//! Writing the log, and sending what may leave once it is written.
+//! Writing the log, and sending the messages that had to wait for the write.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::storage::Storage;
 /// write is under way go into the next write together (group commit).
 pub struct Replicator {
     storage: Storage,
-    /// The write that the core has handed out and that is not on the disk yet.
+    /// The write that the core has handed out and that is not durable yet.
     under_way: Option<Write>,
 }
 
@@ -39,9 +39,9 @@ impl Replicator {
     }
 
     /// Brings the write that is under way to the disk, reports it as durable, and takes the next
-    /// one. In the same step the messages leave that waited for the disk, and the entries of the
-    /// next write, before that write begins: so the followers write at the same time as this node
-    /// (thesis 10.2.1). False if there is nothing to write.
+    /// one. In the same step the messages leave that waited for the disk, and so do the entries of
+    /// the next write, before that write begins: the followers write at the same time as this node
+    /// (thesis 10.2.1). Returns false if there is nothing to write.
     ///
     /// # Errors
     /// [`NodeError::Storage`] if the disk failed. The node must stop: after a failed sync it is not
@@ -82,7 +82,7 @@ impl Replicator {
         Ok(next)
     }
 
-    /// Lets go of the part of the log that the snapshots cover, and notes the log's size for the
+    /// Drops the part of the log on disk that the snapshots cover, and notes the log's size for the
     /// status. This is done after each write, even if another write waits: two groups of clients
     /// that take turns can keep a write waiting for hours, and the log would fill the disk.
     fn look_after_log<S: StateMachine>(&mut self, hub: &Hub<S>) {

@@ -18,19 +18,19 @@ use super::sync::{self, Mutex};
 
 /// How often a thread measures its wait.
 const INTERVAL: Duration = Duration::from_millis(200);
-/// If a thread got a processor fewer times than this in an interval, its wait is not judged.
+/// A wait is judged only if the thread got a processor at least this many times in the interval.
 const FEWEST_TURNS: u64 = 8;
-/// The longest average wait for a turn on a processor that is not too long. As measured: nodes that
-/// share processors with each other wait a tenth of this; beside a program that computes without
-/// end, each turn is waited for twice as long as this.
+/// The longest average wait for a processor that is accepted. As measured: nodes that share
+/// processors with each other wait a tenth of this; beside a program that computes without end, a
+/// thread waits twice as long as this each time.
 const PATIENCE: Duration = Duration::from_millis(1);
 /// For how long the threads keep the default policy after a wait that was too long: the first time,
-/// and at the most. Each time it is twice as long, unless the last pause ended longer than
-/// [`LONGEST_PAUSE`] ago; then it is the first one again.
+/// and at the most. Each pause is twice as long as the last one, unless the last one ended longer
+/// than [`LONGEST_PAUSE`] ago; then it is the first length again.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// What the busy threads of a node share: the pause that is under way.
+/// What the busy threads of a node share: the time for which they keep the default policy.
 #[derive(Default)]
 pub(super) struct Scheduling(Mutex<Pauses>);
 
@@ -42,7 +42,7 @@ struct Pauses {
 }
 
 impl Pauses {
-    /// A thread has waited too long: begins a pause, unless one is under way.
+    /// A thread has waited too long for a processor: begins a pause, unless one is under way.
     fn pause(&mut self, now: Instant) {
         if self.are_on(now) {
             return;
@@ -68,7 +68,7 @@ struct Turns {
 }
 
 impl Turns {
-    /// Whether the average wait for a turn was too long between `before` and now.
+    /// Whether the average wait for a processor was too long between `before` and now.
     fn were_late(&self, before: &Self) -> bool {
         let count = self.count.saturating_sub(before.count);
         let waited = self.waited.saturating_sub(before.waited);
@@ -76,17 +76,17 @@ impl Turns {
     }
 }
 
-/// One busy thread: its policy, and how it fared at the last look.
+/// One busy thread: its policy, and what it had waited when it was last measured.
 pub(super) struct Worker {
     looked: Option<Instant>,
     before: Option<Turns>,
     is_batch: bool,
-    /// The policy cannot be changed, or must not be: nothing is tried any more.
+    /// Set if the policy cannot be changed, or must not be: nothing is tried any more.
     is_fixed: bool,
 }
 
 impl Worker {
-    /// The calling thread, with the policy that it has.
+    /// For the calling thread, with the policy that it has now.
     pub fn new() -> Self {
         Self {
             looked: None,
@@ -124,7 +124,7 @@ impl Worker {
         self.is_fixed = !self.become_batch(are_batch);
     }
 
-    /// Sets the policy. False if the system refuses.
+    /// Sets the policy of the calling thread. Returns false if the system refuses.
     fn become_batch(&mut self, batch: bool) -> bool {
         let change = self.is_batch != batch;
         self.is_batch = batch;
@@ -142,21 +142,21 @@ mod system {
 
     use super::Turns;
 
-    /// The niceness of a process unless somebody has set another one.
+    /// The niceness that a process has unless somebody has set another one.
     const USUAL_NICENESS: i32 = 0;
     /// The same niceness in the crate's scale, from 0 for 19 to 99 for -20. A test checks that the
     /// niceness stays as it was.
     const USUAL_PRIORITY: u8 = 47;
 
-    /// Whether the policy may be changed. Not if somebody has set the niceness of the process: the
-    /// crate can only set both together, and would undo that.
+    /// Whether the policy may be changed. It may not if somebody has set the niceness of the
+    /// process: the crate can only set policy and niceness together, and would undo the setting.
     pub fn takes_part() -> bool {
         rustix::process::getpriority_process(None) == Ok(USUAL_NICENESS)
     }
 
     /// What the kernel has counted for the calling thread: `/proc/PID/schedstat` in proc(5) holds
-    /// the time on a processor and the time of waiting for one, both in nanoseconds, and the number
-    /// of turns.
+    /// the time on a processor and the time of waiting for one, both in nanoseconds, and how many
+    /// times the thread got a processor.
     pub fn turns() -> Option<Turns> {
         let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
         let mut numbers = text.split_whitespace().map(str::parse::<u64>);
@@ -166,7 +166,7 @@ mod system {
         Some(Turns { waited, count })
     }
 
-    /// Whether the system allows it.
+    /// Whether the system lets this process change the policy of its threads.
     pub fn set_batch(batch: bool) -> bool {
         let policy = match batch {
             true => NormalThreadSchedulePolicy::Batch,
@@ -225,7 +225,7 @@ mod tests {
         assert!(!pauses.are_on(now));
         for seconds in [10, 20, 40, 80, 160, 320, 600, 600] {
             pauses.pause(now);
-            // A second thread says the same.
+            // A second thread also reports a wait that was too long: the pause stays as it is.
             pauses.pause(now);
             assert!(pauses.are_on(now + Duration::from_secs(seconds) - INTERVAL));
             now += Duration::from_secs(seconds);
@@ -248,7 +248,7 @@ mod tests {
         let scheduling = Scheduling::default();
         let mut worker = Worker::new();
         worker.look(&scheduling);
-        // Where this test itself runs with another niceness, nothing is touched.
+        // Where this test itself runs with another niceness, the policy is not changed.
         let batch = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Batch);
         assert_eq!(policy() == batch, before == 0);
         scheduling.0.lock().pause(sync::now());

@@ -10,19 +10,19 @@ use crate::storage::{Snapshots, StorageError};
 /// Reads parts of snapshots, and remembers which snapshots were verified.
 #[derive(Default)]
 pub(super) struct Sending {
-    /// The last entries of the snapshots that were found whole and whose last part has not been
-    /// sent since. At most as many as there are files: two.
+    /// The last entries of the snapshots whose files were found whole and whose last part has not
+    /// been sent since. At most as many as there are files: two.
     verified: BTreeSet<EntryId>,
 }
 
-/// A part that cannot be read: the core has to send another snapshot.
+/// A part cannot be read: the core has to send another snapshot.
 #[derive(Debug)]
 pub(super) struct Gone {
     /// The follower that needs the part.
     pub to: NodeId,
     /// The last entry of the snapshot.
     pub last: EntryId,
-    /// What went wrong.
+    /// Why the part cannot be read.
     pub error: StorageError,
 }
 
@@ -55,7 +55,7 @@ impl Sending {
         let read = files.read_part(last, request.offset, request.length);
         // The file ends too early. It may have become shorter since it was verified: no follower
         // would ever have all of it, so none would refuse it, and it has to be found bad here. Or
-        // it took the place of a bad file of the same snapshot, and is good.
+        // another file of the same snapshot, a good one, has taken the place of a bad one.
         if matches!(read, Err(StorageError::Damaged { .. })) {
             self.verified.remove(&last);
             self.verify(files, last)?;

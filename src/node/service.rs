@@ -19,13 +19,14 @@ use crate::wire::handshake::{Caller, Hello, Welcome};
 pub(super) struct NodeService<S: StateMachine> {
     hub: Arc<Hub<S>>,
     machine: String,
-    /// The nodes that this node knows, by their folders. The thread `peers` writes it to the disk.
+    /// The nodes that this node knows, by their folder numbers. The thread `peers` writes them to
+    /// the disk.
     register: Arc<Register>,
-    /// Gathers what one wake-up of the loop brings in.
+    /// Gathers the requests and messages of one wake-up of the event loop.
     intake: Intake<S>,
     /// The clients that have asked for a status in this wake-up of the loop. All of them get the
-    /// same one, in [`flush`](Service::flush): to sum up what a status shows takes longer than to
-    /// take in any other request, and hundreds of clients may ask at once.
+    /// same status, in [`flush`](Service::flush): to sum up what a status shows takes longer than
+    /// to take in any other request, and hundreds of clients may ask at once.
     ask_for_status: Vec<ReplyTo>,
     /// The scheduling of the event loop's thread.
     worker: Worker,
@@ -43,7 +44,7 @@ impl<S: StateMachine> NodeService<S> {
         }
     }
 
-    /// Why this node refuses a caller, if it does: everything that can be judged without the
+    /// Why this node refuses a caller, if it does: the checks that need no knowledge of the
     /// caller's data folder.
     fn objection(&self, hello: &Hello) -> Option<String> {
         let config = &self.hub.config;
@@ -153,7 +154,7 @@ impl<S: StateMachine> Service for NodeService<S> {
     }
 }
 
-/// Begins to hand leadership over, and says what came of the attempt to begin.
+/// Begins to hand leadership over. Returns whether that could be begun, or why not.
 pub fn transfer<S: StateMachine>(hub: &Hub<S>, to: Option<NodeId>) -> Answer {
     let begun = hub.exchange(|replica| match replica.transfer(to) {
         Some(_) => Ok(()),
@@ -174,8 +175,8 @@ pub fn transfer<S: StateMachine>(hub: &Hub<S>, to: Option<NodeId>) -> Answer {
     }
 }
 
-/// Has a snapshot taken, and answers before it is written. The client watches the status for the
-/// end: the event loop must not wait.
+/// Begins to take a snapshot, and answers before it is written. The client watches the status for
+/// the end of it, because the event loop must not wait.
 pub fn snapshot<S: StateMachine>(hub: &Hub<S>) -> Answer {
     hub.input(|replica| {
         let is_there = !replica.want_snapshot();

@@ -2,20 +2,21 @@
 
 use super::sync::{Nudged, Nudger, nudges};
 
-/// The tasks of a node. Each waits for something else, so each has a thread of its own in
-/// production; the simulator carries out all of them in one thread, a step at a time.
+/// The tasks of a node. Each task waits for other events than the rest, so each has a thread of its
+/// own in production; the simulator carries out all tasks in one thread, a step at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
     /// Executes committed commands and answers reads: [`Hub::apply`](super::hub::Hub::apply).
     Apply,
     /// Writes the log: [`Replicator`](super::replicator::Replicator).
     Replicate,
-    /// Sends, stores and removes files: [`Courier`](super::courier::Courier).
+    /// Sends parts of snapshots to followers, stores received parts, and removes files that the log
+    /// needs no more: [`Courier`](super::courier::Courier).
     Carry,
     /// Writes a snapshot of the state: [`Taker`](super::taker::Taker).
     TakeSnapshot,
-    /// Counts time: [`Ticker`](super::ticker::Ticker). It wakes by itself; it is woken only when
-    /// the node stops.
+    /// Counts time: [`Ticker`](super::ticker::Ticker). It sleeps until its next tick is due, and is
+    /// woken by others only when the node stops.
     Tick,
 }
 
@@ -23,7 +24,7 @@ pub enum Task {
 /// during a step takes another step afterwards. It is called without the replica's lock.
 pub type Wake = Box<dyn Fn(Task) + Send + Sync>;
 
-/// The ends at which the threads of a node wait, one for each task.
+/// The receiving ends of the signals, at which the threads of a node wait: one for each task.
 pub(super) struct Sleepers {
     pub apply: Nudged,
     pub replicate: Nudged,

@@ -1,11 +1,11 @@
 //! When a node takes a snapshot of its state.
 
-/// A snapshot that is being written is late when one part in so many has been applied of the log
-/// that makes the next one due. A late one should be written without rests: until it is done, each
-/// part of the state that changes is in memory twice.
+/// A snapshot that is being written is late when this fraction (one part in so many) of the log
+/// that makes the next one due has been applied. A late snapshot should be written without rests:
+/// until it is done, each part of the state that changes is in memory twice.
 const LATE: u64 = 16;
 
-/// Counts what has been applied since the last snapshot.
+/// Counts the bytes of entries that were applied since the last snapshot.
 #[derive(Debug)]
 pub(super) struct SnapshotDue {
     /// At least so many bytes of entries make a snapshot due; `None`: it is due only when asked
@@ -17,7 +17,7 @@ pub(super) struct SnapshotDue {
     last_bytes: u64,
     applied: u64,
     under_way: bool,
-    /// A client, or the core for a follower, has asked for one.
+    /// A client, or the core for a follower, has asked for a snapshot.
     wanted: bool,
 }
 
@@ -32,7 +32,7 @@ impl SnapshotDue {
         }
     }
 
-    /// Entries of so many bytes are being applied.
+    /// Entries of this weight, in bytes, are being applied.
     pub fn applied(&mut self, bytes: usize) {
         self.applied += bytes as u64;
     }
@@ -42,20 +42,21 @@ impl SnapshotDue {
         !self.under_way && (self.wanted || enough.is_some_and(|bytes| self.applied >= bytes))
     }
 
-    /// Whether the one under way should soon be done.
+    /// Whether the snapshot that is being written should soon be done.
     pub fn is_late(&self) -> bool {
         let enough = self.enough();
         self.under_way && enough.is_some_and(|bytes| self.applied >= bytes.div_ceil(LATE))
     }
 
-    /// How many bytes of applied entries make one due; `None` if no number does.
+    /// How many bytes of applied entries make a snapshot due; `None` if it is due only when asked
+    /// for.
     fn enough(&self) -> Option<u64> {
         let bytes = self.log_bytes?;
         // At least one byte: with a threshold of 0 and nothing applied, there is nothing to save.
         Some(bytes.max(self.last_bytes).max(1))
     }
 
-    /// Whether one is being taken, or asked for.
+    /// Whether a snapshot is being taken, or asked for.
     pub fn is_pending(&self) -> bool {
         self.under_way || self.wanted
     }
@@ -70,13 +71,13 @@ impl SnapshotDue {
         self.applied = 0;
     }
 
-    /// One of this size is on disk.
+    /// A snapshot of this size, in bytes, is on disk.
     pub fn taken(&mut self, bytes: u64) {
         self.under_way = false;
         self.last_bytes = bytes;
     }
 
-    /// One of this size has come from the leader.
+    /// A snapshot of this size, in bytes, has come from the leader.
     pub fn installed(&mut self, bytes: u64) {
         self.last_bytes = bytes;
         self.applied = 0;

@@ -4,12 +4,12 @@
 //! | stage | from | to |
 //! | --- | --- | --- |
 //! | `queue` | the oldest input of a batch is put in | the replicator begins to write the batch |
-//! | `write` | that | the record is with the system: encoded, checksummed, written |
-//! | `sync` | that | it is on the disk |
-//! | `round` | a leader sends entries to a follower | that says they are on its disk |
+//! | `write` | the replicator begins to write the batch | the record is with the operating system |
+//! | `sync` | the record is with the operating system | the record is on the disk |
+//! | `round` | a leader sends entries to a follower | the follower says that they are on its disk |
 //! | `heartbeat` | a leader sends a heartbeat, as a round of reads does | the follower's answer |
 //! | `apply` | a thread begins to execute a batch | its last reply is encoded |
-//! | `reply` | that | all replies are with the system |
+//! | `reply` | the last reply of a batch is encoded | all replies are with the operating system |
 //!
 //! A time is taken once for each write, message or run of execution, however many commands share
 //! it: so these are times of batches.
@@ -33,13 +33,13 @@ use crate::wire::client::Stage;
 use recent::Recent;
 use rounds::Rounds;
 
-/// The stages of a node.
+/// How long each stage of the node has taken lately.
 pub(super) struct Stages {
     started: Instant,
     /// When the oldest input came that awaits the disk and that the replicator has not taken yet,
     /// in nanoseconds since the start; [`NONE`] without one. Written under the replica's lock.
     waits_since: AtomicU64,
-    /// When the oldest input of the write under way came, as above.
+    /// When the oldest input came of those that the replicator took last; the unit as above.
     taken_since: AtomicU64,
     writing: Mutex<Writing>,
     rounds: Mutex<Rounds>,
@@ -48,28 +48,28 @@ pub(super) struct Stages {
 
 const NONE: u64 = u64::MAX;
 
-/// The stages that the replicator notes.
+/// The stages that the replicator measures.
 struct Writing {
     queue: Recent,
     write: Recent,
     sync: Recent,
 }
 
-/// The stages that the thread notes which holds the machine.
+/// The stages that the thread measures which holds the state machine's lock.
 struct Execution {
     apply: Recent,
     reply: Recent,
 }
 
-/// The moments of one write.
+/// The moments of one write of the log.
 pub(super) struct Written {
-    /// Its oldest input was put in.
+    /// Its oldest input was put into the replica.
     pub put_in: Option<Instant>,
-    /// It was begun.
+    /// The replicator began to write it.
     pub began: Instant,
-    /// It was with the system.
+    /// All of it was handed to the operating system.
     pub written: Instant,
-    /// It was on the disk.
+    /// It was synced to the disk.
     pub durable: Instant,
 }
 
@@ -92,7 +92,7 @@ impl Stages {
         }
     }
 
-    /// An input that came at this moment has to be written. Called under the replica's lock, as
+    /// An input that has to be written came at the moment `at`. Called under the replica's lock, as
     /// [`taken`](Self::taken) is. Without the lock, the moment of an input could be noted after the
     /// input was taken, and would count for the next write, which may come much later.
     pub fn put_in(&self, at: Instant) {
@@ -102,7 +102,7 @@ impl Stages {
         }
     }
 
-    /// The replicator takes all that has to be written. Called under the replica's lock.
+    /// The replicator takes all inputs that have to be written. Called under the replica's lock.
     pub fn taken(&self) {
         let since = self.waits_since.swap(NONE, Ordering::Relaxed);
         self.taken_since.store(since, Ordering::Relaxed);
@@ -116,7 +116,7 @@ impl Stages {
         }
     }
 
-    /// A write is done.
+    /// A write of the log is durable: notes the times of its stages.
     pub fn wrote(&self, write: &Written) {
         let mut writing = self.writing.lock();
         if let Some(put_in) = write.put_in {
@@ -145,8 +145,8 @@ impl Stages {
         }
     }
 
-    /// A run of execution is over. The moments: it began, it had executed, and, if there were
-    /// replies to send, they were with the system.
+    /// A batch has been executed. The moments: it began, it was executed, and, if there were
+    /// replies to send, the operating system had them.
     pub fn executed(&self, began: Instant, executed: Instant, replied: Option<Instant>) {
         let mut execution = self.execution.lock();
         execution.apply.note(began, executed);
@@ -155,7 +155,7 @@ impl Stages {
         }
     }
 
-    /// What all of them have taken lately, in the order in which a command passes them.
+    /// The times of all stages lately, in the order in which a command passes the stages.
     pub fn lately(&self) -> Vec<Stage> {
         let now = sync::now();
         // Each lock is taken for one copy only, and the copies are summed up without a lock, so

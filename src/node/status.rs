@@ -1,4 +1,4 @@
-//! What a node tells of itself.
+//! The status of a node, as clients get it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,13 +9,14 @@ use crate::storage::SnapshotInfo;
 use crate::wire::client::Status;
 
 impl<S: StateMachine> Hub<S> {
-    /// What the node knows of itself.
+    /// The node's status at present.
     pub(super) fn status(&self) -> Status {
         let gauges = self.execution.gauges();
         let stages = self.stages.lately();
         let replica = self.replica();
         let raft = replica.raft();
-        // Under the lock: what is not pending any more must be seen if it is there.
+        // Read under the replica's lock: when the replica says that no snapshot is pending, the one
+        // that was taken must be seen here.
         let newest = self.files.snapshots.newest();
         let sending = raft.snapshots_sending().into_iter();
         let sending = sending.map(|(to, received, snapshot)| (to, received, snapshot.bytes));

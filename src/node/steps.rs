@@ -37,7 +37,7 @@ pub use super::ticker::Ticker;
 
 /// The parts of a node that does not run yet.
 pub struct Parts<S: StateMachine> {
-    /// What the tasks share.
+    /// The state that the tasks share, and the signals by which they wake each other.
     pub hub: Arc<Hub<S>>,
     /// Carries out [`Task::Replicate`].
     pub replicator: Replicator,
@@ -90,8 +90,8 @@ pub fn assemble<S: StateMachine>(
     })
 }
 
-/// The machine with the state of the snapshot, and the snapshot's meta data; without a snapshot,
-/// the machine as it is.
+/// Restores the machine from `snapshot`, and returns it with the snapshot's meta data; without a
+/// snapshot, returns the machine as it is.
 fn revive<'a, S: StateMachine>(
     machine: S,
     files: &Snapshots,

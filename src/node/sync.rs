@@ -1,5 +1,5 @@
-//! The locks, signals, threads and the clock of a node, in one place, so that a test can put
-//! others in their stead: with the feature `shuttle`, ones whose schedule it decides.
+//! The locks, signals, threads and the clock of a node, in one place, so that a test can replace
+//! them: with the feature `shuttle`, by ones whose schedule the test decides.
 
 #[cfg(feature = "shuttle")]
 pub mod explored;
@@ -21,21 +21,21 @@ mod real {
     pub use parking_lot::{Condvar, Mutex, MutexGuard};
 
     /// The sending end of a channel with room for one token: a signal that can neither block nor
-    /// get lost. It is a parker, not a channel for values: such a channel spins before it sleeps,
+    /// get lost. A parker is used and not a channel for values: a channel spins before it sleeps,
     /// and would take the processor from the thread whose work it waits for.
     pub struct Nudger(Unparker);
 
-    /// The receiving end.
+    /// The receiving end of a [`Nudge`].
     pub struct Nudged(Parker);
 
-    /// A channel for nudges.
+    /// A channel with room for one token: the two ends of a signal.
     pub fn nudges() -> (Nudger, Nudged) {
         let parker = Parker::new();
         (Nudger(parker.unparker().clone()), Nudged(parker))
     }
 
     impl Nudger {
-        /// Puts the token in. One that is there already says the same.
+        /// Puts the token in. If a token is there already, that one is enough.
         pub fn nudge(&self) {
             self.0.unpark();
         }
@@ -47,7 +47,7 @@ mod real {
             self.0.park();
         }
 
-        /// As [`wait`](Self::wait), but no longer than this.
+        /// As [`wait`](Self::wait), but no longer than `timeout`.
         pub fn wait_for(&self, timeout: Duration) {
             self.0.park_timeout(timeout);
         }
@@ -60,7 +60,7 @@ mod real {
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
     }
 
-    /// The time.
+    /// The present moment.
     pub fn now() -> std::time::Instant {
         std::time::Instant::now()
     }

@@ -25,8 +25,8 @@ pub struct Taker<S: StateMachine> {
     under_way: Option<Stage<S>>,
 }
 
-/// How far a snapshot is. To go from one stage to the next is one step: between two of them,
-/// anything else may happen to the node, a crash included.
+/// How far a snapshot is on its way to the disk. A step takes it from one stage to the next;
+/// between two steps anything else may happen to the node, a crash included.
 enum Stage<S: StateMachine> {
     /// The state is copied, nothing is written.
     Copied(Copied<S>),
@@ -42,7 +42,7 @@ impl<S: StateMachine> Taker<S> {
     }
 
     /// Takes the next step with the snapshot that is under way, or takes on the copy that waits.
-    /// False if there is no snapshot to go on with.
+    /// Returns false if there is no snapshot to go on with.
     pub fn step(&mut self, hub: &Hub<S>) -> bool {
         if let Some(stage) = self.under_way.take() {
             let index = stage.last().index;
@@ -70,7 +70,7 @@ impl<S: StateMachine> Taker<S> {
         self.under_way.is_some()
     }
 
-    /// The snapshot that the next step puts in its place, if that is what it does.
+    /// If the next step gives the snapshot its final name, the last entry of that snapshot.
     pub fn placing(&self) -> Option<EntryId> {
         match self.under_way {
             Some(Stage::Sealed(last, _)) => Some(last),
@@ -99,7 +99,7 @@ impl<S: StateMachine> Stage<S> {
         }
     }
 
-    /// Takes the step to the next stage. Breaks with the snapshot when it is in its place.
+    /// Takes the step to the next stage. Breaks with the snapshot when it has its final name.
     fn advance(
         self,
         hub: &Hub<S>,
@@ -136,7 +136,7 @@ fn tell_of_failure(index: Index, error: &(dyn Error + 'static), is_stopping: boo
     }
 }
 
-/// Whether a snapshot failed only because there is a newer one by now.
+/// Whether a snapshot failed only because a newer one is on disk by now.
 pub(super) fn is_overtaken(error: &(dyn Error + 'static)) -> bool {
     let error = error.downcast_ref();
     matches!(error, Some(StorageError::Superseded { .. }))

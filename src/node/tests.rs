@@ -21,15 +21,15 @@ use crate::raft::{Raft, RoleName};
 use crate::storage::SimDisk;
 use crate::wire::client::Doubt;
 
-/// Longer than anything here takes, on a busy machine too.
+/// Longer than anything in these tests takes, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 type Step = Box<dyn FnMut() + Send>;
 
-/// Writes a state.
+/// A function that writes a state to a snapshot.
 type WriteState = fn(&mut dyn io::Write) -> io::Result<()>;
 
-/// Does one thing for each command, and another to write its state.
+/// A machine that calls one function for each command, and another to write its state.
 struct Machine(Step, WriteState);
 
 impl StateMachine for Machine {
@@ -73,7 +73,7 @@ impl StateMachine for Machine {
     }
 }
 
-/// To nobody.
+/// A transport that drops all messages.
 struct Nowhere;
 
 impl Transport for Nowhere {
@@ -92,7 +92,7 @@ fn leader(machine: Machine, on_stop: Box<dyn Fn() + Send + Sync>) -> Handle<Mach
     let opened = open(&config(), &disk, &machine.identity()).expect("a new folder opens");
     let node = launch(config(), machine, opened, Arc::new(Nowhere), on_stop);
     let node = node.expect("the node starts");
-    // The longest time that there is: no clock can tell when it will be over.
+    // The longest timeout there is: its end lies beyond what a clock can count to.
     assert!(node.wait_until(Duration::MAX, |raft| raft.role() == RoleName::Leader));
     node
 }
@@ -112,7 +112,7 @@ fn a_panic_in_the_state_machine_stops_the_node_and_ends_every_request() {
     assert_eq!(first.wait(PATIENCE), SHUTTING_DOWN);
     let end = node.wait();
     assert!(matches!(end, Err(NodeError::Panicked("apply"))), "{end:?}");
-    // Nobody would end these later on.
+    // No tick and no thread would end these requests later on.
     let asked = Instant::now();
     let refused = node.start(Bytes::new(), PATIENCE).err();
     assert_eq!(refused, Some(SHUTTING_DOWN));
@@ -139,8 +139,9 @@ fn a_panic_while_a_snapshot_is_written_stops_the_node_instead_of_ending_all_snap
     );
 }
 
-/// A machine that waits within its first command until it is let go, by a message or by the end of
-/// who could send one; with the number of commands that it has begun.
+/// A machine that waits within its first command until it gets a message, or until no sender of one
+/// is left. Returns it with the sender, a signal that the command has begun, and the number of
+/// commands begun.
 fn held() -> (Machine, SyncSender<()>, Receiver<()>, Arc<AtomicUsize>) {
     let (go, held) = sync_channel::<()>(0);
     let (begins, begun) = sync_channel(1);
@@ -162,7 +163,7 @@ fn a_stop_ends_requests_while_their_clients_can_still_be_told_and_executes_nothi
     let (tell, told) = sync_channel(1);
     let (go, pending) = (Mutex::new(Some(go)), waiting.clone());
     let on_stop = move || {
-        // Here the event loop would be told to end.
+        // At this point a node tells its event loop to end.
         if let Some(pending) = pending.lock().take() {
             tell.send(pending.wait(Duration::ZERO))
                 .expect("room for one");
@@ -170,7 +171,7 @@ fn a_stop_ends_requests_while_their_clients_can_still_be_told_and_executes_nothi
         drop(go.lock().take());
     };
     let node = leader(machine, Box::new(on_stop));
-    // Each as large as what is executed at a time.
+    // Each command is as large as a whole batch.
     let commands = [(); 3].map(|()| start(&node, vec![0; 1 << 20].into()));
     begun.recv_timeout(PATIENCE).expect("the first one begins");
     let deadline = Instant::now() + PATIENCE;

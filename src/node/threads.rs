@@ -1,5 +1,5 @@
 //! The threads of a node. No thread decides anything: each carries inputs to the replica and acts
-//! on what comes of them.
+//! on their consequences.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::sync::thread::{self, JoinHandle, ThreadId};
 use super::{NodeError, StartError};
 use crate::machine::StateMachine;
 
-/// Starts a named thread that stops the node when it ends for any other reason than being told.
+/// Starts a named thread, which stops the node if it ends by an error or a panic.
 fn spawn<S: StateMachine>(
     name: &'static str,
     hub: &Arc<Hub<S>>,
@@ -36,7 +36,7 @@ impl<S: StateMachine> Drop for StopOnPanic<'_, S> {
     }
 }
 
-/// The threads of a node that are to be waited for.
+/// The threads of a node, for whose end [`join`](Self::join) waits.
 #[derive(Default)]
 pub(super) struct Threads {
     ids: Vec<ThreadId>,
@@ -64,7 +64,7 @@ impl Threads {
             return;
         }
         for thread in self.running.lock().drain(..) {
-            // A panic has been reported by its guard.
+            // A thread that panicked has reported the panic itself.
             let _ = thread.join();
         }
     }

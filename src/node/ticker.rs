@@ -8,7 +8,7 @@ use super::hub::Hub;
 use super::sync::{self, Nudged};
 use crate::machine::StateMachine;
 
-/// Counts ticks.
+/// Turns the time that has passed into ticks, and hands them to the replica.
 pub struct Ticker {
     tick: Duration,
     /// The most ticks that are handed in at one time.

@@ -1,4 +1,5 @@
-//! Writing a file that no request waits for, without getting in the way of those that do.
+//! Writing a file that no request waits for, without getting in the way of threads on which
+//! requests wait.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use super::clock::Clock;
 /// which is ten times as long as this.
 const BURST: Duration = Duration::from_micros(50);
 
-/// After each burst the writer rests so many times as long as the burst took.
+/// How many times as long as a burst the rest after it is.
 const REST: u32 = 4;
 
 /// The longest rest. If the disk hangs for seconds, a burst takes as long; to rest for a multiple
@@ -22,13 +23,13 @@ const LONGEST_REST: Duration = Duration::from_millis(10);
 pub(super) enum Pace {
     /// It rests, so that other threads have most of the processor and of the disk.
     Rest,
-    /// It goes on at once: there is no time left.
+    /// It goes on at once, because the file is wanted soon.
     Hurry,
     /// It fails: what it writes is not wanted any more.
     GiveUp,
 }
 
-/// Writes in bursts, and asks `pace` after each how to go on.
+/// A writer that writes in bursts, and asks `pace` after each burst how to go on.
 pub(super) struct Unhurried<W, P> {
     out: W,
     clock: Clock,
@@ -47,7 +48,7 @@ impl<W: Write, P: Fn() -> Pace> Unhurried<W, P> {
         }
     }
 
-    /// The writer underneath.
+    /// The writer to which the bytes go.
     pub fn into_inner(self) -> W {
         self.out
     }
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
     use crate::node::sync;
 
-    /// Takes a millisecond for each write.
+    /// A writer that takes a millisecond for each write.
     struct Slow(Vec<u8>);
 
     impl Write for Slow {

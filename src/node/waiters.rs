@@ -1,4 +1,5 @@
-//! The requests that wait: writes for their entry, reads for their index. Each has a deadline.
+//! The requests that wait: writes for their entry to be executed, reads for their index. Each has a
+//! deadline.
 //!
 //! A write waits for an index *and* a term. If another leader's entry takes the index, the write
 //! was not executed there, and must not get the reply of the other entry.
@@ -10,15 +11,15 @@ use bytes::Bytes;
 use super::work::{ReadyReads, Share, Takes};
 use crate::raft::{EntryId, Index, ReadId, Term};
 
-/// How many reads are handed out at a time. The weight of their answers is bounded elsewhere; this
-/// bounds the cost of each read that does not depend on its answer.
+/// How many reads are handed out at a time. The weight of their answers has a bound of its own;
+/// this one bounds the cost that a read has whatever its answer.
 const READS_AT_ONCE: usize = 1024;
 
 /// Writes that wait for their entry to be applied.
 #[derive(Debug)]
 pub(super) struct Writes<W> {
     waiting: BTreeMap<Index, Write<W>>,
-    /// No deadline lies before this tick.
+    /// The earliest tick at which a write may expire: no deadline is earlier.
     earliest: u64,
 }
 
@@ -41,7 +42,7 @@ impl<W> Writes<W> {
         self.waiting.len()
     }
 
-    /// Adds a write. Returns the waiter of an earlier write at the same index: its entry was
+    /// Adds a write. Returns the waiter of an earlier write at the same index, whose entry was
     /// replaced.
     pub fn add(&mut self, id: EntryId, deadline: u64, waiter: W) -> Option<W> {
         self.earliest = self.earliest.min(deadline);
@@ -79,7 +80,7 @@ impl<W> Writes<W> {
         uncommitted.into_values().map(|write| write.waiter)
     }
 
-    /// Those whose deadline has passed at tick `now`.
+    /// Removes and returns the waiters whose deadline has passed at tick `now`.
     pub fn expired(&mut self, now: u64) -> Vec<W> {
         if now < self.earliest {
             return Vec::new();
@@ -104,14 +105,14 @@ impl<W> Writes<W> {
 pub(super) struct Reads<W> {
     next_id: ReadId,
     unconfirmed: BTreeMap<ReadId, Read<W>>,
-    /// By the index that must be applied first; reads of the same index in order of arrival.
+    /// Reads that are confirmed, ordered by the index that must be applied first, then by arrival.
     confirmed: BTreeMap<(Index, ReadId), Read<W>>,
     /// Reads that could be answered and whose answers proved to be large, the oldest first.
     large: VecDeque<Read<W>>,
     earliest: u64,
 }
 
-/// One read.
+/// A read that waits.
 #[derive(Debug)]
 pub struct Read<W> {
     id: ReadId,
@@ -119,7 +120,7 @@ pub struct Read<W> {
     /// is known.
     index: Index,
     deadline: u64,
-    /// The question.
+    /// The question that the client asks.
     pub query: Bytes,
     /// The waiter for the answer.
     pub waiter: W,
@@ -172,14 +173,14 @@ impl<W> Reads<W> {
         self.unconfirmed.remove(&id).map(|read| read.waiter)
     }
 
-    /// Whether a read may be answered as soon as `index` is applied.
+    /// Whether a read may be answered once `index` is applied.
     pub fn has_ready(&self, index: Index) -> bool {
         let first = self.confirmed.first_key_value();
         !self.large.is_empty() || first.is_some_and(|((needed, _), _)| *needed <= index)
     }
 
-    /// Reads that may be answered once `index` is applied, as many as belong to the share at the
-    /// most. Those that are left unanswered must be [given back](Self::give_back).
+    /// Reads that may be answered once `index` is applied, at most as many as the share allows.
+    /// Those that are left unanswered must be [given back](Self::give_back).
     pub fn take_ready(&mut self, index: Index, share: Share) -> ReadyReads<W> {
         let mut ready = ReadyReads::default();
         while ready.untried.len() < READS_AT_ONCE
@@ -189,7 +190,8 @@ impl<W> Reads<W> {
             ready.untried.push_back(first.remove());
         }
         if share.takes == Takes::All {
-            // More of them than this weigh more than the share.
+            // More of the large reads could not be answered: together they weigh more than the
+            // share.
             let most = share.reply_bytes / share.large_from.max(1);
             let most = most.saturating_add(1).min(self.large.len());
             ready.large = self.large.drain(..most).collect();
@@ -214,7 +216,7 @@ impl<W> Reads<W> {
         }
     }
 
-    /// Those whose deadline has passed at tick `now`.
+    /// Removes and returns the waiters whose deadline has passed at tick `now`.
     pub fn expired(&mut self, now: u64) -> Vec<W> {
         if now < self.earliest {
             return Vec::new();

@@ -7,26 +7,26 @@ use crate::machine::StateMachine;
 use crate::raft::{Entry, SnapshotMeta};
 
 /// A read whose answer weighs more than this, in bytes, is left to the apply thread. A thread finds
-/// that out by gathering so much and giving up, which costs about as much as to answer ten small
-/// reads.
+/// that out by gathering that many bytes and giving up, which costs about as much as to answer ten
+/// small reads.
 const LARGE_FROM: usize = 16 << 10;
 
 /// How much work a thread takes on at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Share {
-    /// About how many bytes of the log.
+    /// How many bytes of log entries, about.
     pub log_bytes: usize,
-    /// About how many bytes of answers reads may produce, as the state machine weighs them. The
-    /// bound is not their number: half a page of a scan costs more than a thousand small reads.
+    /// How many bytes of answers to reads, about, as the state machine weighs them. The number of
+    /// reads is no bound: half a page of a scan costs more than a thousand small reads.
     pub reply_bytes: usize,
     /// An answer that weighs more than this is large.
     pub large_from: usize,
-    /// Which kinds of work.
+    /// Which kinds of work the thread takes on.
     pub takes: Takes,
 }
 
 impl Share {
-    /// No bound.
+    /// A share without bounds.
     pub const EVERYTHING: Self = Self {
         log_bytes: usize::MAX,
         reply_bytes: usize::MAX,
@@ -38,11 +38,11 @@ impl Share {
 /// How much the threads of a node execute at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Shares {
-    /// For the apply thread. Large enough that the cost of the locks is spread over many entries;
-    /// small enough that the first client of a batch does not wait long, for replies leave when the
-    /// batch is done.
+    /// The share of the apply thread. Large enough that the cost of the locks is spread over many
+    /// entries; small enough that the first client of a batch does not wait long, for replies leave
+    /// when the batch is done.
     pub own: Share,
-    /// For a thread that has other tasks: `rpc` and `replicator`.
+    /// The share of a thread that has other tasks: `rpc` and `replicator`.
     pub here: Share,
 }
 
@@ -69,7 +69,8 @@ impl Default for Shares {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
     /// No snapshot to install and no read with a large answer. For a thread that has other tasks:
-    /// while it restores a state or gathers a page of ten thousand keys, it answers no heartbeat.
+    /// while it restored a state or gathered a page of ten thousand keys, it would answer no
+    /// heartbeat.
     Short,
     /// Everything. For the apply thread: only clients wait for it, and no other task of the node.
     All,
@@ -82,7 +83,7 @@ pub struct Work<W> {
     pub install: Option<SnapshotMeta>,
     /// Committed entries in log order, each with the waiter for its reply, if there is one.
     pub entries: Vec<(Entry, Option<W>)>,
-    /// Reads to answer after that.
+    /// Reads to answer after these entries.
     pub reads: ReadyReads<W>,
 }
 
@@ -110,8 +111,8 @@ pub struct ReadyReads<W> {
     pub(super) untried: VecDeque<Read<W>>,
     /// Reads whose answers proved to be large in an earlier batch.
     pub(super) large: VecDeque<Read<W>>,
-    /// Reads whose answers proved to be large in this batch. They queue up behind the other large
-    /// ones.
+    /// Reads whose answers proved to be large in this batch. They go to the end of the queue of
+    /// large ones.
     pub(super) found_large: VecDeque<Read<W>>,
 }
 
@@ -126,16 +127,16 @@ impl<W> Default for ReadyReads<W> {
 }
 
 impl<W> ReadyReads<W> {
-    /// Whether there is none.
+    /// Whether there is no read.
     pub fn is_empty(&self) -> bool {
         self.untried.is_empty() && self.large.is_empty() && self.found_large.is_empty()
     }
 
-    /// Answers one share of them, each by `reply`.
+    /// Answers as many of the reads as the share allows, each by `reply`.
     ///
     /// A read with a large answer does not delay reads with small ones: the machine gives it up as
     /// soon as the answer proves to be large, and it is set aside for the apply thread. In a batch
-    /// of the apply thread, small and large reads have a share each, so that neither kind can keep
+    /// of the apply thread, small and large reads have a bound each, so that neither kind can keep
     /// the other waiting for ever.
     pub(crate) fn answer<S: StateMachine>(
         &mut self,
@@ -151,7 +152,7 @@ impl<W> ReadyReads<W> {
                 produced += S::weight(&answer);
                 reply(read.waiter, answer);
             } else {
-                // The machine has gathered about so much before it gave up.
+                // The machine has gathered about this many bytes before it gave up.
                 produced += share.large_from;
                 self.found_large.push_back(read);
             }

@@ -1,4 +1,4 @@
-//! The replica by itself, without threads.
+//! Tests of a replica by itself, without threads.
 
 use super::*;
 use crate::raft::{Config, HardState, Membership, Message, Payload};
@@ -36,7 +36,7 @@ fn a_snapshot_that_is_wanted_before_anything_has_happened_leaves_no_work() {
     let raft = Raft::new(config, HardState::default(), Vec::new());
     let mut replica: Replica<()> = Replica::new(raft, 1, None);
     assert!(!replica.want_snapshot());
-    // Else the thread that does it would never rest.
+    // Otherwise the thread that carries the work out would never rest.
     assert!(!replica.output(Wanted::NOTHING).left.work);
 }
 
@@ -45,7 +45,7 @@ const SHORT: Share = Share {
     ..Share::EVERYTHING
 };
 
-/// An append of one entry behind `after`, which is committed with it.
+/// An append of one entry after `after`, with a commit index that covers the entry.
 fn append(after: EntryId) -> Envelope {
     let entry = Entry {
         id: EntryId {
@@ -81,7 +81,7 @@ fn a_thread_that_others_wait_for_takes_neither_a_snapshot_nor_what_follows_it() 
     let mut replica = Replica::new(raft, 10, None);
     replica.step(append(EntryId::ZERO));
     write(&mut replica);
-    // It comes in after work was there for any thread.
+    // A snapshot comes in after there was work that any thread could execute.
     assert!(replica.output(Wanted::NOTHING).left.work);
     let last = EntryId { term: 1, index: 5 };
     let meta = SnapshotMeta {

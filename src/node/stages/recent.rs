@@ -1,4 +1,4 @@
-//! How long something has taken lately: a histogram of the last moments in constant memory.
+//! How long a stage has taken lately: a histogram of the last 10 to 20 seconds in constant memory.
 
 use std::time::{Duration, Instant};
 
@@ -12,11 +12,11 @@ use crate::wire::client::Stage;
 /// become slow.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// What is shorter counts as this; the steps between short times are about as large.
+/// A time that is shorter counts as this; short times differ in steps of about this size.
 const SHORTEST_NS: u64 = 100;
-/// What is longer counts as this.
+/// A time that is longer counts as this.
 const LONGEST_NS: u64 = 60_000_000_000;
-/// To one part in a hundred, which takes 12 KiB.
+/// How exact a histogram is, in decimal digits: to one part in a hundred, which takes 12 KiB.
 const DIGITS: u8 = 2;
 
 type Times = Histogram<u32>;
@@ -26,7 +26,7 @@ fn times() -> Times {
         .expect("the bounds are those of a histogram")
 }
 
-/// The times that something has taken lately. To note a time takes a few nanoseconds and no
+/// The times that a stage has taken lately. To note a time takes a few nanoseconds and no
 /// allocation. The caller brings both moments: no clock is read here.
 pub struct Recent {
     /// When the present period began.
@@ -36,7 +36,7 @@ pub struct Recent {
 }
 
 impl Recent {
-    /// Nothing so far.
+    /// A histogram without times. The first period begins at `now`.
     pub fn new(now: Instant) -> Self {
         Self {
             began: now,
@@ -45,7 +45,7 @@ impl Recent {
         }
     }
 
-    /// It has taken from the one moment to the other.
+    /// Notes that the stage took from the one moment to the other.
     pub fn note(&mut self, from: Instant, to: Instant) {
         self.move_on(to);
         let took = to.saturating_duration_since(from).as_nanos();
@@ -53,15 +53,16 @@ impl Recent {
             .saturating_record(u64::try_from(took).unwrap_or(u64::MAX));
     }
 
-    /// What was noted in the present period and the one before it: both, to be summed up elsewhere,
-    /// which takes longer than others should have to wait.
+    /// Copies of what was noted in the previous and the present period. They are summed up by the
+    /// caller, without the lock under which this is called: to sum up takes longer than others
+    /// should have to wait.
     pub fn copy(&mut self, now: Instant) -> [Times; 2] {
         self.move_on(now);
         [self.previous.clone(), self.present.clone()]
     }
 
     /// Begins the next period if the present one is over. Threads read the clock before they come
-    /// here, so that `now` may also be a little before the last one.
+    /// here, so `now` may be a little earlier than in the last call.
     fn move_on(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.began);
         if passed < PERIOD {
@@ -78,7 +79,7 @@ impl Recent {
     }
 }
 
-/// What the two copies say together.
+/// The figures of the two copies together.
 pub fn sum_up(name: &str, [mut times, others]: [Times; 2]) -> Stage {
     times += others;
     Stage {
@@ -100,7 +101,7 @@ mod tests {
         sum_up("it", recent.copy(now))
     }
 
-    /// To one part in a hundred.
+    /// Asserts that the times are equal to one part in a hundred.
     #[track_caller]
     fn assert_close(ns: u64, expected: Duration) {
         let expected = expected.as_nanos() as u64;

@@ -1,4 +1,5 @@
-//! How long the leader waits for its followers: from a message to what acknowledges it.
+//! How long the leader waits for its followers: from an append or a heartbeat to the message that
+//! acknowledges it.
 //!
 //! The core owns no clock, so the messages are watched where they leave and arrive.
 
@@ -9,20 +10,20 @@ use super::recent::Recent;
 use crate::raft::{Envelope, Message, NodeId, Term};
 
 /// At most so many messages of one kind are timed on their way to one follower. Usually fewer are
-/// on their way at a time; only full ones may be more, and it is enough to time some of them.
+/// on their way; only of full ones there may be more, and it is enough to time some.
 const MAX_TIMED: usize = 64;
 
-/// The two kinds of questions, and where they stand in an array.
+/// The two kinds of messages that are timed, and their places in an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Entries; the number is the last one's index. Acknowledged once they are on the follower's
-    /// disk.
+    /// An append with entries; its number is the last entry's index. Acknowledged once the entries
+    /// are on the follower's disk.
     Append,
-    /// A heartbeat; the number is its round. Needs no disk.
+    /// A heartbeat; its number is its round of read confirmations. The answer needs no disk.
     Heartbeat,
 }
 
-/// What a message acknowledges: all of one kind up to a number.
+/// What a message from a follower acknowledges: all messages of one kind up to a number.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Acknowledged {
     from: NodeId,
@@ -48,10 +49,10 @@ impl Acknowledged {
     }
 }
 
-/// The kind of a question that is to be timed, and the first and last number that it is about.
+/// The kind of a message that is to be timed, and the first and last number that it carries.
 fn question(message: &Message) -> Option<(Kind, u64, u64)> {
     match message {
-        // Without entries it is a guess at where the follower stands.
+        // An append without entries only asks where the logs agree: it is not timed.
         Message::Append { prev, entries, .. } => {
             let last = entries.last()?.id.index;
             Some((Kind::Append, prev.index + 1, last))
@@ -61,24 +62,25 @@ fn question(message: &Message) -> Option<(Kind, u64, u64)> {
     }
 }
 
-/// Whether there is anything among the messages to be timed.
+/// Whether any of these messages is to be timed.
 pub fn has_question(messages: &[Envelope]) -> bool {
     messages
         .iter()
         .any(|envelope| question(&envelope.message).is_some())
 }
 
-/// Questions on their way to one follower, in ascending order, each with when it left.
+/// Messages on their way to one follower, in ascending order of their numbers, each with the moment
+/// at which it left.
 type Timed = VecDeque<(u64, Instant)>;
 
-/// The questions of a leader that are on their way, and how long earlier ones took.
+/// The timed messages of a leader that are on their way, and how long earlier ones took.
 pub struct Rounds {
-    /// Of which term they are.
+    /// The term in which these messages were sent.
     term: Term,
     followers: BTreeMap<NodeId, [Timed; 2]>,
-    /// From an append to its acknowledgement.
+    /// The times from an append to its acknowledgement.
     pub appends: Recent,
-    /// From a heartbeat to its answer.
+    /// The times from a heartbeat to its answer.
     pub heartbeats: Recent,
 }
 
@@ -92,7 +94,7 @@ impl Rounds {
         }
     }
 
-    /// These messages leave now.
+    /// Notes that these messages leave now.
     pub fn sent(&mut self, messages: &[Envelope], now: Instant) {
         for Envelope {
             to, term, message, ..
@@ -107,7 +109,8 @@ impl Rounds {
             }
             let new = || [(); 2].map(|()| Timed::with_capacity(MAX_TIMED));
             let timed = &mut self.followers.entry(*to).or_insert_with(new)[kind as usize];
-            // Sent once more: the earlier one was lost, or its answer comes too early for this one.
+            // The message repeats an earlier one, which was lost, or whose answer would come too
+            // early for this one: only the last of them is timed.
             while timed.back().is_some_and(|(number, _)| *number >= first) {
                 timed.pop_back();
             }
@@ -117,7 +120,7 @@ impl Rounds {
         }
     }
 
-    /// This has arrived now.
+    /// Notes that this acknowledgement has arrived now.
     pub fn acknowledged(&mut self, acknowledged: &Acknowledged, now: Instant) {
         let Acknowledged {
             from,

@@ -1,8 +1,9 @@
-//! The same under the schedule explorer `shuttle`: every lock, signal and wait is a point at which
-//! another thread may go on, and the explorer tries one order after the other.
+//! Replaces the parts of `sync` under the schedule explorer `shuttle`: every lock, signal and wait
+//! is a point at which another thread may go on, and the explorer tries one order of threads after
+//! the other.
 //!
-//! Time stands still here. No wait ends because its time is up, so a thread that waits for a
-//! signal which was lost waits for ever, and the explorer reports a deadlock. Whoever wants time to
+//! Time stands still here. No wait ends because its time is up, so a thread that waits for a signal
+//! which was lost waits for ever, and the explorer reports a deadlock. A test that wants time to
 //! pass hands in ticks ([`Handle::tick`](crate::node::Handle::tick)).
 
 use std::collections::VecDeque;
@@ -14,24 +15,24 @@ use crossbeam::channel::RecvTimeoutError;
 pub use shuttle::sync::atomic::{AtomicBool, AtomicU64};
 pub use shuttle::thread;
 
-/// Nothing: the explorer decides whose turn it is.
+/// Does nothing: the explorer decides which thread goes on.
 pub fn yield_to_others() {}
 
-/// The time, which stands still.
+/// The present moment, which is always the same.
 pub fn now() -> Instant {
     static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
     *NOW
 }
 
-/// As `parking_lot::Mutex`.
+/// Stands for `parking_lot::Mutex`.
 #[derive(Default)]
 pub struct Mutex<T>(shuttle::sync::Mutex<T>);
 
-/// The lock, held. It is away only while its holder waits.
+/// The guard of a lock. The inner guard is absent only while its holder waits for a condition.
 pub struct MutexGuard<'a, T>(Option<shuttle::sync::MutexGuard<'a, T>>);
 
 impl<T> Mutex<T> {
-    /// A lock around a value.
+    /// A lock that guards `value`.
     pub fn new(value: T) -> Self {
         Self(shuttle::sync::Mutex::new(value))
     }
@@ -66,14 +67,14 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// As `parking_lot::Condvar`.
+/// Stands for `parking_lot::Condvar`.
 pub struct Condvar(shuttle::sync::Condvar);
 
 /// Whether a wait ended because its time was up.
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
-    /// Whether it did.
+    /// Whether the wait ended because its time was up; it never does.
     pub fn timed_out(&self) -> bool {
         self.0
     }
@@ -102,7 +103,7 @@ impl Condvar {
         WaitTimeoutResult(false)
     }
 
-    /// Wakes all who wait.
+    /// Wakes all threads that wait for the condition.
     pub fn notify_all(&self) {
         self.0.notify_all();
     }
@@ -121,21 +122,21 @@ struct State<T> {
     receiver: bool,
 }
 
-/// As `crossbeam::channel::Sender`.
+/// Stands for `crossbeam::channel::Sender`.
 pub struct Sender<T>(Arc<Channel<T>>);
 
-/// As `crossbeam::channel::Receiver`.
+/// Stands for `crossbeam::channel::Receiver`.
 pub struct Receiver<T>(Arc<Channel<T>>);
 
-/// A value could not be sent.
+/// The error of a value that could not be sent.
 #[derive(Debug)]
 pub struct NotSent;
 
-/// The sender has gone.
+/// The error of a receiver whose sender has gone.
 #[derive(Debug)]
 pub struct Disconnected;
 
-/// A channel for so many values.
+/// A channel with room for `capacity` values.
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let channel = Arc::new(Channel {
         state: Mutex::new(State {
@@ -149,13 +150,13 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     (Sender(channel.clone()), Receiver(channel))
 }
 
-/// As the real one.
+/// Stands for `Nudger`: the sending end of a signal.
 pub struct Nudger(Sender<()>);
 
-/// As the real one.
+/// Stands for `Nudged`: the receiving end of a signal.
 pub struct Nudged(Receiver<()>);
 
-/// A channel for nudges.
+/// A channel with room for one token: the two ends of a signal.
 pub fn nudges() -> (Nudger, Nudged) {
     let (sender, receiver) = bounded(1);
     (Nudger(sender), Nudged(receiver))
@@ -174,7 +175,7 @@ impl Nudged {
         let _ = self.0.recv();
     }
 
-    /// As [`wait`](Self::wait), except that a wait of no time at all is over at once.
+    /// As [`wait`](Self::wait), except that a wait with a timeout of zero ends at once.
     pub fn wait_for(&self, timeout: Duration) {
         let _ = self.0.recv_timeout(timeout);
     }
@@ -184,7 +185,7 @@ impl<T> Sender<T> {
     /// Sends a value if there is room.
     ///
     /// # Errors
-    /// [`NotSent`] if there is none, or nobody to receive it.
+    /// [`NotSent`] if there is no room, or the receiver has gone.
     pub fn try_send(&self, value: T) -> Result<(), NotSent> {
         let mut state = self.0.state.lock();
         if !state.receiver || state.queue.len() >= state.capacity {
@@ -201,12 +202,12 @@ impl<T> Receiver<T> {
     /// Waits for a value.
     ///
     /// # Errors
-    /// [`Disconnected`] if there is none and never will be.
+    /// [`Disconnected`] if there is no value and the sender has gone.
     pub fn recv(&self) -> Result<T, Disconnected> {
         self.recv_timeout(Duration::MAX).map_err(|_| Disconnected)
     }
 
-    /// As [`recv`](Self::recv), except that a wait of no time at all is over at once.
+    /// As [`recv`](Self::recv), except that a wait with a timeout of zero ends at once.
     ///
     /// # Errors
     /// As crossbeam's.

@@ -1,4 +1,4 @@
-//! A replicator that never comes to rest: whenever a write is done, the next one is there.
+//! A replicator that always has a write: whenever one is done, the next one is there.
 
 use std::sync::{OnceLock, Weak};
 
@@ -8,21 +8,21 @@ use crate::testkit::{Access, HookedDisk};
 
 /// How many writes follow each other without a pause.
 const WRITES: usize = 300;
-/// After so many of them a snapshot is taken, and again after twice as many: the log is needed
-/// behind the older one of two.
+/// A snapshot is taken after this many writes, and another one after twice as many. The log on disk
+/// is needed from the end of the older of the two snapshots on.
 const WRITES_PER_SNAPSHOT: usize = 100;
-/// So that these writes fill many segments.
+/// The size of a segment, so small that these writes fill many.
 const SEGMENT: u64 = 64 << 10;
 const COMMAND: usize = 4 << 10;
 
-/// What is done within each sync of the log.
+/// A function that runs during each sync of the log.
 type DuringSync = Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>;
 
-/// What the status says of the log after all these writes.
+/// What the status says of the log's size after all these writes.
 #[derive(Debug)]
 struct Seen {
     log_bytes: u64,
-    /// What was written since the first of them.
+    /// How many bytes were written to the log by these writes.
     written: u64,
 }
 
@@ -61,7 +61,7 @@ fn busy_node(during_sync: &DuringSync) -> Arc<Handle<Machine>> {
     node
 }
 
-/// Waits until a snapshot is there that holds all that is executed by now.
+/// Waits until there is a snapshot of all commands that are executed by now.
 fn take_snapshot(node: &Handle<Machine>) {
     let before = node.status().snapshot_index;
     assert!(node.take_snapshot(), "there is nothing new to be in it");
@@ -75,9 +75,9 @@ fn take_snapshot(node: &Handle<Machine>) {
     }
 }
 
-/// One write, of those that follow each other without a pause.
+/// Proposes the next command, before the write that is under way is done.
 fn go_on(node: &Handle<Machine>, written: usize) {
-    // The next one, put in before this one is done.
+    // The command for the next write, put in before the present write is done.
     drop(start(node, vec![0; COMMAND].into()));
     if written.is_multiple_of(WRITES_PER_SNAPSHOT) {
         take_snapshot(node);
@@ -108,8 +108,8 @@ fn a_log_that_is_written_to_without_a_pause_is_cut_and_its_size_reported() {
     let seen = told
         .recv_timeout(PATIENCE)
         .expect("the writes come to an end");
-    // Two snapshots were taken, each after a third of the writes: what lies before the first one is
-    // not needed any more, but for the segment in which it ends.
+    // Two snapshots were taken, after a third and after two thirds of the writes. Of the log before
+    // the first one only the segment in which the first one ends is needed.
     let needed = seen.written - seen.written / 3;
     let is_cut = seen.log_bytes <= needed + 2 * SEGMENT;
     let is_reported = seen.log_bytes >= needed - 2 * SEGMENT;

@@ -22,7 +22,7 @@ struct Watch {
 
 #[derive(Default)]
 struct Hanging {
-    /// What the names of the files begin with whose writes hang.
+    /// The writes to files whose names begin with this hang.
     prefix: Option<String>,
     /// How many writes hang now.
     writes: usize,
@@ -46,12 +46,13 @@ impl WatchedDisk {
         self.disk.clone()
     }
 
-    /// How many bytes have been read from files.
+    /// How many bytes have been read from files so far.
     pub fn bytes_read(&self) -> u64 {
         self.watch.read.load(Ordering::SeqCst)
     }
 
-    /// Writes to files whose names begin like this hang, until what is returned is dropped.
+    /// Lets writes to files whose names begin with `prefix` hang, until the returned value is
+    /// dropped.
     pub fn hang(&self, prefix: &str) -> Hang {
         self.watch.hanging.lock().prefix = Some(prefix.to_string());
         Hang(self.watch.clone())
@@ -66,7 +67,7 @@ impl WatchedDisk {
     }
 }
 
-/// While it is there, writes hang.
+/// Lets writes hang until it is dropped.
 #[must_use]
 pub(in crate::node) struct Hang(Arc<Watch>);
 

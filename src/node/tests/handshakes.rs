@@ -1,5 +1,5 @@
-//! What the event loop must not take long for: a disk that hangs while the node writes down whom it
-//! has met, and statuses.
+//! What the event loop must not be held up by: a disk that hangs while the node writes down whom it
+//! has met, and many requests for a status.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
@@ -14,7 +14,7 @@ use crate::wire::client::{Answer, Ask, Request, Response};
 use crate::wire::handshake::{Caller, Hello, MAGIC, MAX_HELLO, VERSION, Welcome};
 use crate::wire::{codec, frame};
 
-/// A connection that speaks the protocol by hand.
+/// A connection on which a test sends and reads the frames of the protocol itself.
 struct Raw(TcpStream);
 
 impl Raw {
@@ -50,7 +50,7 @@ impl Raw {
         }
     }
 
-    /// Whether nothing has come.
+    /// Whether no byte has arrived on the connection.
     fn has_nothing(&mut self) -> bool {
         self.0.set_nonblocking(true).unwrap();
         let read = self.0.read(&mut [0]);
@@ -77,7 +77,8 @@ fn peer(from: u64, folder: u128) -> Caller {
     }
 }
 
-/// A status must not wait for the disk, and a peer is welcomed only once it is written down.
+/// A status must not wait for the disk, and a peer is welcomed only once its folder number is on
+/// disk.
 #[test]
 fn a_peer_is_welcomed_once_it_is_written_down_and_nobody_else_waits_for_that() {
     let disk = WatchedDisk::new();
@@ -151,6 +152,6 @@ fn statuses_that_are_asked_for_at_once_are_summed_up_once() {
             other => panic!("{other:?}"),
         };
     }
-    // They may arrive in a few parts.
+    // The requests may arrive in a few parts, and each part gets a status of its own.
     assert!(moments.len() <= 4, "{moments:?}");
 }

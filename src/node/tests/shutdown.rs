@@ -1,4 +1,4 @@
-//! What a node that stops does not wait for.
+//! Work that a node which stops does not wait for.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{Machine, PATIENCE, leader, start};
 use crate::node::Outcome;
 
-/// How many pieces the state has.
+/// How many pieces the state of the machine has.
 const PIECES: usize = 1 << 20;
 
 static WRITTEN: AtomicUsize = AtomicUsize::new(0);
@@ -24,7 +24,7 @@ fn wait_until(holds: impl Fn() -> bool) {
     }
 }
 
-/// Writes one piece, and the others once the node has been told to stop.
+/// Writes the first piece, and the others only once the node has been told to stop.
 fn write_slowly(out: &mut dyn io::Write) -> io::Result<()> {
     for _ in 0..PIECES {
         out.write_all(b"a piece.")?;
@@ -34,8 +34,8 @@ fn write_slowly(out: &mut dyn io::Write) -> io::Result<()> {
     Ok(())
 }
 
-/// The snapshot of a large store takes minutes, and who has told a node to stop does not wait for
-/// so long: a supervisor kills it.
+/// The snapshot of a large store takes minutes, and a supervisor that has told a node to stop does
+/// not wait for so long: it kills the node.
 #[test]
 fn a_stop_does_not_wait_until_a_whole_snapshot_is_written() {
     let machine = Machine(Box::new(|| {}), write_slowly);

@@ -50,7 +50,7 @@ fn part(of: &SnapshotInfo, offset: u64, data: bytes::Bytes) -> Part {
     }
 }
 
-/// Stores a part, and if it is the last one, puts the snapshot in its place.
+/// Stores a part, and if it is the last one, verifies the file and gives it its final name.
 fn store(courier: &mut Courier, files: &Snapshots, part: Part) -> Result<Stored, StorageError> {
     match courier.store(files, part).1? {
         Stored::Complete(incoming) => in_its_place(files, incoming.seal()?.place()),
@@ -109,7 +109,7 @@ fn request(of: &SnapshotInfo, offset: u64, length: u64) -> PartRequest {
     }
 }
 
-/// As when the first part is lost on its way, or several followers need the snapshot.
+/// The first part is asked for again when it is lost on its way, or when several followers need it.
 #[test]
 fn the_first_part_asked_for_again_and_again_verifies_the_file_once() {
     let disk = WatchedDisk::new();
@@ -124,7 +124,7 @@ fn the_first_part_asked_for_again_and_again_verifies_the_file_once() {
     assert_eq!(disk.bytes_read() - before, 100 * 10);
 }
 
-/// Only a follower that has all of a file can refuse it for what it holds.
+/// A follower can refuse a file for its contents only when it has all of the file.
 #[test]
 fn a_file_that_went_bad_after_it_was_verified_is_noticed_once_it_was_sent_and_refused() {
     let disk = SimDisk::new(1);
@@ -147,7 +147,7 @@ fn a_file_that_went_bad_after_it_was_verified_is_noticed_once_it_was_sent_and_re
     assert!(files.newest().is_none(), "it is set aside");
 }
 
-/// Its parts would be empty, and no follower would ever have the whole file and refuse it.
+/// The missing parts would be empty, so no follower would ever have the whole file and refuse it.
 #[test]
 fn a_file_that_became_shorter_after_it_was_verified_is_set_aside_at_the_first_part_that_lacks() {
     let disk = SimDisk::new(1);

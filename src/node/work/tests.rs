@@ -1,4 +1,4 @@
-//! How reads are shared out between a thread that others wait for and the apply thread.
+//! How reads are divided between a thread that has other tasks and the apply thread.
 
 use std::io;
 
@@ -8,8 +8,7 @@ use super::super::waiters::Reads;
 use super::*;
 use crate::machine::{At, Gate};
 
-/// A machine whose answers weigh what the question says: its length. It keeps count of what was
-/// asked in vain.
+/// A machine whose answers weigh as much as the question is long, in bytes.
 struct Echo;
 
 impl StateMachine for Echo {
@@ -76,7 +75,7 @@ const IN_PASSING: Share = Share {
 
 const DEADLINE: u64 = 10;
 
-/// Reads with answers of these weights, each of which waits under its place in the list.
+/// Reads with answers of these weights. The waiter of each is its place in the list.
 fn reads(weights: &[usize]) -> Reads<usize> {
     let mut reads = Reads::new();
     for (place, weight) in weights.iter().enumerate() {
@@ -87,7 +86,7 @@ fn reads(weights: &[usize]) -> Reads<usize> {
     reads
 }
 
-/// Which reads one share answers.
+/// The places of the reads that one share answers.
 fn answered(reads: &mut Reads<usize>, share: Share) -> Vec<usize> {
     let mut answered = Vec::new();
     let mut ready = reads.take_ready(7, share);
@@ -99,7 +98,7 @@ fn answered(reads: &mut Reads<usize>, share: Share) -> Vec<usize> {
 #[test]
 fn a_thread_that_others_wait_for_answers_small_reads_up_to_its_share_and_no_large_one() {
     let mut all = reads(&[90, 5000, 90, 90, 90, 5000, 90]);
-    // The second one counts with what was gathered of it in vain.
+    // The second read is large. What the machine gathered of it before it gave up counts too.
     assert_eq!(answered(&mut all, IN_PASSING), [0, 2]);
     assert_eq!(all.len(), 5);
     assert_eq!(answered(&mut all, IN_PASSING), [3, 4]);
@@ -114,9 +113,9 @@ fn a_thread_that_others_wait_for_answers_small_reads_up_to_its_share_and_no_larg
 #[test]
 fn small_and_large_reads_do_not_keep_each_other_waiting_for_ever() {
     let mut all = reads(&[[600; 8], [90; 8]].concat());
-    // First it is found out which ones are large.
+    // The first batch finds out which reads are large.
     assert_eq!(answered(&mut all, APPLY), [8, 9, 10]);
-    // More small ones than it can answer at a time do not keep it from a few large ones.
+    // More small reads than a batch can answer do not keep it from a few large ones.
     for place in 100..200 {
         let id = all.fresh_id();
         all.add(id, vec![0; 90].into(), DEADLINE, place);
