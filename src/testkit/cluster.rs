@@ -21,10 +21,10 @@ use crate::storage::SimDisk;
 /// so a wait that takes this long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The pause between two looks at a condition.
+/// The pause before a condition is checked again.
 const GLANCE: Duration = Duration::from_millis(5);
 
-/// Longer than any test takes.
+/// A timeout that is longer than any test takes.
 const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) type Nodes<S> = Arc<RwLock<BTreeMap<NodeId, Arc<Handle<S>>>>>;
@@ -193,7 +193,7 @@ impl<S: StateMachine> Cluster<S> {
         );
     }
 
-    /// Takes all faults from all links.
+    /// Ends the faults of all links.
     pub fn heal(&self) {
         self.set_all_links(Link::default());
     }
@@ -256,7 +256,7 @@ impl<S: StateMachine> Cluster<S> {
         self.nodes.read().values().cloned().collect()
     }
 
-    /// The leader of the highest term among the nodes that are up.
+    /// Of the nodes that are up and lead, the one in the highest term.
     pub fn leader(&self) -> Option<NodeId> {
         let statuses = self.up().into_iter().map(|node| node.status());
         let leaders = statuses.filter(|status| status.role == RoleName::Leader);
@@ -295,7 +295,7 @@ impl<S: StateMachine> Cluster<S> {
                 .into_iter()
                 .map(|node| node.with_machine(S::digest));
             let digests: BTreeSet<u64> = digests.collect();
-            // The digests are of one index only if no node has applied anything since `before`.
+            // All digests belong to one index only if no node has applied anything since `before`.
             let settled = before.len() == 1 && before.first() >= Some(&target);
             if !settled || cluster.applied() != before {
                 return None;

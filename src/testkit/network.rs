@@ -16,7 +16,7 @@ use crate::raft::{Envelope, NodeId};
 /// How one direction between two nodes behaves. The default is a link without fault or delay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link {
-    /// Nothing gets through.
+    /// Set if no message gets through.
     pub cut: bool,
     /// The shortest delay of a message.
     pub min_delay: Duration,
@@ -48,13 +48,13 @@ impl Link {
 
 type Deliver = Arc<dyn Fn(Envelope) + Send + Sync>;
 
-/// Sees every message that is sent, and says whether it gets through.
+/// A function that sees every message that is sent, and returns whether the message gets through.
 pub type Filter = Box<dyn FnMut(&Envelope) -> bool + Send>;
 
 /// How many messages may be on their way. Further ones are lost, as a real network loses them.
 const CAPACITY: usize = 100_000;
 
-/// The network of a cluster. Clones share it.
+/// The network between the nodes of a cluster. All clones are the same network.
 #[derive(Clone)]
 pub struct Network {
     shared: Arc<SharedNetwork>,
@@ -76,8 +76,8 @@ struct State {
     closed: bool,
 }
 
-/// A message and when it arrives. Messages of the same moment arrive in the order in which they
-/// were sent.
+/// A message and the moment at which it arrives. Messages of the same moment arrive in the order in
+/// which they were sent.
 struct Due {
     at: Instant,
     number: u64,
@@ -105,8 +105,8 @@ impl PartialEq for Due {
 impl Eq for Due {}
 
 impl Network {
-    /// A network without faults. `seed` is for the faults that [`set_link`](Self::set_link) asks
-    /// for later.
+    /// A network without faults. The faults that [`set_link`](Self::set_link) asks for later are
+    /// drawn from `seed`.
     pub(super) fn new(seed: u64) -> Self {
         let shared = Arc::new(SharedNetwork {
             state: Mutex::new(State {
@@ -168,7 +168,8 @@ impl Network {
         self.shared.state.lock().closed = true;
         self.shared.changed.notify_all();
         if let Some(thread) = self.shared.thread.lock().take() {
-            // It fails only if a node's code has panicked on that thread, which the panic reported.
+            // Joining fails only if a node's code has panicked on that thread, and the panic has
+            // been reported.
             let _ = thread.join();
         }
     }
@@ -261,7 +262,8 @@ impl SharedNetwork {
                 }
                 continue;
             }
-            // Without the lock, because a node that takes a message sends others.
+            // Messages are delivered without the lock, because a node that takes a message sends
+            // others.
             drop(state);
             for (deliver, envelope) in due {
                 deliver(envelope);

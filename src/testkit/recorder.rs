@@ -14,7 +14,8 @@ use crate::wire::codec;
 /// A command with the index at which it was executed.
 pub type Executed = (Index, Bytes);
 
-/// The history that the replicas of one cluster have executed. Clones share it.
+/// The history of commands that the replicas of one cluster have executed. All clones are the same
+/// history.
 ///
 /// The first replica that executes an `n`-th command writes it down. Every other replica, and every
 /// replica that starts again, must execute the same command at the same index as its `n`-th one.
@@ -38,12 +39,12 @@ impl Journal {
         }
     }
 
-    /// All that was executed so far, in order.
+    /// All commands that were executed so far, in order.
     pub fn executed(&self) -> Vec<Executed> {
         self.shared.lock().executed.clone()
     }
 
-    /// The first difference between two replicas, in a sentence, if there was ever one.
+    /// A sentence that names the first difference between two replicas, if there was ever one.
     pub fn contradiction(&self) -> Option<String> {
         self.shared.lock().contradiction.clone()
     }
@@ -63,14 +64,15 @@ impl Journal {
     }
 }
 
-/// Executes a command by remembering it, and answers with the command and its index.
+/// A state machine that executes a command by remembering it, and answers with the command and its
+/// index.
 pub struct Recorder {
     journal: Journal,
     executed: Vec<Executed>,
 }
 
 impl Recorder {
-    /// What this replica has executed since it started, in order.
+    /// The commands that this replica has executed since it started, in order.
     pub fn executed(&self) -> &[Executed] {
         &self.executed
     }

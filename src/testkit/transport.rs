@@ -14,7 +14,7 @@ use crate::client::{CallError, Stop, Transport};
 use crate::machine::StateMachine;
 use crate::wire::client::{Answer, Ask, Doubt};
 
-/// Calls the nodes of a cluster directly.
+/// A transport that calls the nodes of a cluster directly, in the same process.
 pub(super) struct InProcess<S: StateMachine> {
     nodes: Nodes<S>,
 }
@@ -78,7 +78,7 @@ impl Unreliable {
         }
     }
 
-    /// The delay of a request, and whether the request and the answer get lost.
+    /// Draws the delay of a request, and whether the request and the answer get lost.
     fn draw(&self) -> (Duration, bool, bool) {
         let mut random = self.random.lock();
         let longest = self.link.max_delay.as_micros() as u64;

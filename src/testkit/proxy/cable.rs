@@ -10,14 +10,14 @@ use super::connection::Connection;
 /// What becomes of bytes that arrive at the proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flow {
-    /// They go on.
+    /// The bytes go on to the other side.
     #[default]
     Passes,
-    /// They wait until the flow passes again. That is a cut which ends before the kernels give the
-    /// connection up.
+    /// The bytes wait until the flow passes again. A connection survives such a cut, unless the
+    /// kernels give the connection up first.
     Waits,
-    /// They are taken and never delivered: a black hole. When the flow passes again, a connection
-    /// that has lost bytes is broken off, because no TCP stream has a hole.
+    /// The bytes are taken and never delivered: a black hole. When the flow passes again, a
+    /// connection that has lost bytes is broken off, because no TCP stream has a hole.
     Vanishes,
 }
 
@@ -55,7 +55,7 @@ pub struct Quality {
 pub const RETRANSMISSION: Duration = Duration::from_millis(200);
 
 impl Quality {
-    /// Bytes wait.
+    /// A quality with which bytes wait.
     pub fn waiting() -> Self {
         Self {
             flow: Flow::Waits,
@@ -63,7 +63,7 @@ impl Quality {
         }
     }
 
-    /// Bytes vanish.
+    /// A quality with which bytes vanish.
     pub fn vanishing() -> Self {
         Self {
             flow: Flow::Vanishes,
@@ -71,7 +71,7 @@ impl Quality {
         }
     }
 
-    /// Each chunk takes `mean`, give or take up to `jitter`.
+    /// A quality with which each chunk takes `mean`, give or take up to `jitter`.
     pub fn delayed(mean: Duration, jitter: Duration) -> Self {
         Self {
             min_delay: mean.saturating_sub(jitter),
@@ -90,7 +90,7 @@ pub enum Way {
     Back,
 }
 
-/// What has happened on a cable.
+/// How many connections and chunks a cable has carried, and what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Connections that were carried on to their target.
@@ -103,8 +103,8 @@ pub struct Counts {
     pub lost: u64,
 }
 
-/// How the connections of one or several proxies are treated, and what has happened on them. Clones
-/// share it.
+/// How the connections of one or several proxies are treated, and what has happened on them. All
+/// clones are the same cable.
 #[derive(Clone, Default)]
 pub struct Cable(Arc<SharedCable>);
 
@@ -145,12 +145,12 @@ impl State {
 }
 
 impl Cable {
-    /// Both directions behave like this from now on.
+    /// Sets the quality of both directions from now on.
     pub fn set(&self, quality: Quality) {
         self.change(|state| (state.there, state.back) = (quality, quality));
     }
 
-    /// One direction behaves like this from now on.
+    /// Sets the quality of one direction from now on.
     pub fn set_way(&self, way: Way, quality: Quality) {
         self.change(|state| match way {
             Way::There => state.there = quality,
@@ -167,7 +167,7 @@ impl Cable {
         self.wake();
     }
 
-    /// What has happened so far.
+    /// The connections and chunks so far.
     pub fn counts(&self) -> Counts {
         self.0.state.lock().counts
     }
@@ -199,10 +199,10 @@ impl Cable {
         count(&mut self.0.state.lock().counts);
     }
 
-    /// Makes all threads in [`pass`](Self::pass) look again.
+    /// Makes all threads that wait in [`pass`](Self::pass) check again whether they may go on.
     pub(super) fn wake(&self) {
-        // A thread that has just looked holds the lock until it waits. To take the lock once makes
-        // sure that no thread is between the two and misses the notification.
+        // A thread in `pass` holds the lock from its check until it waits. To take the lock once
+        // makes sure that no thread is between the two and misses the notification.
         drop(self.0.state.lock());
         self.0.changed.notify_all();
     }

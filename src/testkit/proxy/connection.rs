@@ -14,13 +14,13 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::cable::{Cable, Flow, Quality, RETRANSMISSION, Way};
 
-/// The most bytes that one read takes.
+/// The most bytes that one read takes from a socket.
 const CHUNK: usize = 16 << 10;
 /// How many chunks may be on their way in one direction. With that many the proxy stops reading,
 /// and TCP holds the sender back.
 const CHUNKS: usize = 64;
 
-/// What the two directions of a connection share.
+/// The state that the two directions of a connection share.
 pub(super) struct Connection {
     caller: TcpStream,
     target: TcpStream,
@@ -125,14 +125,14 @@ impl Direction {
                 _ => return self.give_up(),
             }
         }
-        // The end of the stream waits like its bytes. Behind bytes that have vanished, the other
-        // side must not see it: no stream has a hole.
+        // The end of the stream waits like its bytes. If bytes have vanished, the other side must
+        // not see the end: no stream has a hole.
         let is_over = || self.connection.is_over();
         let passed = self.cable.pass(self.way, free_at, is_over);
         if passed.is_none() || self.connection.has_hole(self.way) {
             return;
         }
-        // The other side may be gone as well.
+        // This fails if the other side is gone as well, which does no harm.
         let _ = to.shutdown(Shutdown::Write);
     }
 

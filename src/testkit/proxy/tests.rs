@@ -47,7 +47,7 @@ fn receive(socket: &mut TcpStream, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Whether the stream is silent for a moment.
+/// Whether no byte arrives on the stream for a moment.
 fn is_silent(socket: &mut TcpStream) -> bool {
     socket
         .set_read_timeout(Some(Duration::from_millis(50)))
@@ -154,7 +154,7 @@ fn a_throttled_direction_keeps_to_its_rate() {
         ..Quality::default()
     });
     let begun = Instant::now();
-    // The last chunk is delivered when those before it have taken their time.
+    // The last chunk is delivered when all chunks before it have taken their time.
     pair.caller.write_all(&[0; 128 << 10]).unwrap();
     receive(&mut pair.target, 128 << 10);
     let least = Duration::from_millis(125 - 16);
@@ -184,7 +184,7 @@ fn a_target_that_does_not_read_holds_the_sender_back() {
     let mut written = 0;
     while let Ok(len) = pair.caller.write(&[0; 1 << 16]) {
         written += len;
-        // Far more than the queue and the buffers of both sockets.
+        // The bound is far more than the queue and the buffers of both sockets hold.
         assert!(written < 64 << 20, "the proxy takes whatever comes");
     }
 }
