@@ -93,7 +93,8 @@ impl Raft {
     /// A node as it comes up with a snapshot, from which the state machine has been restored, and
     /// the entries that follow it.
     ///
-    /// # Panics If the settings are not [valid](Config::validate), or the entries do not follow the
+    /// # Panics
+    /// If the settings are not [valid](Config::validate), or the entries do not follow the
     /// snapshot.
     pub fn restore(
         config: Config,

@@ -7,7 +7,7 @@ use super::types::Entry;
 /// Entries that the log no longer holds.
 ///
 /// The core hands them out instead of freeing them. There may be very many: the whole log, when a
-/// snapshot takes its place. To free them takes long, and a caller that shares the core behind a
+/// snapshot takes its place. To free them takes long, and a caller that shares the core under a
 /// lock frees them after it has released the lock.
 #[derive(Debug, Default)]
 #[must_use = "to be dropped after the lock is released"]
