@@ -49,7 +49,7 @@ impl Poll {
     }
 }
 
-/// Asks whether a majority would vote for it in the next term.
+/// A node that asks whether a majority would vote for it in the next term.
 ///
 /// Nothing is written and no term changes: a node that was cut off and comes back asks, hears no,
 /// and follows the leader again. Without the question it would come back with a higher term and
@@ -74,7 +74,7 @@ impl PreCandidate {
         Self { poll }
     }
 
-    /// After a timeout it asks again: the questions or the answers may have been lost.
+    /// After a timeout the node asks again: the questions or the answers may have been lost.
     pub fn tick(&mut self, common: &mut Common) -> Change {
         let expired = self.poll.tick();
         expired.then(|| Role::ask_for_pre_votes(common, Reason::VotesMissing))
@@ -121,7 +121,7 @@ impl PreCandidate {
     }
 }
 
-/// Asks for votes in the present term, which it has entered for this purpose.
+/// A node that asks for votes in the present term, which it entered for this purpose.
 #[derive(Debug)]
 pub(super) struct Candidate {
     poll: Poll,

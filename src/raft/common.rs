@@ -199,8 +199,8 @@ impl Common {
         }
     }
 
-    /// Requests that the caller reads a part of a snapshot and sends it. The term that the part
-    /// will carry is durable: a leader's always is.
+    /// Asks the caller to read a part of a snapshot and to send it. The term that the part will
+    /// carry is durable: a leader's always is.
     pub fn request_part(&mut self, to: NodeId, snapshot: StoredSnapshot, part: Range<u64>) {
         self.snapshots.request(PartRequest {
             from: self.id(),

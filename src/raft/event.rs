@@ -35,7 +35,7 @@ pub enum Reason {
     VotesMissing,
     /// A message came from a node of a higher term.
     HigherTerm {
-        /// Who sent it.
+        /// The node that sent the message.
         from: NodeId,
     },
     /// A message of the leader came.

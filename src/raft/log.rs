@@ -282,8 +282,8 @@ impl Log {
         self.applying = last.index;
     }
 
-    /// The write that makes the log durable up to `index`: `Ok(None)` if it is already, `Err` if
-    /// it has not been handed out yet.
+    /// The write that makes the log durable up to `index`: `Ok(None)` if it is durable already,
+    /// `Err` if the entry has not been handed to the disk yet.
     pub fn write_covering(&self, index: Index) -> Result<Option<WriteId>, NotHandedOut> {
         if index <= self.durable {
             return Ok(None);

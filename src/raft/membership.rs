@@ -1,7 +1,7 @@
 //! Who belongs to the cluster, and the arithmetic of majorities.
 //!
-//! All counting of votes and copies goes through [`Membership`], so that a joint configuration
-//! (paper section 6: both majorities must agree) needs no second look at any caller.
+//! All counting of votes and copies goes through [`Membership`], so that callers need not know
+//! whether a joint configuration is in force (paper section 6: both majorities must agree).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ pub struct Membership {
     learners: BTreeSet<NodeId>,
 }
 
-/// Where a vote stands.
+/// How far the answers so far decide a vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VoteResult {
     /// A quorum said yes.

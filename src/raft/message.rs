@@ -14,7 +14,7 @@ pub struct Envelope {
     pub to: NodeId,
     /// The sender's current term. It was durable at the sender before the message left.
     pub term: Term,
-    /// What it says.
+    /// The message itself.
     pub message: Message,
 }
 
@@ -93,7 +93,7 @@ pub enum Message {
     /// From the leader to a follower that needs entries which the leader no longer holds: a part of
     /// a snapshot's file (paper section 7). Only a few parts are on their way at a time.
     Snapshot {
-        /// What the snapshot stands for.
+        /// The snapshot's last entry, that entry's cluster time, and the members then.
         meta: SnapshotMeta,
         /// The size of the whole file, in bytes.
         bytes: u64,

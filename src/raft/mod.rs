@@ -50,8 +50,8 @@ const MAX_TERM: Term = Term::MAX / 2;
 /// Entries need no such bound: the index of each is the one before plus one.
 const MAX_INDEX: Index = Index::MAX / 2;
 
-/// One node of the algorithm. Inputs are method calls; what they lead to is collected with
-/// [`output`](Self::output).
+/// The consensus core of one node. Inputs are method calls; [`output`](Self::output) hands out the
+/// work that they lead to.
 ///
 /// ```
 /// use raftkv::raft::{Config, HardState, Membership, Raft, RoleName, Room};
@@ -113,9 +113,9 @@ impl Raft {
         }
     }
 
-    /// From now on the node votes, stands for election and acknowledges; see
-    /// [`Config::admitted`]. What it took in before is acknowledged when the leader asks again,
-    /// with its next heartbeat at the latest.
+    /// From now on the node votes, stands for election and acknowledges; see [`Config::admitted`].
+    /// Entries that it took in before are acknowledged when the leader asks again, with its next
+    /// heartbeat at the latest.
     pub fn admit(&mut self) {
         self.common.config.admitted = true;
     }
@@ -138,7 +138,7 @@ impl Raft {
         } = envelope;
         let for_this_node = to == self.common.id() && from != to;
         // A message for another node, or from a stranger, has no sender that waits for an answer of
-        // this node. One of an incredible term is damaged. To drop any of them is to lose a
+        // this node. A message of an incredible term is damaged. To drop any of these is to lose a
         // message, which every sender has to expect.
         if !for_this_node || !self.common.config.membership.contains(from) || term > MAX_TERM {
             return;
@@ -156,8 +156,8 @@ impl Raft {
         }
     }
 
-    /// Appends a command to the leader's log and returns where. It is executed if and only if
-    /// this very entry, of this index *and* term, is committed.
+    /// Appends a command to the leader's log and returns the id of its entry. The command is
+    /// executed if and only if this very entry, of this index *and* term, is committed.
     ///
     /// # Errors
     /// [`ProposeError`] if the command was refused; then it is never executed.
@@ -179,8 +179,8 @@ impl Raft {
         }
     }
 
-    /// Transfers leadership to `to`, or to the voter that is furthest along (thesis 3.10).
-    /// Returns to whom, or `None` if this node does not lead or there is no such voter. It is
+    /// Transfers leadership to `to`, or to the voter that is furthest along (thesis 3.10). Returns
+    /// that voter, or `None` if this node does not lead or there is no such voter. The transfer is
     /// given up if it has not happened within an election timeout.
     pub fn transfer(&mut self, to: Option<NodeId>) -> Option<NodeId> {
         match &mut self.role {

@@ -117,13 +117,13 @@ pub struct DecidedReads {
 /// Which kinds of work would be handed out if there were [`Room`] for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// A term, a vote or entries to write.
+    /// There is a term, a vote or entries to write.
     pub write: bool,
-    /// A part of a snapshot to be stored or sent.
+    /// There is a part of a snapshot to store or to send.
     pub parts: bool,
-    /// A snapshot for the state machine.
+    /// There is a snapshot for the state machine to take over.
     pub install: bool,
-    /// Entries to execute.
+    /// There are committed entries to execute.
     pub entries: bool,
 }
 

@@ -112,7 +112,7 @@ impl Progress {
         }
     }
 
-    /// Entries up to `last` have been sent.
+    /// Entries from `next` up to `last` have been sent, in one message of this weight.
     pub fn sent(&mut self, last: Index, weight: usize) {
         if let Flow::Replicate {
             in_flight, bytes, ..
@@ -189,7 +189,7 @@ impl Progress {
         // ask it again at once would go on without end.
         let fresh = asked && prev > self.matched;
         if fresh {
-            // At least one step back, so that the search ends, and not to what matches for good.
+            // `next` goes back by at least one, so that the search ends, but stays above `matched`.
             self.next = next.clamp(self.matched + 1, prev);
             self.flow = Flow::Probe { asked: false };
         }

@@ -55,8 +55,8 @@ impl Leader {
         }
     }
 
-    /// Up to where every member, this node included, has the log on its disk. Learners count too:
-    /// they need the entries as much as voters do.
+    /// The index up to which every member, this node included, has the log on its disk. Learners
+    /// count too: they need the entries as much as voters do.
     fn matched_by_all(&self, common: &Common) -> Index {
         let others = self.progress.values().map(Progress::matched);
         others.fold(common.log.durable(), Index::min)

@@ -100,7 +100,7 @@ impl SnapshotSending {
         &self.snapshot
     }
 
-    /// Up to where the follower has the file, exclusive.
+    /// The offset up to which the follower has the file, exclusive.
     pub fn received(&self) -> u64 {
         self.received
     }
@@ -127,10 +127,10 @@ impl SnapshotSending {
     /// The follower says that it has the file of the snapshot up to `last` as far as `received`.
     pub fn answered(&mut self, last: EntryId, received: u64) {
         // An answer about another snapshot was late. No follower says that it has the whole of this
-        // file: see the head of this file. One may say so of another file of the same snapshot,
-        // which an earlier leader has sent. Were that believed, no part would be left to repeat,
-        // and the follower would never be heard again. To drop either answer is safe: parts are
-        // repeated until an answer shows progress.
+        // file: see the head of this file. A follower may say so of another file of the same
+        // snapshot, which an earlier leader has sent. If that were believed, no part would be left
+        // to repeat, and the follower would never be heard again. To drop either answer is safe:
+        // parts are repeated until an answer shows progress.
         if last != self.last() || received >= self.snapshot.bytes {
             return;
         }
@@ -160,7 +160,7 @@ impl SnapshotSending {
         self.sent = self.sent.max(received);
     }
 
-    /// A heartbeat is due. What has been on its way for too long counts as lost.
+    /// A heartbeat is due. Bytes that have been on their way for too long count as lost.
     pub fn heartbeat_due(&mut self) {
         let heartbeats = match self.answers {
             Answers::Progress => 0,

@@ -64,7 +64,7 @@ impl PartRequest {
 /// A part of a snapshot that has come in and is to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// What the snapshot stands for.
+    /// The snapshot's last entry, that entry's cluster time, and the members then.
     pub meta: SnapshotMeta,
     /// The size of its whole file, in bytes.
     pub bytes: u64,
@@ -218,7 +218,7 @@ impl Snapshots {
     }
 }
 
-/// What the caller reports of snapshots.
+/// The inputs by which the caller reports what became of snapshots and of their parts.
 impl Raft {
     /// A snapshot of this node's own state has become durable: the log drops the entries that it
     /// covers, and hands them out to be freed.

@@ -88,7 +88,8 @@ impl Raft {
         &self.common.config.membership
     }
 
-    /// How much of which snapshot each follower that is being sent one has received, in bytes.
+    /// For each follower that is being sent a snapshot: its id, how many bytes it has received, and
+    /// the snapshot.
     pub fn snapshots_sending(&self) -> Vec<(NodeId, u64, StoredSnapshot)> {
         let Role::Leader(leader) = &self.role else {
             return Vec::new();
