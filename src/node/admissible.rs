@@ -51,7 +51,7 @@ pub struct InadmissibleFromLeader {
     folder.display(), id.index, id.term, folder.display()
 )]
 pub struct InadmissibleInLog {
-    /// The data folder.
+    /// The data folder that holds the log.
     pub folder: PathBuf,
     /// The entry that holds the command.
     pub id: EntryId,
@@ -59,7 +59,7 @@ pub struct InadmissibleInLog {
     pub reason: String,
 }
 
-/// The first entry of a peer's message whose command the gate refuses, as an error.
+/// Returns, as an error, the first entry in a peer's message whose command the gate refuses.
 pub(super) fn in_message(gate: &Gate, envelope: &Envelope) -> Option<InadmissibleFromLeader> {
     let Message::Append { entries, .. } = &envelope.message else {
         return None;
@@ -73,7 +73,7 @@ pub(super) fn in_message(gate: &Gate, envelope: &Envelope) -> Option<Inadmissibl
     })
 }
 
-/// Checks the commands of the log that was found in a folder.
+/// Checks that the gate admits every command of the log that was found in a data folder.
 pub(super) fn in_log(
     gate: &Gate,
     folder: &Path,

@@ -24,8 +24,9 @@ pub struct Config {
     pub timing: Timing,
     /// The longest time that a request may take. A client that asks for more time gets this much.
     pub max_request_time: Duration,
-    /// After how many bytes of log a snapshot is taken, or after as many as the last one has, if
-    /// that is more. `None`: only when asked for, and the log grows until then.
+    /// After how many bytes of log a snapshot is taken; after as many bytes as the last snapshot
+    /// has, if that is more. With `None` a snapshot is taken only when somebody asks for one, and
+    /// the log grows until then.
     pub snapshot_log_bytes: Option<u64>,
     /// How many requests may wait for their end at a time; further ones are refused as busy.
     pub max_waiting: usize,
@@ -34,7 +35,7 @@ pub struct Config {
 /// The times by which leaders are elected. All nodes should have the same times.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// The unit in which the other times are counted.
+    /// The length of a tick, the unit in which the other times are counted.
     pub tick: Duration,
     /// How long the leader waits from one heartbeat to the next.
     pub heartbeat: Duration,

@@ -10,18 +10,19 @@ use crate::raft::{Envelope, Event, Fault, Part, PartRequest, Removed, Write};
 /// the work it took before; see [`Room`](crate::raft::Room).
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
-    /// Messages to the other nodes.
+    /// The thread takes messages, and sends them to the other nodes.
     pub messages: bool,
-    /// The next write for the disk.
+    /// The thread takes the next write for the disk.
     pub write: bool,
-    /// Errands: work with the files of snapshots.
+    /// The thread takes errands: work with the files of snapshots.
     pub errands: bool,
-    /// Work for the state machine, as much as this share allows.
+    /// The thread takes work for the state machine, as much as this share allows.
     pub work: Option<Share>,
 }
 
 impl Wanted {
-    /// No work: only what every thread carries out at once, such as the ends of requests.
+    /// Wants no work. What every thread carries out at once, such as the ends of requests, comes
+    /// all the same.
     pub const NOTHING: Self = Self {
         messages: false,
         write: false,
@@ -29,25 +30,25 @@ impl Wanted {
         work: None,
     };
 
-    /// Messages only.
+    /// Wants messages only.
     pub const MESSAGES: Self = Self {
         messages: true,
         ..Self::NOTHING
     };
 
-    /// The next write, and the messages that have to leave before it begins.
+    /// Wants the next write, and the messages that have to leave before it begins.
     pub const WRITE: Self = Self {
         write: true,
         ..Self::MESSAGES
     };
 
-    /// Errands, and messages.
+    /// Wants errands, and messages.
     pub const ERRANDS: Self = Self {
         errands: true,
         ..Self::MESSAGES
     };
 
-    /// Work for the state machine, as much as this share allows, and nothing else.
+    /// Wants work for the state machine, as much as this share allows, and nothing else.
     pub const fn work(share: Share) -> Self {
         Self {
             work: Some(share),
@@ -63,13 +64,13 @@ impl Wanted {
 pub struct Consequences<W> {
     /// Why the node has to stop. A node whose core has found a fault does nothing else.
     pub fault: Option<Fault>,
-    /// Messages to send.
+    /// Messages to send to the other nodes.
     pub messages: Vec<Envelope>,
     /// The next write for the disk: term and vote, entries, or both.
     pub write: Option<Write>,
-    /// Work with the files of snapshots.
+    /// Work with the files of snapshots: parts to store and to send.
     pub errands: Errands,
-    /// Work for the state machine.
+    /// Work for the state machine: a snapshot to install, entries to execute, reads to answer.
     pub work: Work<W>,
     /// Requests that end without having been executed here.
     pub ended: Vec<(W, End)>,
@@ -92,13 +93,13 @@ pub struct Errands {
     pub to_send: Option<PartRequest>,
 }
 
-/// Which kinds of work are there that the thread has not [asked for](Wanted).
+/// Which kinds of work wait for which the thread has not [asked](Wanted).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Left {
-    /// A term, a vote or entries to write.
+    /// There is a term, a vote or entries to write.
     pub write: bool,
-    /// Parts of snapshots to send or to store.
+    /// There are parts of snapshots to send or to store.
     pub errands: bool,
-    /// A snapshot to install, entries to execute, or reads to answer.
+    /// There is a snapshot to install, or there are entries to execute or reads to answer.
     pub work: bool,
 }

@@ -174,7 +174,7 @@ impl Courier {
         (last, stored)
     }
 
-    /// The thread: runs errands until the node stops.
+    /// The body of the courier's thread: runs errands until the node stops.
     pub(super) fn run<S: StateMachine>(
         mut self,
         hub: &Hub<S>,
@@ -189,7 +189,7 @@ impl Courier {
     }
 }
 
-/// What the file of a snapshot is after a part was stored.
+/// How much of a snapshot's file there is after a part was stored.
 pub(super) enum Stored {
     /// The file holds the bytes up to this offset, and more are to come.
     Partly(u64),
@@ -232,7 +232,7 @@ fn tell<S: StateMachine>(hub: &Hub<S>, last: EntryId, stored: Result<Stored, Sto
     }
 }
 
-/// A snapshot on disk as the core knows it.
+/// Converts the description of a snapshot on disk to the one that the core uses.
 pub(super) fn stored_as(info: SnapshotInfo) -> StoredSnapshot {
     StoredSnapshot {
         meta: info.meta,

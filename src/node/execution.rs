@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_millis(2);
 
 /// The state machine, and what other threads may learn of it without waiting for it.
 pub(super) struct Execution<S: StateMachine> {
-    /// The thread that holds the lock executes committed entries.
+    /// The state machine under its lock: the thread that holds the lock executes committed entries.
     machine: Mutex<Machine<S>>,
     /// A copy of the machine's gauges, made after its last batch. A status shows the copy, because
     /// the machine's lock may be held for long and a status must not wait for it.
@@ -198,7 +198,7 @@ impl<S: StateMachine> Hub<S> {
         self.execution.machine.lock().executor.last()
     }
 
-    /// Looks at the state machine, between two commands.
+    /// Calls `look` with the state machine, between two commands.
     pub fn with_machine<T>(&self, look: impl FnOnce(&S) -> T) -> T {
         look(&self.execution.machine.lock().state)
     }
@@ -214,7 +214,7 @@ impl<S: StateMachine> Hub<S> {
     }
 
     /// The apply thread: executes until the node stops. Entries that are committed and not executed
-    /// by then are left: all requests have ended, and the next start executes it from the log.
+    /// by then are left: all requests have ended, and the next start executes them from the log.
     pub(super) fn run_apply(&self, nudged: &Nudged) -> Result<(), NodeError> {
         while !self.is_stopping() {
             if !self.apply()? {

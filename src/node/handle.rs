@@ -143,7 +143,7 @@ impl<S: StateMachine> Handle<S> {
         self.hub.status()
     }
 
-    /// Looks at the state machine, between two commands.
+    /// Calls `look` with the state machine, between two commands.
     pub fn with_machine<T>(&self, look: impl FnOnce(&S) -> T) -> T {
         self.hub.with_machine(look)
     }

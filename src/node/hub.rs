@@ -51,7 +51,7 @@ pub struct Surroundings {
     /// Called when the node stops, after all waiting requests have ended. It may be called more
     /// than once.
     pub on_stop: Box<dyn Fn() + Send + Sync>,
-    /// Tells the time.
+    /// The clock by which the node counts time.
     pub clock: Clock,
     /// How much a thread executes at a time. Tests set less than the [default](Shares::default), so
     /// that a batch ends before all its work is done.
@@ -123,7 +123,7 @@ impl<S: StateMachine> Hub<S> {
         self.replica.lock()
     }
 
-    /// Looks at the consensus core.
+    /// Calls `look` with the consensus core.
     pub fn with_raft<T>(&self, look: impl FnOnce(&Raft) -> T) -> T {
         look(self.replica.lock().raft())
     }
@@ -144,7 +144,7 @@ impl<S: StateMachine> Hub<S> {
         result
     }
 
-    /// The errands that the courier runs next.
+    /// Takes the next errands from the replica, for the courier.
     pub(super) fn next_errands(&self) -> Errands {
         let ((), mut consequences) = self.exchanged(sync::now(), Wanted::ERRANDS, |_| ());
         let errands = std::mem::take(&mut consequences.errands);
@@ -152,7 +152,7 @@ impl<S: StateMachine> Hub<S> {
         errands
     }
 
-    /// The next write for the disk. The messages that may leave before it are sent.
+    /// Takes the next write from the replica, and sends the messages that may leave before it.
     pub(super) fn next_write(&self) -> Option<Write> {
         let ((), mut consequences) = self.exchanged(sync::now(), Wanted::WRITE, |_| ());
         let write = consequences.write.take();
@@ -209,8 +209,8 @@ impl<S: StateMachine> Hub<S> {
         let sending = self.sending.lock();
         let (result, mut consequences) = self.put_in(at, wanted, put);
         let messages = std::mem::take(&mut consequences.messages);
-        // Messages leave before the replicator is woken: to commit an entry by way of a follower
-        // takes a round trip and a sync, and only the sync by way of this node's disk.
+        // Messages leave before the replicator is woken: a follower needs a round trip and a sync
+        // to acknowledge an entry, and this node's disk only the sync.
         if !messages.is_empty() {
             self.stages.sending(&messages);
             self.surroundings.transport.send(messages);

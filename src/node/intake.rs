@@ -74,7 +74,7 @@ impl<S: StateMachine> Intake<S> {
         }
     }
 
-    /// A client asks a question of the state, which is not a command.
+    /// A client sends a query, which reads the state and changes nothing.
     pub fn query(&mut self, query: Bytes, timeout: Duration, waiter: Waiter<S::Reply>) {
         let ticks = self.hub.deadline(timeout);
         self.inputs.push(Input::Query(query, ticks, waiter));

@@ -128,7 +128,7 @@ pub enum NodeError {
     Restore {
         /// The last index that the snapshot stands for.
         index: Index,
-        /// What is wrong with it.
+        /// What is wrong with the snapshot.
         reason: String,
     },
     /// A leader has sent a command that the state machine cannot execute. It was not written.

@@ -152,8 +152,8 @@ pub struct Registrar {
 pub enum Written {
     /// Nothing, because nothing was to be written.
     Nothing,
-    /// The folder number of a node. The event loop can answer the callers that wait in
-    /// [meet](Register::meet).
+    /// The folder number of a node. The event loop can answer the callers for which
+    /// [`meet`](Register::meet) has returned [`Acquainted::NotYet`].
     Folder,
     /// That this node's folder is admitted. The core has been told.
     Admission,

@@ -46,7 +46,7 @@ pub struct Replica<W> {
     max_waiting: usize,
     /// The index up to which entries have been handed to the state machine.
     applying: Index,
-    /// The term that this node led after the last input.
+    /// The term that this node led after the last input; `None` if it did not lead.
     led: Option<Term>,
     due: SnapshotDue,
     /// The node has stopped: every request ends at once.
@@ -57,8 +57,9 @@ impl<W> Replica<W> {
     /// A replica around a core. At most `max_waiting` requests wait at a time; further ones end as
     /// [`End::Busy`].
     ///
-    /// A snapshot is due when `snapshot_log_bytes` of entries have been applied since the last
-    /// one, or as many as that one has, if that is more; `None`: only when asked for.
+    /// A snapshot is due when `snapshot_log_bytes` of entries have been applied since the last one,
+    /// or as many bytes as the last one has, if that is more. With `None` a snapshot is due only
+    /// when somebody asks for one.
     pub fn new(raft: Raft, max_waiting: usize, snapshot_log_bytes: Option<u64>) -> Self {
         Self {
             due: SnapshotDue::new(snapshot_log_bytes),
@@ -74,7 +75,7 @@ impl<W> Replica<W> {
         }
     }
 
-    /// The core, to look at.
+    /// The consensus core, for reading.
     pub fn raft(&self) -> &Raft {
         &self.raft
     }
@@ -159,7 +160,7 @@ impl<W> Replica<W> {
         None
     }
 
-    /// What a node that does not lead answers.
+    /// The end of a request at a node that does not lead: names the role, the term and the leader.
     pub fn not_leader(&self) -> End {
         End::NotLeader {
             role: self.raft.role(),

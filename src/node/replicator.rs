@@ -33,7 +33,7 @@ impl Replicator {
         self.under_way.as_ref()
     }
 
-    /// The log's files.
+    /// The files of the log on disk.
     pub fn storage(&mut self) -> &mut Storage {
         &mut self.storage
     }
@@ -93,7 +93,7 @@ impl Replicator {
         hub.files.note_log_bytes(self.storage.log_bytes());
     }
 
-    /// The thread: writes until the node stops.
+    /// The body of the replicator's thread: writes the log until the node stops.
     pub(super) fn run<S: StateMachine>(
         mut self,
         hub: &Arc<Hub<S>>,

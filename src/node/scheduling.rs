@@ -86,7 +86,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// For the calling thread, with the policy that it has now.
+    /// A worker for the calling thread, with the policy that the thread has now.
     pub fn new() -> Self {
         Self {
             looked: None,
@@ -109,7 +109,8 @@ impl Worker {
         }
         self.looked = Some(now);
         let Some(turns) = system::turns() else {
-            // The wait cannot be measured, so harm would not be noticed: the default policy it is.
+            // The wait cannot be measured, so harm would not be noticed: the thread gets the
+            // default policy.
             self.is_fixed = !self.become_batch(false);
             return;
         };

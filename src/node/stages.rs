@@ -39,7 +39,8 @@ pub(super) struct Stages {
     /// When the oldest input came that awaits the disk and that the replicator has not taken yet,
     /// in nanoseconds since the start; [`NONE`] without one. Written under the replica's lock.
     waits_since: AtomicU64,
-    /// When the oldest input came of those that the replicator took last; the unit as above.
+    /// When the oldest of the inputs came that the replicator took last, in nanoseconds since the
+    /// start; [`NONE`] without one.
     taken_since: AtomicU64,
     writing: Mutex<Writing>,
     rounds: Mutex<Rounds>,
@@ -63,13 +64,13 @@ struct Execution {
 
 /// The moments of one write of the log.
 pub(super) struct Written {
-    /// Its oldest input was put into the replica.
+    /// The oldest input of the write was put into the replica.
     pub put_in: Option<Instant>,
-    /// The replicator began to write it.
+    /// The replicator began to write the record.
     pub began: Instant,
-    /// All of it was handed to the operating system.
+    /// The operating system had the whole record.
     pub written: Instant,
-    /// It was synced to the disk.
+    /// The record was on the disk.
     pub durable: Instant,
 }
 
@@ -126,7 +127,7 @@ impl Stages {
         writing.sync.note(write.written, write.durable);
     }
 
-    /// These messages are about to be sent.
+    /// Notes when these messages leave, if they are to be timed: they are about to be sent.
     pub fn sending(&self, messages: &[Envelope]) {
         if rounds::has_question(messages) {
             let now = sync::now();
@@ -134,7 +135,7 @@ impl Stages {
         }
     }
 
-    /// These acknowledgements have arrived at the moment `at`.
+    /// Notes that these acknowledgements have arrived at the moment `at`.
     pub fn acknowledged(&self, all: &[Acknowledged], at: Instant) {
         if all.is_empty() {
             return;
@@ -145,8 +146,8 @@ impl Stages {
         }
     }
 
-    /// A batch has been executed. The moments: it began, it was executed, and, if there were
-    /// replies to send, the operating system had them.
+    /// Notes the times of a batch that was executed, by three moments: it began, it was executed,
+    /// and, if there were replies to send, the operating system had them.
     pub fn executed(&self, began: Instant, executed: Instant, replied: Option<Instant>) {
         let mut execution = self.execution.lock();
         execution.apply.note(began, executed);

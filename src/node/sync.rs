@@ -25,7 +25,7 @@ mod real {
     /// and would take the processor from the thread whose work it waits for.
     pub struct Nudger(Unparker);
 
-    /// The receiving end of a [`Nudge`].
+    /// The receiving end of a [`Nudger`].
     pub struct Nudged(Parker);
 
     /// A channel with room for one token: the two ends of a signal.

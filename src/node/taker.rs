@@ -78,8 +78,8 @@ impl<S: StateMachine> Taker<S> {
         }
     }
 
-    /// The thread: writes snapshots until the node stops. It runs at a low priority, for no request
-    /// waits for a snapshot.
+    /// The body of the snapshot thread: writes snapshots until the node stops. It runs at a low
+    /// priority, for no request waits for a snapshot.
     pub(super) fn run(mut self, hub: &Arc<Hub<S>>, nudged: &Nudged) -> Result<(), NodeError> {
         sync::yield_to_others();
         while !hub.is_stopping() {

@@ -49,8 +49,8 @@ impl Ticker {
         self.next
     }
 
-    /// The thread: ticks until the node stops, which [`Task::Tick`](super::signals::Task::Tick)
-    /// tells it.
+    /// The body of the ticker's thread: ticks until the node stops, of which
+    /// [`Task::Tick`](super::signals::Task::Tick) tells it.
     pub(super) fn run<S: StateMachine>(
         mut self,
         hub: &Hub<S>,

@@ -21,11 +21,11 @@ const LONGEST_REST: Duration = Duration::from_millis(10);
 /// How the writer goes on after a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pace {
-    /// It rests, so that other threads have most of the processor and of the disk.
+    /// The writer rests, so that other threads have most of the processor and of the disk.
     Rest,
-    /// It goes on at once, because the file is wanted soon.
+    /// The writer goes on at once, because the file is wanted soon.
     Hurry,
-    /// It fails: what it writes is not wanted any more.
+    /// Writing fails, because the file is not wanted any more.
     GiveUp,
 }
 
@@ -48,7 +48,7 @@ impl<W: Write, P: Fn() -> Pace> Unhurried<W, P> {
         }
     }
 
-    /// The writer to which the bytes go.
+    /// Returns the writer to which the bytes went.
     pub fn into_inner(self) -> W {
         self.out
     }

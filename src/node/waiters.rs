@@ -162,7 +162,7 @@ impl<W> Reads<W> {
 
     /// The read may be answered once `index` is applied.
     pub fn confirm(&mut self, id: ReadId, index: Index) {
-        // If it is not there, it has timed out meanwhile and has ended.
+        // A read that is not there has ended meanwhile, because its time was up.
         if let Some(read) = self.unconfirmed.remove(&id) {
             let read = Read { index, ..read };
             self.confirmed.insert((index, id), read);

@@ -9,8 +9,8 @@ use std::time::Instant;
 use super::recent::Recent;
 use crate::raft::{Envelope, Message, NodeId, Term};
 
-/// At most so many messages of one kind are timed on their way to one follower. Usually fewer are
-/// on their way; only of full ones there may be more, and it is enough to time some.
+/// How many messages of one kind are timed on their way to one follower, at the most. Usually fewer
+/// are on their way. More can be only if they are full, and then it is enough to time some.
 const MAX_TIMED: usize = 64;
 
 /// The two kinds of messages that are timed, and their places in an array.
