@@ -2,10 +2,10 @@
 //! them.
 //!
 //! A restored folder looks like that of a node that has a snapshot and has lost its log: the vote
-//! file holds the snapshot's term and no vote, and the log is empty. At the first start the log
-//! starts anew behind the snapshot, which is the second case in `recovery.rs`.
+//! file holds the snapshot's term and no vote, and the log is empty. At the node's first start, the
+//! log starts anew after the snapshot's last entry, which is the second case in `recovery.rs`.
 //!
-//! # What a crash may leave behind
+//! # What a crash may leave on disk
 //!
 //! - *While a backup is made:* an unfinished file, whose name is that of the backup and `.new`. A
 //!   file that has the backup's own name is complete and verified.
@@ -29,8 +29,8 @@ use super::snapshot::{self, SnapshotInfo, SnapshotReader};
 use super::voter::identity::{self, Identity};
 use super::{Options, Storage};
 
-/// How many times a backup tries. A running node may remove a snapshot while the backup copies it;
-/// then the next try copies a newer snapshot.
+/// How many times a backup tries to copy a snapshot. A running node may remove a snapshot while the
+/// backup copies it; then the next try copies a newer snapshot.
 const ATTEMPTS: usize = 3;
 
 /// How many bytes a backup copies at a time.
@@ -43,7 +43,8 @@ const EXISTS_ADVICE: &str = "Nothing is overwritten: choose another name, or mov
 pub struct Backup {
     /// The snapshot that is in the backup.
     pub info: SnapshotInfo,
-    /// Why newer snapshots were passed over: one error for each of them that is damaged.
+    /// Why the backup is not of a newer snapshot: one error for each newer snapshot, which is
+    /// damaged.
     pub passed_over: Vec<StorageError>,
 }
 
@@ -59,7 +60,8 @@ pub fn back_up(folder: &Path, to: &Path) -> Result<Backup, StorageError> {
         return Err(unusable(to, "it is there already", EXISTS_ADVICE));
     }
     let source = Folder::new(Arc::new(ReadOnlyDisk::new(folder)));
-    // List the folder first: if it is missing, the error names the folder and not a file in it.
+    // List the folder before reading any file in it: if the folder is missing, the error then names
+    // the folder and not a file.
     source.list()?;
     let (_, identity) = identity::look(&source)?;
     let owner = snapshot::SnapshotOwner::from(&identity);
@@ -192,7 +194,8 @@ pub fn restore(
     filled
 }
 
-/// Fills a new data folder with a snapshot's state; all of it is durable when this returns.
+/// Makes the files of a data folder that is restored from a snapshot; all of them are durable when
+/// this returns.
 pub(super) fn fill(
     disk: Arc<dyn Disk>,
     options: Options,
@@ -208,7 +211,7 @@ pub(super) fn fill(
     let (mut storage, _) = Storage::open(disk, identity, options)?;
     // The node's term must be at least the snapshot's. No node of the new cluster leads in this
     // very term, because an election always begins a higher one. So no new entry has the term and
-    // index of an entry that the old cluster wrote behind the snapshot.
+    // index of an entry that the old cluster wrote after the snapshot's last entry.
     storage.write(&Write {
         id: 0,
         hard_state: Some(HardState {

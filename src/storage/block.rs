@@ -32,7 +32,7 @@ pub(super) const FORMAT: u32 = 2;
 const BODY: usize = 16;
 const CHECKSUM: usize = BLOCK - 4;
 
-/// Why bytes are not a block of the expected kind.
+/// Why bytes that were read from a file are not a block of the expected kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BlockError {
     #[error("it has {0} bytes where {BLOCK} were expected")]
@@ -91,7 +91,7 @@ fn number(block: &[u8], offset: usize) -> u32 {
     u32::from_le_bytes(bytes)
 }
 
-/// Gives a block another version of the format, and the checksum that fits; for tests.
+/// For tests: replaces the version of the format in a block, and its checksum.
 #[cfg(test)]
 pub(super) fn with_format(mut block: Vec<u8>, format: u32) -> Vec<u8> {
     block[8..12].copy_from_slice(&format.to_le_bytes());

@@ -32,8 +32,9 @@ pub struct Inspection {
     pub segments: Vec<InspectedSegment>,
     /// The snapshots, valid or damaged, oldest first.
     pub snapshots: Vec<InspectedSnapshot>,
-    /// Where a node would start: the last entry of the snapshot that it would use, and the last
-    /// entry of the log behind that snapshot. `None` if the files do not allow a start.
+    /// From which state a node would start: the last entry of the snapshot that it would use, and
+    /// the last entry of the log that continues this snapshot. `None` if the files do not allow a
+    /// start.
     pub start: Option<(EntryId, EntryId)>,
     /// The commands that a node would replay at a start but that its state machine cannot execute.
     /// If there is any, the node does not start.
@@ -41,8 +42,8 @@ pub struct Inspection {
     /// The names of files that the node does not use: unfinished ones, and snapshots set aside as
     /// damaged.
     pub unused: Vec<String>,
-    /// What the next start would repair, one sentence each. Crashes leave such things behind, so
-    /// they are no damage.
+    /// What the next start would repair, one sentence for each repair. A crash can be the cause of
+    /// each, so none is counted as damage.
     pub notes: Vec<String>,
     /// One sentence for each damage that was found in the folder.
     pub damage: Vec<String>,
@@ -53,7 +54,7 @@ pub struct Inspection {
 pub struct InspectedSegment {
     /// The name of the segment's file.
     pub name: String,
-    /// The length of the file in bytes, including the free space behind the last record.
+    /// The length of the file in bytes, including the free space after the last record.
     pub bytes: u64,
     /// How many bytes of the segment's file are records.
     pub record_bytes: u64,
@@ -243,8 +244,8 @@ impl Inspection {
     }
 }
 
-/// Where a node would start: the last entry of its snapshot, the last entry of the log behind the
-/// snapshot, and the entries of that log.
+/// The state from which a node would start: the last entry of its snapshot, the last entry of the
+/// log that continues the snapshot, and the entries of that log.
 type Start = ((EntryId, EntryId), Vec<Entry>);
 
 fn refused(entry: &Entry, judge: &Judge) -> Option<InspectedCommand> {

@@ -23,9 +23,11 @@
 //!
 //! # Invariants
 //!
-//! 1. **After any crash, recovery finds a log that the node once had.** Records are only appended.
-//!    A record whose first entry lies within the log replaces the log's tail when it is replayed,
-//!    and a record is valid as a whole or not at all. See `log/mod.rs`.
+//! 1. **After any crash, recovery finds a log that the node once had.** Each write of the Raft core
+//!    becomes one record, appended to the records that are there. If the log already has an entry
+//!    at the index of the record's first entry, the record's entries replace the log's from that
+//!    index on; recovery reads the records in order and replaces in the same way. A record is valid
+//!    as a whole or not at all. See `log/mod.rs`.
 //! 2. **An acknowledged write survives a crash; a write without an acknowledgement may survive.**
 //!    The second is safe either way, because other nodes rely only on what was acknowledged. Term
 //!    and vote are durable before the entries of the same write, so no entry on disk is of a later
@@ -36,12 +38,17 @@
 //!    `torn_bytes` in `log/segment.rs`. The operator is told of each cut. If the log is damaged,
 //!    recovery changes nothing and the node does not start.
 //! 4. **After the first write or sync that fails, the storage writes nothing more.** Nobody knows
-//!    what the disk holds after such a failure, and a later sync that succeeds proves nothing. For
-//!    the same reason, recovery writes and syncs again what the node is going to rely on.
+//!    what the disk holds after such a failure, and a later sync that succeeds proves nothing. The
+//!    process that wrote the files may have ended after such a failure, so a start does not trust
+//!    that what it can read is on the disk: it writes the log's last record and the vote file once
+//!    more, and syncs them.
 //! 5. **The log fits the snapshot from which the node starts.** A snapshot is durable under its own
-//!    name before the log is cut up to it or starts anew behind it. A crash between these two steps
-//!    leaves more of the log than needed, or a log that recovery starts anew. `recovery.rs` says
-//!    why both are safe, and when an older snapshot can replace a damaged one.
+//!    name before the log changes on account of it. The log changes in one of two ways: the entries
+//!    that the snapshot covers are removed, or the log *starts anew*, which means that all of its
+//!    entries are discarded and the next entry is the one after the snapshot's last. A crash
+//!    between snapshot and change leaves a log that is longer than needed, or a log that does not
+//!    fit the snapshot and that recovery starts anew. `recovery.rs` says why both are safe, and
+//!    when an older snapshot can replace a damaged one.
 //! 6. **A folder belongs to one node.** The segments and the files `identity`, `vote` and `peers`
 //!    name that node. A snapshot names only the cluster and the state machine, because nodes send
 //!    snapshots to each other.
@@ -50,8 +57,9 @@
 //!
 //! - The disk loses synced sectors of the last record and returns what was there before. Recovery
 //!   takes such a record for a torn one and cuts it off.
-//! - Both the header and the mark in the first sector of the last record are changed. Recovery
-//!   takes such a record for one that was never written.
+//! - The first sector of the last record is changed in two places: in the record's header, and in
+//!   the number at the sector's end that tells that the sector was written (its *mark*, see
+//!   `log/sectors.rs`). Recovery takes such a record for one that was never written.
 //! - The folder is replaced by an older copy of itself.
 
 mod archive;
@@ -91,11 +99,12 @@ use voter::vote::{self, VoteFile};
 /// Sizes and sync intervals of the files of the log and of snapshots, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The size of a segment in bytes. A record that would exceed this size begins the next
-    /// segment. A record that is larger than a whole segment gets a segment as large as it needs.
+    /// The size of a segment, which is one file of the log, in bytes. A record that would exceed
+    /// this size begins the next segment. A record that is larger than a whole segment gets a
+    /// segment as large as it needs.
     pub segment_bytes: u64,
-    /// How many bytes of zeros the log writes at a time behind its last record, to have space for
-    /// the next ones. Each time costs one more sync. Only the first segment needs this, and
+    /// How many bytes of zeros the log writes at a time after its last record, to have space for
+    /// the next records. Each time costs one more sync. Only the first segment needs this, and
     /// segments whose file was not prepared in full by [`Spares`].
     pub allocate_bytes: u64,
     /// How many bytes of the state one piece of a new snapshot holds: 1 to 65536. Each piece is
@@ -113,7 +122,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Options with these sizes of a segment and of an allocation, in bytes; snapshots have the
+    /// Options with the given sizes of a segment and of an allocation, in bytes; snapshots have the
     /// default sizes.
     pub const fn of_sizes(segment_bytes: u64, allocate_bytes: u64) -> Self {
         Self {
@@ -133,10 +142,10 @@ pub struct Recovered {
     pub hard_state: HardState,
     /// The newest valid snapshot, from which the node starts; `None` if there is no valid snapshot.
     pub snapshot: Option<SnapshotInfo>,
-    /// The last entry that the snapshot covers, or [`EntryId::ZERO`] without a snapshot. The log
-    /// starts behind this entry.
+    /// The last entry that the snapshot covers, or [`EntryId::ZERO`] without a snapshot. The first
+    /// entry of the log is the one after it.
     pub base: EntryId,
-    /// The log's entries behind `base`, in order and without a gap.
+    /// The log's entries after `base`, in order and without a gap.
     pub entries: Vec<Entry>,
     /// One sentence for the operator about each thing that recovery repaired or passed over.
     pub notes: Vec<String>,
@@ -149,20 +158,20 @@ pub struct Storage {
     vote: VoteFile,
     log: LogWriter,
     snapshots: Snapshots,
-    /// The first error of a write or of cutting the log. Once it is set, every further write fails
-    /// with [`StorageError::Stopped`].
+    /// The first error of writing the log or of removing its start. Once it is set, every further
+    /// write fails with [`StorageError::Stopped`].
     stopped: Option<String>,
 }
 
 impl Storage {
-    /// Opens the data folder of a node, or makes a new one in an empty folder. All that is returned
-    /// is durable.
+    /// Opens the data folder of a node, or makes a new one in an empty folder. The state that is
+    /// returned is durable.
     ///
     /// Recovery reads and checks every file before it changes any of them. So after an error about
-    /// what the folder holds, the folder is unchanged. The changes afterwards write again what was
-    /// read, cut off a torn record, start the log anew if it does not fit the snapshot, and rename
-    /// or remove files that nothing depends on. A crash among these changes leaves a folder from
-    /// which the next start recovers the same state.
+    /// what the folder holds, the folder is unchanged. Only then recovery writes the last record
+    /// and the vote again, cuts off a torn record, starts the log anew if it does not fit the
+    /// snapshot, and renames or removes files that nothing depends on. A crash during these changes
+    /// leaves a folder from which the next start recovers the same state.
     ///
     /// # Errors
     /// [`StorageError::WrongFolder`] if the folder belongs to another node, cluster or state
@@ -228,7 +237,7 @@ impl Storage {
     /// # Panics
     /// If the write breaks the order that recovery relies on: the term goes back, the vote in a
     /// term changes, an entry is of a later term than the node's, the entries do not continue the
-    /// log, or the log would start anew behind an entry that no snapshot covers.
+    /// log, or the log would start anew after an entry that no snapshot covers.
     pub fn write(&mut self, write: &Write) -> Result<(), StorageError> {
         self.write_and_tell(write, || ())
     }
@@ -249,7 +258,7 @@ impl Storage {
         self.unless_stopped(|storage| storage.write_in_order(write, written))
     }
 
-    /// Takes the segments that hold no entry above `up_to` away from the start of the log, and
+    /// Removes those segments from the start of the log that hold no entry above `up_to`, and
     /// returns how many bytes their files have. An entry up to `up_to` stays if its segment also
     /// holds a later entry. [`Snapshots::log_needed_behind`] says which index is safe.
     ///
@@ -262,8 +271,8 @@ impl Storage {
         self.unless_stopped(|storage| storage.let_go(up_to).remove())
     }
 
-    /// Like [`cut`](Self::cut), but only the list of segments changes here. The files stay until
-    /// [`Unneeded::remove`] is called, which may happen on any thread.
+    /// Like [`cut`](Self::cut), but removes the segments only from the list in memory. Their files
+    /// stay until [`Unneeded::remove`] is called, which may happen on any thread.
     ///
     /// # Panics
     /// If no snapshot covers the entries up to `up_to`.
@@ -285,14 +294,14 @@ impl Storage {
         Peers::open(&self.folder, &self.owner)
     }
 
-    /// The snapshots in this data folder. Any thread may use them, also while another thread writes
-    /// the log.
+    /// A handle of the snapshots in this data folder. Any thread may use it, also while another
+    /// thread writes the log.
     pub fn snapshots(&self) -> Snapshots {
         self.snapshots.clone()
     }
 
-    /// Prepares files for the log's next segments. Another thread should do this, because filling
-    /// files is slow.
+    /// Returns the handle with which files for the log's next segments are prepared. Another thread
+    /// than the one that writes the log should do this, because filling files with zeros is slow.
     pub fn spares(&self) -> Spares {
         self.log.spares()
     }
@@ -303,7 +312,8 @@ impl Storage {
     }
 
     /// Runs `act`, unless an earlier write has failed. Nobody knows which part of a failed write
-    /// the disk holds. So recovery might never get to a record that was written behind it.
+    /// the disk holds. Recovery ends at the first invalid record, so a record that was written
+    /// after the failed one might never be read.
     fn unless_stopped<T>(
         &mut self,
         act: impl FnOnce(&mut Self) -> Result<T, StorageError>,
@@ -345,8 +355,8 @@ impl Storage {
         self.log.append(write.restart, &write.entries, written)
     }
 
-    /// How many bytes the log's records take on disk, including records whose entries have been
-    /// replaced.
+    /// How many bytes the log's records take on disk, including records whose entries later records
+    /// have replaced.
     pub fn log_bytes(&self) -> u64 {
         self.log.record_bytes()
     }

@@ -5,36 +5,36 @@
 //! chosen before the log is read, so that the entries which the snapshot covers need not be kept in
 //! memory. Then one of three cases holds:
 //!
-//! 1. **The log goes on behind the snapshot.** The log holds the snapshot's last entry, or starts
-//!    right behind it. Earlier entries stay in the log on disk for the older snapshot.
+//! 1. **The log continues the snapshot.** The log holds the snapshot's last entry, or its first
+//!    entry is the next one. Entries that the snapshot covers stay in the log on disk, for the
+//!    older snapshot.
 //! 2. **The log has to start anew.** The log ends before the snapshot's last entry, or has an entry
-//!    of another term at that index. A crash leaves this behind in two ways. In the first, a
-//!    snapshot from the leader was in its place, but the record with which the log starts anew
-//!    behind it was not durable yet. In the second, the node executed committed entries before its
-//!    own disk had them and took a snapshot, and the crash came before the sync of these entries.
-//!    In both ways nothing is lost when the log starts anew now: the snapshot holds all committed
-//!    entries up to its last one, and a log entry that conflicts with the snapshot was never
-//!    committed.
+//!    of another term at that index. A crash can be the cause in two ways. In the first, a snapshot
+//!    from the leader was durable, but the record with which the log starts anew after it was not.
+//!    In the second, the node executed committed entries before its own disk had them and took a
+//!    snapshot, and the crash came before the sync of these entries. Nothing is lost in either case
+//!    when recovery starts the log anew: the snapshot holds all committed entries up to its last
+//!    one, and a log entry that conflicts with the snapshot was never committed.
 //! 3. **The log starts too late.** A part of the log, or the snapshot that took its place, is
 //!    missing or damaged. The node does not start.
 //!
 //! # When an older snapshot can replace a damaged one
 //!
-//! The older snapshot can replace the damaged one if the log reaches back to the older one. The log
-//! is cut only up to the older of the newest two snapshots. So it reaches back far enough, unless
-//! the log started anew behind the newer snapshot.
+//! An older snapshot can replace a damaged one if the log has all entries after the older one. The
+//! log is cut only up to the older of the newest two snapshots. So it has these entries, unless the
+//! log started anew after the newer snapshot.
 //!
 //! If the log started anew, this disk has no entries that continue the older snapshot. (A snapshot
 //! from the leader covers entries that were never in this log.) The node must not start from the
 //! older snapshot without these entries: it has acknowledged them, and some of them may be
-//! committed only because it did. So until the node has taken the next snapshot itself, damage to
-//! the newer snapshot is case 3, and the node has to be replaced.
+//! committed only because of this acknowledgement. So until the node has taken the next snapshot
+//! itself, damage to the newer snapshot is case 3, and the node has to be replaced.
 //!
-//! There is one moment in which the older snapshot and the old log can replace a snapshot from the
-//! leader after all: before the record with which the log starts anew is durable. That is safe,
-//! because the acknowledgement of the leader's snapshot waits for that record, so the node has
-//! acknowledged nothing of it. The entries that the snapshot covers beyond this node's log were
-//! committed by a majority that did not need this node.
+//! There is one exception: before the record with which the log starts anew is durable, the older
+//! snapshot and the old log can still replace a snapshot from the leader. That is safe, because the
+//! acknowledgement of the leader's snapshot waits for that record, so the node has acknowledged
+//! nothing of it. The entries that the snapshot covers beyond this node's log were committed by a
+//! majority that did not need this node.
 
 use crate::raft::EntryId;
 
@@ -52,7 +52,7 @@ pub(super) struct FoundSnapshots {
     /// node does not need this snapshot now, and reading the whole file would make the start
     /// longer.
     older: Option<SnapshotInfo>,
-    /// The damaged snapshots that are newer than the newest valid one, newest first.
+    /// The damaged snapshots that cover later entries than the newest valid snapshot, newest first.
     bad: Vec<BadSnapshot>,
 }
 
@@ -61,13 +61,13 @@ struct BadSnapshot {
     problem: String,
 }
 
-/// How the log follows the snapshot from which the node starts. A log that starts too late for both
-/// of these is an error.
+/// How the log on disk fits the snapshot from which the node starts. A log that lacks entries right
+/// after the snapshot's last one is an error, and has no value here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
-    /// The log goes on behind the snapshot, and its entries are used.
+    /// The log continues the snapshot, so the entries after the snapshot's last one are used.
     GoesOn,
-    /// The log has to start anew behind the snapshot, and none of its entries is used.
+    /// The log has to start anew after the snapshot's last entry, and none of its entries is used.
     StartsAnew,
 }
 
@@ -132,8 +132,8 @@ impl FoundSnapshots {
         })
     }
 
-    /// Decides how the log continues the snapshot, and keeps only the entries behind the snapshot
-    /// in `replay`. Changes nothing on disk.
+    /// Decides how the log fits the snapshot, and keeps only the entries after the snapshot's last
+    /// one in `replay`. Changes nothing on disk.
     ///
     /// # Errors
     /// [`StorageError::Damaged`] if the log starts too late for the snapshot, so that entries are
@@ -156,14 +156,14 @@ impl FoundSnapshots {
         Ok(Fit::StartsAnew)
     }
 
-    /// The error when the log starts behind the last entry of the newest valid snapshot, so that
-    /// entries between the two are missing.
+    /// The error when the log starts too late: entries are missing between the last entry of the
+    /// newest valid snapshot and the first entry of the log.
     fn out_of_reach(&self, folder: &Folder, replay: &Replay) -> StorageError {
         let base = replay.outline.base().index;
         let first = replay.extents.front().map_or(1, |extent| extent.number);
         let Some(bad) = self.bad.first() else {
             // No snapshot is damaged, so a snapshot or a segment is missing. If segment 1 is there,
-            // no segment is missing: the log started anew behind a snapshot that is gone.
+            // no segment is missing: the log started anew after a snapshot that is gone.
             return match first {
                 1 => self.no_snapshot(folder, base),
                 _ => replay::missing(folder, first - 1),

@@ -13,10 +13,10 @@ use crate::storage::error::StorageError;
 
 use super::{Disk, DiskFile};
 
-/// How the name of an incomplete file ends.
+/// The ending of an incomplete file's name.
 const UNFINISHED: &str = ".new";
 
-/// The data folder of a node.
+/// The data folder of a node: creates, reads, replaces and removes files in it by name.
 #[derive(Clone)]
 pub(in crate::storage) struct Folder {
     disk: Arc<dyn Disk>,

@@ -86,8 +86,8 @@ pub trait Disk: Send + Sync {
     /// The error of the operating system.
     fn sync_dir(&self) -> io::Result<()>;
 
-    /// A random number, different for each call on any disk. It comes from the disk, so that a
-    /// simulated disk can draw it from its seed and tests with the same seed run alike.
+    /// Returns a random number, different at each call on any disk. It comes from the disk, so that
+    /// a simulated disk can draw it from its seed and tests with the same seed run alike.
     fn unique_id(&self) -> u64;
 
     /// The time of day in milliseconds since 1970. It is shown to people, and nothing depends on
@@ -131,8 +131,8 @@ pub trait DiskFile: Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
 
     /// Announces that most writes from now on are whole sectors of 512 bytes, from memory that is
-    /// aligned to 512 bytes, and that nothing will be read. A disk may then write such sectors past
-    /// the kernel's page cache. Results stay the same.
+    /// aligned to 512 bytes, and that nothing will be read. A disk may then write such sectors
+    /// without the kernel's page cache, which changes only the speed.
     fn expect_whole_sectors(&mut self) {}
 
     /// Writes zeros from offset `from` up to `to`, exclusive. Once the zeros are synced, a write to
@@ -152,7 +152,7 @@ pub trait DiskFile: Send + Sync {
         Ok(())
     }
 
-    /// A block of zeros, of the size that is best to write at once.
+    /// A buffer of zeros, as long as one write of zeros should be.
     fn zeros(&self) -> &'static [u8] {
         static ZEROS: [u8; 4 << 10] = [0; 4 << 10];
         &ZEROS

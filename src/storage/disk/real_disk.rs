@@ -18,7 +18,8 @@ use super::{Disk, DiskFile};
 /// The name of the file that is locked while a node runs. It holds the node's process id, which is
 /// shown to a person who starts a second node on the folder.
 const LOCK: &str = "lock";
-/// How long to wait for a lock that another process has, and how long between two attempts.
+/// How long to wait for a lock that another process has, and how long to pause between two attempts
+/// to get it.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -128,7 +129,7 @@ fn create_durably(folder: &Path) -> io::Result<()> {
 pub(in crate::storage) fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {
-        // Names that are not UTF-8 are left out, because the node gives no file such a name.
+        // Leave out names that are not UTF-8, because the node gives no file such a name.
         if let Ok(name) = entry?.file_name().into_string()
             && name != LOCK
         {

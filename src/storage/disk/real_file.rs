@@ -1,5 +1,5 @@
-//! A file in the machine's file system. If possible, whole sectors are written past the kernel's
-//! page cache.
+//! A file in the machine's file system. If possible, whole sectors are written to the disk without
+//! the kernel's page cache.
 
 use std::fs::File;
 use std::io;
@@ -7,8 +7,9 @@ use std::os::unix::fs::FileExt;
 
 use super::{DiskFile, SECTOR};
 
-/// An open file. `direct` is a second handle of the same file that writes past the kernel's page
-/// cache; `None` if the file system has no such writes, or they are not wanted.
+/// An open file. `direct` is a second handle of the same file, which writes to the disk without the
+/// kernel's page cache; `None` if the file system cannot write that way, or nobody has asked for
+/// it.
 pub(in crate::storage) struct RealFile {
     file: File,
     direct: Option<File>,
@@ -67,8 +68,8 @@ fn is_aligned(bytes: &[u8], offset: u64) -> bool {
     numbers.iter().all(|number| number.is_multiple_of(sector))
 }
 
-/// Opens the same file again, to write past the kernel's page cache. `None` if the file system
-/// cannot write single sectors that way, or does not say whether it can.
+/// Opens the same file again, to write to it without the kernel's page cache. `None` if the file
+/// system cannot write single sectors without the page cache, or does not say whether it can.
 #[cfg(target_os = "linux")]
 fn open_direct(file: &File) -> Option<File> {
     use std::fs::OpenOptions;
@@ -83,7 +84,8 @@ fn open_direct(file: &File) -> Option<File> {
         return None;
     }
     let flags = i32::try_from(OFlags::DIRECT.bits()).ok()?;
-    // The path names the descriptor, because the file may have been renamed since it was opened.
+    // Open the file by its descriptor's path in `/proc`, because the file may have been renamed
+    // since it was opened.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let mut options = OpenOptions::new();
     options.write(true).custom_flags(flags).open(path).ok()

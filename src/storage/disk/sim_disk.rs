@@ -43,7 +43,7 @@ struct DiskState {
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
     renamings: Vec<Renaming>,
-    /// How many operations have changed the disk or tried to.
+    /// How many operations have changed the disk or tried to, since it was made.
     operations: u64,
     stop_at: Option<u64>,
     fail_at: Option<u64>,
@@ -162,7 +162,7 @@ impl SimDisk {
         }
     }
 
-    /// All bytes of a file, durable or not; `None` if there is no such file.
+    /// Returns all bytes of a file, durable or not; `None` if there is no such file.
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state.lock();
         let id = *state.names.get(name)?;

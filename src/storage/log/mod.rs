@@ -8,9 +8,10 @@
 //!
 //! 1. A record is written only when all records before it are durable. So only the last record of
 //!    the log can be torn. Every record before it may have been acknowledged.
-//! 2. No record is ever overwritten. A record whose first entry lies within the log replaces the
-//!    log's tail when it is replayed, wholly or not at all. So after any crash, the records up to
-//!    the last valid one are a log that the node once had.
+//! 2. No record is ever overwritten. If the log already has an entry at the index of a record's
+//!    first entry, replay lets the record's entries replace the log's from that index on. A record
+//!    is valid as a whole or not at all. So after any crash, the records up to the last valid one
+//!    are a log that the node once had.
 //! 3. A segment gets its name only when its header is durable. The oldest segment is removed first,
 //!    and its removal is durable before the next one is removed. So the numbers of the segments
 //!    have no gap.

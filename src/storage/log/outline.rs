@@ -13,7 +13,7 @@ pub(in crate::storage) struct Outline {
     /// tell the term: see [`append`](Self::append).
     base: EntryId,
     /// Whether segments with the start of the log have been removed. If so, the remaining records
-    /// may still replace entries of the removed part.
+    /// may have entries that replaced entries of the removed segments.
     cut: bool,
     /// The first entry of each term in the log, in ascending order. From these the term at any
     /// index is known.
@@ -23,7 +23,7 @@ pub(in crate::storage) struct Outline {
 }
 
 impl Outline {
-    /// An empty log that starts behind the entry `base`.
+    /// The outline of an empty log whose first entry will be the one after `base`.
     pub(super) fn after(base: EntryId) -> Self {
         Self {
             base,
@@ -33,9 +33,9 @@ impl Outline {
         }
     }
 
-    /// The log at the start of its first remaining segment, when earlier segments have been
-    /// removed. `previous` was the last entry when this segment was begun. The first records of the
-    /// segment may replace `previous` and entries before it.
+    /// The outline of a log whose earlier segments have been removed, before any record of the
+    /// remaining segments is added. `previous` was the last entry when this segment was begun. The
+    /// first records of the segment may replace `previous` and entries before it.
     pub(super) fn cut_behind(previous: EntryId) -> Self {
         Self {
             cut: previous.index > 0,
@@ -49,10 +49,10 @@ impl Outline {
         self.base
     }
 
-    /// Whether the log goes on behind a snapshot whose last entry is `id`: the log holds this very
-    /// entry, or starts right behind it. False if the index lies before the start of the log or
-    /// beyond its end. If the log does not know the term at that index, the next term in the log
-    /// decides: it must not be lower, because terms never go down.
+    /// Whether the log continues a snapshot whose last entry is `id`: the log holds this very
+    /// entry, or its first entry is the next one. False if the index lies before the start of the
+    /// log or beyond its end. If the log does not know the term at that index, the next term in the
+    /// log decides: it must not be lower, because terms never go down.
     pub(in crate::storage) fn agrees(&self, id: EntryId) -> bool {
         let next = self.terms.iter().find(|start| start.index > id.index);
         match self.term_at(id.index) {
@@ -62,7 +62,8 @@ impl Outline {
         }
     }
 
-    /// Removes all up to `id` from the outline. The log must [agree](Self::agrees) with this entry.
+    /// Makes the outline start after the entry `id`, by removing all entries up to it. The log must
+    /// [agree](Self::agrees) with this entry.
     pub(in crate::storage) fn start_behind(&mut self, id: EntryId) {
         self.terms.retain(|start| start.index > id.index);
         (self.base, self.cut) = (id, false);

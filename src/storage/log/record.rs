@@ -6,7 +6,7 @@
 //! | offset | bytes | what |
 //! | --- | --- | --- |
 //! | 0 | 4 | magic: `rkvR`, or `rkvS` where the log starts anew |
-//! | 4 | 4 | length of the payload, without the zeros behind it |
+//! | 4 | 4 | length of the payload, without the zeros after it |
 //! | 8 | 8 | sequence number: 1 for the first record of the folder's life, then one more each |
 //! | 16 | 8 | salt: the mark of the sectors |
 //! | 24 | 4 | CRC-32C of all that follows the header |
@@ -20,18 +20,19 @@
 //!
 //! With the magic `rkvS` the payload begins with term and index of an entry, 8 bytes each. A
 //! snapshot that ends with this entry has taken the place of the whole log. Replay ignores all
-//! records before this one, and the log starts behind that entry. Entries may follow in the same
-//! payload. The new start and these entries share one record, so a crash keeps both or neither.
+//! records before this one, and the log starts anew: its first entry is the one after that entry.
+//! The record may hold the first entries of the new log, too. The new start and these entries share
+//! one record, so a crash keeps both or neither.
 //!
-//! By salt and sequence number, recovery tells a record from bytes that only look like one. Bytes
+//! Salt and sequence number let recovery tell a record from bytes that only look like one. Bytes
 //! from another file, or from an earlier life of this file, have another salt. A copy of an older
 //! record, for example inside a value that a client has stored, has a lower sequence number.
 //!
-//! # What a crash may leave behind
+//! # What a crash may leave on disk
 //!
 //! A crash may leave any of the last record's sectors unwritten. The header has a checksum of its
 //! own and lies in the first sector, so the crash leaves the whole header or none of it. The
-//! payload's checksum also covers the zeros behind the payload, so a record is valid only if all of
+//! payload's checksum also covers the zeros after the payload, so a record is valid only if all of
 //! its sectors are there and unchanged. Recovery cuts an invalid last record off, or reports it as
 //! damage: see `torn_bytes` in `segment.rs`.
 
@@ -47,7 +48,7 @@ pub(super) const HEADER: usize = 32;
 /// The first bytes of a record that continues the log.
 const MAGIC: [u8; 4] = *b"rkvR";
 
-/// The first bytes of a record with which the log starts anew behind a snapshot.
+/// The first bytes of a record with which the log starts anew after a snapshot.
 const RESTART_MAGIC: [u8; 4] = *b"rkvS";
 
 /// The largest encoding of one entry, in bytes. A decoded entry takes more memory than its
@@ -63,9 +64,10 @@ pub(super) struct RecordHeader {
     payload_checksum: u32,
 }
 
-/// What a record tells replay: a new start of the log, entries, or both.
+/// The decoded payload of a record: a new start of the log, entries, or both.
 pub(super) struct RecordContents {
-    /// The entry behind which the log starts anew; `None` if the record continues the log.
+    /// If the log starts anew with this record: the last entry of the snapshot that takes the place
+    /// of all earlier entries. `None` if the record continues the log.
     pub(super) restart: Option<EntryId>,
     /// The entries in the record. There is at least one, unless the log starts anew.
     pub(super) entries: Vec<Entry>,

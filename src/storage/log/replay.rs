@@ -5,9 +5,9 @@
 //! first invalid record. [`segment::torn_bytes`] decides whether the bytes from there on are damage
 //! or the rest of a write that a crash interrupted.
 //!
-//! Only the entries behind the snapshot from which the node starts are kept in memory. The log on
-//! disk reaches back to the snapshot before that one. So it may be as long as the whole state is
-//! large, and keeping all of it would take that memory at each start for nothing.
+//! Only the entries after the last one of the snapshot from which the node starts are kept in
+//! memory. The log on disk reaches back further, to the snapshot before. So the log on disk may be
+//! as large as the whole state, and to keep all of it would take as much memory again, for nothing.
 
 use std::collections::VecDeque;
 
@@ -23,15 +23,16 @@ use super::record::{self, RecordContents};
 use super::sectors::Marks;
 use super::segment::{self, Damage, Extent, SegmentHeader};
 
-/// What replay has learned from the segments that it has read so far.
+/// The log as far as replay has read it.
 pub(in crate::storage) struct Replay {
     /// The log's entries, in order and without a gap. Entries up to `covered`, and up to the
     /// outline's base, are left out.
     pub(in crate::storage) entries: Vec<Entry>,
-    /// The last index that the snapshot covers from which the node starts; 0 without a snapshot.
+    /// The last index that is covered by the snapshot from which the node starts; 0 without a
+    /// snapshot.
     covered: Index,
     pub(in crate::storage) outline: Outline,
-    /// The size of each segment, and up to which entry the log needs it; oldest segment first.
+    /// The size of each segment, and the highest index in it; oldest segment first.
     pub(in crate::storage) extents: VecDeque<Extent>,
     /// The sequence number that the next record must have.
     pub(in crate::storage) sequence: u64,
@@ -72,9 +73,9 @@ pub(in crate::storage) fn read(
 ) -> Result<(Replay, LastSegment), StorageError> {
     let numbers = numbers(folder)?;
     let mut replay = Replay::new(options, covered);
-    // The oldest segments are removed first. So the log may start with any number, but a gap behind
-    // that number is damage. `recovery.rs` checks whether the log starts early enough for the
-    // snapshot.
+    // The oldest segments are removed first. So the first segment may have any number, but if a
+    // later number is missing, that is damage. `recovery.rs` checks whether the log starts early
+    // enough for the snapshot.
     let first = numbers.first().copied().unwrap_or(1);
     let mut bytes = Vec::new();
     let mut last: Option<LastSegment> = None;
@@ -138,8 +139,8 @@ impl LastSegment {
 }
 
 impl Replay {
-    /// A replay of a log whose earlier segments were removed: it begins with the segment of this
-    /// header.
+    /// Begins to replay a log whose earlier segments were removed; `header` is that of its first
+    /// remaining segment.
     pub(in crate::storage) fn starting_with(header: &SegmentHeader) -> Self {
         Self {
             outline: Outline::cut_behind(header.previous),
@@ -148,8 +149,8 @@ impl Replay {
         }
     }
 
-    /// A replay of a log that was never cut: it begins with the very first record. It keeps the
-    /// entries above `covered`, the last index of the snapshot to start from.
+    /// Begins to replay a log that still has its first record. Keeps the entries above `covered`,
+    /// the last index of the snapshot to start from.
     pub(in crate::storage) fn new(options: &Options, covered: Index) -> Self {
         Self {
             entries: Vec::new(),
@@ -212,16 +213,16 @@ impl Replay {
         Ok(())
     }
 
-    /// Drops the entries from this index on. Their place in the list has to be searched, because
-    /// the list lacks the entries that the snapshot covers.
+    /// Drops the entries from this index on. Their place in the list is not the index itself,
+    /// because the list lacks the entries that the snapshot covers, so it has to be searched.
     fn drop_from(&mut self, index: Index) {
         let kept = self.entries.partition_point(|e| e.id.index < index);
         self.entries.truncate(kept);
     }
 
     /// The error when a segment does not start where the segment before it ends. A segment is begun
-    /// only when all records before it are durable. So if its header counts more records than were
-    /// read, a record at the end of the segment before is damaged and not torn.
+    /// only when all records before it are durable. So if its header counts more records than
+    /// replay has read, a record at the end of the earlier segment is damaged and not torn.
     fn not_continued(
         &self,
         file: &NamedFile,
@@ -242,7 +243,7 @@ impl Replay {
             _ => damaged_in(file)(Damage {
                 offset: 0,
                 problem: format!(
-                    "it starts with record {} behind entry {}, but the log before it ends with \
+                    "it starts with record {} after entry {}, but the log before it ends with \
                      record {} and entry {}",
                     header.first_sequence,
                     header.previous,

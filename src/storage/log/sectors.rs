@@ -2,10 +2,10 @@
 //! that were changed later.
 //!
 //! A disk writes a sector of 512 bytes as a whole or not at all. A crash in the middle of a write
-//! leaves some of its sectors new and the others as they were before. To tell which is which,
+//! leaves some of the sectors written and the others as they were before. To tell the two apart,
 //!
 //! - no sector holds parts of two records, and
-//! - each sector ends with a mark, a number of 8 bytes, behind 504 bytes of the record.
+//! - each sector consists of 504 bytes of the record and a mark, a number of 8 bytes.
 //!
 //! A file may become a segment more than once: the file of a segment that is no longer needed
 //! becomes a new segment, without being overwritten first. Each use is a *life* of the file. All
@@ -32,7 +32,7 @@ pub(in crate::storage) const DATA: usize = SECTOR - MARK;
 /// short, because recovery compares an unwritten sector with the marks of all earlier uses.
 const LIVES: u32 = 1000;
 
-/// The marks that a file's sectors get: another mark for each use of the file as a segment.
+/// Computes the marks of a file's sectors: another mark for each use of the file as a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::storage) struct Marks {
     /// A random number, drawn when the file was created, from which the marks are computed.
@@ -66,7 +66,7 @@ impl Marks {
         (life < LIVES).then_some(Self { life, ..self })
     }
 
-    /// The mark that every sector gets which is written in the present segment.
+    /// The mark of all sectors that are written in the present segment.
     pub(super) fn present(self) -> u64 {
         self.of_life(self.life)
     }
@@ -108,8 +108,8 @@ fn mark(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(*mark))
 }
 
-/// Collects the data of the sectors in `data`, without their marks. Returns false if a sector is
-/// cut short or does not have the present segment's mark; then `data` must not be used.
+/// Copies the record's bytes out of these sectors into `data`, without the marks. Returns false if
+/// a sector is cut short or does not have the present segment's mark; then `data` must not be used.
 pub(super) fn gather(sectors: &[u8], marks: Marks, data: &mut Vec<u8>) -> bool {
     data.clear();
     let present = Some(marks.present());

@@ -14,14 +14,15 @@
 //! 4. the sequence number of the segment's first record;
 //! 5. term and index of the last entry of the log when the segment was begun.
 //!
-//! [Records](super::record) follow from offset 4096 on, one directly behind the other. Behind the
-//! last record there may be sectors that were not written in the file's present life.
+//! [Records](super::record) follow from offset 4096 on, without space between them. The last record
+//! may be followed by sectors that were not written in the file's present life.
 //!
-//! # What a crash may leave behind
+//! # What a crash may leave on disk
 //!
 //! - *While a segment is begun:* The header is written and synced under a name that ends in `.new`.
 //!   Then the file is renamed and the folder is synced. So a file with a segment's name has a valid
-//!   header, unless it was damaged later. A file under the other name is removed by the next start.
+//!   header, unless it was damaged later. A file whose name ends in `.new` is removed by the next
+//!   start.
 //! - *While a record is written:* Any of the record's sectors may be missing. The next record is
 //!   written only when this one is durable. So only the last record of the log can be incomplete,
 //!   and that record was not acknowledged. A segment is begun only when all records before it are
@@ -62,20 +63,21 @@ pub(in crate::storage) struct SegmentHeader {
     pub(in crate::storage) previous: EntryId,
 }
 
-/// How much space a segment takes, and up to which entry the log needs the segment.
+/// How much space a segment takes, and the highest index in it, which decides when the segment may
+/// be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::storage) struct Extent {
     pub(in crate::storage) number: u64,
-    /// The highest index of an entry in the segment's records; 0 if the log started anew behind all
-    /// of them. An entry counts even if a later record has replaced it. The segment is removed only
-    /// when a snapshot covers this index, and then the snapshot also covers the replacement.
+    /// The highest index of an entry in the segment's records; 0 if there is no entry, or if the
+    /// log has started anew since then. An entry counts even if a later record has replaced it. The
+    /// segment is removed only when a snapshot covers this index, and then the snapshot also covers
+    /// the replacement.
     pub(in crate::storage) highest: Index,
     /// How many bytes of the segment are records.
     pub(in crate::storage) record_bytes: u64,
     /// The length of the segment's file in bytes.
     pub(in crate::storage) file_bytes: u64,
-    /// The numbers that end the sectors of this file. A later segment in the same file needs other
-    /// ones.
+    /// The marks of the sectors of this file. A later segment in the same file needs other marks.
     pub(in crate::storage) marks: Marks,
 }
 
@@ -108,26 +110,26 @@ pub(in crate::storage) fn number(file: &str) -> Option<u64> {
     (name(number) == file).then_some(number)
 }
 
-/// Damage in a segment: bytes that no crash can have left behind.
+/// Damage in a segment: bytes that no crash can be the cause of.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::storage) struct Damage {
     pub(in crate::storage) offset: usize,
     pub(in crate::storage) problem: String,
 }
 
-/// Decides whether the bytes behind the last valid record are a torn record, which may be cut off,
+/// Decides whether the bytes after the last valid record are a torn record, which may be cut off,
 /// or damage. `bytes` are the whole segment, `end` is where its last valid record ends, and
-/// `sequence` is the number of the next record. Returns how many bytes behind `end` belong to a
-/// torn record; 0 if nothing was written there.
+/// `sequence` is the sequence number of the record that would follow. Returns how many bytes from
+/// `end` on belong to a torn record; 0 if nothing was written there.
 ///
-/// 1. If a record header with a higher number follows, this is damage. That later record was
-///    written only when record `sequence` was durable. So record `sequence` may have been
-///    acknowledged, and cutting it off could lose what this node promised to others.
+/// 1. If the header of a record with a higher number follows, the bytes are damaged. That later
+///    record was written only when record `sequence` was durable. So record `sequence` may have
+///    been acknowledged, and cutting it off could lose what this node promised to others.
 /// 2. Otherwise record `sequence` was the last one. If one of its sectors was never written, the
 ///    write was interrupted before its sync returned. Nobody was told of the record, so it may be
 ///    cut off.
 /// 3. If all of its sectors were written, the record was complete but is not valid now. No crash
-///    does that, and the record may have been acknowledged: this is damage.
+///    does that, and the record may have been acknowledged: the bytes are damaged.
 pub(in crate::storage) fn torn_bytes(
     bytes: &[u8],
     end: usize,
@@ -153,9 +155,9 @@ pub(in crate::storage) fn torn_bytes(
         // Without a header the length of the record is unknown, so only its first sector, where the
         // header would be, can be judged. If the sector has the present mark, it was written with a
         // header, and losing the header is damage. If it has an old mark, it was not written. If
-        // its mark is of no segment that this file ever was, it was not written either, and the old
-        // mark was changed. For if it had been written, a change of the mark alone would have left
-        // a valid header. (A change of both header and mark goes unnoticed here.)
+        // its mark belongs to no life of this file, the sector was not written either, and its old
+        // mark was changed: if the sector had been written, a change of the mark alone would have
+        // left a valid header. (A change of both header and mark goes unnoticed here.)
         None => rest.is_empty() || marks.state(rest) != SectorState::Written,
     };
     if is_missing {
@@ -178,9 +180,9 @@ fn has_unwritten_sector(bytes: &[u8], len: usize, marks: Marks) -> bool {
     states.unwrap_or(false)
 }
 
-/// Finds the first valid record header with a number above `sequence`. Returns its offset in
-/// `bytes`, and that number. Only the starts of sectors are looked at, because every record starts
-/// there.
+/// Finds the first valid record header with a sequence number above `sequence`. Returns the
+/// header's offset in `bytes`, and its sequence number. Only the starts of sectors are looked at,
+/// because every record starts there.
 fn later_record(bytes: &[u8], marks: Marks, sequence: u64) -> Option<(usize, u64)> {
     let places = (0..bytes.len()).step_by(SECTOR);
     let headers = places.filter_map(|at| {

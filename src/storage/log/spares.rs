@@ -2,7 +2,7 @@
 //!
 //! Filling a file of a segment's size with zeros takes the disk far longer than one write of the
 //! log. If the log did that whenever a segment is full, the next writes would wait. There are two
-//! ways to avoid it:
+//! ways to avoid the wait:
 //!
 //! - **A file that has been a segment** becomes the next one without being overwritten. Its sectors
 //!   have the marks of an earlier life, so recovery does not take them for new ones: see
@@ -12,7 +12,7 @@
 //!   and writes nothing while the log does not grow. When the log comes to the end of its segment,
 //!   it takes the new file, however much of the file is filled.
 //!
-//! If there is neither an old nor a new file, the log creates one itself.
+//! If there is neither an old nor a new file, the log creates a file itself.
 //!
 //! All spares have names that end in `.new`, so the next start removes them. They hold no part of
 //! the log: the file of an old segment is renamed, and the folder is synced, before the file
@@ -36,7 +36,7 @@ const STEP: u64 = 64 << 10;
 /// How many files of old segments are kept at most as spares; further ones are removed.
 const KEPT: usize = 16;
 
-/// Prepares the files of the log's next segments. Clones work on the same files, on any thread.
+/// Prepares the files of the log's next segments, on any thread. Clones prepare the same files.
 #[derive(Clone)]
 pub struct Spares {
     folder: Folder,
@@ -52,8 +52,8 @@ pub struct Spares {
 struct SpareFiles {
     /// Up to which byte, exclusive, files should be filled with zeros by now.
     wanted: AtomicU64,
-    /// Up to which byte, exclusive, nothing is left to fill: files are filled up to there, or the
-    /// log has reached that segment, or filling it has failed.
+    /// Up to which byte, exclusive, no more zeros are written: the file is filled up to there, or
+    /// the log has begun the segment, or filling the file has failed.
     done: AtomicU64,
     /// The new file that is being filled, if there is one.
     spare: Mutex<Option<NewFile>>,
@@ -86,18 +86,18 @@ impl Spares {
         }
     }
 
-    /// Whether there is something to fill, so that [`make`](Self::make) should be called. Never
-    /// waits.
+    /// Whether zeros have to be written to the next segment's file, so that [`make`](Self::make)
+    /// should be called. Never waits.
     pub fn are_wanted(&self) -> bool {
         let SpareFiles { wanted, done, .. } = &*self.files;
         wanted.load(Ordering::SeqCst) > done.load(Ordering::SeqCst)
     }
 
-    /// Fills the next piece of the next segment's file, if the log has grown enough.
+    /// Fills the next 64 KiB of the next segment's file with zeros, if the log has grown enough.
     ///
     /// # Errors
-    /// [`StorageError::Io`]. The file is removed and not tried again. The log will create the
-    /// segment itself, and reports the error if that fails too.
+    /// [`StorageError::Io`]. The file is removed, and is not filled again. The log will create the
+    /// segment's file itself, and reports the error if that fails too.
     pub fn make(&self) -> Result<(), StorageError> {
         let mut spare = self.files.spare.lock();
         if !self.are_wanted() {
@@ -147,10 +147,10 @@ impl Spares {
         Ok(spare)
     }
 
-    /// Is called when the segment before `number` has been written up to byte `written`, and
-    /// computes how far the file of segment `number` should be filled by now. Filling begins when
-    /// an eighth of the present segment is written, so that a log that has only begun takes no
-    /// space for a second segment. Filling ends when the present segment is full.
+    /// Computes how far the file of the next segment, `number`, should be filled with zeros, now
+    /// that the present segment has been written up to byte `written`. Filling begins when an
+    /// eighth of the present segment is written, so that a log that has only begun takes no space
+    /// for a second segment. Filling ends when the present segment is full.
     pub(super) fn keep_step(&self, number: u64, written: u64) {
         if !self.files.used.lock().is_empty() {
             return;
@@ -165,8 +165,8 @@ impl Spares {
     }
 
     /// Takes a file for segment `number`: the new file if there is one, else the file of an old
-    /// segment, else `None`. After this nothing is filled for this segment. Waits for at most one
-    /// piece of [`make`](Self::make).
+    /// segment, else `None`. From then on no zeros are written for this segment. If another thread
+    /// is in [`make`](Self::make), this waits until that thread has written its 64 KiB.
     pub(super) fn take(&self, number: u64) -> Option<ReadyFile> {
         let mut spare = self.files.spare.lock();
         let done = (number + 1) * self.bytes;
@@ -181,9 +181,9 @@ impl Spares {
     }
 
     /// Keeps the file of a segment that is no longer needed, as a spare. The file is renamed and
-    /// the folder is synced, so that it is durably out of the log before it is overwritten. Returns
-    /// false and does nothing if the file was a segment too often already, is larger than a
-    /// segment, or there are enough spares.
+    /// the folder is synced, so that the file is durably out of the log before it is overwritten.
+    /// Returns false and does nothing if the file has been used as a segment too many times, is
+    /// larger than a segment, or if there are enough spares.
     pub(super) fn keep(&self, segment: &Extent) -> Result<bool, StorageError> {
         let Some(marks) = segment.marks.of_next_life() else {
             return Ok(false);

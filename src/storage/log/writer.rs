@@ -15,28 +15,29 @@
 //! 3. rename the file, and sync the folder;
 //! 4. write the record.
 //!
-//! A crash before the end of step 3 leaves a new segment without a record, or no new segment. Both
-//! are the log as it was. A record that is larger than a segment gets a segment as large as it
-//! needs.
+//! A crash before the end of step 3 leaves a new segment without a record, or no new segment.
+//! Either way the log has the entries that it had before. A record that is larger than a segment
+//! gets a segment as large as it needs.
 //!
 //! # Taking over at a start
 //!
-//! Recovery reads all records, and changes nothing on disk before it has found them all in order.
-//! What it has read may be in the kernel's memory only: the process may have been killed before a
-//! sync, or a sync may have failed. The node is about to acknowledge these entries to other nodes,
-//! so [`LogWriter::settle`] first makes them durable. It writes the last record again, writes zeros
-//! over everything behind that record, and syncs. The earlier records are durable already, because
-//! a record is written only when all before it are.
+//! Recovery reads all records, and changes nothing on disk before it has read all of them without
+//! an error. The bytes that it has read may be in the kernel's memory only: the last process may
+//! have been killed before a sync, or a sync may have failed. The node is about to acknowledge
+//! these entries to other nodes, so [`LogWriter::settle`] first makes them durable. It writes the
+//! last record again, writes zeros over everything after that record, and syncs. The earlier
+//! records are durable already, because a record is written only when all records before it are
+//! durable.
 //!
-//! A crash in the middle of this is harmless. The last record is overwritten with the same bytes.
-//! The zeros replace bytes that no record needs: a torn record, or unused space.
+//! A crash during these writes is harmless. The last record is overwritten with the same bytes. The
+//! zeros replace bytes that no record needs: a torn record, or unused space.
 //!
 //! # Cutting the start
 //!
 //! Once a snapshot covers a segment's entries, the segment is removed, the oldest first. The folder
 //! is synced after each removal, so a crash may leave more segments than needed but no gap between
-//! segments. The header of the first remaining segment says behind which entry the log goes on.
-//! Files of removed segments [become new segments](super::spares).
+//! segments. The header of the first remaining segment names the entry that its first record
+//! follows. Files of removed segments [become new segments](super::spares).
 
 use std::collections::VecDeque;
 
@@ -55,34 +56,35 @@ use super::sectors::{DATA, Marks, Sectors};
 use super::segment::{self, Extent, SegmentHeader};
 use super::spares::{ReadyFile, Spares};
 
-/// Appends records at the end of the log, and begins new segments.
+/// The log of a running node, open for writing: appends records, and begins new segments.
 pub(in crate::storage) struct LogWriter {
     folder: Folder,
     options: Options,
     outline: Outline,
     file: NamedFile,
     header: SegmentHeader,
-    /// Where the next record will be written, in bytes from the start of the file.
+    /// Where the next record will be written, in bytes from the start of the segment's file.
     end: u64,
-    /// Up to where the file's length is durable, with `end <= allocated`. No sector from `end` on
-    /// has the present segment's mark, so recovery takes none for a part of a record.
+    /// Up to where the file has durable space for records, in bytes, with `end <= allocated`. No
+    /// sector from `end` on has the present segment's mark, so recovery takes no such sector for a
+    /// part of a record.
     allocated: u64,
     /// The sequence number of the next record.
     sequence: u64,
-    /// The segments, oldest first. The log writes to the last one, whose `file_bytes` are filled in
+    /// The segments, oldest first. Records go to the last segment, whose `file_bytes` are filled in
     /// when the next segment is begun.
     extents: VecDeque<Extent>,
     spares: Spares,
     /// Buffers for the record that is being written, and for its sectors. They are kept between
-    /// writes to use their memory again.
+    /// writes, so that not every write allocates.
     record: Vec<u8>,
     sectors: Sectors,
 }
 
 /// Segments at the start of the log that a snapshot covers but whose files still exist. If this
 /// value is dropped without [`remove`](Self::remove), the files stay, as after a crash. The next
-/// start reads them as the start of the log. That is right, because the later segments still
-/// continue them.
+/// start reads them as the start of the log. That is safe, because the later segments still
+/// continue the log in these files.
 pub struct Unneeded {
     folder: Folder,
     spares: Spares,
@@ -116,8 +118,8 @@ impl Unneeded {
 }
 
 impl LogWriter {
-    /// Takes the log over from recovery, and makes everything that was read durable: see "Taking
-    /// over at a start" at the head of this file.
+    /// Makes a writer of the log that recovery has read, and makes all of that log durable: see
+    /// "Taking over at a start" at the head of this file.
     pub(in crate::storage) fn settle(
         folder: &Folder,
         options: Options,
@@ -147,12 +149,13 @@ impl LogWriter {
         })
     }
 
-    /// Makes the entries durable. They replace the log's entries from the index of the first one
-    /// on. With `restart`, they replace the whole log, which then starts behind the entry
-    /// `restart`. Calls `written` after the record is written and before it is synced.
+    /// Writes the entries as one record, which is durable when this returns. The entries replace
+    /// the log's entries from the index of the first one on. With `restart`, the entries replace
+    /// the whole log, whose first entry is then the one after `restart`. Calls `written` after the
+    /// record is written and before it is synced.
     ///
-    /// After a crash in here, the record is there as a whole, or recovery cuts it off as torn. So
-    /// the log is the old one or the new one, never a mixture.
+    /// After a crash before this returns, the record is there as a whole, or recovery cuts it off
+    /// as torn. So the log is the old one or the new one, never a mixture.
     ///
     /// # Panics
     /// If the entries cannot follow the log. Then Raft's rules have been broken, and recovery would
@@ -197,8 +200,9 @@ impl LogWriter {
         extents.map(|extent| extent.record_bytes).sum()
     }
 
-    /// Takes the oldest segments that hold no entry above `up_to` out of the list. The last segment
-    /// always stays, because it says where the log ends.
+    /// Takes the oldest segments that hold no entry above `up_to` out of the list of segments, and
+    /// returns them. Their files stay. The last segment always stays in the list, because it says
+    /// where the log ends.
     pub(in crate::storage) fn let_go(&mut self, up_to: Index) -> Unneeded {
         let mut segments = Vec::new();
         while self.extents.len() > 1
@@ -214,8 +218,8 @@ impl LogWriter {
         }
     }
 
-    /// Begins a new segment behind `previous`, the last entry of the log. All earlier records are
-    /// durable, because each append ends with a sync.
+    /// Begins a new segment; `previous` is the last entry in the segments before it. All earlier
+    /// records are durable, because each append ends with a sync.
     fn roll(&mut self, previous: EntryId) -> Result<(), StorageError> {
         let number = self.header.number + 1;
         let ready = self.spares.take(number);
@@ -255,15 +259,16 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Prepares the files of the next segments. Another thread should do this, because filling
-    /// files is slow.
+    /// Returns the handle with which the files of the next segments are prepared. Another thread
+    /// than the one that writes the log should do this, because filling files with zeros is slow.
     pub(in crate::storage) fn spares(&self) -> Spares {
         self.spares.clone()
     }
 
-    /// Makes sure that the file has `len` durable bytes behind the last record. So a crash while a
-    /// record is written cannot leave a file that ends within the record. The bytes are zeros or an
-    /// older segment's sectors, which recovery does not take for parts of a record.
+    /// Makes sure that the file has durable space for a record of `len` bytes after the last
+    /// record. So a crash while the record is written cannot leave a file that ends within the
+    /// record. The bytes are zeros or an older segment's sectors, which recovery does not take for
+    /// parts of a record.
     fn reserve(&mut self, len: u64) -> Result<(), StorageError> {
         let needed = self.end + len;
         if needed <= self.allocated {
@@ -305,8 +310,8 @@ fn create_segment(
     })
 }
 
-/// Makes a prepared file the segment of this header. The header is durable before the file gets the
-/// segment's name.
+/// Makes a prepared file the log's next segment, with this header. The header is durable before the
+/// file gets the segment's name.
 fn begin_again(
     folder: &Folder,
     file: NamedFile,

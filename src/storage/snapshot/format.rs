@@ -12,7 +12,7 @@
 //!
 //!    | offset | bytes | what |
 //!    | --- | --- | --- |
-//!    | 0 | 4 | how many bytes of the file the piece takes behind these 12, at least 1 |
+//!    | 0 | 4 | how many bytes of the file the piece takes after these 12, at least 1 |
 //!    | 4 | 4 | how many bytes of the state the piece holds, before compression |
 //!    | 8 | 4 | CRC-32C of the salt, the piece's number from 0 on (8 bytes each), the two lengths and the bytes |
 //!    | 12 | | the bytes: the state, compressed if that makes it shorter |

@@ -10,7 +10,8 @@ use super::sealed::Sealed;
 use super::writer::UnfinishedFile;
 use super::{SnapshotInfo, Snapshots};
 
-/// A snapshot that this node is receiving: the bytes of the sender's file, in order.
+/// A snapshot that this node is receiving from another node. The chunks of the sender's file are
+/// written to an incomplete file, in order.
 ///
 /// The snapshot takes effect only when [`finish`](Self::finish) has verified all of it. If this
 /// value is dropped before, or another transfer begins, the incomplete file is removed.
@@ -57,7 +58,7 @@ impl Incoming {
         &self.meta
     }
 
-    /// Where the next chunk must start, in bytes from the start of the file.
+    /// Where the next chunk must start, in bytes from the start of the snapshot's file.
     pub fn next(&self) -> u64 {
         self.next
     }
@@ -75,7 +76,7 @@ impl Incoming {
             return Ok(self.next);
         }
         if bytes.len() as u64 > self.bytes - self.next {
-            let problem = format!("it goes on behind the {} bytes announced", self.bytes);
+            let problem = format!("it goes on after the {} bytes announced", self.bytes);
             return Err(self.failed(problem));
         }
         self.temp.write(bytes, offset)?;

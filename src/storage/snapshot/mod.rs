@@ -12,9 +12,9 @@
 //!    before the sync of the folder, the file may have either name. So the log is cut, or starts
 //!    anew, only after that sync.
 //! 2. **The older snapshot can replace the newest one**, should the newest one be found damaged,
-//!    because the log keeps all entries behind the older one: see [`Snapshots::log_needed_behind`].
-//!    This does not hold once the log has started anew behind the newest snapshot, as it does when
-//!    that snapshot came from the leader: see `recovery.rs`.
+//!    because the log keeps all entries after the older one: see [`Snapshots::log_needed_behind`].
+//!    The older snapshot is no replacement once the log has started anew after the newest snapshot,
+//!    as it does when that snapshot came from the leader: see `recovery.rs`.
 //! 3. **Every byte is verified before it is used.** Damaged bytes are never taken for a state.
 //!
 //! # Files
@@ -88,9 +88,9 @@ impl From<&Options> for SnapshotOptions {
     }
 }
 
-/// The snapshots of a data folder. Clones work on the same snapshots. Any thread may use one, also
-/// while another thread writes the log. An error here does not stop the log, because no log record
-/// depends on it.
+/// The snapshots of a data folder. Clones refer to the same snapshots. Any thread may use a clone,
+/// also while another thread writes the log. An error in writing or reading a snapshot does not
+/// stop the log, because no log record depends on it.
 #[derive(Clone)]
 pub struct Snapshots {
     shared: Arc<SnapshotFolder>,
@@ -103,23 +103,25 @@ struct SnapshotFolder {
     /// The valid snapshots, oldest first. This lock is held for moments only, never while a thread
     /// waits for the disk.
     kept: Mutex<Vec<SnapshotInfo>>,
-    /// The snapshot from which the state machine is being restored. Its file is kept even if there
-    /// are two newer snapshots.
+    /// The snapshot from which the state machine is being restored, if there is one. Its file is
+    /// kept even if there are two newer snapshots.
     pinned: Mutex<Option<EntryId>>,
     /// Locked while a thread gives a snapshot its final name, so that only one thread does this at
     /// a time.
     placing: Mutex<()>,
-    /// The snapshot that another node is sending: the number of the transfer, and the name of its
-    /// unfinished file. `None` before the first transfer.
+    /// The snapshot that another node is sending to this node: the number of the transfer, and the
+    /// name of the unfinished file. `None` before the first transfer.
     receiving: Mutex<Option<(u64, String)>>,
     /// How many bytes the most recent [`SnapshotWriter`] has written.
     written: AtomicU64,
-    /// Counts up with each transfer and each unfinished file, so that no two get the same number.
+    /// A counter from which each transfer and each unfinished file gets its number, so that no two
+    /// have the same.
     counter: AtomicU64,
 }
 
 impl Snapshots {
-    /// The snapshots of a folder that recovery has read. `kept` are the valid ones, oldest first.
+    /// Makes the handle of a folder's snapshots after recovery has read them. `kept` are the valid
+    /// snapshots, oldest first.
     pub(super) fn new(
         folder: &Folder,
         owner: SnapshotOwner,
@@ -143,7 +145,7 @@ impl Snapshots {
         }
     }
 
-    /// The newest snapshot; `None` if there is none.
+    /// The newest valid snapshot; `None` if there is none.
     pub fn newest(&self) -> Option<SnapshotInfo> {
         self.shared.kept.lock().last().cloned()
     }
@@ -160,9 +162,9 @@ impl Snapshots {
     }
 
     /// Up to which index [`Storage::cut`](super::Storage::cut) may cut the log: the last index of
-    /// the older of the newest two snapshots, or 0 if there are not two. Then the older snapshot
-    /// and the log behind it can replace the newest one, unless the log has started anew in
-    /// between.
+    /// the older of the newest two snapshots, or 0 if there are not two. The entries after this
+    /// index stay, so that the older snapshot and these entries can replace the newest snapshot,
+    /// unless the log has started anew between the two.
     pub fn log_needed_behind(&self) -> Index {
         let kept = self.shared.kept.lock();
         let second = kept.len().checked_sub(KEPT).and_then(|at| kept.get(at));
@@ -175,8 +177,8 @@ impl Snapshots {
         *self.shared.pinned.lock() = Some(last);
     }
 
-    /// Ends what [`pin`](Self::pin) began. The pinned file stays until the next snapshot is
-    /// complete, and is removed then, unless it is one of the newest two.
+    /// Ends the protection of the snapshot that was [pinned](Self::pin). Its file stays until the
+    /// next snapshot is complete, and is removed then, unless it is one of the newest two.
     pub fn unpin(&self) {
         *self.shared.pinned.lock() = None;
     }
@@ -211,7 +213,7 @@ impl Snapshots {
         self.open(last)?.verify()
     }
 
-    /// Takes a snapshot that was found damaged out of use: its file is renamed, so that its name
+    /// Makes sure that a damaged snapshot is not used again: its file is renamed, so that its name
     /// ends in `.damaged`, and is kept for the operator.
     ///
     /// # Errors
@@ -224,8 +226,8 @@ impl Snapshots {
         self.shared.folder.sync()
     }
 
-    /// Reads up to `max` bytes of a snapshot's file from `offset` on; returns no bytes at the end of
-    /// the file. The bytes are not verified.
+    /// Reads up to `max` bytes of a snapshot's file from `offset` on. Returns no bytes at the end
+    /// of the file. The bytes are not verified.
     ///
     /// # Errors
     /// [`StorageError::NoSnapshot`] if the snapshot does not exist or was removed;
@@ -243,8 +245,8 @@ impl Snapshots {
         Ok(bytes.into())
     }
 
-    /// Reads `length` bytes of a snapshot's file from `offset` on, to send them to another node. The
-    /// bytes are not verified here, because the receiving node verifies the whole file.
+    /// Reads `length` bytes of a snapshot's file from `offset` on, to send them to another node.
+    /// The bytes are not verified here, because the receiving node verifies the whole file.
     ///
     /// # Errors
     /// [`StorageError::NoSnapshot`] if the snapshot does not exist or was removed;
@@ -306,8 +308,8 @@ impl Snapshots {
     }
 }
 
-/// How the name of a damaged snapshot ends once it is set aside. Such a file is never used and
-/// never removed.
+/// The ending of a damaged snapshot's name once it is set aside. A file with this ending is never
+/// used and never removed.
 pub(super) const SET_ASIDE: &str = ".damaged";
 
 /// Renames a damaged snapshot, so that it is not used any more. The folder has to be synced

@@ -21,7 +21,8 @@ pub struct SnapshotReader {
     info: SnapshotInfo,
     /// The footer of the file, which is read before the first piece.
     footer: Footer,
-    /// The footer that would fit the pieces that have been read. It must equal `footer` at the end.
+    /// The footer computed from the pieces that have been read. After the last piece it must equal
+    /// `footer`.
     so_far: Footer,
     /// Where in the file the next piece starts, and where the last piece ends: `at <= end`, in
     /// bytes.

@@ -18,9 +18,9 @@ impl Sealed {
     /// Renames the file to its final name and syncs the folder. Then removes all snapshots but the
     /// newest two. Only one thread at a time does this.
     ///
-    /// The log is cut, or starts anew behind the snapshot, only after this has returned. A crash
-    /// before the sync of the folder may undo the rename; then the log is still complete without
-    /// this snapshot.
+    /// The log is cut, or starts anew after the snapshot's last entry, only after this has
+    /// returned. A crash before the sync of the folder may undo the rename; then the log is still
+    /// complete without this snapshot.
     ///
     /// # Errors
     /// [`StorageError::Superseded`] if there is a newer snapshot by now; [`StorageError::Io`].

@@ -21,12 +21,12 @@ pub struct SnapshotWriter {
     temp: UnfinishedFile,
     header: SnapshotHeader,
     footer: Footer,
-    /// The part of the state that the next piece will hold.
+    /// The bytes of the state that the next piece of the file will hold.
     piece: Vec<u8>,
     /// Buffers for the compressed piece, and for the piece with its header.
     compressed: Vec<u8>,
     record: Vec<u8>,
-    /// How many bytes of the file have been written.
+    /// How many bytes of the snapshot's file have been written.
     at: u64,
     /// Whether an earlier write failed. A piece may be missing in the file then, so it cannot be
     /// completed.

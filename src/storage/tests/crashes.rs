@@ -277,8 +277,8 @@ fn a_crash_while_a_torn_tail_is_cut_leaves_one_that_can_be_cut() {
             |disk| {
                 let again = disk.crash();
                 assert_eq!(recovered(&again), old);
-                // A shorter record takes the place of the torn one, and nothing of the torn one
-                // must be left behind it.
+                // A shorter record takes the place of the torn record, and no byte of the torn
+                // record must be left after it.
                 let short = write(2, 2, 1, 600);
                 open(&again).0.write(&short).expect("this disk is fine");
                 let (_, recovered) = open(&again.crash());

@@ -106,7 +106,7 @@ fn every_bit_of_the_last_record_is_guarded_too() {
     }
 }
 
-/// A record of nothing but zeros: only the marks of its sectors show that they were written.
+/// A record whose bytes are all zeros: only the marks of its sectors show that they were written.
 #[test]
 fn every_bit_of_a_last_record_of_nothing_but_zeros_is_guarded_too() {
     let mut zeros = write(1, 2, 1, 0);

@@ -50,8 +50,8 @@ fn entries_that_the_snapshot_covers_are_never_held_while_the_log_is_read() {
     for (covered, most) in [
         (0, 42),
         (30, 12),
-        // In the first case the snapshot ends within the entries that were replaced, in the others
-        // behind them.
+        // In the first case the snapshot's last entry is among those that were replaced, in the
+        // others it is a later one.
         (38, 4),
         (41, 1),
         (42, 0),

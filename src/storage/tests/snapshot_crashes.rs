@@ -1,4 +1,5 @@
-//! Tests that crash the machine between a snapshot and the change of the log behind it.
+//! Tests that crash the machine between a snapshot and the change of the log that follows the
+//! snapshot.
 
 use proptest::prelude::*;
 
@@ -139,8 +140,8 @@ fn term_and_vote_outlive_every_cut_and_every_new_beginning_of_the_log_whenever_a
 fn a_crash_between_a_received_snapshot_and_the_new_log_is_made_up_for() {
     let (disk, memory) = node();
     for (last, term, count) in [
-        // The snapshots end far ahead of the log, within the log with another term, at its end with
-        // another term, and one entry ahead.
+        // The snapshots end far beyond the log's last entry, within the log with another term, at
+        // the last entry with another term, and one entry beyond it.
         (id(3, 50), 4, 2),
         (id(3, 4), 3, 1),
         (id(3, 5), 5, 0),
@@ -170,7 +171,8 @@ fn a_crash_between_a_received_snapshot_and_the_new_log_is_made_up_for() {
     }
 }
 
-/// The log contains the snapshot's last entry, so the entries behind the snapshot must stay.
+/// The log contains the snapshot's last entry, so the entries after the snapshot's last one must
+/// stay.
 #[test]
 fn a_received_snapshot_that_the_log_contains_leaves_what_follows_it() {
     let (disk, memory) = node();
@@ -195,7 +197,7 @@ enum Act {
     /// Removes the part of the log that no snapshot needs.
     Cut,
     /// Receives a snapshot from a leader of the next term, `ahead` entries beyond this node's log,
-    /// and starts the log anew behind it with `count` entries.
+    /// and starts the log anew after it with `count` entries.
     Receive { ahead: u64, count: u64, len: usize },
 }
 

@@ -141,8 +141,8 @@ fn a_log_that_was_never_cut_does_without_any_snapshot() {
 
 /// A node may execute entries before its own disk has them, so a snapshot can hold an entry that
 /// the log lacks. After a crash before the sync of that entry's record, the record may be there or
-/// not. In both cases the node starts from the snapshot. But only if the record is there can the
-/// log replace the snapshot, should the snapshot be damaged.
+/// not. In both cases the node starts from the snapshot. But should the snapshot be damaged, the
+/// log can replace it only if the record is there.
 #[test]
 fn a_snapshot_that_overtook_the_log_can_be_replaced_only_if_the_record_is_there() {
     for (outcome, record_is_there) in [(Outcome::Kept, true), (Outcome::Lost, false)] {
@@ -174,7 +174,7 @@ fn a_snapshot_that_overtook_the_log_can_be_replaced_only_if_the_record_is_there(
     }
 }
 
-/// A log that started anew reaches back only to the snapshot behind which it starts.
+/// A log that started anew reaches back only to the snapshot with which it started.
 #[test]
 fn the_snapshot_behind_which_a_log_started_anew_cannot_be_replaced() {
     let (disk, _) = node(false, 200);

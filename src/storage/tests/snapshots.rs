@@ -1,4 +1,4 @@
-//! Tests that take, read, send and receive snapshots, and of the log behind them.
+//! Tests that take, read, send and receive snapshots, and of the log that continues them.
 
 use std::io::{Read, Write as _};
 

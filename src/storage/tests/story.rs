@@ -102,7 +102,7 @@ impl Memory {
         }
     }
 
-    /// What the node remembers after its log started anew behind `last`: the log of the leader.
+    /// What the node remembers after its log started anew after `last`: the log of the leader.
     pub(super) fn anew(&self, last: EntryId) -> Self {
         Self {
             hard_state: self.hard_state,
@@ -111,7 +111,7 @@ impl Memory {
     }
 
     /// Checks that recovery has found what the node should remember: a snapshot of a part of it,
-    /// and all entries behind the snapshot. The error says what differs.
+    /// and all entries after the snapshot's last one. The error says what differs.
     pub(super) fn matches(&self, storage: &Storage, recovered: &Recovered) -> Result<(), String> {
         let Recovered {
             hard_state,

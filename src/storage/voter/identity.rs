@@ -5,7 +5,7 @@
 //! 1. the owner: the cluster's name, the node's id, and a random number of 128 bits for the folder;
 //! 2. the identity of the state machine.
 //!
-//! # What a crash may leave behind
+//! # What a crash may leave on disk
 //!
 //! A new folder is made in three steps, each durable before the next:
 //!

@@ -56,7 +56,7 @@
 //! nodes, and for each of them its id and the number of its folder. If the file is missing, no node
 //! is known.
 //!
-//! ## What a crash may leave behind
+//! ## What a crash may leave on disk
 //!
 //! A change writes a whole new file and renames it over the old one, so a crash leaves the old
 //! contents or the new ones. If the old contents are left, the node has not acted on the change
@@ -82,7 +82,8 @@ const MAGIC: &[u8; 8] = b"rkvpeer\n";
 const ADVICE: &str = "Check the disk. If the other files are sound, remove this one: the node \
     then takes part again once the others have welcomed it";
 
-/// What a node knows about the folders of its cluster. Everything returned here is durable.
+/// What a node knows about the data folders of its cluster. All of it is durable, in the file
+/// `peers`.
 pub struct Peers {
     folder: Folder,
     book: Book,
@@ -95,7 +96,8 @@ struct Book {
     folders: BTreeMap<NodeId, u128>,
 }
 
-/// Whether a peer still has the folder that this node wrote down for it.
+/// The result of comparing a peer's data folder with the folder that this node wrote down for the
+/// peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acquaintance {
     /// The peer has the folder that was written down, or this node had not met the peer and has

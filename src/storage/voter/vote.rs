@@ -4,7 +4,7 @@
 //! The body of the block is, in this order: the owner, as in the file `identity`; a sequence
 //! number; the term; the vote, if any. The valid copy with the higher sequence number counts.
 //!
-//! # What a crash may leave behind
+//! # What a crash may leave on disk
 //!
 //! A change writes and syncs the first copy, and then writes and syncs the second. A crash in the
 //! first half leaves the second copy as it was, valid and durable. After a crash in the second
@@ -35,7 +35,7 @@ const COPIES: [u64; 2] = [0, BLOCK as u64];
 /// The contents of each of the two copies in the vote file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Ballot {
-    /// The node and folder whose vote this is.
+    /// The node and the data folder that this vote file belongs to.
     owner: FolderOwner,
     /// A number that goes up by one with each change, so that recovery knows which copy is newer.
     sequence: u64,
@@ -52,7 +52,7 @@ pub(in crate::storage) struct VoteFile {
 /// A vote file as recovery has read it, before anything in the file is changed.
 pub(in crate::storage) struct FoundVote {
     vote: VoteFile,
-    /// Which of the two copies counts, as an index into [`COPIES`].
+    /// Which of the two copies is valid and newer, as an index into [`COPIES`].
     place: usize,
     /// Why the other copy is invalid, as a sentence; `None` if both copies are valid.
     pub(in crate::storage) bad: Option<String>,
@@ -140,8 +140,8 @@ impl FoundVote {
 
     /// Makes both copies equal and durable. Both are written again, even if they are equal already:
     /// the process may have been killed before a sync, so what was read may be in the kernel's
-    /// memory only. The copy that counts is written first and is durable before the other one is
-    /// touched, so that a crash never damages both.
+    /// memory only. The copy with the newer vote is written first and is durable before the other
+    /// copy is touched, so that a crash never damages both.
     pub(in crate::storage) fn settle(self) -> Result<VoteFile, StorageError> {
         self.vote.write(COPIES[self.place])?;
         self.vote.write(COPIES[1 - self.place])?;
