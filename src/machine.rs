@@ -1,4 +1,5 @@
-//! The contract between the replicated log and the state machine that it replicates.
+//! The interface between the replicated log and a state machine: a program that implements it can
+//! replicate any deterministic machine.
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ pub type Gate = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
 /// depend on nothing but the state, the command and [`At`]: no clock, no random number, no
 /// iteration over an unordered map.
 pub trait StateMachine: Send + 'static {
-    /// The result of a command or a query, for the client. Cheap to clone.
+    /// The machine's answer to a command or a query, which is sent to the client. Cheap to clone.
     type Reply: Clone + Send + 'static;
 
     /// A copy of the state at one moment. A snapshot is written from it while the machine goes on.
@@ -35,19 +36,19 @@ pub trait StateMachine: Send + 'static {
 
     /// The name of the kind of machine, and each setting that its results depend on. Replicas that
     /// differ in these would diverge. So two nodes with different identities refuse to talk to each
-    /// other, and a data folder refuses a machine whose identity differs from the one that the
-    /// folder was made with.
+    /// other, and a node does not start with a machine whose identity differs from the one that its
+    /// data folder was made with.
     fn identity(&self) -> String;
 
-    /// The check that every command passes before it enters the log.
+    /// Returns the check that every command must pass before it enters the log.
     fn gate(&self) -> Gate;
 
     /// Executes a committed command. The node calls this once for each command, in log order, on
     /// every replica.
     fn apply(&mut self, at: At, command: &Bytes) -> Self::Reply;
 
-    /// Answers a question from the present state without changing it. The node calls this only when
-    /// the state is known to hold every write that was acknowledged before the question came. The
+    /// Answers a query from the present state without changing it. The node calls this only when
+    /// the state is known to hold every write that was acknowledged before the query came. The
     /// bytes come from a client unchecked.
     fn query(&self, query: &Bytes) -> Self::Reply;
 
@@ -61,7 +62,8 @@ pub trait StateMachine: Send + 'static {
     }
 
     /// About how much work it is to gather, to encode and to send a reply, in bytes. The node
-    /// bounds by this weight how much it answers at a time.
+    /// answers waiting queries one after the other, and lets other work come in between when the
+    /// sum of their weights has reached a limit.
     fn weight(reply: &Self::Reply) -> usize {
         let _ = reply;
         0
@@ -77,7 +79,7 @@ pub trait StateMachine: Send + 'static {
     /// does not take the memory for a second copy.
     ///
     /// # Errors
-    /// Only what `out` returns.
+    /// Only an error that `out` returns.
     fn write_snapshot(snapshot: &Self::Snapshot, out: &mut dyn io::Write) -> io::Result<()>;
 
     /// Makes a machine with the settings of this one and the state that
@@ -85,8 +87,8 @@ pub trait StateMachine: Send + 'static {
     /// new machine has the same digest as the one from which the snapshot was taken.
     ///
     /// # Errors
-    /// What `input` returns, or [`io::ErrorKind::InvalidData`] with a sentence if the bytes are no
-    /// state of this machine.
+    /// An error that `input` returns, or [`io::ErrorKind::InvalidData`] with a sentence if the
+    /// bytes are no state of this machine.
     fn restore(&self, input: &mut dyn io::Read) -> io::Result<Self>
     where
         Self: Sized;

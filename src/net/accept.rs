@@ -9,26 +9,27 @@ use mio::net::{TcpListener, TcpStream};
 use crate::wire::frame;
 use crate::wire::handshake::Welcome;
 
-/// How many connections are accepted before the open ones get their next turn.
+/// How many connections are accepted before the event loop serves the open connections again.
 const PER_TURN: usize = 64;
 
-/// How long nothing is accepted after the operating system failed to accept a connection. Usually
-/// it is out of file descriptors. Without a pause the event loop would try again at once, over and
-/// over, and use up a processor.
+/// How long to pause after the operating system failed to accept a connection, usually because no
+/// file descriptor is free. Without a pause the event loop would try again at once, over and over,
+/// and use up a processor.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The listening socket of the node, and why accepting has to pause, if it has to.
+/// The node's listening socket: accepts connections, with a pause after a failure.
 pub(super) struct Acceptor {
     listener: TcpListener,
     /// Whether connections may be waiting to be accepted. The kernel reports a new connection only
     /// once, so a connection that was left waiting is not reported again.
     pub(super) ready: bool,
-    /// Until when nothing is accepted after a failure.
+    /// When the pause after a failure to accept a connection ends; `None` if there is no pause.
     paused_until: Option<Instant>,
-    /// Whether the last attempt to accept failed. Further failures in a row are not logged.
+    /// Whether the last attempt to accept a connection failed. Of several failures in a row, only
+    /// the first gets a line in the diagnostic log.
     failing: bool,
-    /// Whether the last connection was refused for lack of room. Further refusals in a row are not
-    /// logged.
+    /// Whether the last connection was refused because too many are open. Of several refusals in a
+    /// row, only the first gets a line in the diagnostic log.
     full: bool,
 }
 
@@ -43,19 +44,20 @@ impl Acceptor {
         }
     }
 
-    /// When accepting goes on after a failure; `None` if there was none.
+    /// When connections are accepted again after a failure; `None` if there is no pause.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.paused_until
     }
 
-    /// Whether accepting may go on at once, without an event from the kernel.
+    /// Whether [`accept`](Self::accept) should be called now, without waiting for an event from the
+    /// kernel.
     pub(super) fn is_runnable(&self) -> bool {
         self.ready && self.paused_until.is_none()
     }
 
-    /// Accepts waiting connections, at most `PER_TURN` of them. More stay in the kernel's queue
-    /// until the next round of the event loop. Returns the first `room` connections, and refuses
-    /// and closes the rest.
+    /// Accepts at most `PER_TURN` waiting connections. Further ones stay in the kernel's queue
+    /// until the next round of the event loop. Returns the first `room` accepted connections, and
+    /// refuses and closes the other accepted ones.
     pub(super) fn accept(&mut self, now: Instant, room: usize) -> Vec<(TcpStream, SocketAddr)> {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
@@ -84,8 +86,8 @@ impl Acceptor {
     fn failed(&mut self, error: &std::io::Error, now: Instant) {
         match error.kind() {
             ErrorKind::WouldBlock => self.ready = false,
-            // Only this one connection failed, usually because the other side gave up. More may be
-            // waiting.
+            // Only this one connection failed, usually because the other side gave up. More
+            // connections may be waiting.
             ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset => {}
             _ => {
                 if !self.failing {

@@ -1,4 +1,4 @@
-//! The address of a peer: an IP address, or a host name that refers to one or more.
+//! The address of a peer: an IP address, or a host name that stands for one or more IP addresses.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -8,14 +8,14 @@ use std::thread;
 use super::loop_signals::LoopSignals;
 use crate::raft::NodeId;
 
-/// The address of a peer as it was configured. If it is a host name, also the addresses that the
-/// name refers to.
+/// The address of a peer as it was configured. For a host name, also the IP addresses that the last
+/// look-up of the name found.
 ///
-/// Looking a name up can take seconds and cannot be interrupted. So a short-lived thread called
-/// `resolve` does it, at most one at a time for each peer. The addresses from one look-up are tried
-/// one after the other. Then the name is looked up again, because it may refer to another machine
-/// by now. When the event loop ends it does not join the thread, which owns nothing but a reference
-/// to [`LoopSignals`], where it leaves its result.
+/// A look-up of a name can take seconds and cannot be interrupted. So the event loop leaves it to a
+/// short-lived thread called `resolve`, of which each peer has at most one at a time. The addresses
+/// from one look-up are tried one after the other. Then the name is looked up again, because it may
+/// refer to another machine by now. The event loop does not join this thread when the loop ends:
+/// the thread owns nothing but a reference to [`LoopSignals`], where it leaves the addresses.
 pub(super) enum Address {
     Fixed(SocketAddr),
     Name {
@@ -26,7 +26,7 @@ pub(super) enum Address {
     },
 }
 
-/// What the event loop does next to dial a peer.
+/// The event loop's next step to dial a peer.
 pub(super) enum Lookup {
     /// The event loop dials this address.
     Dial(SocketAddr),
@@ -51,7 +51,8 @@ impl Address {
         })
     }
 
-    /// The next address to dial for `peer`. If none is left, a thread begins to look the name up.
+    /// The next address to dial for `peer`. If all addresses from the last look-up have been tried,
+    /// starts a thread that looks the name up again.
     pub(super) fn next(&mut self, peer: NodeId, signals: &Arc<LoopSignals>) -> Lookup {
         let (text, untried) = match self {
             Address::Fixed(address) => return Lookup::Dial(*address),

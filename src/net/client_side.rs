@@ -1,4 +1,4 @@
-//! An accepted connection of a client: requests come in, and responses go out.
+//! An accepted connection of a client, on which the node receives requests and sends responses.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use super::protocol::{Close, Next, Protocol, Stage, Turn};
 use super::reply::{Client, ReplyTo};
 use crate::wire::client::Request;
 
-/// Passes a client's requests to the service, unless the client is throttled for having too much
-/// under way.
+/// Passes a client's requests to the service. Stops while the client is throttled because too many
+/// of its requests or answers are under way.
 pub(super) struct ClientSide {
     client: Arc<Client>,
 }

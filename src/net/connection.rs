@@ -1,5 +1,5 @@
-//! One connection of the event loop: reads from its socket and delivers messages until its turn
-//! ends.
+//! One connection of the event loop. When the loop gives it a *turn*, it reads from its socket and
+//! delivers messages, up to a limit, and then the loop goes on to the next connection.
 
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use super::outlet::Outlet;
 use super::protocol::{Close, Next, Protocol, Stage, Turn};
 use crate::raft::NodeId;
 
-/// How many bytes are read from one connection before the others get their turn.
+/// How many bytes are read from one connection before the event loop goes on to the next one.
 const READ_PER_TURN: usize = 256 << 10;
 
 /// A connection that was accepted, or that this node dialled.
@@ -27,7 +27,8 @@ pub(super) struct Connection {
     pub(super) connecting: bool,
     /// Whether the event loop's list of runnable connections contains this one already.
     pub(super) runnable: bool,
-    /// When the event loop closes the connection, unless it has reached the next [`Stage`] before.
+    /// When the event loop closes the connection because it is not open yet. `None` once a client
+    /// or peer has been accepted on it, or once a connection that this node dialled is established.
     pub(super) deadline: Option<Instant>,
     socket: Arc<TcpStream>,
     input: Input,
@@ -37,12 +38,15 @@ pub(super) struct Connection {
     suspended: bool,
 }
 
-/// How a connection's turn ended, from which the event loop knows when to give the next one.
+/// How a connection's turn ended. The event loop decides by it when the connection gets its next
+/// turn.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Turned {
-    /// Everything that had arrived was read. The next turn comes when the kernel reports more.
+    /// The connection has read all bytes that had arrived. Its next turn comes when the kernel
+    /// reports more bytes.
     Idle,
-    /// There is more to read or to deliver, so the connection needs another turn soon.
+    /// More bytes have arrived than one turn may read or deliver, so the connection gets another
+    /// turn in the next round of the event loop.
     More,
     /// The client is throttled, or the service has not judged the hello yet. Nothing more is read
     /// until another thread wakes the event loop.
@@ -75,13 +79,14 @@ impl Connection {
         self.protocol.stage()
     }
 
-    /// Notes what the kernel reports about the socket, and sends waiting bytes if the kernel has
-    /// room. [`turn`](Self::turn) does the reading.
+    /// Handles an event that the kernel reports about the socket: notes that the connection has
+    /// ended, and sends waiting bytes if the kernel has room. Received bytes are read later, in
+    /// [`turn`](Self::turn).
     pub(super) fn on_event(&mut self, event: &Event) -> Result<(), Close> {
         self.ended |= event.is_read_closed() || event.is_error();
         if self.suspended && self.ended {
-            // The other side has closed its end of a connection from which nothing is read, so
-            // nobody waits for answers. Unread requests need not be executed, because nobody was
+            // The connection is suspended and the other side has closed it, so nobody waits for
+            // answers. Requests that have not been read need not be executed, because no client was
             // told that they would be.
             return Err(Close::Ended);
         }
@@ -106,7 +111,8 @@ impl Connection {
         }
     }
 
-    /// Reads bytes and delivers messages until no more have arrived, or until the turn ends.
+    /// Reads bytes and delivers the messages in them, until the socket is empty or this turn's
+    /// limit on bytes or messages is reached.
     pub(super) fn turn(
         &mut self,
         scratch: &mut [u8],

@@ -17,7 +17,7 @@ use crate::wire::handshake::{Caller, Hello, MAGIC, VERSION};
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Keeps up the connection from this node to one peer.
+/// Decides when to dial one peer, so that this node has a connection to it whenever possible.
 pub(super) struct Dialer {
     pub(super) peer: NodeId,
     pub(super) outlet: Arc<Outlet>,
@@ -25,12 +25,13 @@ pub(super) struct Dialer {
     address: Address,
     state: State,
     pause: Duration,
-    /// Why the last attempt failed. The same reason is logged only once and not with each attempt.
+    /// Why the last attempt to connect failed. When several attempts in a row fail for the same
+    /// reason, only the first gets a line in the diagnostic log.
     trouble: Option<String>,
 }
 
 enum State {
-    /// There is no connection, and the next attempt is due at this moment.
+    /// There is no connection, and the next attempt to connect is due at this moment.
     Waiting(Instant),
     /// The peer's host name is being looked up, or a connection to the peer is being opened.
     Busy,
@@ -39,7 +40,8 @@ enum State {
 }
 
 impl Dialer {
-    /// A dialer for the peer at address `text`; `None` if `text` is not of the form `HOST:PORT`.
+    /// Makes a dialer for the peer at address `text`; `None` if `text` is not of the form
+    /// `HOST:PORT`.
     pub(super) fn new(peer: NodeId, text: &str, outlet: Arc<Outlet>) -> Option<Self> {
         Some(Self {
             peer,
@@ -52,7 +54,8 @@ impl Dialer {
         })
     }
 
-    /// When the next attempt is due; `None` while an attempt is under way or a connection is open.
+    /// When to dial the peer next; `None` while an attempt to connect is under way or a connection
+    /// is open.
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Waiting(until) => Some(until),
@@ -60,8 +63,8 @@ impl Dialer {
         }
     }
 
-    /// The address to dial if the next attempt is due now. If the peer's name has to be looked up
-    /// first, that begins here.
+    /// Returns the address to dial, if an attempt to connect is due now. If the peer's name has to
+    /// be looked up first, starts the look-up and returns `None`.
     pub(super) fn due(&mut self, now: Instant, signals: &Arc<LoopSignals>) -> Option<SocketAddr> {
         if self.deadline().is_none_or(|until| until > now) {
             return None;
@@ -75,7 +78,8 @@ impl Dialer {
         None
     }
 
-    /// Handles the result of looking up the peer's host name. Returns the address to dial now.
+    /// Handles the result of looking up the peer's host name. Returns the address to dial now;
+    /// `None` if the look-up has failed.
     pub(super) fn resolved(
         &mut self,
         found: std::io::Result<Vec<SocketAddr>>,
@@ -116,14 +120,16 @@ impl Dialer {
         self.peer
     }
 
-    /// Notes that the peer has welcomed this node. From now on any failure is logged again.
+    /// Notes that the peer has welcomed this node. The next failure gets a line in the diagnostic
+    /// log again, whatever its reason.
     pub(super) fn welcomed(&mut self, now: Instant) {
         log::info!("connected to node {} at {}", self.peer, self.text);
         self.state = State::Welcomed(now);
         self.trouble = None;
     }
 
-    /// Notes that an attempt failed or the connection ended, and plans the next attempt.
+    /// Notes that an attempt to connect failed or that the connection ended, and decides when to
+    /// dial again.
     pub(super) fn lost(&mut self, why: &Close, now: Instant) {
         let why = why.to_string();
         // The pauses become short again only after a connection that lasted. Otherwise a peer that

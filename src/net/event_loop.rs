@@ -1,4 +1,5 @@
-//! The event loop: waits for events on sockets, and gives every connection its turn.
+//! The event loop: waits for events on sockets, and lets one connection after the other read its
+//! socket and deliver its messages. What one connection does before the next one is its *turn*.
 
 mod connecting;
 
@@ -25,13 +26,15 @@ use crate::raft::NodeId;
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
-/// The number of the first connection. Later ones count up from here, and no number is used twice.
-/// So a late event of a closed connection finds no connection, and never another one.
+/// The number of the first connection. Later connections count up from here, and no number is used
+/// twice. So a late event for a closed connection is never taken for an event of another
+/// connection.
 const FIRST_CONNECTION: usize = 2;
 
-/// How many events the loop takes from the kernel at a time.
+/// How many events the event loop takes from the kernel at a time.
 const EVENTS: usize = 1024;
-/// How many messages one connection may deliver before the others get their turn.
+/// How many messages one connection may deliver before the event loop goes on to the next
+/// connection.
 const MESSAGES_PER_TURN: usize = 512;
 /// The size in bytes of the buffer that all connections read into.
 const SCRATCH: usize = 64 << 10;
@@ -49,12 +52,14 @@ pub(super) struct EventLoop {
     /// The deadlines of connections that are being opened. Each equals the connection's own
     /// `deadline`.
     deadlines: BTreeSet<(Instant, Token)>,
-    /// The connections that get a turn in this round of the loop, or in the next one.
+    /// The connections that may have bytes to read or messages to deliver. Each gets a turn in this
+    /// round of the event loop, or in the next one.
     runnable: Vec<Token>,
-    /// The connections that are not read from until another thread wakes the loop.
+    /// The connections from which nothing is read until another thread wakes the event loop,
+    /// because the client is throttled or its hello has not been judged.
     suspended: BTreeSet<Token>,
-    /// The peers whose machines said, in this round of the loop, that no process listens at their
-    /// addresses.
+    /// The peers whose machines have reported, in this round of the event loop, that no process
+    /// listens at the peer's address.
     absent: Vec<NodeId>,
     clients: usize,
     next_token: usize,
@@ -244,8 +249,9 @@ impl EventLoop {
         delivered
     }
 
-    /// Handles a connection that has reached another stage. Once the other side is known, the
-    /// connection has no deadline any more, and a client is counted.
+    /// Handles a connection that has reached another stage. Once the other side is accepted as a
+    /// client or peer, the connection has no deadline any more. A client counts against the limit
+    /// on clients.
     fn advanced(&mut self, token: Token, stage: Stage, service: &mut dyn Service) {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
@@ -292,8 +298,8 @@ impl EventLoop {
         if let Some(deadline) = connection.deadline {
             self.deadlines.remove(&(deadline, token));
         }
-        // If this node broke the connection off, log the reason for that. The end of the socket is
-        // only its consequence.
+        // If this node broke the connection off, log its reason for that. The error on the socket
+        // is only the consequence.
         let broken = connection.outlet.close().map(Close::BrokenOff);
         let why = broken.as_ref().unwrap_or(why);
         if connection.stage() == Stage::Client {

@@ -8,8 +8,9 @@ use crate::wire::{codec, frame};
 /// How much memory an empty input buffer may keep, in bytes.
 const KEEP: usize = 4 << 10;
 
-/// The received bytes of one connection that are not decoded yet. There are never more than the
-/// largest frame and one read, because each complete frame is taken out before more is read.
+/// The received bytes of one connection that are not decoded yet. They are never more than the
+/// largest frame and the bytes of one read, because all complete frames are taken out before more
+/// bytes are read.
 #[derive(Default)]
 pub(super) struct Input {
     buffer: Vec<u8>,
@@ -46,8 +47,8 @@ impl Input {
         }
     }
 
-    /// Takes the next frame out, if the frame is complete, and decodes it. `what` names the message
-    /// in the error.
+    /// Takes the next frame out of the input, if the frame is complete, and decodes it. An error
+    /// calls the message `what`.
     pub(super) fn next<T: DeserializeOwned>(
         &mut self,
         what: &'static str,

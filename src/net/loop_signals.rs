@@ -34,8 +34,8 @@ impl LoopSignals {
         }
     }
 
-    /// Wakes the event loop, which then takes everything that was left here and reads again from
-    /// its suspended connections.
+    /// Wakes the event loop. The loop then takes the results of look-ups, reads again from its
+    /// suspended connections, and sees whether it is to stop.
     pub(super) fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             log::error!("cannot wake the event loop: {error}");

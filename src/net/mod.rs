@@ -18,19 +18,19 @@
 //! - Between two nodes there are two connections, and each node sends on the one that it dialled. A
 //!   message to a node that is not connected, or for which too many bytes wait, is dropped. That is
 //!   safe, because consensus repeats what matters.
-//! - Every socket is registered once, edge-triggered, for reading and writing. So the kernel does
-//!   not report again that a connection has more to read than one turn allows. The loop remembers
-//!   such a connection as runnable, behind the others.
+//! - Every socket is registered once, edge-triggered, for reading and writing. The kernel reports
+//!   bytes only when they arrive, and the loop reads a limited number of them before it goes on to
+//!   the next connection. So the loop keeps a list of the connections that may have more to read.
 //! - A client at one of its bounds ([`Limits`]) is throttled: the loop reads nothing from it, so
 //!   TCP blocks the client's sends. The thread whose answer brings the client well below its bounds
 //!   wakes the loop.
-//! - The loop sleeps without a timeout when nothing is due. There are deadlines only while a
+//! - The loop sleeps without a timeout while there is no deadline. There are deadlines only while a
 //!   connection is being opened, while a peer waits to be dialled, and after the operating system
 //!   failed to accept a connection.
 //! - A `Protocol` (`protocol.rs`) interprets the bytes of a connection. A further protocol on the
 //!   same port could be recognised by its first bytes, in `opening.rs`.
-//! - Invalid bytes end the connection that they came on, with one line in the log, and have no
-//!   other effect.
+//! - Invalid bytes end the connection that they came on, with one line in the diagnostic log, and
+//!   have no other effect.
 //!
 //! What is missing: encryption and authentication (use a private network); a bound on the memory of
 //! all connections together, because each connection is bounded separately; peers that join while
@@ -91,8 +91,9 @@ pub trait Service: Send {
     /// Delivers a request of a client; its answer goes to `reply`.
     fn request(&mut self, request: Request, reply: ReplyTo);
 
-    /// Is called when all messages of one wake-up of the loop have been delivered. The service does
-    /// work here that is cheaper for many messages at once, such as sending gathered [`Replies`].
+    /// Called when all messages of one wake-up of the event loop have been delivered. Here the
+    /// service can do work that is cheaper for many messages at once, such as sending gathered
+    /// [`Replies`].
     fn flush(&mut self);
 }
 
@@ -113,7 +114,8 @@ pub struct Config {
     /// among them and is left out. Host names are looked up on a separate thread when the node is
     /// dialled, and again after failures.
     pub peers: Vec<(NodeId, String)>,
-    /// Bounds on what clients and peers can make this node use up.
+    /// Bounds on the connections, the memory and the time that clients and peers can take from this
+    /// node.
     pub limits: Limits,
 }
 

@@ -1,4 +1,5 @@
-//! The opening of an accepted connection: what the other side is, and whether it is welcome.
+//! The opening of an accepted connection: finds out whether the other side is a client or a peer,
+//! and whether it is welcome.
 //!
 //! Another protocol on the same port could be recognised here, by a first byte that differs from
 //! the magic's.
@@ -10,10 +11,11 @@ use super::protocol::{Close, Next, Protocol, Stage, Turn};
 use crate::wire::frame;
 use crate::wire::handshake::{Caller, Hello, HelloError, MAGIC, MAX_HELLO, Welcome};
 
-/// How many bytes the log shows of a connection that speaks another protocol.
+/// If a connection speaks another protocol, how many of its first bytes the line in the diagnostic
+/// log shows.
 const SHOWN: usize = 32;
 
-/// Waits for the magic and the hello.
+/// The protocol of a connection that has just been accepted: waits for the magic and the hello.
 #[derive(Default)]
 pub(super) struct Opening {
     magic_seen: bool,

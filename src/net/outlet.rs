@@ -1,4 +1,4 @@
-//! The sending half of a connection, which any thread may use.
+//! The sending half of a connection: a buffer and the socket, to which any thread may write.
 
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
@@ -12,14 +12,15 @@ use serde::Serialize;
 
 use crate::wire::frame;
 
-/// Once this many bytes wait, they are written before the batch of messages is complete. So the
-/// receiver can begin to work on them, and the buffer does not grow without need.
+/// Messages are gathered so that many share one write to the socket. But as soon as this many bytes
+/// are gathered, they are written, so that the receiver can begin to work on them, and the buffer
+/// does not grow without need.
 const EAGER: usize = 256 << 10;
 
-/// How much an outlet may buffer, and what happens beyond that.
+/// How many bytes an outlet may buffer, and what happens to messages beyond that.
 #[derive(Clone, Debug)]
 pub(super) struct Bounds {
-    /// How many bytes may wait; with that many, no further message is taken in.
+    /// How many bytes may wait to be sent. If that many wait, no further message is added.
     pub(super) queue: usize,
     /// What happens to a message that comes when the queue is full.
     pub(super) when_full: WhenFull,
@@ -58,8 +59,8 @@ struct State {
     /// this is set, a write would be a wasted system call. The event loop clears it when the kernel
     /// reports room.
     blocked: Option<Instant>,
-    /// Whether no message may follow the waiting bytes. When they are sent, the sending half of the
-    /// socket is closed.
+    /// Whether no message may be added any more. When the waiting bytes are sent, the sending half
+    /// of the socket is closed.
     finishing: bool,
     /// Why this node broke the connection off, if it did.
     broken: Option<String>,
@@ -74,7 +75,7 @@ impl Outlet {
         }
     }
 
-    /// Starts to send on `socket`; the bytes of `prelude` come first.
+    /// Connects the outlet to `socket`, and sends the bytes of `prelude` first.
     pub(super) fn open(&self, socket: Arc<TcpStream>, prelude: Vec<u8>) {
         self.with(|state, bounds| {
             *state = State {
@@ -101,7 +102,7 @@ impl Outlet {
         self.queued.load(Ordering::SeqCst)
     }
 
-    /// Appends one message to the buffer. Nothing is written to the socket unless [`EAGER`] bytes
+    /// Appends one message to the buffer. Writes to the socket only if at least [`EAGER`] bytes
     /// wait.
     pub(super) fn queue<T: Serialize>(&self, value: &T) {
         self.with(|state, bounds| {
@@ -112,7 +113,8 @@ impl Outlet {
         });
     }
 
-    /// Sends all the messages, with as few writes to the socket as possible.
+    /// Appends all these messages to the buffer, and writes the buffer to the socket as far as the
+    /// kernel has room.
     pub(super) fn send<'a, T: Serialize + 'a>(&self, values: impl IntoIterator<Item = &'a T>) {
         self.with(|state, bounds| {
             for value in values {
@@ -135,7 +137,8 @@ impl Outlet {
         });
     }
 
-    /// Closes the sending half of the connection when all waiting bytes are sent.
+    /// Refuses further messages, and closes the sending half of the connection when all waiting
+    /// bytes are sent.
     pub(super) fn finish(&self) {
         self.with(|state, bounds| {
             state.finishing = true;

@@ -1,4 +1,5 @@
-//! The two ends of an open connection between nodes.
+//! The two ends of a connection between nodes: the end of the node that was dialled, and the end of
+//! the node that dialled.
 
 use super::input::Input;
 use super::protocol::{Close, Next, Protocol, Stage, Turn};

@@ -13,8 +13,8 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Sends each message to the node that it is addressed to. Messages to one node keep their
-    /// order and share one write to the socket.
+    /// Sends each message to the node that it is addressed to. The messages to one node keep their
+    /// order and share one write to that node's socket.
     ///
     /// Never blocks. A message is dropped if its node is unknown or not connected, or if too many
     /// bytes wait for the node. That is safe, because consensus repeats what matters and has no use
@@ -31,8 +31,8 @@ impl Peers {
         }
     }
 
-    /// Whether there is a connection to this node. The node may still refuse it, or be dead
-    /// already.
+    /// Whether there is a connection to this node. The node may still refuse the connection, or may
+    /// have died without the connection having ended yet.
     pub fn is_connected(&self, id: NodeId) -> bool {
         self.outlets.get(&id).is_some_and(|outlet| outlet.is_open())
     }

@@ -1,4 +1,4 @@
-//! Protocols: how a connection interprets the bytes that it receives.
+//! The protocols of a connection: each decodes received bytes into messages in its own way.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,11 +14,12 @@ use crate::wire::codec::DecodeError;
 use crate::wire::frame::FrameError;
 use crate::wire::handshake::HelloError;
 
-/// How a connection interprets received bytes. It begins with [`Opening`](super::opening::Opening),
-/// and changes its protocol when the other side has said what it is.
+/// Decodes the bytes that a connection receives. An accepted connection begins with
+/// [`Opening`](super::opening::Opening), and changes to another protocol when the other side has
+/// said whether it is a client or a peer.
 pub(super) trait Protocol: Send {
-    /// Takes complete messages out of the input, as many as this turn allows, and delivers them to
-    /// the service.
+    /// Takes complete messages out of the input and delivers them to the service, at most as many
+    /// as `turn` still allows.
     fn on_bytes(&mut self, input: &mut Input, turn: &mut Turn<'_>) -> Result<Next, Close>;
 
     /// How far the connection has come, as its protocol knows it.
@@ -29,8 +30,8 @@ pub(super) trait Protocol: Send {
 pub(super) enum Next {
     /// The connection reads more bytes, because the input contains no complete message.
     Read,
-    /// The connection goes on in its next turn, after the other connections had theirs, because
-    /// there is more input.
+    /// There may be more messages in the input than one connection may deliver at a time. The
+    /// connection goes on after the event loop has served the other connections.
     Yield,
     /// The connection reads nothing until another thread wakes the event loop. Either the client is
     /// throttled, or the service cannot decide yet whether the other side is welcome.
@@ -56,8 +57,8 @@ pub(super) enum Stage {
     Peer,
 }
 
-/// What all connections of a node have in common: its identity, its limits and its event loop's
-/// signals.
+/// The values that all connections of a node share: the node's identity, its limits and the signals
+/// of its event loop.
 pub(super) struct Local {
     pub(super) id: NodeId,
     pub(super) cluster: String,
@@ -67,7 +68,9 @@ pub(super) struct Local {
     pub(super) signals: Arc<LoopSignals>,
 }
 
-/// What a protocol may use during one turn of its connection.
+/// The means that a protocol has while the event loop serves its connection: the service to deliver
+/// messages to, and the number of messages that it may still deliver before the next connection's
+/// turn.
 pub(super) struct Turn<'a> {
     pub(super) service: &'a mut dyn Service,
     pub(super) local: &'a Local,
@@ -89,7 +92,7 @@ impl Turn<'_> {
     }
 }
 
-/// Why a connection ends. A line of the log names the other side and then this reason.
+/// Why a connection ends. The line in the diagnostic log names the other side and then this reason.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Close {
     #[error("the other side closed the connection")]
@@ -139,8 +142,8 @@ impl Close {
         matches!(self, Close::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused)
     }
 
-    /// Whether connections also end like this when nothing is wrong. The log shows such an end only
-    /// at a lower level.
+    /// Whether a connection may also end for this reason when nothing is wrong. For an accepted
+    /// connection, the diagnostic log has such an end only at the level `debug`.
     pub(super) fn is_ordinary(&self) -> bool {
         matches!(self, Close::Ended | Close::Io(_))
     }

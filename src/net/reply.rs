@@ -1,4 +1,5 @@
-//! Answers to clients, and the bounds on what each client has under way.
+//! Sends answers to clients, and bounds how many requests and bytes of answers each client has
+//! under way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,9 +12,9 @@ use crate::wire::client::{Answer, Response};
 /// A client, as seen by the threads that answer its requests.
 ///
 /// A client at one of its bounds is *throttled*: the event loop does not read from its connection.
-/// The thread whose answer brings the client down to half of its bounds wakes the loop, which then
-/// reads again. Without the gap between the bound and its half, a client at its bound would wake
-/// the loop with each answer.
+/// The thread whose answer brings the client down to half of each bound wakes the loop, which then
+/// reads again. If the loop were woken as soon as the client is below its bound, each answer to a
+/// busy client would wake it.
 pub(super) struct Client {
     pub(super) outlet: Arc<Outlet>,
     pub(super) in_flight: AtomicUsize,
@@ -35,16 +36,16 @@ impl Client {
         }
     }
 
-    /// Decides whether the client is throttled. If it is, a later answer wakes the event loop when
-    /// the client need not be throttled any more.
+    /// Decides whether to throttle the client. If so, returns true, and the thread whose answer
+    /// brings the client down to half of its bounds wakes the event loop.
     pub(super) fn must_wait(&self) -> bool {
         let over = self.in_flight.load(Ordering::SeqCst) >= self.max_in_flight
             || self.outlet.queued() >= self.max_queued;
         self.throttled.store(over, Ordering::SeqCst);
         // A thread may have answered after the bounds were read and before `throttled` was set, and
-        // so not have woken the loop. Therefore the bounds are read once more. All these accesses
-        // are sequentially consistent: either that thread sees `throttled` set, or this one sees
-        // the effect of its answer.
+        // so not have woken the loop. Therefore read the bounds once more. All these accesses are
+        // sequentially consistent: either the answering thread sees `throttled` set, or this thread
+        // sees the effect of the answer.
         over && !(self.is_relieved() && self.throttled.swap(false, Ordering::SeqCst))
     }
 
@@ -53,8 +54,8 @@ impl Client {
             && self.outlet.queued() <= self.max_queued / 2
     }
 
-    /// Is called after each answer. Wakes the event loop if the client is throttled and has come
-    /// down to half of its bounds.
+    /// Called after each answer to the client. Wakes the event loop if the client is throttled and
+    /// has come down to half of its bounds.
     fn relieve(&self) {
         if self.throttled.load(Ordering::SeqCst)
             && self.is_relieved()
@@ -65,10 +66,10 @@ impl Client {
     }
 }
 
-/// Takes the answer to one request, on any thread, and never blocks. If the connection has closed,
-/// the answer is dropped: the client sees the connection close and treats the request's outcome as
-/// unknown. If a `ReplyTo` is dropped without an answer, the client waits until the request's time
-/// is up.
+/// Sends the answer to one request, from any thread, and never blocks. If the connection has
+/// closed, the answer is dropped: the client sees the connection close and treats the request's
+/// outcome as unknown. If a `ReplyTo` is dropped without an answer, the client waits until the
+/// request's time is up.
 pub struct ReplyTo {
     pub(super) client: Arc<Client>,
     id: u64,
@@ -89,8 +90,8 @@ impl ReplyTo {
         self.client.outlet.send([&Response { id, answer }]);
     }
 
-    /// Puts the answer into the connection's buffer. The answer is sent when `replies` is flushed,
-    /// or earlier.
+    /// Adds the answer to the connection's buffer without sending it. It is sent when `replies` is
+    /// flushed, or earlier if the buffer has become long.
     pub fn queue(self, answer: Answer, replies: &mut Replies) {
         let id = self.id;
         self.client.outlet.queue(&Response { id, answer });

@@ -10,8 +10,8 @@ use crate::raft::{Index, NodeId, RoleName, Term};
 pub struct Request {
     /// A number that the client chooses, unique on its connection. The response repeats it.
     pub id: u64,
-    /// How long the server may take, in milliseconds. After that the request ends as
-    /// [`Answer::Unknown`]. The server may have a shorter limit, which then counts.
+    /// How long the server may take, in milliseconds. After that time the request ends as
+    /// [`Answer::Unknown`]. If the server's own limit is shorter, that limit counts.
     pub timeout_ms: u32,
     /// What the client asks for.
     pub ask: Ask,
@@ -24,12 +24,12 @@ pub enum Ask {
     Submit(Bytes),
     /// Reads from the state machine, linearizably.
     Query(Bytes),
-    /// Asks a node about itself. Any node answers, with or without a leader.
+    /// Asks a node for its [`Status`]. Any node answers, with or without a leader.
     Status,
     /// Transfers leadership to the given voter; with `None`, to the voter whose log is furthest
     /// along.
     Transfer(Option<NodeId>),
-    /// Takes a snapshot now. Any node does that, with or without a leader.
+    /// Asks a node to take a snapshot of its state now. Any node does so, with or without a leader.
     Snapshot,
 }
 
@@ -38,7 +38,7 @@ pub enum Ask {
 pub struct Response {
     /// The id of the request that this response is for.
     pub id: u64,
-    /// How the request ended.
+    /// The answer: how the request ended.
     pub answer: Answer,
 }
 
@@ -55,8 +55,9 @@ pub enum Answer {
     /// The request was refused and not executed, and no other node will accept it either. The text
     /// says why.
     Invalid(String),
-    /// The outcome of the request is unknown: a write may be executed or not, now or later; a read
-    /// has no result. The client may repeat the request with the same sequence number.
+    /// The outcome of the request is unknown: a write may have been executed, may be executed
+    /// later, or never; a read has no result. The client may repeat the request with the same
+    /// sequence number.
     Unknown(Doubt),
     /// The answer to [`Ask::Status`].
     Status(Box<Status>),
@@ -86,7 +87,7 @@ pub struct NotLeader {
     pub leader: Option<(NodeId, String)>,
 }
 
-/// Why the outcome of a request is unknown.
+/// Why a node does not know the outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Doubt {
     /// The node lost its leadership while the request was under way.

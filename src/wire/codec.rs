@@ -35,8 +35,8 @@ pub enum DecodeError {
     /// The bytes are not a value of the expected type.
     #[error("the bytes do not decode: {0}")]
     Malformed(String),
-    /// Some bytes are left over behind the decoded value.
-    #[error("{0} bytes are left over behind the value")]
+    /// Some bytes are left over after the decoded value.
+    #[error("{0} bytes are left over after the value")]
     Trailing(usize),
 }
 
@@ -60,7 +60,8 @@ pub fn to_bytes<T: Serialize>(value: &T) -> bytes::Bytes {
 /// inside the value is not copied.
 ///
 /// # Errors
-/// [`DecodeError`] if the bytes are malformed, claim too much memory, or go on behind the value.
+/// [`DecodeError`] if the bytes are malformed, claim too much memory, or go on after the end of the
+/// value.
 pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeError> {
     let (value, used) = bincode::serde::borrow_decode_from_slice(bytes, CONFIG)
         .map_err(|error| DecodeError::Malformed(error.to_string()))?;
@@ -70,7 +71,7 @@ pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeErr
     }
 }
 
-/// Decodes a value at the start of `bytes`, and ignores the bytes behind the value.
+/// Decodes a value at the start of `bytes`, and ignores trailing bytes.
 ///
 /// # Errors
 /// [`DecodeError`] if the bytes are malformed or claim too much memory.

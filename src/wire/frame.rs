@@ -25,7 +25,8 @@ pub const HEADER_LEN: usize = 12;
 /// with two values and a key of the default limits.
 pub const MAX_PAYLOAD: usize = 18 << 20;
 
-/// Why bytes are not a frame. Nothing behind them can be read, so the connection has to be closed.
+/// Why received bytes are not a frame. The start of the next frame is unknown then, so the
+/// connection has to be closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The frame claims a length over the limit.

@@ -2,8 +2,8 @@
 //!
 //! The caller, which is the side that opened the connection, sends [`MAGIC`] and then one frame
 //! with a [`Hello`]. The server answers with one frame that holds a [`Welcome`]; after a refusal it
-//! closes the connection. The caller need not wait for that: it may send requests or messages right
-//! behind its hello.
+//! closes the connection. The caller need not wait for the welcome: it may send requests or
+//! messages right after its hello.
 //!
 //! | from the caller | |
 //! | --- | --- |
@@ -83,7 +83,7 @@ pub enum Welcome {
     Refused(String),
 }
 
-/// Why a hello cannot be understood.
+/// Why the first frame of a connection cannot be used as a hello.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HelloError {
     /// The hello is of another version of the protocol, in which its other fields may differ.

@@ -1,4 +1,4 @@
-//! How connections are opened: accepted at the port, or dialled.
+//! Opens connections: accepts those that wait at the port, and dials peers.
 
 use std::io;
 use std::net::SocketAddr;
