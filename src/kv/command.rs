@@ -1,4 +1,4 @@
-//! What clients ask of the store, and what it answers.
+//! The commands and queries that clients send to the store, and the store's replies.
 //!
 //! Each type is encoded by [`codec`], on the network and in the log. The encoding depends on the
 //! order of variants and fields, and existing logs contain it: add a new variant only at the end.
@@ -13,27 +13,29 @@ use crate::wire::codec::{self, DecodeError};
 /// index, so an id is never used again.
 pub type SessionId = u64;
 
-/// A command of the store, as a client makes it. The log's entries contain encoded commands.
+/// A command of the store that owns its keys and values, as a client makes it. The entries of the
+/// Raft log contain encoded commands.
 pub type Command = CommandOf<Bytes>;
 
-/// An operation on one key, as a client makes it.
+/// An operation on one key that owns its key and values, as a client makes it.
 pub type Op = OpOf<Bytes>;
 
 /// A command, generic over the type `B` of its keys and values: [`Bytes`] at the client, which
 /// makes it, and `&[u8]` at the server, which decodes it without a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CommandOf<B> {
-    /// Opens a session. A repeated command opens another session: harmless, because a session that
-    /// no client uses expires.
+    /// Opens a session. If the command is repeated, each copy opens a session; that is harmless,
+    /// because a session that no client uses expires.
     OpenSession,
-    /// Keeps a session from expiring and drops the replies below `lowest_unanswered`.
+    /// Keeps a session from expiring, and drops its kept replies to the numbers below
+    /// `lowest_unanswered`.
     KeepAlive {
         /// The session to keep alive.
         session: SessionId,
         /// The lowest sequence number that the client still waits for.
         lowest_unanswered: u64,
     },
-    /// Ends a session and forgets its replies.
+    /// Ends a session and drops its kept replies.
     CloseSession {
         /// The session to end.
         session: SessionId,
@@ -44,8 +46,8 @@ pub enum CommandOf<B> {
         session: SessionId,
         /// The operation's number within the session; the first is 1.
         seq: u64,
-        /// The lowest sequence number that the client still waits for, at most `seq`. Replies to
-        /// lower ones are dropped.
+        /// The lowest sequence number that the client still waits for, at most `seq`. The session
+        /// drops its kept replies to lower numbers.
         lowest_unanswered: u64,
         /// The operation to execute.
         op: OpOf<B>,
@@ -112,9 +114,10 @@ pub enum Reply {
     Done,
     /// The reply to a get: the value, or `None` if the key is missing.
     Value(Option<Bytes>),
-    /// The reply to a delete: whether the key was there.
+    /// The reply to a delete: whether the key existed.
     Deleted(bool),
-    /// The reply to a compare-and-swap: `Ok` if the value was set, else the value that was present.
+    /// The reply to a compare-and-swap: `Ok` if the value was set, else the value that was present,
+    /// or `None` if the key was missing.
     Swapped(Result<(), Option<Bytes>>),
     /// The reply to an append: the value's length after it, in bytes.
     Appended(u64),
@@ -127,11 +130,11 @@ pub enum Reply {
     /// earlier copy may have been executed.
     AnswerDropped,
     /// Not executed: too many operations of the session are unanswered, or their kept replies are
-    /// too large. The client can repeat the command when it has the answer to a lower sequence
+    /// too large. The client may send the command again when it has the answer to a lower sequence
     /// number.
     TooManyInFlight,
-    /// Not executed. The sentence says what is wrong, such as which limit was passed and by how
-    /// much.
+    /// Not executed, because the command breaks a limit or is malformed. The sentence says what is
+    /// wrong, such as which limit was exceeded and by how much.
     Refused(String),
 }
 

@@ -1,9 +1,9 @@
-//! A key in the map of the store, which may hold millions of them.
+//! A key in the map of the store, which may hold millions of keys.
 //!
-//! This type is smaller than `Bytes`, which takes 32 bytes, an allocation for its content, and
-//! often one more to count its users. Here a key of up to 22 bytes is stored within the handle of
-//! 24 bytes; a longer one takes one allocation. The map compares short keys without following a
-//! pointer.
+//! This type takes less memory than `Bytes`, which takes 32 bytes, an allocation for its content,
+//! and often one more to count its users. A [`Key`] takes 24 bytes. A key of up to 22 bytes is
+//! stored within them; a longer key takes one allocation. The map compares short keys without
+//! following a pointer.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -11,8 +11,9 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// The longest key that is stored within the handle, in bytes. A handle takes 24 bytes, because it
-/// may hold an `Arc<[u8]>` of 16 bytes and needs a tag; tag and length leave 22 of them for a key.
+/// The longest key that is stored within the [`Key`] itself, in bytes. A [`Key`] takes 24 bytes,
+/// because it may hold an `Arc<[u8]>` of 16 bytes and needs a tag; tag and length leave 22 bytes
+/// for a short key.
 const INLINE: usize = 22;
 
 /// The bytes of a key. A clone copies an inline key and shares a longer one.

@@ -1,4 +1,4 @@
-//! The limits of the store, and the gate in front of the log that enforces them.
+//! The limits of the store, and the check that enforces them before a command enters the Raft log.
 
 use super::command::{CommandOf, OpOf};
 
@@ -24,19 +24,20 @@ pub struct Limits {
     pub max_key_bytes: usize,
     /// The longest value, in bytes. It also bounds a value that grows by appends.
     pub max_value_bytes: usize,
-    /// The most sessions. To open one more ends the least recently used one.
+    /// How many sessions there may be in the cluster. Opening one more ends the least recently used
+    /// session.
     pub max_sessions: usize,
     /// How long a session lives without being used, in milliseconds of cluster time.
     pub session_ttl_ms: u64,
     /// How many operations of one session can be in flight: its sequence numbers must be less than
     /// its lowest unanswered number plus this.
     pub max_in_flight: u64,
-    /// How many bytes of replies are kept for one session. From this many on, only the session's
-    /// lowest unanswered operation is executed; the others are refused until the client
-    /// acknowledges replies.
+    /// How many bytes of replies are kept for one session. Once a session keeps this many, only its
+    /// lowest unanswered operation is executed; its other operations are refused until the client
+    /// raises its lowest unanswered number.
     pub max_session_reply_bytes: u64,
-    /// How many bytes of replies are kept for all sessions together. Beyond it, the least recently
-    /// used sessions end.
+    /// How many bytes of replies are kept for all sessions together. If they keep more, the least
+    /// recently used sessions end.
     pub max_reply_bytes: u64,
     /// The most items on one page of a scan.
     pub max_scan_items: usize,
@@ -85,7 +86,8 @@ pub enum LimitsError {
 }
 
 impl Limits {
-    /// Checks that the limits work together.
+    /// Checks that these limits do not contradict each other, and that every message within them
+    /// fits into a frame.
     ///
     /// # Errors
     /// [`LimitsError`] names the limit to change.
@@ -172,10 +174,10 @@ impl Limits {
         Some(self)
     }
 
-    /// Decodes a command and checks all that does not depend on the state. The gate calls this
-    /// before a command enters the log, and the store calls it again when the command is applied:
-    /// with the same function and the same limits in both places, the log never holds a command
-    /// that cannot be applied.
+    /// Decodes a command and checks everything about it that does not depend on the state. The gate
+    /// calls this before a command enters the log, and the store calls it again when the command is
+    /// applied: with the same function and the same limits in both places, the log never holds a
+    /// command that cannot be applied.
     ///
     /// # Errors
     /// A sentence for the person who sent the command.

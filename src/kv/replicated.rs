@@ -18,8 +18,9 @@ use super::store::Store;
 use crate::machine::{At, Gate, StateMachine};
 use crate::wire::codec;
 
-/// What a reply counts for in [`Kv::weight`](StateMachine::weight), in addition to the value or the
-/// page in it. Without this overhead, any number of empty replies would count as no work.
+/// How many bytes a reply counts for in [`Kv::weight`](StateMachine::weight), in addition to the
+/// value or the page in it. Without this overhead, any number of empty replies would count as no
+/// work.
 const REPLY_OVERHEAD: usize = 64;
 
 /// The key/value store that the cluster replicates. A clone is made in O(1).
@@ -94,8 +95,8 @@ impl Kv {
         Some(Self::new(limits)).filter(|store| store.identity() == identity)
     }
 
-    /// Notes the command at `at` as the last one applied, and removes a few expired sessions from
-    /// memory.
+    /// Called before each command is applied: records its index and cluster time, and removes a few
+    /// expired sessions from memory.
     fn advance(&mut self, at: At) {
         assert!(
             at.index > self.last.index && at.time_ms >= self.last.time_ms,
@@ -207,7 +208,7 @@ impl StateMachine for Kv {
         codec::encode(reply, out);
     }
 
-    /// O(1): the store and the sessions share their memory with the copy.
+    /// Copies the state in O(1): the copy shares the memory of the store and the sessions.
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             last: self.last,
@@ -236,8 +237,9 @@ impl StateMachine for Kv {
         })
     }
 
-    /// A hash of all that commands have changed, and of nothing else, so replicas at the same index
-    /// have the same digest. The limits are left out because they are part of the identity.
+    /// A hash of the state that commands have changed, and of nothing else, so replicas that have
+    /// applied the same index have the same digest. The limits are left out because they are part
+    /// of the identity.
     fn digest(&self) -> u64 {
         let mut digest = Digest::new();
         digest.number(self.last.index);

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// Which keys to read, and how many at the most.
+/// The request for one page of a range of keys: which keys to read, and how many at the most.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scan {
     /// The first key of the range, inclusive. Empty: from the first key of all.
@@ -24,7 +24,8 @@ pub struct Scan {
 pub struct Page {
     /// The items, in ascending order of their keys.
     pub items: Vec<Item>,
-    /// The first key behind this page, where the next page starts; `None` if the range ends here.
+    /// The first key after this page, where the next page starts; `None` if this is the last page
+    /// of the range.
     pub next: Option<Bytes>,
 }
 
@@ -38,8 +39,8 @@ pub struct Item {
 }
 
 impl Item {
-    /// The work that an item takes besides its bytes, as a number of bytes that could be copied in
-    /// the same time: to find it in the map, to allocate and free it, to encode it.
+    /// How long it takes to find an item in the map, to allocate, to encode and to free it, as the
+    /// number of bytes that could be copied in the same time.
     pub(super) const OVERHEAD: usize = 64;
 }
 

@@ -31,7 +31,7 @@ use super::limits::Limits;
 use crate::machine::At;
 use crate::wire::codec;
 
-/// What a kept reply counts for in addition to its value or its message, in bytes. Without this
+/// How many bytes a kept reply counts for in addition to its value or its message. Without this
 /// overhead, any number of empty replies would be within every limit.
 const REPLY_OVERHEAD: u64 = 64;
 
@@ -44,9 +44,10 @@ const REPLY_OVERHEAD: u64 = 64;
 pub(super) struct SessionState {
     /// The last command that used the session. The time until the session expires counts from it.
     pub last_used: At,
-    /// The use under which `Sessions` finds this session in the order of expiry, `last_used` or an
-    /// earlier one. It is bookkeeping and not part of the replicated state: it may differ between
-    /// replicas, so neither snapshots nor digests contain it.
+    /// The command under whose index `Sessions` lists this session in the order of expiry:
+    /// `last_used`, or an earlier command that used the session. This field is not part of the
+    /// replicated state: it may differ between replicas, so neither snapshots nor digests contain
+    /// it.
     pub listed: At,
     /// The replies to all numbers below this one have been dropped. This bound never decreases.
     lowest_unanswered: u64,
@@ -62,7 +63,8 @@ pub(super) struct Kept {
     pub bytes: u64,
 }
 
-/// The decision about an operation: execute it, or how to answer it without executing it.
+/// The session's decision about an operation: execute it, or answer with a given reply without
+/// executing it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
     /// Execute the operation and [`keep`](SessionState::keep) its reply.
@@ -130,7 +132,7 @@ impl SessionState {
         Ok(())
     }
 
-    /// The bound: the replies to all numbers below it have been dropped.
+    /// The session's bound: the replies to all sequence numbers below it have been dropped.
     pub fn lowest_unanswered(&self) -> u64 {
         self.lowest_unanswered
     }
@@ -140,7 +142,7 @@ impl SessionState {
         self.replies.iter()
     }
 
-    /// How many replies are kept, and how many bytes they count for.
+    /// How many replies this session keeps, and how many bytes they count for.
     pub fn kept(&self) -> Kept {
         self.kept
     }
@@ -174,16 +176,18 @@ impl SessionState {
             .expect_err("an operation that has its reply must not be executed again");
         self.kept += Kept::of(&reply);
         if self.replies.is_empty() {
-            // Most clients wait for one answer at a time, so most sessions keep one reply. Left
-            // alone, a `VecDeque` would reserve room for four, a waste in each of 65,536 sessions.
+            // Most clients wait for one answer at a time, so most sessions keep one reply. Without
+            // this call the `VecDeque` would reserve room for four, a waste in each of 65,536
+            // sessions.
             self.replies.reserve_exact(1);
         }
         self.replies.insert(place, (seq, reply));
     }
 
-    /// Raises the bound to `lowest_unanswered` and drops the replies below it: the client has them,
-    /// or has given up on them. A value below the present bound comes with a copy of an old command
-    /// that the network delayed; it changes nothing, because the replies are gone already.
+    /// Raises the bound to `lowest_unanswered` and drops the replies to numbers below it: the
+    /// client has received these replies, or has given up waiting for them. If `lowest_unanswered`
+    /// is below the present bound, it comes from an old command that the network delayed, and
+    /// nothing changes.
     pub fn forget_below(&mut self, lowest_unanswered: u64) {
         self.lowest_unanswered = self.lowest_unanswered.max(lowest_unanswered);
         while let Some((_, reply)) = self
@@ -208,8 +212,8 @@ impl SessionState {
         }
     }
 
-    /// Finds the number's reply in `replies`: `Ok` with its place, or `Err` with the place where it
-    /// has to be inserted.
+    /// Finds the reply to the operation `seq` in `replies`: `Ok` with its place, or `Err` with the
+    /// place where it has to be inserted.
     fn place(&self, seq: u64) -> Result<usize, usize> {
         self.replies.binary_search_by_key(&seq, |(seq, _)| *seq)
     }
@@ -309,7 +313,8 @@ mod tests {
         (2..=4).for_each(|seq| session.keep(seq, Reply::Done));
         assert_eq!(answer(&session, 5), Some(Reply::TooManyInFlight));
         assert_eq!(answer(&session, u64::MAX), Some(Reply::TooManyInFlight));
-        // The lowest number arrives last, and is executed although the window is full.
+        // The operation with the lowest number arrives after all others that fit into the window,
+        // and is executed.
         assert_eq!(answer(&session, 1), None);
         session.keep(1, Reply::Done);
         session.forget_below(2);

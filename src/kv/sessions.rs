@@ -1,7 +1,8 @@
-//! All sessions: opening, finding and ending them, and the bounds on all of them together.
+//! All sessions of the store: opens, finds and ends sessions, and bounds their number and the
+//! replies that they keep together.
 //!
 //! A session is the memory that makes a repeated command recognisable (thesis 6.3; one session is
-//! in `session`). That memory must be bounded, so a session ends in one of three ways:
+//! in `session`). The memory for sessions must be bounded, so a session ends in one of three ways:
 //! - Its client closes it.
 //! - No command uses it for longer than `session_ttl_ms` of cluster time: it *expires*.
 //! - There are `max_sessions` and one more is opened, or all of them together keep more than
@@ -9,10 +10,11 @@
 //!   sessions instead would let clients that were killed, and left their sessions behind, lock out
 //!   everybody else.
 //!
-//! # An expired session is cleared away later
-//! Expiry only compares two times. Removing the session from memory is a step of its own, and each
-//! command removes at most `CLEARED_AT_ONCE` of them: to remove 65,536 sessions in one command
-//! would hold up the thread that executes, which may be the one that answers heartbeats.
+//! # An expired session is removed from memory later
+//! Whether a session has expired is decided by comparing its last use with the present cluster
+//! time. It is removed from memory later, because each command removes at most `CLEARED_AT_ONCE`
+//! expired sessions: to remove 65,536 sessions in one command would delay the thread that executes
+//! it, which may be the thread that answers heartbeats.
 //!
 //! Replicas differ in which expired sessions they still have in memory: a replica that started from
 //! a snapshot has none. The state must not depend on that, so an expired session counts as gone:
@@ -31,33 +33,37 @@ use super::limits::Limits;
 use super::session::{Admission, Kept, SessionState};
 use crate::machine::At;
 
-/// The most entries of `by_use` that one command looks at; each of them is removed or corrected. It
-/// is more than one because each command may also open a session: if each command removed only one,
-/// their number would never fall.
+/// How many entries of `by_use` one command removes or corrects at most. It is more than one
+/// because each command may also open a session: if each command removed only one session, the
+/// number of sessions would never fall.
 const CLEARED_AT_ONCE: usize = 16;
 
 #[derive(Clone, Default)]
 pub(super) struct Sessions {
-    /// Each session is behind an `Arc`. While a snapshot shares the map, changing a session copies
-    /// that session; without the `Arc` it would copy all sessions in the same node of the map.
+    /// All sessions in memory, expired ones included. Each is in an `Arc`: while a snapshot shares
+    /// the map, changing a session copies only that session, and not all sessions in the same node
+    /// of the map.
     by_id: OrdMap<SessionId, Arc<SessionState>>,
-    /// The same sessions, in the order in which they expire. The key is the log index of a use of
-    /// the session, [`SessionState::listed`]: its last use, or an earlier one.
+    /// The sessions of `by_id`, in the order in which they expire. The key is the log index of a
+    /// command that used the session, [`SessionState::listed`]: the last such command, or an
+    /// earlier one.
     ///
-    /// A use does not move the session's entry, because that would cost every command two changes
-    /// of this map. The entry is moved when it comes to the front (`relist`).
+    /// A command that uses a session does not move the session's entry in this map, because that
+    /// would cost every command two changes of the map. The entry is moved when it has become the
+    /// first one (`relist`).
     ///
-    /// An entry of the log uses one session at the most, so no two sessions have the same key.
-    /// Cluster time never goes back along the log, so the order of indexes is the order of times.
+    /// Each command uses at most one session, so no two sessions have the same key. Cluster time
+    /// never goes back along the log, so the order of indexes is the order of times.
     by_use: OrdMap<u64, SessionId>,
-    /// The sum of what the sessions in `by_id` keep, expired ones included.
+    /// How many replies the sessions in `by_id` keep together, and how many bytes; expired sessions
+    /// included.
     kept: Kept,
     /// How many repeated operations were answered with their first reply, since the cluster began.
     duplicates: u64,
 }
 
 impl Sessions {
-    /// How many sessions are in memory: the live ones, and the expired ones not yet cleared away.
+    /// How many sessions are in memory, including expired ones that have not been removed yet.
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
@@ -68,7 +74,7 @@ impl Sessions {
         session.is_some_and(|session| !is_over(session.last_used, now_ms, limits.session_ttl_ms))
     }
 
-    /// What all sessions in memory keep, expired ones included.
+    /// How many replies all sessions in memory keep, and how many bytes; expired sessions included.
     pub fn kept(&self) -> Kept {
         self.kept
     }
@@ -79,7 +85,7 @@ impl Sessions {
         self.duplicates
     }
 
-    /// Removes a few of the expired sessions from memory. Called with every command.
+    /// Removes a few of the expired sessions from memory. Called before every command is applied.
     pub fn clear_away(&mut self, now_ms: u64, limits: &Limits) {
         let is_over = |used: At| is_over(used, now_ms, limits.session_ttl_ms);
         for _ in 0..CLEARED_AT_ONCE {
@@ -87,8 +93,9 @@ impl Sessions {
                 return;
             };
             let session = &self.by_id[&id];
-            // The first entry has the earliest listed use, and no session's last use is before its
-            // listed use. So if this listed use has not expired, no session has.
+            // The first entry of `by_use` has the earliest listed use of all sessions, and no
+            // session's last use is before its listed use. So if the time since this listed use is
+            // within the limit, no session has expired.
             if !is_over(session.listed) {
                 return;
             }
@@ -150,7 +157,8 @@ impl Sessions {
     ) -> Reply {
         let mut duplicate = false;
         let reply = self.using(at, id, limits, |session| {
-            // Drop these replies before `admit` looks for room. The client has them already.
+            // Drop the replies that the client no longer waits for before `admit` checks whether
+            // the kept replies leave room.
             session.forget_below(lowest_unanswered);
             match session.admit(seq, limits) {
                 Admission::Repeated(reply) => {
@@ -233,8 +241,8 @@ impl Sessions {
         }
     }
 
-    /// Checks, after the last session is restored, what concerns all of them: that cluster time
-    /// does not go back from one last use to the next, and that they keep no more than
+    /// Called when all sessions of a snapshot are restored. Checks that in the order of their last
+    /// uses cluster time does not go back, and that the sessions together keep no more than
     /// `max_reply_bytes`.
     pub fn check_restored(&self, limits: &Limits) -> Result<(), String> {
         let times = self
@@ -253,8 +261,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// Adds the sessions that have not expired to a digest. Those that have expired are left out,
-    /// because replicas differ in which of them are still in memory.
+    /// Adds the sessions that have not expired to a digest. Expired sessions are left out, because
+    /// replicas differ in which of these are still in memory.
     pub fn digest(&self, now_ms: u64, ttl_ms: u64, digest: &mut Digest) {
         digest.number(self.duplicates);
         digest.number(self.live(now_ms, ttl_ms).count() as u64);
@@ -265,8 +273,8 @@ impl Sessions {
     }
 
     /// Finds a live session, marks it as used, calls `act` with it, and corrects `kept` by what
-    /// `act` has changed. Answers `NoSession` for a session that is missing or has expired, without
-    /// calling `act`, so that nothing of that command is executed.
+    /// `act` has changed. If the session is missing or has expired, answers `NoSession` without
+    /// calling `act`, so that the command changes nothing.
     fn using(
         &mut self,
         at: At,
@@ -288,8 +296,8 @@ impl Sessions {
         reply
     }
 
-    /// The session with the earliest listed use, the first in the order of expiry. It may have been
-    /// used later than that.
+    /// The first session in the order of expiry, which has the earliest listed use. It may have
+    /// been used again since then.
     fn first_listed(&self) -> Option<SessionId> {
         self.by_use.get_min().map(|(_, id)| *id)
     }
@@ -304,8 +312,8 @@ impl Sessions {
         }
     }
 
-    /// Returns the least recently used session. Each pass of the loop corrects the first entry of
-    /// `by_use`, so the loop ends after at most one pass for each session.
+    /// Returns the least recently used session. Each pass of the loop corrects one entry of
+    /// `by_use`, and no entry twice, so the loop ends after at most one pass for each session.
     fn oldest(&mut self) -> Option<SessionId> {
         loop {
             let id = self.first_listed()?;

@@ -1,4 +1,4 @@
-//! The state of the store as a stream of bytes, which is what a snapshot holds.
+//! The format of the store's state in a snapshot, as a stream of bytes.
 //!
 //! All numbers are little-endian. Keys, sessions and replies are written in ascending order, so
 //! that equal states give equal bytes, even if different commands have led to them.
@@ -23,10 +23,10 @@
 //! | 8, 4 | sequence number, length of the reply |
 //! | | the reply in the form of [`codec`] |
 //!
-//! Nothing follows. The stream has no checksums: the snapshot file around it has them. The reader
-//! still checks the stream as if it were forged: it allocates nothing for a length before the
-//! length is within the limits, and it refuses a state that breaks an invariant of the store or
-//! the sessions.
+//! The stream ends with the last session. The stream has no checksums, because the snapshot's file
+//! has them. The reader still checks the stream as if it were forged: it allocates nothing for a
+//! length before the length is within the limits, and it refuses a state that breaks an invariant
+//! of the store or the sessions.
 
 use std::io::{self, BufReader, BufWriter, Read, Write};
 
@@ -61,7 +61,7 @@ const REPLY_BESIDES_VALUE: usize = 1024;
 pub struct Snapshot {
     pub(super) last: At,
     /// How long a session lives without being used, in milliseconds of cluster time; it tells which
-    /// sessions have expired. A setting and not part of the state, so it is not written.
+    /// sessions have expired. It is a limit and not part of the state, so it is not written.
     pub(super) session_ttl_ms: u64,
     pub(super) store: Store,
     pub(super) sessions: Sessions,
@@ -72,8 +72,8 @@ impl Snapshot {
         let mut out = Writer(BufWriter::with_capacity(BUFFER, out));
         let result = out.state(self);
         if result.is_err() {
-            // Take the `BufWriter` apart: dropping it would write the rest of its buffer to the
-            // output that has just failed.
+            // Take the `BufWriter` apart without writing its buffer: dropping it would write the
+            // rest of its buffer to the output that has just failed.
             let _unwritten = out.0.into_parts();
         }
         result
@@ -292,7 +292,7 @@ impl Reader<'_> {
         let mut rest = Vec::new();
         match self.input.by_ref().take(1).read_to_end(&mut rest)? {
             0 => Ok(()),
-            _ => Err(invalid("bytes are left over behind its end")),
+            _ => Err(invalid("bytes are left over after its end")),
         }
     }
 }

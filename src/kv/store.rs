@@ -12,12 +12,12 @@ use super::limits::Limits;
 use super::scan::{Item, Page, Scan};
 use super::value::Value;
 
-/// The map is persistent: a clone takes O(1) and shares its nodes with the original until one of
-/// the two changes them. This makes a snapshot cheap.
+/// The keys and values of the store. The map is persistent: a clone takes O(1) and shares its nodes
+/// with the original until one of the two changes them. This makes a snapshot cheap.
 #[derive(Clone, Default)]
 pub(super) struct Store {
     map: OrdMap<Key, Value>,
-    /// The bytes of all keys and values together.
+    /// How many bytes all keys and values have together.
     bytes: u64,
 }
 
@@ -129,8 +129,8 @@ impl Store {
     /// `max_weight`.
     ///
     /// A page holds at least one item if the range has any, even if that item alone is above the
-    /// limit on bytes. The client continues behind the last item of a page, so an empty page would
-    /// leave it in front of that item for ever.
+    /// limit on bytes. The client continues after the last item of a page, so after an empty page
+    /// it would ask for the same page again, for ever.
     pub fn scan_within(&self, scan: &Scan, limits: &Limits, max_weight: usize) -> Option<Page> {
         let mut page = Page::default();
         // A range that ends before it starts is empty, and the map does not accept one.
@@ -164,18 +164,18 @@ impl Store {
         Some(page)
     }
 
-    /// All keys and their values, in ascending order of the keys.
+    /// All keys of the store and their values, in ascending order of the keys.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
         self.map.iter()
     }
 
-    /// Adds items with strictly ascending keys, all above the keys that are present. Leaves `items`
+    /// Adds items with strictly ascending keys, all above the store's present keys. Leaves `items`
     /// empty.
     ///
     /// The items at even places are inserted first, then those at odd places. Inserting in
     /// ascending order would leave every node of the map half empty: the map splits a full node in
-    /// the middle, and no later key falls into the lower half. Here the second pass fills the
-    /// halves that the first one has left.
+    /// the middle, and no later key falls into the lower half. Here the items at odd places fill
+    /// the halves that the items at even places have left empty.
     pub fn extend_sorted(&mut self, items: &mut Vec<(Key, Value)>) {
         let mut later = Vec::with_capacity(items.len() / 2);
         for (place, (key, value)) in items.drain(..).enumerate() {
@@ -200,18 +200,19 @@ impl Store {
     }
 }
 
-/// A page in the making. Its keys and small values are copied one after the other into one buffer,
-/// which the items then share. A page has up to 10,000 items; allocating each key and value apart
-/// would take longer than everything else that a scan does.
+/// A page that is being read. Its keys and small values are copied one after the other into one
+/// buffer, whose memory the items then share. A page has up to 10,000 items; allocating each key
+/// and value apart would take longer than everything else that a scan does.
 #[derive(Default)]
 struct Gathered {
     bytes: Vec<u8>,
-    /// For each item, how many of the next bytes are its key, and where its value is.
+    /// For each item, in the order of the keys: how many bytes of the buffer are its key, and where
+    /// its value is.
     parts: Vec<(usize, ValuePart)>,
 }
 
 enum ValuePart {
-    /// The value is in the buffer, right behind its key, and has this many bytes.
+    /// The value is in the buffer, right after its key, and has this many bytes.
     Copied(usize),
     /// The value is not in the buffer: a large value in one piece is shared instead of copied.
     Shared(Bytes),
@@ -248,8 +249,8 @@ impl Gathered {
     }
 }
 
-/// The limit that applies to a page: the one that the client wishes, but at most the server's
-/// `limit`. A wish of zero means that the client wishes none.
+/// The limit that applies to a page: the client's own limit `wish`, but at most the server's
+/// `limit`. If `wish` is zero, the client has no limit of its own.
 fn at_most(wish: u32, limit: usize) -> usize {
     match wish as usize {
         0 => limit,

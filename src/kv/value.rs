@@ -22,8 +22,8 @@ use super::digest::Digest;
 /// has this length. A long addition ends the tail early, so the chunk before it may be shorter.
 const CHUNK: usize = 4096;
 
-/// A value in the map. The large forms are behind a pointer to keep this type small: a node of the
-/// map may be half empty, and its unused places take memory, too.
+/// A value in the map. The large forms are stored through a pointer to keep this type small: a node
+/// of the map may be half empty, and its unused places take memory, too.
 #[derive(Clone, Debug)]
 pub(super) enum Value {
     /// A value of fewer than [`CHUNK`] bytes, in an allocation of exactly its length.
@@ -33,9 +33,9 @@ pub(super) enum Value {
 
 #[derive(Clone, Debug)]
 pub(super) enum Large {
-    /// A value that was not appended to since it was put or restored: all of it is in one piece.
+    /// A value to which nothing has been appended since it was put or restored: one piece.
     Whole(Bytes),
-    /// A value that was appended to: several pieces.
+    /// A value to which something has been appended: several pieces.
     Rope(Rope),
 }
 
@@ -43,13 +43,14 @@ pub(super) enum Large {
 pub(super) struct Rope {
     len: usize,
     chunks: Vector<Bytes>,
-    /// The end of the value: additions too short for a chunk. Shorter than [`CHUNK`].
+    /// The end of the value, from additions that were too short for a chunk. Shorter than
+    /// [`CHUNK`].
     tail: Vec<u8>,
 }
 
-/// Returns the bytes of `part`, a slice of `source`, for keeping in the store. They share the
-/// memory of `source` if they are at least half of it, and are copied otherwise: a shared slice
-/// keeps all of `source` in memory, which a small part is not worth.
+/// Returns the bytes of `part`, a slice of `source`, to be kept in the store. If `part` is at least
+/// half of `source`, the result shares the memory of `source`, else it is a copy: a shared slice
+/// keeps all of `source` in memory, which is a waste for a small part.
 pub(super) fn keep(source: &Bytes, part: &[u8]) -> Bytes {
     if part.len() >= source.len() / 2 {
         source.slice_ref(part)

@@ -92,7 +92,7 @@ struct Args {
     snapshot_log_bytes: i64,
 }
 
-/// The exit code of the program; the help text explains each.
+/// The exit codes of the program; its help text explains them.
 #[derive(Clone, Copy)]
 enum Exit {
     Stopped = 0,
@@ -117,8 +117,8 @@ pub fn main(open_disk: impl FnOnce(&Path) -> Result<Arc<dyn Disk>, StorageError>
     }
     let args = Args::parse();
     // A write beyond the limit on the size of files (ulimit -f) raises SIGXFSZ, which would end the
-    // process without a message. With a handler, the write fails instead, and the node stops and
-    // says why.
+    // process without a message. With a handler for the signal, the write fails instead, and the
+    // node stops and says why.
     let too_large = Arc::new(AtomicBool::new(false));
     if let Err(error) = flag::register(SIGXFSZ, too_large) {
         eprintln!("kvnode: cannot catch a signal: {error}");
@@ -154,7 +154,7 @@ fn run(
     config.cluster = args.cluster_name;
     config.listen = args.listen;
     // The only negative number that the option allows is -1, which becomes `None`: no snapshot
-    // unless asked for.
+    // unless a client asks for one.
     config.snapshot_log_bytes = u64::try_from(args.snapshot_log_bytes).ok();
     config.timing = Timing {
         heartbeat: Duration::from_millis(args.heartbeat_ms),
@@ -198,8 +198,8 @@ fn serve(node: &Handle<Kv>, mut signals: Signals) -> Result<Exit, (Exit, String)
                         std::process::exit(Exit::Failed as i32);
                     }
                 });
-                // If no node takes over within this time, stop all the same: the others elect a
-                // leader when their election timeouts end.
+                // If no other node has become the leader within a second, stop all the same: the
+                // others elect a leader when their election timeouts end.
                 node.resign(Duration::from_secs(1));
                 node.shutdown();
             }
@@ -210,8 +210,8 @@ fn serve(node: &Handle<Kv>, mut signals: Signals) -> Result<Exit, (Exit, String)
     });
     match ended {
         Ok(()) => Ok(Exit::Stopped),
-        // The node has logged this fault already. Only the exit code differs: the data folder is
-        // damaged.
+        // The node has already written this fault to the diagnostic log. It gets its own exit code,
+        // which says that the data folder is damaged.
         Err(NodeError::Fault(fault @ Fault::AcknowledgedEntriesLost { .. })) => {
             Err((Exit::Folder, fault.to_string()))
         }

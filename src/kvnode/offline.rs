@@ -76,7 +76,7 @@ impl Command {
     }
 }
 
-/// Executes a command, and writes to standard error why it failed.
+/// Executes a command that works without a node. If it fails, writes the reason to standard error.
 pub fn run(command: Command) -> Exit {
     let done = match command {
         Command::Inspect { folder } => look(&folder),
@@ -122,9 +122,9 @@ fn look(folder: &Path) -> Done {
     }
 }
 
-/// Returns a check whether the store that the folder was made with can execute a command. For a
-/// folder of another state machine every command passes, because this program does not know its
-/// commands.
+/// Returns a function that checks whether the store of a data folder can execute a command;
+/// `machine` is the identity of the folder's state machine. If this is not the store's identity,
+/// every command passes, because this program does not know the commands of other machines.
 fn judge(machine: &str) -> Judge {
     match Kv::of_identity(machine) {
         Some(store) => {
@@ -161,10 +161,10 @@ fn say(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-/// The most commands that are shown because they cannot be executed.
+/// How many of the commands that cannot be executed are shown at most.
 const MOST_COMMANDS: usize = 20;
 
-/// The most bytes of a command that are shown.
+/// How many bytes of such a command are shown at most.
 const SHOWN: usize = 64;
 
 fn describe_command(command: &InspectedCommand, out: &mut String) -> fmt::Result {

@@ -151,7 +151,8 @@ impl Model {
     }
 }
 
-/// A command for one of the latest sessions: `back` is how many sessions were opened after it.
+/// A command for one of the latest sessions: `back` is how many sessions were opened after
+/// that session.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     pub wait_ms: u64,

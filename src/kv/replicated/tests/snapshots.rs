@@ -1,5 +1,5 @@
-//! A state survives being written and read back. A stream that is not exactly what some state is
-//! written as is refused.
+//! Tests that a state survives being written and read back, and that a stream which is not exactly
+//! the stream of some state is refused.
 
 use std::io::{self, Read, Write};
 
