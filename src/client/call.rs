@@ -1,17 +1,18 @@
-//! One call, from its first attempt to its end: which server to ask next, when to ask it, and what
-//! its answer means. Pure: the caller passes the time in, and randomness comes from [`Routes`].
+//! One call of a client, from its first attempt to its end. Decides which server to ask next, when
+//! to ask it, and what the answer means. The code is pure: the time is an argument, and randomness
+//! comes from [`Routes`].
 //!
 //! Attempts come in rounds. Within a round the call asks each server at most once, without delay:
 //! first the server that the last refusal named as the leader, then the server that led last, then
-//! the others in turn. Between two rounds it pauses; the pause doubles from 5 ms to 100 ms and is
-//! jittered. So a call that asks an old leader finds the new one with one more request. Two servers
-//! that name each other as the leader, or a cluster without a leader, do not get a flood of
-//! requests.
+//! the others in the order of the list. Between two rounds the call pauses; the pause doubles from
+//! 5 ms to 100 ms and is jittered. So a call that asks an old leader finds the new one with one
+//! more request. Two servers that name each other as the leader, or a cluster without a leader, do
+//! not get a flood of requests.
 //!
 //! At its end, a call must tell whether its request may have been executed. Each attempt sends one
-//! *copy* of the request. After an attempt that leaves the outcome of its copy open, the call is
-//! *in doubt*, and stays so: a later copy that is certainly not executed says nothing about the
-//! earlier one.
+//! *copy* of the request. If after an attempt it is not known whether its copy was executed, the
+//! call is *in doubt*, and stays so: a later copy that is certainly not executed says nothing about
+//! the earlier one.
 //!
 //! | end of an attempt | executed? | then |
 //! | --- | --- | --- |
@@ -40,7 +41,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// The longest pause between two rounds of attempts.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// What happens when a request is executed twice, which decides whether a call in doubt goes on.
+/// What happens if a request is executed twice. This decides whether a call that is in doubt sends
+/// another copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nature {
     /// A second execution does no harm, as for a read. The call is never in doubt.
@@ -53,7 +55,7 @@ pub enum Nature {
     Single,
 }
 
-/// What the call is to do next, as [`Call::next`] decides: ask a server, pause, or end.
+/// The next step of a call, which [`Call::next`] decides: ask a server, pause, or end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Ask `server` and wait for its answer, at most for `timeout`. Then report the result to
@@ -70,14 +72,15 @@ pub enum Next {
     End(Error),
 }
 
-/// What the end of an attempt means for the call.
+/// What the result of an attempt means for the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// The call is not over: [`Call::next`] says how it goes on.
     GoOn,
-    /// The request was executed, with this reply. Never [`NoSession`](Reply::NoSession),
-    /// [`Refused`](Reply::Refused), [`AnswerDropped`](Reply::AnswerDropped) or
-    /// [`TooManyInFlight`](Reply::TooManyInFlight): those say that this copy was not executed.
+    /// The request was executed, with this reply. The reply is never
+    /// [`NoSession`](Reply::NoSession), [`Refused`](Reply::Refused),
+    /// [`AnswerDropped`](Reply::AnswerDropped) or [`TooManyInFlight`](Reply::TooManyInFlight):
+    /// those say that this copy was not executed.
     Reply(Reply),
     /// The session is gone, and no copy of the request was executed in it. Open another session,
     /// and continue this call there with a new number.
@@ -88,13 +91,14 @@ pub enum Heard {
     Failed(Error),
 }
 
-/// The state of one call. All times are measured from the same moment, which the caller chooses.
+/// The state of one call. All times are counted from the same moment, which the user of this type
+/// chooses.
 #[derive(Debug)]
 pub struct Call {
     nature: Nature,
     started: Duration,
     deadline: Duration,
-    /// How long the next attempt waits for its answer. This time only grows.
+    /// How long the next attempt waits for its answer. Never decreases during the call.
     attempt_timeout: Duration,
     /// When the last attempt began.
     asked_at: Duration,
@@ -111,13 +115,14 @@ pub struct Call {
     /// The server to ask first in the next attempt: the one that the latest refusal named as the
     /// leader, or one that leads and refused for lack of room.
     hint: Option<usize>,
-    /// The server whose turn is next, modulo the number of servers. `None` before the first
-    /// attempt, which begins with the server that [`Routes`] says.
+    /// The index of the server after the one that was asked last; the call goes on there, modulo
+    /// the number of servers, if it knows no leader. `None` before the first attempt, for which
+    /// [`Routes`] has the index.
     rotation: Option<usize>,
     /// The end of the present pause: no attempt begins before this time.
     not_before: Duration,
-    /// Whether the last answer came from a leader that had no room. If so, the error at the
-    /// deadline says "too busy", else it says "no leader".
+    /// Whether the last attempt was refused by a leader that had too much under way. If so, the
+    /// error at the deadline says "too busy", else it says "no leader".
     no_room: bool,
     /// For the error message: the result of the last attempt at each server that was asked, by the
     /// server's index.
@@ -161,8 +166,8 @@ impl Call {
         self.attempts
     }
 
-    /// Says what to do at the time `now`. To be called at the start, when a pause is over, and
-    /// after [`heard`](Self::heard) returned [`Heard::GoOn`] or [`Heard::Reopen`].
+    /// Decides the call's next step at the time `now`. To be called at the start, when a pause is
+    /// over, and after [`heard`](Self::heard) returned [`Heard::GoOn`] or [`Heard::Reopen`].
     pub fn next(&mut self, now: Duration, routes: &mut Routes) -> Next {
         if now >= self.deadline {
             return Next::End(self.give_up(now, routes));
@@ -171,7 +176,8 @@ impl Call {
             if let Some(server) = self.choose(routes) {
                 self.attempts += 1;
                 self.asked_at = now;
-                // Ask each server once in a round, and go on in turn behind this server.
+                // Do not ask this server again in this round. If no leader is known, the server
+                // after it is the next one to ask.
                 self.asked |= 1 << server;
                 self.rotation = Some(server + 1);
                 let timeout = self.attempt_timeout.min(self.deadline - now);
@@ -246,9 +252,9 @@ impl Call {
         self.words.iter().map(word).collect()
     }
 
-    /// Chooses the server to ask next among those that this round has not asked: the server of the
-    /// hint, else the server that led last, else the next one in turn. `None` if the round has
-    /// asked all.
+    /// Chooses the server to ask next among those that this round has not asked: the server that
+    /// the last refusal named as the leader, else the server that led last, else the next one in
+    /// the order of the list. `None` if the round has asked all servers.
     fn choose(&self, routes: &Routes) -> Option<usize> {
         let count = routes.servers().len();
         let first = self.rotation.unwrap_or_else(|| routes.turn());
@@ -278,9 +284,9 @@ impl Call {
         Heard::GoOn
     }
 
-    /// Notes that the server did not act as the leader. A new `hint` takes the place of the old
-    /// one. Without a new one, an old hint is dropped only if it named this server: this attempt
-    /// says nothing about others.
+    /// Notes that the server did not act as the leader, and that it names `hint` as the leader, if
+    /// anyone. A new hint replaces the old one. Without a new hint, the old one is dropped only if
+    /// it named this server, because the attempt says nothing about other servers.
     fn not_the_leader(&mut self, server: usize, hint: Option<usize>, routes: &mut Routes) {
         routes.does_not_lead(server, hint);
         if hint.is_some() || self.hint == Some(server) {
@@ -289,8 +295,8 @@ impl Call {
     }
 
     /// The server does not lead, so it has not appended the command. If it names a leader, the call
-    /// asks that one next, even if the client did not know it. If a server refuses and names
-    /// itself, its hint is ignored.
+    /// asks that server next, even if its address is new to the client. A server that refuses and
+    /// names itself as the leader is not asked again because of this.
     fn redirected(&mut self, server: usize, refusal: NotLeader, routes: &mut Routes) -> Heard {
         let hint = refusal
             .leader
@@ -312,12 +318,13 @@ impl Call {
         self.go_on(server, word)
     }
 
-    /// The attempt ended without a sign whether its copy was executed. So the call is now in doubt,
-    /// unless the request is harmless. The call goes on unless a second execution would act again.
+    /// Handles an attempt that ended without a sign whether its copy was executed. The call is now
+    /// in doubt, unless the request is harmless. The call goes on unless a second execution would
+    /// act again.
     ///
-    /// A server that took all of its time may be slow and not gone. So the later attempts of this
-    /// call wait twice as long: otherwise a slow cluster would get ever more copies and never have
-    /// the time to answer one.
+    /// A server that did not answer within the time of the attempt may be slow and still alive. So
+    /// the later attempts of this call wait twice as long: otherwise a slow cluster would get ever
+    /// more copies and never have the time to answer one.
     fn doubtful(&mut self, now: Duration, server: usize, word: Word, routes: &mut Routes) -> Heard {
         self.not_the_leader(server, None, routes);
         // 80 % of the timeout, because a slow server answers `Unknown` when 90 % of it has passed.

@@ -1,4 +1,5 @@
-//! Many requests at once from one thread: the event-driven counterpart of [`Tcp`](super::Tcp).
+//! Sends many requests at once from one thread: the event-driven counterpart of
+//! [`Tcp`](super::Tcp).
 //!
 //! It is for programs that keep hundreds of requests under way, where a thread for each request
 //! would cost more than the request itself. All requests that are handed in between two calls of
@@ -31,14 +32,14 @@ use crate::wire::client::{Answer, Ask};
 /// timeout by this much.
 const TICK: Duration = Duration::from_millis(20);
 
-/// The most bytes that one read takes.
+/// How many bytes one read from a socket takes at most.
 const READ: usize = 256 << 10;
 
 /// The token of the timer's events. A link's token is its place in `links`, which is never as high
 /// as this.
 const TIMER: Token = Token(usize::MAX);
 
-/// Carries requests and answers over non-blocking sockets.
+/// Sends requests and receives their answers over non-blocking sockets.
 pub struct Carrier {
     /// The zero of the Carrier's clock: when the Carrier was made.
     start: Instant,
@@ -54,11 +55,11 @@ pub struct Carrier {
     links: Vec<Option<Box<Link>>>,
     /// For each server, by its index, the address that its name was found to have.
     addresses: Vec<Option<SocketAddr>>,
-    /// The places of links that may have bytes to write.
+    /// The places in `links` of the connections that may have bytes to write.
     dirty: Vec<usize>,
     /// The requests that have ended, which the next [`wait`](Self::wait) hands out.
     told: Vec<Told>,
-    /// The buffer into which the links read, one after the other.
+    /// The buffer into which all links read, one link after the other.
     scratch: Vec<u8>,
     /// When [`expire`](Self::expire) last looked for requests whose time is up.
     looked: Duration,
@@ -79,9 +80,9 @@ pub struct Told {
 }
 
 impl Carrier {
-    /// Makes a Carrier with this many lanes, which connects to a server when it is first asked to
-    /// reach it. `cluster` is the name of the cluster that must answer. Empty means any cluster,
-    /// but all servers must belong to the cluster of the first one that answers.
+    /// Makes a Carrier with this many lanes. A lane connects to a server with its first request to
+    /// that server. `cluster` is the name of the cluster that must answer. Empty means any cluster,
+    /// but all servers must belong to the cluster of the first server that answers.
     ///
     /// # Errors
     /// If the operating system has no file descriptors left.
@@ -172,7 +173,7 @@ impl Carrier {
         Ok(())
     }
 
-    /// Returns the link at this place, and opens a new one if there is none.
+    /// Returns the link at this place of `links`, and opens a new one if there is none.
     fn open(
         &mut self,
         place: usize,
@@ -235,7 +236,7 @@ impl Carrier {
                 continue;
             }
             let place = event.token().0;
-            // An earlier event of this wake-up may have closed the link.
+            // The link may be closed already, because of an earlier event of this wake-up.
             let Some(link) = self.links.get_mut(place).and_then(Option::as_deref_mut) else {
                 continue;
             };
@@ -253,7 +254,7 @@ impl Carrier {
         self.events = events;
     }
 
-    /// Ends the requests whose time is up, and closes the links that have proved to be dead.
+    /// Ends the requests whose time is up, and closes the connections whose servers do not respond.
     fn expire(&mut self, now: Duration) {
         for place in 0..self.links.len() {
             let link = self.links[place].as_deref_mut();

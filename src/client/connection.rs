@@ -1,16 +1,17 @@
-//! One connection to one server. Many threads share it, and no extra thread serves it.
+//! One connection to one server. Many threads share it, and no thread is reserved for it.
 //!
 //! Each request has an id, and answers come in any order. At any time at most one of the waiting
 //! threads has the role of the *reader*: it reads from the socket, hands answers to the threads
-//! that wait for them, and passes the role on when its own answer has come. So a thread that is
-//! alone does one write and one read for each call. With a thread that does nothing but read, every
-//! call would cost two switches between threads.
+//! that wait for them, and passes the role on when its own answer has come. So if only one thread
+//! makes calls, each call costs it one write and one read. If a separate thread did the reading,
+//! every call would cost two switches between threads.
 //!
 //! The role is a value, the buffer [`Frames`]: the thread that has taken it out of the inbox is the
 //! reader. The buffer holds the beginning of a frame that is not complete, so that the next reader
 //! goes on where the last one stopped.
 //!
-//! Threads wait in slices of [`SLICE`], so that a thread soon notices that its call is cancelled.
+//! A thread waits for at most [`SLICE`] at a time, so that it soon notices that its call is
+//! cancelled.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -25,11 +26,12 @@ use super::transport::{CallError, Stop};
 use crate::wire::client::{Answer, Ask, Request, Response};
 use crate::wire::{codec, frame};
 
-/// How long a thread waits at a time, before it looks whether its call is cancelled.
+/// How long a thread waits for its answer before it checks whether its call is cancelled, and waits
+/// again.
 pub(super) const SLICE: Duration = Duration::from_millis(50);
 
-/// The most requests that may wait for their answers at once: a server accepts no more on one
-/// connection.
+/// How many requests of one connection may wait for their answers at a time: a server accepts no
+/// more.
 const MAX_WAITING: usize = 4096;
 
 /// A connection that was not used for this long is checked before the next request. Otherwise the
@@ -37,10 +39,10 @@ const MAX_WAITING: usize = 4096;
 /// call is in doubt.
 const IDLE: Duration = Duration::from_millis(100);
 
-/// A server answers every request within the request's time. So suppose that a request's time is
-/// up, that it had at least this long, and that not a byte has come since it was sent: then the
-/// server or the network to it has failed, and the connection is closed. To keep the connection
-/// would delay the recovery, because TCP retransmits ever more rarely; a new connection works as
+/// A server answers every request within the request's time. So the connection is closed if a
+/// request's time is up, at least this long has passed since it was sent, and the server has not
+/// sent a byte since then: the server or the network to it has failed. Keeping the connection would
+/// delay the recovery, because TCP retransmits ever more rarely, while a new connection works as
 /// soon as the server is back.
 const SILENCE: Duration = Duration::from_millis(300);
 
@@ -57,8 +59,8 @@ pub(super) struct Connection {
 struct Inbox {
     /// The id of the last request; 0 if there was none. Ids count from 1.
     last_id: u64,
-    /// The slots of the requests whose threads have not taken their answer yet, by the requests'
-    /// ids.
+    /// The slots of the requests whose threads have not taken their answers yet, by the ids of the
+    /// requests.
     waiting: BTreeMap<u64, Slot>,
     /// When bytes last arrived. Before any have arrived: when the connection was opened.
     heard: Instant,
@@ -72,15 +74,15 @@ struct Inbox {
 struct Slot {
     /// The thread that waits for the answer.
     thread: Thread,
-    /// Whether the thread has begun to wait. Before that, the thread still writes its request, and
-    /// could not take the role of the reader if it were woken.
+    /// Whether the thread has begun to wait for the answer. Before that it still writes its
+    /// request, and could not take the role of the reader if it were woken.
     listening: bool,
     answer: Option<Answer>,
 }
 
 impl Connection {
-    /// Takes over a stream whose handshake is done. `frames` holds the bytes that were read beyond
-    /// the handshake. The stream's write timeout is [`SLICE`].
+    /// Makes a connection of a stream whose handshake is done. `frames` holds the bytes that were
+    /// read after the handshake. The stream's write timeout must be [`SLICE`].
     pub(super) fn new(stream: TcpStream, frames: Frames) -> Self {
         Connection {
             stream,
@@ -171,7 +173,7 @@ impl Connection {
     }
 
     /// Writes a request. Closes the connection if the request cannot be written as a whole: the
-    /// server would take the next frame for the rest of this one.
+    /// server would take the next request for the rest of this one.
     fn send(&self, id: u64, ask: &Ask, until: Instant, stop: &Stop) -> Result<(), String> {
         let bytes = request(id, ask, until)?;
         let mut last_use = loop {
@@ -235,8 +237,8 @@ impl Connection {
         }
     }
 
-    /// Reads from the socket once, as the reader, without the lock of the inbox. Then gives the
-    /// role back and hands out the answers that have come.
+    /// Reads from the socket once, in the role of the reader, without holding the lock of the
+    /// inbox. Then gives the role back and hands out the answers that have come.
     fn read<'a>(
         &'a self,
         inbox: MutexGuard<'a, Inbox>,
@@ -297,7 +299,7 @@ impl Inbox {
     }
 
     /// Removes the slot of a request, because its thread stops waiting. That thread may have been
-    /// the one that was woken to become the reader, so another one is woken.
+    /// woken to become the reader, so this wakes another thread for the role.
     fn leave(&mut self, id: u64) {
         self.waiting.remove(&id);
         self.pass_on();
@@ -319,8 +321,8 @@ impl Inbox {
 /// Encodes the request as a frame.
 fn request(id: u64, ask: &Ask, until: Instant) -> Result<Vec<u8>, String> {
     let left = until.saturating_duration_since(Instant::now());
-    // The server is given 90 % of the time that is left. So it answers that it does not know the
-    // outcome while this client still waits, which says more than silence.
+    // The server is given 90 % of the time that is left. So a slow server still has time to answer
+    // that it does not know the outcome, before this client gives up.
     let timeout_ms = (left * 9 / 10).as_millis().clamp(1, u128::from(u32::MAX)) as u32;
     let ask = ask.clone();
     let mut payload = Vec::new();
@@ -375,7 +377,7 @@ mod tests {
     }
 
     /// Whether `act` wakes this thread. A test of the whole connection would not notice a missing
-    /// wake-up, because threads wait in slices.
+    /// wake-up, because a waiting thread wakes up after [`SLICE`] anyway.
     fn wakes(act: impl FnOnce()) -> bool {
         // Clear an earlier wake-up of this thread, if there was one.
         thread::park_timeout(Duration::ZERO);

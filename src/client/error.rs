@@ -1,4 +1,4 @@
-//! How a call fails, in sentences for the person who made it.
+//! The errors of a client's call, in sentences for people.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,8 +20,8 @@ pub enum Error {
         /// Why the request was refused, in a sentence.
         reason: String,
     },
-    /// There is a leader, but until the deadline it had too much under way to take the request. Not
-    /// executed.
+    /// There is a leader, but until the call's deadline it had too many requests under way to
+    /// accept this one. Not executed.
     #[error(
         "not executed: the cluster was too busy for {} s{}. Try again later, or with fewer \
          requests at a time",
@@ -98,7 +98,8 @@ pub enum Error {
     Servers(String),
 }
 
-/// What an [`Error`] says about the request, in five classes, from which exit codes are made.
+/// The classes of [`Error`]s: whether the request was executed, and whether to try again. Programs
+/// make their exit codes from these classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Not executed: the cluster refused the request and would refuse it again.
@@ -118,7 +119,7 @@ impl Error {
         Error::BadAnswer(format!("{} to {to}", shortened(answer)))
     }
 
-    /// What is certain about the request: whether it was executed, and whether to try again.
+    /// The class of this error: whether the request was executed, and whether to try again.
     pub fn kind(&self) -> Kind {
         match self {
             Error::No { .. } => Kind::No,
@@ -147,7 +148,7 @@ pub struct LastWord {
     pub word: Word,
 }
 
-/// The result of one attempt, for error messages.
+/// The result of one attempt, as error messages tell it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
     /// The request did not reach the server. The text says why.
@@ -174,7 +175,7 @@ pub enum Word {
 }
 
 impl Word {
-    /// Whether the server answered at all, if only with a refusal.
+    /// Whether the server gave any answer to the attempt, even a refusal.
     fn is_answer(&self) -> bool {
         !matches!(self, Word::NotSent(_) | Word::Lost(_))
     }

@@ -15,7 +15,7 @@ pub(super) struct Frames {
     /// The bytes that have been read and not yet decoded are `buffer[start..end]`.
     start: usize,
     end: usize,
-    /// The read timeout that the stream has at present. It saves setting the same timeout again.
+    /// The read timeout that the stream has at present, so that the same timeout is not set again.
     patience: Duration,
 }
 

@@ -42,8 +42,8 @@ pub struct Stats {
     /// Attempts that sent a write again although an earlier copy might have been executed. The
     /// session keeps these from executing the write twice.
     pub repeats_in_doubt: u64,
-    /// How many changes of leader the answers have shown: how often another server answered as the
-    /// leader than before.
+    /// How many changes of leader this client has noticed: how often the server that answered as
+    /// the leader was another one than the time before.
     pub leader_changes: u64,
     /// Sessions that were opened.
     pub sessions: u64,

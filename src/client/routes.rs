@@ -1,4 +1,5 @@
-//! What a client knows of the servers: their addresses, and which one led last. Pure.
+//! What a client knows of the servers: their addresses, and which server led last. The code is
+//! pure.
 //!
 //! The leader is a guess that saves requests. A wrong guess costs an attempt and never correctness,
 //! because a server that does not lead refuses.
@@ -11,8 +12,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::error::Error;
 
-/// The most servers that a client knows, those that its user named and those that it learned.
-/// [`Call`](super::Call) has a bit for each in 64 bits.
+/// How many servers a client knows at most: those that its user named, and those that it learned
+/// from answers. A [`Call`](super::Call) has one bit for each server in a number of 64 bits.
 pub const MAX_SERVERS: usize = 64;
 
 /// The servers that a client knows. Shared by all its calls.
@@ -26,9 +27,9 @@ pub struct Routes {
     /// The server that acted as the leader last. Unlike `leader`, it stays when the server stops
     /// leading, so that changes of leader can be counted.
     answered_last: Option<usize>,
-    /// The index of the server that a new call asks first while no leader is known: the one behind
-    /// the last server that did not lead. With a fixed index, every new call would first wait for
-    /// the same silent server.
+    /// The index of the server that a new call asks first while no leader is known: the index after
+    /// that of the last server that did not lead. If the index were fixed, every new call would
+    /// first wait for the same silent server.
     turn: usize,
     leader_changes: u64,
     /// The source of the jitter in pauses.
@@ -36,8 +37,8 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Makes routes to these servers, host:port each; an address that comes twice counts once.
-    /// `seed` is for the jitter of pauses.
+    /// Makes the routes of a client to these servers, host:port each; an address that is listed
+    /// twice counts once. `seed` is for the jitter of pauses.
     ///
     /// # Errors
     /// [`Error::Servers`] if the list is empty or longer than [`MAX_SERVERS`], or if an entry has
@@ -90,8 +91,8 @@ impl Routes {
         self.leader
     }
 
-    /// How many changes of leader the answers have shown: how often another server answered as the
-    /// leader than before.
+    /// How many changes of leader this client has noticed: how often the server that answered as
+    /// the leader was another one than the time before.
     pub fn leader_changes(&self) -> u64 {
         self.leader_changes
     }
@@ -125,9 +126,9 @@ impl Routes {
     /// Notes that this server did not act as the leader. `hint` is the server that it names as the
     /// leader, if any.
     ///
-    /// The hint is used only if this server or none was believed to lead. If another server is
-    /// believed to lead, another call has found that out, perhaps after this answer was sent, and
-    /// an old answer must not undo it.
+    /// The hint is used only if this server or none was believed to lead. If another server than
+    /// this one is believed to lead, another call has found that server, perhaps after this answer
+    /// was sent, and an old answer must not replace newer knowledge.
     pub(super) fn does_not_lead(&mut self, server: usize, hint: Option<usize>) {
         self.turn = server + 1;
         if self.leader.is_none_or(|leader| leader == server) {

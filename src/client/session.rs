@@ -8,10 +8,10 @@
 //! lowers its bound.
 //!
 //! An operation whose call ended as "unknown" counts as answered, because nobody waits for its
-//! answer any more. Otherwise its number would hold the bound down for ever, and soon no number
-//! would be left in the [`WINDOW`]. A delayed copy of that operation is still executed at most
-//! once: if it is applied before the servers' bound passes its number, the session recognises
-//! further copies; after that, the session refuses it.
+//! answer any more. Otherwise the bound could never rise above its number, and soon no number would
+//! be left in the [`WINDOW`]. A delayed copy of that operation is still executed at most once: if
+//! it is applied before the servers' bound passes its number, the session recognises further
+//! copies; after that, the session refuses it.
 
 use std::collections::BTreeSet;
 
@@ -20,8 +20,8 @@ use bytes::Bytes;
 use crate::kv::{Command, Op, SessionId};
 use crate::wire::codec;
 
-/// How many numbers may be in use at a time: every number given out is less than the lowest
-/// unanswered number plus this. It is half of the servers' default limit
+/// The range of numbers that may be in use at a time: every number given out is less than the
+/// lowest unanswered number plus this. It is half of the servers' default limit
 /// ([`Limits::max_in_flight`](crate::kv::Limits::max_in_flight)), so the servers do not refuse a
 /// Clerk's operations for their number ([`TooManyInFlight`](crate::kv::Reply::TooManyInFlight)).
 pub const WINDOW: u64 = 512;
@@ -73,7 +73,7 @@ pub enum Issue {
 }
 
 impl Session {
-    /// Makes the state of a client that has no open session.
+    /// Makes the state of a client that has not opened a session yet.
     pub fn new() -> Self {
         Session::default()
     }
@@ -83,9 +83,9 @@ impl Session {
         self.id
     }
 
-    /// Takes over a session that the cluster has opened. It replaces the present one. Operations of
-    /// the old session do not touch the numbers of the new one: [`settle`](Self::settle) ignores
-    /// their tickets.
+    /// Begins to use a session that the cluster has opened, in place of the present one. Operations
+    /// of the old session do not affect the numbers of the new one: [`settle`](Self::settle)
+    /// ignores their tickets.
     pub fn opened(&mut self, id: SessionId) {
         *self = Session {
             id: Some(id),
@@ -94,7 +94,8 @@ impl Session {
     }
 
     /// Notes that the cluster no longer has this session. Does nothing if the client has opened
-    /// another session since: several operations may find out about the same loss.
+    /// another session since, because several operations may be told of the loss of the same
+    /// session.
     pub fn gone(&mut self, id: SessionId) {
         if self.id == Some(id) {
             *self = Session::default();

@@ -1,8 +1,8 @@
-//! The state that the threads of a Clerk share, and how they carry out a call.
+//! The state that all threads of a Clerk share, and the steps in which a thread carries out a call.
 //!
-//! Each call runs in the thread of the program that makes it. One lock guards what the calls decide
-//! by: the routes and the session. A thread releases the lock while its request is under way, so
-//! calls do not wait for each other.
+//! Each call runs in the thread of the program that makes it. One lock guards the routes and the
+//! session, by which all calls decide. A thread releases the lock while its request is under way,
+//! so calls do not wait for each other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,8 +20,8 @@ use crate::kv::{Command, Op, Reply, SessionId};
 use crate::wire::client::Ask;
 use crate::wire::{codec, frame};
 
-/// The largest command that this client sends, in bytes: the payload of a frame, less the most that
-/// the other fields of a request take.
+/// The largest command that this client sends, in bytes: the largest payload of a frame, less the
+/// space for the other fields of a request.
 const MAX_COMMAND: usize = frame::MAX_PAYLOAD - 64;
 
 /// How long dropping a Clerk waits for its session to be closed.
@@ -47,11 +47,11 @@ pub(super) struct State {
     pub(super) routes: Routes,
     pub(super) stats: Stats,
     session: Session,
-    /// Whether a thread is opening a session. The other threads wait for that one: otherwise each
-    /// of them would open a session.
+    /// Whether a thread is opening a session. Other threads that need a session wait for that
+    /// thread: otherwise each of them would open a session.
     opening: bool,
-    /// The result at each server of the last attempt to open a session. A thread that waited in
-    /// vain for that session reports these results in its error.
+    /// The results, at each server, of the latest attempts to open a session. A thread that waited
+    /// in vain for that session reports these results in its error.
     not_opened: Vec<LastWord>,
 }
 
@@ -81,7 +81,7 @@ impl SharedClerk {
     }
 
     pub(super) fn cancel(&self) {
-        // Take the lock, so that no thread is between its look at the epoch and its wait. Such a
+        // Take the lock, so that no thread has read the epoch and has not begun to wait yet. Such a
         // thread would miss the notification.
         let _state = self.state.lock();
         self.epoch.fetch_add(1, Ordering::SeqCst);
@@ -122,8 +122,8 @@ impl SharedClerk {
         let mut call = self.begin(nature);
         loop {
             let ticket = self.ticket(&call, &stop)?;
-            // However this pass of the loop ends, nobody waits for the answer to this number
-            // afterwards.
+            // However this pass of the loop ends, nobody waits for the answer to this sequence
+            // number afterwards, so settle it then.
             let _settle = Settle(self, ticket);
             // Encode the command once: every attempt must send the same bytes under this number.
             let command = ticket.command(op.clone());
@@ -165,8 +165,8 @@ impl SharedClerk {
         Call::new(nature, self.now(), within, self.options.attempt_timeout)
     }
 
-    /// Makes attempts with the request `ask` until the call fails, or until [`Call::heard`] returns
-    /// something else than [`Heard::GoOn`].
+    /// Sends the request `ask` again and again until [`Call::heard`] returns something else than
+    /// [`Heard::GoOn`], or until the call fails.
     fn run(&self, call: &mut Call, ask: &Ask, stop: &Stop) -> Result<Heard, Error> {
         let mut state = self.state.lock();
         loop {
@@ -199,9 +199,9 @@ impl SharedClerk {
         }
     }
 
-    /// Takes a number for an operation. If no session is open, this thread opens one, or waits for
-    /// the thread that is opening one. If the window is full, this thread waits until an operation
-    /// is settled.
+    /// Takes a sequence number for an operation. If no session is open, this thread opens one, or
+    /// waits for the thread that is opening one. If the window is full, this thread waits until an
+    /// operation is settled.
     fn ticket(&self, call: &Call, stop: &Stop) -> Result<Ticket, Error> {
         let mut state = self.state.lock();
         loop {
@@ -244,8 +244,9 @@ impl SharedClerk {
         }
     }
 
-    /// The error of a call that got no number by its deadline. If a session is open, its window was
-    /// full of other operations. If none is open, another thread tried in vain to open one.
+    /// The error of a call that got no sequence number by its deadline. If a session is open, its
+    /// window was full of other operations. If no session is open, another thread tried in vain to
+    /// open one.
     fn not_admitted(&self, state: &State) -> Error {
         let waited = self.options.deadline;
         match state.session.id() {

@@ -19,15 +19,15 @@ pub struct ServerStatus {
     pub result: Result<Status, CallError>,
 }
 
-/// The answer of a server that was asked to take a snapshot. A new snapshot is not written yet when
-/// the answer comes.
+/// The answer of a server that was asked to take a snapshot. The server answers before it has
+/// written the snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotBegun {
     /// The snapshot will contain the effect of all entries up to this index, inclusive, and perhaps
     /// of later ones.
     pub up_to: Index,
     /// Whether the newest snapshot already contains every entry that the server has applied. If so,
-    /// the server takes no other one.
+    /// the server does not take another snapshot.
     pub is_there: bool,
 }
 

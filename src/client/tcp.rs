@@ -33,7 +33,8 @@ pub struct Tcp {
     links: Mutex<BTreeMap<String, Arc<ServerLink>>>,
 }
 
-/// The connection to one server, or the lack of one. Shared by all threads that ask that server.
+/// The connection to one server, if there is one. Shared by all threads that send requests to that
+/// server.
 #[derive(Default)]
 struct ServerLink {
     state: Mutex<ServerLinkState>,
@@ -44,19 +45,19 @@ struct ServerLink {
 #[derive(Default)]
 struct ServerLinkState {
     connection: Option<Arc<Connection>>,
-    /// Whether a thread is opening a connection. The other threads wait for that attempt and share
-    /// its failure: otherwise each of them would wait for a dead server in turn.
+    /// Whether a thread is opening a connection. Other threads wait for that attempt, and fail if
+    /// it fails: otherwise each of them would wait for a dead server, one after the other.
     dialling: bool,
-    /// How many attempts to connect have failed. A thread that waits for an attempt sees by it that
-    /// the attempt has failed.
+    /// How many attempts to connect have failed. A thread that waits for another thread's attempt
+    /// learns from a change of this number that the attempt has failed.
     failures: u64,
     last_failure: String,
 }
 
 impl Tcp {
-    /// Makes a transport, which connects to a server when it is first asked to reach it. `cluster`
-    /// is the name of the cluster that must answer. Empty means any cluster, but all servers must
-    /// belong to the cluster of the first one that answers.
+    /// Makes a transport, which connects to a server when the first request to that server is sent.
+    /// `cluster` is the name of the cluster that must answer. Empty means any cluster, but all
+    /// servers must belong to the cluster of the first server that answers.
     pub fn new(cluster: impl Into<String>) -> Self {
         Tcp {
             cluster: Mutex::new(cluster.into()),
@@ -79,8 +80,8 @@ impl Tcp {
         Ok(link)
     }
 
-    /// Returns the link's connection. If there is none, this thread opens one, or waits for the
-    /// thread that is opening one.
+    /// Returns the connection to a server. If there is none, this thread opens one, or waits for
+    /// the thread that is opening one.
     fn connection(
         &self,
         link: &ServerLink,
@@ -165,8 +166,8 @@ impl Tcp {
         Ok(Connection::new(stream, frames))
     }
 
-    /// Refuses a server of another cluster than the first one. If the list named servers of two
-    /// clusters, each cluster would get a part of the writes.
+    /// Refuses a server of another cluster than the first server's. If the client's list named
+    /// servers of two clusters, each cluster would get a part of the writes.
     fn settle_on(&self, theirs: String) -> Result<(), String> {
         let mut ours = self.cluster.lock();
         if ours.is_empty() {

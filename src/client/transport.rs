@@ -23,7 +23,7 @@ pub trait Transport: Send + Sync {
         stop: &Stop,
     ) -> Result<Answer, CallError>;
 
-    /// Whether a request to this server could leave at once, without connecting first.
+    /// Whether there is a connection to this server, so that a request could be sent at once.
     fn is_connected(&self, server: &str) -> bool {
         let _ = server;
         true
@@ -41,11 +41,12 @@ pub enum CallError {
     Lost(String),
 }
 
-/// Tells a call that is under way to end early. A transport looks at it every few dozen
-/// milliseconds.
+/// The signal by which a call that is under way is told to end early. A transport checks it every
+/// few dozen milliseconds.
 ///
 /// A stop is set when the counter `epoch` no longer has the value that it had when the call began.
-/// So one increment ends all calls that are under way, and none that begin later.
+/// So one increment of the counter ends all calls that are under way, and no call that begins
+/// later.
 #[derive(Clone, Debug)]
 pub struct Stop {
     epoch: Arc<AtomicU64>,

@@ -1,5 +1,5 @@
-//! One call that gets given sequences of answers. The servers are `a:1`, `b:1` and `c:1`. In a
-//! trace, `a` means an attempt at `a:1`, and `-` means a pause.
+//! Tests of one call that gets given sequences of answers. The servers are `a:1`, `b:1` and `c:1`.
+//! In a trace, `a` means an attempt at `a:1`, and `-` means a pause.
 
 use bytes::Bytes;
 use proptest::prelude::*;

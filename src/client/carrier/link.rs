@@ -18,7 +18,7 @@ use crate::wire::client::{Ask, Request, Response};
 use crate::wire::handshake::{Caller, Hello, MAGIC, MAX_HELLO, VERSION, Welcome};
 use crate::wire::{codec, frame};
 
-/// How long a connection may take to open, the server's greeting included.
+/// How long a connection may take until the server's greeting has come.
 const OPENING: Duration = Duration::from_millis(500);
 
 /// A connection is closed if a request's time is up, the request has waited for at least this long,
@@ -26,11 +26,11 @@ const OPENING: Duration = Duration::from_millis(500);
 /// it has failed then; see `SILENCE` in [`connection`](super::super::connection).
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// The most requests that may wait for their answers at once: a server accepts no more on one
-/// connection.
+/// How many requests of one connection may wait for their answers at a time: a server accepts no
+/// more.
 const MAX_WAITING: usize = 4096;
 
-/// The most bytes that a request's other fields take, beside its command or query.
+/// How many bytes the fields of a request other than its command or query take at most.
 const OVERHEAD: usize = 64;
 
 pub(super) struct Link {
@@ -99,8 +99,8 @@ impl Link {
         })
     }
 
-    /// Adds a request to the bytes to write. Returns true if there were no such bytes before, so
-    /// that the Carrier must flush the link.
+    /// Adds a request to the bytes to write. Returns true if there were no bytes to write before,
+    /// so that the Carrier must flush the link.
     pub(super) fn ask(
         &mut self,
         tag: usize,
@@ -123,8 +123,8 @@ impl Link {
         }
         self.last_id += 1;
         let id = self.last_id;
-        // The server is given 90 % of the time. So it answers that it does not know the outcome
-        // while this client still waits, which says more than silence.
+        // The server is given 90 % of the time. So a slow server still has time to answer that it
+        // does not know the outcome, before this client gives up.
         let timeout_ms = (timeout * 9 / 10)
             .as_millis()
             .clamp(1, u128::from(u32::MAX)) as u32;
@@ -146,8 +146,8 @@ impl Link {
         Ok(self.greeted && was_empty)
     }
 
-    /// Writes as much as the socket takes. When the socket takes more, an event leads to the next
-    /// flush.
+    /// Writes waiting bytes as far as the socket has room. When the socket has room again, the
+    /// kernel reports an event, and the Carrier calls this again.
     pub(super) fn flush(&mut self) -> Result<(), String> {
         while self.written < self.out.len() {
             match self.stream.write(&self.out[self.written..]) {
@@ -197,7 +197,7 @@ impl Link {
         }
     }
 
-    /// Takes the complete frames out of the bytes and keeps the rest.
+    /// Handles the complete frames in the received bytes, and keeps the rest for the next read.
     fn take(
         &mut self,
         bytes: &[u8],
@@ -261,8 +261,8 @@ impl Link {
     fn greet(&mut self, welcome: Welcome, ours: &mut String) -> Result<(), String> {
         match welcome {
             Welcome::Refused(why) => return Err(format!("the server refuses: {why}")),
-            // All servers must be of one cluster. If the list named servers of two clusters, each
-            // of them would get a part of the writes.
+            // All servers must be of one cluster. If the client's list named servers of two
+            // clusters, each cluster would get a part of the writes.
             Welcome::Accepted {
                 cluster: theirs, ..
             } if ours.is_empty() => *ours = theirs,
@@ -280,8 +280,8 @@ impl Link {
         Ok(())
     }
 
-    /// Ends the requests whose time is up. If the connection must be closed because the server does
-    /// not respond, returns the reason.
+    /// Ends the requests whose time is up. Returns a reason if the connection must be closed
+    /// because the server does not respond.
     pub(super) fn expire(&mut self, now: Duration, told: &mut Vec<Told>) -> Option<&'static str> {
         if !self.greeted {
             // A request that waits for the greeting would be sent when the greeting comes. To be
@@ -308,8 +308,8 @@ impl Link {
         silent.then_some("the server is silent")
     }
 
-    /// Ends all requests: no answer will come. Requests that waited for the greeting were never
-    /// sent.
+    /// Called when the connection is closed: ends all of its requests without an answer. Requests
+    /// that waited for the server's greeting were never sent.
     pub(super) fn end(
         &mut self,
         registry: &Registry,

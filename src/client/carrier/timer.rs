@@ -1,5 +1,5 @@
-//! Ends a wait for events at an exact time. The timeout of the wait has a resolution of a
-//! millisecond, which is too coarse for a load in open loop.
+//! A timer that ends a wait for events at an exact time. The wait's own timeout has a resolution of
+//! a millisecond, which is too coarse for a benchmark that sends requests at fixed times.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};

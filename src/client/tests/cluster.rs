@@ -1,5 +1,5 @@
-//! A cluster in memory with a naive store, behind a network that loses requests and answers,
-//! delivers copies of requests late, and moves the leader.
+//! A cluster in memory with a naive store, reached over a network that loses requests and answers,
+//! delivers copies of requests late, and changes the leader.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -143,7 +143,8 @@ fn apply(values: &mut BTreeMap<Bytes, Vec<u8>>, op: &Op) -> Reply {
     }
 }
 
-/// Three servers, one of which leads, behind a network that makes trouble.
+/// Three servers, one of which leads, reached over a network that loses, repeats and delays
+/// requests.
 pub(super) struct ScriptedCluster {
     pub(super) inner: Mutex<Inner>,
 }
@@ -155,8 +156,8 @@ pub(super) struct Inner {
     pub(super) random: ChaCha8Rng,
     /// Copies of requests that are still in the network and may arrive later.
     pub(super) late: Vec<Bytes>,
-    /// How the next calls end, instead of what the network would do. The next call takes the last
-    /// one.
+    /// Given results of the next calls, in place of what the network would do. The next call takes
+    /// the last of them.
     pub(super) script: Vec<Result<Answer, CallError>>,
 }
 

@@ -81,7 +81,7 @@ fn a_request_that_was_said_not_to_be_sent_does_not_leave_with_a_late_greeting() 
         "the server has not greeted: {result:?}"
     );
     go.send(()).unwrap();
-    // If the Carrier kept the connection, it would now send the request behind the greeting.
+    // If the Carrier kept the connection, it would now send the request after the greeting.
     let request = loop {
         assert!(carrier.now() < deadline, "the connection stays open");
         carrier.wait(deadline, &mut some).unwrap();
