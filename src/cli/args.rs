@@ -64,7 +64,7 @@ pub struct Args {
     #[arg(long)]
     stop_on_error: bool,
 
-    /// A command and its words; a word behind -- is never an option
+    /// A command and its words; a word after -- is never an option
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }

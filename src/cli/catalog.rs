@@ -24,13 +24,14 @@ pub struct Spec {
     pub examples: &'static [&'static str],
     /// The options of the command, in addition to [`COMMON`].
     pub options: &'static [Opt],
-    /// The kinds of the command's operands, in order.
+    /// The kind of each operand of the command, in order.
     pub operands: &'static [Operand],
     /// The least number of operands.
     pub required: usize,
     /// Whether the last operand may be repeated.
     pub repeats: bool,
-    /// Makes the command of its operands and options, once the number of operands has been checked.
+    /// Makes the command from its operands and options. The number of operands has been checked
+    /// before.
     pub build: fn(&mut Arguments) -> Result<Command, String>,
 }
 

@@ -1,4 +1,4 @@
-//! Makes a command of words, in the same way for the shell, a pipe and the command line.
+//! Turns words into a command, in the same way for the shell, a pipe and the command line.
 //!
 //! The row of the command in the [catalogue](super::catalog) says which options and operands it
 //! takes; this file checks the words against that row.
@@ -96,7 +96,7 @@ pub struct Range {
     pub keys_only: bool,
 }
 
-/// How many keys a scan reads.
+/// How many keys a scan reads at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     /// One page: as many keys as the server returns for one request.
@@ -150,7 +150,7 @@ pub struct Request {
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// Makes a command of one line. `None` if the line is blank or a comment.
+/// Turns a line into a command. `None` if the line is blank or a comment.
 ///
 /// # Errors
 /// [`UsageError`] if the line cannot be split into words, or if the words are not a command.
@@ -162,7 +162,7 @@ pub fn parse_line(line: &[u8]) -> Result<Option<Request>, UsageError> {
     }
 }
 
-/// Makes a command of words.
+/// Turns words into a command. The first word is the command's name.
 ///
 /// # Errors
 /// [`UsageError`] if there is no such command or the words do not fit it.
@@ -206,8 +206,8 @@ pub fn parse(words: &[Word]) -> Result<Request, UsageError> {
     Ok(Request { command, format })
 }
 
-/// The words behind a command's name, sorted into operands and options.
-/// [`Spec::build`](super::catalog::Spec) takes them out.
+/// The words after a command's name, sorted into operands and options.
+/// [`Spec::build`](super::catalog::Spec) takes them out, one after the other.
 #[derive(Debug, Default)]
 pub struct Arguments {
     operands: Vec<Bytes>,

@@ -1,4 +1,5 @@
-//! Completion and hints for a line that is being typed, made from the [catalogue](super::catalog).
+//! Finds completions and hints for a line that is being typed, from the [catalogue](super::catalog)
+//! of commands.
 
 use bytes::Bytes;
 
@@ -90,7 +91,8 @@ fn expected(words: &[Word], last: &Word) -> Expected {
     }
 }
 
-/// Whether a value follows this word, if the word is an option of the command; otherwise `None`.
+/// If the word is an option of the command, whether a value follows the option; `None` if it is not
+/// an option.
 fn option(spec: &Spec, word: &Word) -> Option<bool> {
     let names = |name: &str| name.as_bytes() == word.bytes;
     let mut all = spec.options.iter().chain(COMMON);

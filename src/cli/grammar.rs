@@ -58,7 +58,7 @@ pub enum GrammarError {
         /// The column of the escape's backslash.
         column: usize,
     },
-    /// A quote inside a bare word, or a byte that is not a blank right behind a closing quote.
+    /// A quote inside a bare word, or a byte other than a blank right after a closing quote.
     #[error(
         "column {column}: quotes go around a whole word, with blanks on both sides; to have a \
          quote in a word, write '{{\"a\": 1}}' or \"it's\""
@@ -121,8 +121,8 @@ pub fn unfinished(line: &[u8]) -> Option<(Vec<Word>, Unfinished)> {
     if line.trim_ascii_start().starts_with(b"#") {
         return None;
     }
-    // Blanks behind an open quote belong to the last word. To split such a line, close the quote
-    // first: one of these three endings fits.
+    // Blanks after an open quote belong to the last word. To split a line with an open quote, close
+    // the quote first: one of these three endings fits.
     let closings: [&[u8]; 3] = [b"", b"'", b"\""];
     let (mut words, closing) = closings.iter().find_map(|closing| {
         let words = places(&[line, *closing].concat()).ok()?;
@@ -190,7 +190,8 @@ fn double(line: &[u8], start: usize) -> Result<(Word, usize), GrammarError> {
     }
 }
 
-/// Decodes the escape behind a backslash. Returns its byte, and how many bytes the escape takes up.
+/// Decodes the escape after a backslash. Returns the byte that it stands for, and how many bytes of
+/// the line the escape takes up.
 fn escape(behind: &[u8]) -> Option<(u8, usize)> {
     let byte = match behind.first()? {
         b'n' => b'\n',
@@ -208,8 +209,8 @@ fn escape(behind: &[u8]) -> Option<(u8, usize)> {
     Some((byte, 1))
 }
 
-/// Ends a quoted word, whose closing quote is the byte before `end`. Only a blank or the end of the
-/// line may follow.
+/// Completes a quoted word, whose closing quote is the byte before `end`. Only a blank or the end
+/// of the line may follow the quote.
 fn closed(line: &[u8], bytes: Vec<u8>, end: usize) -> Result<(Word, usize), GrammarError> {
     match line.get(end) {
         Some(&byte) if !is_blank(byte) => Err(GrammarError::Glued { column: end + 1 }),

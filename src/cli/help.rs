@@ -10,7 +10,7 @@ const WIDTH: usize = 80;
 
 const GRAMMAR: &str = r#"Words are separated by blanks. Quote what has blanks, quotes or unusual bytes:
 'single' takes every byte as it is, "double" knows \xNN \n \r \t \0 \\ \" \'.
-A word behind -- is never an option. # starts a comment line."#;
+A word after -- is never an option. # starts a comment line."#;
 
 /// The answer of `help`: the explanation of the command with this name, or without a name the list
 /// of all commands.

@@ -25,7 +25,7 @@ pub struct Interrupt {
     stays: bool,
 }
 
-/// The effect of one SIGINT.
+/// The effect of one Ctrl-C: cancel the command under way, or end the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     Cancel,
@@ -33,8 +33,9 @@ enum Effect {
 }
 
 impl Interrupt {
-    /// For a single command or a pipe: Ctrl-C cancels the command. It ends the program if no
-    /// command is under way, or if the command was already cancelled and still goes on.
+    /// Makes the state for a single command or a pipe: Ctrl-C cancels the command. Ctrl-C ends the
+    /// program if no command is under way, or if the command was already cancelled and still goes
+    /// on.
     pub fn that_ends() -> Self {
         Self {
             state: AtomicU8::new(IDLE),
@@ -42,7 +43,8 @@ impl Interrupt {
         }
     }
 
-    /// For the shell: Ctrl-C cancels the command under way and never ends the program.
+    /// Makes the state for the shell: Ctrl-C cancels the command under way and never ends the
+    /// program.
     pub fn that_stays() -> Self {
         Self {
             stays: true,
@@ -50,7 +52,7 @@ impl Interrupt {
         }
     }
 
-    /// Installs this as the handler of SIGINT; `canceller` cancels the Clerk's calls.
+    /// Starts the thread that handles Ctrl-C (SIGINT); `canceller` cancels the Clerk's calls.
     ///
     /// # Errors
     /// If the operating system refuses the handler or its thread.
@@ -92,7 +94,7 @@ impl Interrupt {
     }
 }
 
-/// A guard: a command is under way as long as the guard exists.
+/// A guard which says that a command is under way as long as the guard exists.
 #[derive(Debug)]
 pub struct Busy<'a>(&'a Interrupt);
 

@@ -72,7 +72,8 @@ pub enum Answer {
     },
 }
 
-/// Who reads the answers: it decides about newlines and about missing values.
+/// Who reads the answers. The reader decides whether a newline follows a value, and how a missing
+/// value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// The command line has a single command, which a person or a script has written.
@@ -92,7 +93,7 @@ pub struct Printer<'a> {
     style: Style,
     /// The format of the next answer.
     pub format: Format,
-    /// Whether the answer to a scan has begun and has not ended.
+    /// Whether the output is in the middle of the answer to a scan.
     scanning: bool,
     /// Whether an item of the present scan has been written.
     begun: bool,
@@ -115,8 +116,8 @@ impl<'a> Printer<'a> {
         matches!(self.style, Style::Single { .. })
     }
 
-    /// Whether nothing is written for a missing value, so that a note on standard error has to tell
-    /// a person.
+    /// Whether the answer for a missing value is empty, so that a note on standard error has to
+    /// tell a person that the key is missing.
     pub fn hides_missing(&self) -> bool {
         self.is_single() && self.format == Format::Raw
     }
@@ -236,9 +237,9 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// Ends or replaces the answer of a command that has failed, if its output would be misread
-    /// otherwise. So a scan that fails in the middle is still one line in a pipe, and one object in
-    /// json. The message for a person goes to standard error.
+    /// Called when a command has failed: ends or replaces its answer, if the output would be
+    /// misread otherwise. So a scan that fails in the middle is still one line in a pipe, and one
+    /// object in json. The message for a person goes to standard error.
     ///
     /// # Errors
     /// The error of the output.

@@ -117,7 +117,7 @@ fn next_line(input: &mut dyn BufRead) -> io::Result<Option<Result<Vec<u8>, Usage
     )))))
 }
 
-/// Writes to `errors` what a person must know and the answer does not say: a note, or why the
+/// Writes to `errors` what the answer does not say and a person must know: a note, or why the
 /// command failed. Returns the exit code.
 pub(super) fn tell(result: &Result<Outcome, Failure>, before: &str, errors: &mut dyn Write) -> u8 {
     match result {

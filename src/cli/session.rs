@@ -52,7 +52,7 @@ pub enum Failure {
     /// The words that were typed are not a command.
     #[error(transparent)]
     Usage(#[from] UsageError),
-    /// The file with the command's value cannot be read.
+    /// The file that holds the command's value cannot be read.
     #[error("{0}")]
     Input(String),
     /// Standard input with the commands cannot be read any further, so some of them may not have
@@ -65,11 +65,11 @@ pub enum Failure {
     /// A command with several keys failed at one of them.
     #[error("{done} of {named} keys were done before this one: {error}")]
     Partly {
-        /// How many keys were done before that one.
+        /// How many keys the command had handled before the one at which it failed.
         done: usize,
         /// How many keys the command named.
         named: usize,
-        /// Why the next key failed.
+        /// Why the command failed at the next key.
         error: Error,
     },
     /// Ctrl-C came between two requests of the command.
@@ -81,7 +81,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The exit code for this failure.
+    /// The exit code of kvcli for this failure.
     pub fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) | Failure::Input(_) | Failure::Unreadable(_) => exit::USAGE,
@@ -136,7 +136,7 @@ pub struct Session {
     interrupt: Arc<Interrupt>,
     /// The format of answers whose command does not ask for another one.
     pub format: Format,
-    /// Whether to tell how long each answer took.
+    /// Whether kvcli tells after each answer how long it took.
     pub timing: bool,
 }
 

@@ -92,8 +92,8 @@ pub fn run(session: &mut Session, keys: Clerk, out: &mut dyn Write) -> u8 {
     }
 }
 
-/// Executes one line. Returns false if the shell is to end. An error means that the terminal can no
-/// longer be written to.
+/// Executes one line. Returns false if the shell is to end. An error means that nothing can be
+/// written to the terminal any more.
 fn execute(session: &mut Session, line: &str, out: &mut dyn Write) -> Result<bool, Failure> {
     let mut errors = io::stderr();
     let request = match command::parse_line(line.as_bytes()) {
@@ -210,7 +210,8 @@ struct Assistant {
 }
 
 impl Assistant {
-    /// Some keys that start with the prefix. None if the cluster does not answer in time.
+    /// Returns some of the keys that start with the prefix; no keys if the cluster does not answer
+    /// in time.
     fn keys(&self, prefix: &[u8]) -> Vec<Bytes> {
         let page = self.keys.scan(Scan {
             start: Bytes::copy_from_slice(prefix),

@@ -1,7 +1,8 @@
 //! Makes nodes take a snapshot, and waits until it is durable.
 //!
-//! A node answers the request before it writes the snapshot, so that it need not remember who
-//! waits. So kvcli asks for the node's status again and again, until the status shows the snapshot.
+//! A node answers the request before it writes the snapshot, so that it need not remember which
+//! clients wait. So kvcli asks for the node's status again and again, until the status shows the
+//! snapshot.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,8 +18,8 @@ use crate::client::Clerk;
 use crate::raft::NodeId;
 use crate::wire::client::Status;
 
-/// The pauses between two looks at a node's status: the first pause and the longest. Each pause is
-/// twice as long as the one before.
+/// The pauses between two requests for a node's status: the first pause and the longest. Each pause
+/// is twice as long as the one before, up to the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(200)];
 
 /// The result of a request for a snapshot at one node.
@@ -33,8 +34,8 @@ pub struct Taken {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum End {
-    /// There is a snapshot of all entries up to `index`, in a file of `bytes` bytes. `new` says
-    /// that it was taken for this request.
+    /// The node has a snapshot of all entries up to `index`, in a file of `bytes` bytes. `new` is
+    /// true if the snapshot was taken for this request.
     There { index: u64, bytes: u64, new: bool },
     /// It is not known whether there will be a snapshot. The sentence says why.
     Open(String),
@@ -48,7 +49,7 @@ struct Writing {
     place: usize,
     address: String,
     up_to: u64,
-    /// How many bytes of the file the node had written at the last look.
+    /// How many bytes of the snapshot's file the node had written, according to its last status.
     written: u64,
 }
 
@@ -158,7 +159,7 @@ fn begin(clerk: &Clerk, id: Option<NodeId>) -> (Vec<Taken>, Vec<Writing>) {
     (all, writing)
 }
 
-/// Asks a node for its status, and returns what it says of the snapshot.
+/// Asks a node for its status, and returns what the status says about the snapshot.
 fn look(clerk: &Clerk, node: &mut Writing) -> End {
     let status: Status = match clerk.status_of(&node.address) {
         Ok(status) => status,

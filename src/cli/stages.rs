@@ -1,4 +1,4 @@
-//! How long the stages of a command's way through each node take, as a table and as JSON.
+//! Shows how long commands take in each stage of their way through a node, as a table and as JSON.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde_json::{Value, json};
@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use crate::raft::NodeId;
 use crate::wire::client::{Stage, Status};
 
-/// Makes a table for all nodes that answer. It has a row for each stage through which a batch of
-/// entries passed lately; `None` if there was none on any node.
+/// Makes a table for all nodes that answer. The table has a row for each stage through which a
+/// batch of entries has passed in the last 10 to 20 seconds; `None` if there is no such stage on
+/// any node.
 pub fn table<'a>(nodes: impl Iterator<Item = &'a Status>) -> Option<String> {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -22,7 +23,7 @@ pub fn table<'a>(nodes: impl Iterator<Item = &'a Status>) -> Option<String> {
     (!table.is_empty()).then(|| format!("{caption}\n{table}\n"))
 }
 
-/// Makes one row for a stage. Only the first row of each node shows the node's `id`.
+/// Makes the row of one stage. Only the first row of each node shows the node's `id`.
 fn row(id: Option<NodeId>, stage: &Stage) -> Vec<Cell> {
     let id = id.map_or(String::new(), |id| id.to_string());
     let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);

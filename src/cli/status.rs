@@ -1,5 +1,5 @@
-//! The state of the cluster, put together from what its nodes say of themselves. Nodes that do not
-//! answer are part of it, with the reason.
+//! The state of the cluster, put together from the statuses of its nodes. Nodes that do not answer
+//! are listed, too, with the reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -30,7 +30,8 @@ struct Node {
     answer: Result<Status, String>,
 }
 
-/// The gauge that has a column in each table: how many sessions there are, and so how many clients.
+/// The gauge that has a column in the table of nodes: the number of sessions, which is about the
+/// number of clients.
 const SESSIONS: &str = "sessions";
 
 impl Report {
@@ -107,7 +108,7 @@ impl Report {
         }
     }
 
-    /// Whether enough nodes answer for the cluster to work.
+    /// Whether a majority of the members answers, which the cluster needs to work.
     pub fn has_quorum(&self) -> bool {
         self.answering() > self.voters() / 2
     }
@@ -208,8 +209,8 @@ impl Report {
                 row.resize(11 + gauges.len(), "-".into());
             }
             Ok(status) => {
-                // A leader that was cut off may still say that it leads, so only the leader of the
-                // highest term is marked.
+                // A leader that was cut off may still report that it leads, so only the leader of
+                // the highest term is marked.
                 let mark = if self.leader == node.id { " *" } else { "" };
                 let gauge = |name: &str| find(status, name).map_or("-".into(), |n| n.to_string());
                 row.push(format!("{}{mark}", status.role));

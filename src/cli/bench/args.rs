@@ -8,10 +8,10 @@ use clap::{Parser, ValueEnum};
 use super::load::{Kind, Mix};
 use crate::client::WINDOW;
 
-/// The most connections to each server: a node accepts no more connections.
+/// The most connections to each server that the option allows: a node accepts no more connections.
 const MAX_CONNECTIONS: usize = 4096;
-/// The most clients. Each has a session, and these are half of the sessions that a cluster keeps,
-/// so that other clients have room.
+/// The most clients that the option allows. Each client has a session. This is half of the sessions
+/// that a cluster keeps, so that other clients have room.
 const MAX_CLIENTS: usize = 32_768;
 /// The most requests that all clients together may have under way.
 const MAX_IN_FLIGHT: usize = 65_536;
@@ -220,7 +220,7 @@ impl Args {
         Ok(())
     }
 
-    /// The options of the load as JSON, for the report.
+    /// The options of the benchmark as JSON, for the report.
     pub fn describe(&self) -> serde_json::Value {
         let mix: Vec<String> = Kind::ALL
             .iter()
@@ -276,8 +276,8 @@ fn size(text: &str) -> Result<usize, String> {
 }
 
 fn seconds_or_none(text: &str) -> Result<Duration, String> {
-    /// The longest run, in seconds, so that the figures of each moment of the run do not take much
-    /// memory.
+    /// The longest run that the option allows, in seconds, so that the figures of all moments of
+    /// the run do not take much memory.
     const LONGEST: f64 = 24.0 * 3600.0;
     let number = text.strip_suffix('s').unwrap_or(text).parse::<f64>();
     match number {

@@ -1,4 +1,4 @@
-//! The chart of a run: above, latency over time; below, latency by percentile.
+//! Draws the chart of a benchmark: above, latency over time; below, latency by percentile.
 
 use std::error::Error;
 
@@ -79,7 +79,8 @@ fn over_time(measure: &Measure, panel: &Panel<'_>) -> Drawn {
     let (length, moments) = measure.moments();
     let points = |value: fn(&super::measure::Moment) -> f64| -> Vec<(f64, f64)> {
         let moments = moments.iter().enumerate();
-        // A moment without a successful request has no latency, so the curve has a gap there.
+        // In a moment without a successful request there is no latency, so the curve has a gap
+        // there.
         let moments = moments.filter(|(_, moment)| moment.successes > 0);
         moments
             .map(|(place, moment)| (length.as_secs_f64() * place as f64, value(moment)))
@@ -100,7 +101,8 @@ fn over_time(measure: &Measure, panel: &Panel<'_>) -> Drawn {
     axes.lines(panel, &lines)
 }
 
-/// Draws, for each percentile, the latency that so many requests did not exceed.
+/// Draws the curve of latency by percentile: for each percentage, the latency that so many of the
+/// requests did not exceed.
 fn by_percentile(measure: &Measure, panel: &Panel<'_>) -> Drawn {
     let all = measure.all();
     let nines = (all.len() as f64).log10().clamp(1.0, NINES);
@@ -122,7 +124,7 @@ fn by_percentile(measure: &Measure, panel: &Panel<'_>) -> Drawn {
     axes.lines(panel, &lines)
 }
 
-/// Writes the percentile with this many nines in percent: 100 % less 10^-nines of it.
+/// Writes the percentile with this many nines in percent: 2 nines are 99 %, 3 nines are 99.9 %.
 fn percent(nines: f64) -> String {
     let digits = (nines - 2.0).ceil().max(0.0) as usize;
     format!("{:.digits$}", 100.0 * (1.0 - 10f64.powf(-nines)))
@@ -144,8 +146,8 @@ struct Axes {
     x: std::ops::Range<f64>,
     x_name: &'static str,
     x_label: fn(&f64) -> String,
-    /// The distance between neighbouring points. Points that are further apart are not joined by a
-    /// line; 0 joins all points.
+    /// The usual distance between neighbouring points of a curve. Points that are further apart are
+    /// not joined by a line; 0 joins all points.
     width: f64,
 }
 

@@ -1,9 +1,8 @@
-//! Many clients in one thread. Each does what a [`Clerk`](crate::client::Clerk) does: it has a
-//! session of its own, numbers its writes, and repeats lost requests under the same number.
+//! Many clients in one thread. Each client does what a [`Clerk`](crate::client::Clerk) does: it
+//! opens a session, numbers its writes, and repeats lost requests under the same number.
 //!
-//! A slot is a place for one request at a time, from its beginning to its end. A client has as many
-//! slots as it may have requests under way. All clients share one [`Routes`], as the threads of one
-//! Clerk do.
+//! A *slot* has at most one request under way at a time. A client has as many slots as it may have
+//! requests under way. All clients share one [`Routes`], as the threads of one Clerk do.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -25,7 +24,7 @@ const FULL: Duration = Duration::from_millis(1);
 /// How long closing a session at the end may take.
 const GOODBYE: Duration = Duration::from_millis(500);
 
-/// A piece of work for one slot of a client.
+/// What one slot of a client is given to do: open the session, close it, or execute a request.
 #[derive(Debug)]
 pub enum Work {
     /// Open the client's session.
@@ -36,10 +35,10 @@ pub enum Work {
     Ask(Kind, Request),
 }
 
-/// How a slot's work has ended: for which client, when, and with which result.
+/// The end of the work that a slot was given: for which client, when, and with which result.
 #[derive(Debug)]
 pub struct Done {
-    /// The slot that did the work. It is free again.
+    /// The slot that did the work. It can be given other work now.
     pub slot: usize,
     /// The client that the slot belongs to.
     pub client: usize,
@@ -89,8 +88,8 @@ struct Job {
     ask: Ask,
     ticket: Option<Ticket>,
     call: Call,
-    /// The call that opens another session, because the client has lost its session. This job's own
-    /// call goes on when the new session is open.
+    /// The call that opens another session, because the client has lost its session. The call for
+    /// the slot's own request goes on when the new session is open.
     reopening: Option<Call>,
 }
 
@@ -102,12 +101,12 @@ enum What {
 }
 
 impl Job {
-    /// Whether the request that is under way for this job opens a session.
+    /// Whether the request that the slot has under way opens a session.
     fn opens(&self) -> bool {
         self.reopening.is_some() || matches!(self.what, What::Open)
     }
 
-    /// Whether the reply is of the type that the job's request has.
+    /// Whether the reply is of the type that the slot's request gets.
     fn expects(&self, reply: &Reply) -> bool {
         let is_to_call = matches!(
             (&self.what, reply),
@@ -152,8 +151,8 @@ impl Clients {
         })
     }
 
-    /// All slots, in the order in which they are to be used: first one slot of each client, then
-    /// the second one of each, and so on.
+    /// The slots of all clients, in the order in which they are to be used: first one slot of each
+    /// client, then the second slot of each client, and so on.
     pub fn slots(&self) -> impl Iterator<Item = usize> + use<> {
         0..self.slots.len()
     }
@@ -173,7 +172,7 @@ impl Clients {
         self.carrier.now()
     }
 
-    /// The counters from the beginning of the run.
+    /// The counters of all clients together, from the beginning of the run.
     pub fn counts(&self) -> Counts {
         Counts {
             leader_changes: self.routes.leader_changes(),
@@ -186,7 +185,8 @@ impl Clients {
         self.routes.servers()
     }
 
-    /// Gives work to a free slot. The work was due at `intended`, and its latency counts from then.
+    /// Begins work in a free slot. The work was due at `intended`, and its latency counts from that
+    /// time.
     pub fn begin(&mut self, slot: usize, work: Work, intended: Duration, now: Duration) {
         let (nature, within) = match &work {
             Work::Open | Work::Ask(_, Request::Read(_)) => {
@@ -222,8 +222,8 @@ impl Clients {
         self.advance(slot, now);
     }
 
-    /// Waits until the work of a slot ends, or until the given time. Replaces the contents of
-    /// `done` with the work that has ended.
+    /// Waits until the work of at least one slot ends, or until the given time. Replaces the
+    /// contents of `done` with the ends of this work.
     ///
     /// # Errors
     /// If the operating system cannot wait for sockets.
@@ -260,7 +260,7 @@ impl Clients {
         slot % self.sessions.len()
     }
 
-    /// Does what the call of a slot demands next: ask a server, pause, or end.
+    /// Carries out the next step that the call of a slot has decided: ask a server, pause, or end.
     fn advance(&mut self, slot: usize, now: Duration) {
         let client = self.client(slot);
         let Some(job) = &mut self.slots[slot] else {
@@ -279,7 +279,8 @@ impl Clients {
                     self.pauses.push(Reverse((now + FULL, slot)));
                     return;
                 }
-                // The deadline has passed: go on to the call, which returns the error.
+                // The deadline has passed while no sequence number was free: go on to the call,
+                // which returns the error.
                 Issue::Full => {}
                 Issue::NoSession => {
                     let left = job.call.deadline().saturating_sub(now);

@@ -1,5 +1,5 @@
-//! The loop that gives work to free slots: in closed loop as soon as a slot is free, in open loop
-//! when the work is due.
+//! The loop that begins requests in free slots: in closed loop as soon as a slot is free, in open
+//! loop at the time when a request is due.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,22 +14,22 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long requests that are under way may take to end after Ctrl-C.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What a phase of a benchmark answers when it is asked for work.
+/// The answer of a benchmark's phase when a slot is free: work to begin, or when to ask again.
 #[derive(Debug)]
 pub enum Pull {
-    /// There is this work to do. It was due at this time.
+    /// The slot begins this work, which was due at this time.
     Begin(Work, Duration),
-    /// There is no work before this time.
+    /// The phase has no work before this time.
     Later(Duration),
-    /// There is no more work in this phase.
+    /// The phase has no more work.
     Never,
 }
 
-/// A part of a run, such as filling in the keys, or the measurement.
+/// A part of a benchmark, such as putting the keys, or the measurement.
 pub trait Phase {
-    /// Asks for work for a free slot.
+    /// Asks the phase for work for a free slot.
     fn pull(&mut self, now: Duration) -> Pull;
-    /// Tells the phase that a slot has ended its work.
+    /// Tells the phase that the work of a slot has ended.
     fn done(&mut self, done: Done);
     /// Tells the phase the present time. Called at least 20 times a second.
     fn tick(&mut self, now: Duration, clients: &Clients);

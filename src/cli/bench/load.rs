@@ -12,8 +12,8 @@ use crate::kv::{Op, Query};
 use crate::wire::client::Ask;
 use crate::wire::codec;
 
-/// How many different values there are. Values are slices of one buffer of random bytes, which is
-/// by this many bytes longer than a value.
+/// How many different values the writes have. Values are slices of one buffer of random bytes,
+/// which is longer than a value by this many bytes.
 const VARIETY: usize = 4096;
 
 /// The kinds of requests that the benchmark sends.
@@ -137,7 +137,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Makes the load that the options ask for.
+    /// Makes the generator of requests that the options ask for.
     pub fn new(args: &Args) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(args.seed);
         let mut values = vec![0; args.value_size + VARIETY];
@@ -168,7 +168,8 @@ impl Load {
         (kind, self.request(kind, key))
     }
 
-    /// Makes a put of the next key, in ascending order; `None` after the last key.
+    /// Makes a put of the next key that has not been put, in ascending order; `None` after the last
+    /// key.
     pub fn next_in_turn(&mut self) -> Option<(Kind, Request)> {
         let key = self.turn;
         if key >= self.keys {

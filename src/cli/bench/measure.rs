@@ -13,11 +13,12 @@ use crate::client::{Error, Kind as ErrorKind};
 const LOWEST_NS: u64 = 100;
 const HIGHEST_NS: u64 = 3_600_000_000_000;
 
-/// The length of a moment at first. It doubles whenever moments are joined.
+/// The length of a *moment*, a short stretch of the run with figures of its own. It doubles
+/// whenever moments are joined.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// The most moments. When there are so many, each two of them are joined into one, so that memory
-/// stays bounded.
+/// How many moments are kept at most. When there are so many, each two neighbours are joined into
+/// one, so that memory stays bounded.
 const MAX_MOMENTS: usize = 1200;
 
 /// The most kinds of errors that are counted separately.
@@ -36,7 +37,7 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The figures of one moment, a short stretch of the run.
+/// The latencies and counts of one moment, a short stretch of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Moment {
     /// How many requests succeeded in this moment.
@@ -51,12 +52,12 @@ pub struct Moment {
     pub max_us: f64,
 }
 
-/// A time in which no request succeeded.
+/// A stretch of time in which no request succeeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gap {
-    /// How long no request succeeded.
+    /// How long the gap was.
     pub length: Duration,
-    /// When this time began, counted from the start of the measurement.
+    /// When the gap began, counted from the start of the measurement.
     pub since: Duration,
 }
 
@@ -70,15 +71,16 @@ impl Gap {
     }
 }
 
-/// The measurement, which begins after the warm-up. The latencies of requests that were due before
-/// it began are left out.
+/// The measurement, which begins after the warm-up. It leaves out the latencies of requests that
+/// were due during the warm-up.
 #[derive(Debug)]
 pub struct Measure {
     start: Duration,
     /// When the measurement ends; `None` if it ends after a number of requests.
     end: Option<Duration>,
     kinds: [Latencies; 4],
-    /// How many requests succeeded before the end. The throughput is made from this.
+    /// How many requests succeeded before the measurement ended. The throughput is computed from
+    /// this number.
     in_time: u64,
     last_success: Duration,
     errors: BTreeMap<String, (u64, String)>,
@@ -113,7 +115,7 @@ impl Measure {
         }
     }
 
-    /// Counts a request that has ended.
+    /// Adds a request that has ended to the counts, latencies and gaps.
     pub fn done(&mut self, done: &Done) {
         if done.at >= self.start {
             self.move_on(done.at);
@@ -230,7 +232,8 @@ impl Measure {
         self.failures
     }
 
-    /// For each kind of error, how many requests failed with it, and the message of the first.
+    /// For each kind of error, how many requests failed with such an error, and the message of the
+    /// first one.
     pub fn errors(&self) -> &BTreeMap<String, (u64, String)> {
         &self.errors
     }
@@ -249,7 +252,7 @@ impl Measure {
         all
     }
 
-    /// The length of each moment, and all moments in order.
+    /// The length of a moment, and the figures of all moments in order.
     pub fn moments(&self) -> (Duration, &[Moment]) {
         (self.moment, &self.moments)
     }

@@ -7,8 +7,8 @@
 //!    of them in one thread over a [`Carrier`](crate::client::Carrier), in closed or open loop.
 //! 4. `measure` keeps the latencies, `report` writes them down, `chart` draws them.
 //!
-//! If the load generator runs on the same machine as the nodes, the nodes lack the processor time
-//! that it takes. So it has one thread, and allocates little.
+//! If the load generator runs on the same machine as the nodes, it takes processor time from the
+//! nodes. So it has one thread, and allocates little.
 
 pub mod args;
 mod chart;

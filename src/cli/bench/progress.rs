@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How often the bar is drawn.
+/// The time between two drawings of the progress bar.
 const EVERY: Duration = Duration::from_millis(200);
 
 /// Shows the progress of a phase.
@@ -29,8 +29,8 @@ impl Progress {
         }
     }
 
-    /// Draws the bar, at most once in each 200 ms. `count` is how many requests there have been in
-    /// all, for the rate.
+    /// Draws the progress bar, at most once in 200 ms. `count` is the number of all requests so
+    /// far, from which the rate is computed.
     pub fn show(&mut self, now: Duration, position: u64, count: u64) {
         let passed = now.saturating_sub(self.drawn);
         if passed < EVERY || self.bar.is_hidden() {

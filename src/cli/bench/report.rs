@@ -24,7 +24,7 @@ pub struct Report {
     pub measure: Measure,
     /// The counters of the clients during the measurement.
     pub counts: Counts,
-    /// The processor time that the generator took while it measured.
+    /// The processor time that kvcli took during the measurement.
     pub cpu: Duration,
     /// In open loop, how many requests were due and were never sent, because no client was free.
     pub not_begun: u64,
@@ -45,7 +45,7 @@ impl Report {
         }
     }
 
-    /// The processor time of the load generator for each request, in microseconds.
+    /// How much processor time kvcli took for each request, in microseconds.
     fn cpu_us(&self) -> f64 {
         let requests = self.measure.successes() + self.measure.failures();
         self.cpu.as_secs_f64() * 1e6 / requests.max(1) as f64
@@ -94,7 +94,7 @@ impl Report {
         self.write_trouble(out)
     }
 
-    /// Writes the errors, the gaps, and the processor time.
+    /// Writes the errors, the gaps, and the processor time into the report for a person.
     fn write_trouble(&self, out: &mut String) -> std::fmt::Result {
         let measure = &self.measure;
         writeln!(out)?;

@@ -23,8 +23,8 @@ use super::progress::Progress;
 use super::report::Report;
 use crate::client::{Error, Options};
 
-/// How the keys are put before a run (--prefill): with this many clients, requests under way for
-/// each client, and connections to each server.
+/// The load with which the keys are put before the measurement (--prefill): how many clients, how
+/// many requests under way for each client, and how many connections to each server.
 const FILLERS: (usize, usize, usize) = (8, 32, 8);
 
 /// Why a benchmark ended without a report.
@@ -249,7 +249,8 @@ fn write(args: &Args, report: &Report, format: Format) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A phase in which each slot does the same work once, such as opening or closing a session.
+/// A phase of a benchmark in which each slot does the same work once, such as opening or closing a
+/// session.
 struct Each {
     left: usize,
     work: fn() -> Work,
@@ -282,7 +283,7 @@ impl Phase for Each {
     fn tick(&mut self, _: Duration, _: &Clients) {}
 }
 
-/// The phase that puts each key once before the measurement.
+/// The phase of a benchmark that puts each key once before the measurement.
 struct Fill {
     load: Load,
     progress: Progress,
@@ -310,7 +311,7 @@ impl Phase for Fill {
     }
 }
 
-/// The phase of warm-up and measurement, one after the other without a pause.
+/// The phase of a benchmark with warm-up and measurement, one after the other without a pause.
 struct Run {
     load: Load,
     measure: Measure,
@@ -321,7 +322,8 @@ struct Run {
     count: Option<u64>,
     /// In open loop, the time from one request to the next.
     interval: Option<Duration>,
-    /// How many requests have begun, and how many of them were due after the warm-up.
+    /// How many requests have begun, the warm-up included. `measured` counts those that were due
+    /// after the warm-up.
     pulled: u64,
     measured: u64,
     /// The clients' counters and the processor time at the start of the measurement, to be

@@ -16,7 +16,7 @@ use crate::wire::codec;
 /// The most keys on a page of a scan.
 const PAGE: usize = 3;
 
-/// What goes wrong instead of executing a request.
+/// What the server does instead of executing a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     Down,
