@@ -72,7 +72,7 @@ pub trait StateMachine: Send + 'static {
     /// Appends a reply to `out`, in the form in which it is sent to the client.
     fn encode_reply(reply: &Self::Reply, out: &mut Vec<u8>);
 
-    /// Copies the present state in O(1).
+    /// Returns a copy of the present state, made in O(1).
     fn snapshot(&self) -> Self::Snapshot;
 
     /// Writes the whole state. Equal states give equal bytes. The state is streamed, so writing it
@@ -100,11 +100,12 @@ pub trait StateMachine: Send + 'static {
     fn gauges(&self) -> Vec<(&'static str, u64)>;
 }
 
-/// Where in the log a command stands, and when in cluster time it was proposed.
+/// The index of a command in the log, and the cluster time at which it was proposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {
-    /// The index of the command's entry.
+    /// The index of the log entry that holds the command.
     pub index: Index,
-    /// The cluster time that the leader wrote into the entry, in milliseconds. Never goes back.
+    /// The cluster time that the leader wrote into the entry, in milliseconds. Never lower than
+    /// that of an earlier entry.
     pub time_ms: u64,
 }

@@ -107,8 +107,8 @@ fn run(args: &Args) -> Result<u8, UsageError> {
     };
     match &args.command[..] {
         [bench, ..] if bench == "bench" => return Ok(args.bench(&options)),
-        // `bench` has other options than the commands. So its help comes from those options, and
-        // not from the catalogue.
+        // `bench` has options of its own, so its help is made from these options, and not from the
+        // catalogue of commands.
         [help, bench] if help == "help" && bench == "bench" => {
             bench::args::Args::parse_from(["bench", "--help"]);
         }

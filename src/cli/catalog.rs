@@ -26,7 +26,7 @@ pub struct Spec {
     pub options: &'static [Opt],
     /// The kind of each operand of the command, in order.
     pub operands: &'static [Operand],
-    /// The least number of operands.
+    /// How many operands the command needs at least.
     pub required: usize,
     /// Whether the last operand may be repeated.
     pub repeats: bool,
@@ -35,7 +35,7 @@ pub struct Spec {
     pub build: fn(&mut Arguments) -> Result<Command, String>,
 }
 
-/// An option of a command.
+/// An option of a command of kvcli.
 #[derive(Debug)]
 pub struct Opt {
     /// The option's name, with both minuses.
@@ -53,11 +53,11 @@ pub struct Opt {
 pub enum Operand {
     /// A key, or the beginning of one.
     Key,
-    /// A value that only the user knows: completion offers nothing.
+    /// A value that only the user knows, so completion offers nothing.
     Value,
     /// The name of a command.
     Command,
-    /// One of these words, which completion offers.
+    /// One word of a given list, which completion offers.
     OneOf(&'static [&'static str]),
 }
 

@@ -23,7 +23,7 @@ pub enum Command {
     Put {
         /// The key to set.
         key: Bytes,
-        /// The new value.
+        /// The value to set.
         value: Input,
     },
     /// Add to the end of a value.
@@ -44,7 +44,7 @@ pub enum Command {
         key: Bytes,
         /// The value that must be present; `None`: the key must be missing.
         expected: Option<Bytes>,
-        /// The new value.
+        /// The value to set if the present value is the expected one.
         value: Bytes,
     },
     /// Read a range of keys in order.
@@ -86,11 +86,11 @@ pub enum Input {
 /// The range of keys that a scan reads, and how many of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
-    /// The first key, inclusive. Empty: from the first key of all.
+    /// The first key of the range, inclusive. Empty: from the first key of all.
     pub start: Bytes,
-    /// The end, exclusive. `None`: to the last key of all.
+    /// The end of the range, exclusive. `None`: to the last key of all.
     pub end: Option<Bytes>,
-    /// How many keys to read.
+    /// How many keys of the range to read.
     pub extent: Extent,
     /// Whether to read the keys without their values.
     pub keys_only: bool,
@@ -103,11 +103,11 @@ pub enum Extent {
     Page,
     /// Up to this many keys, from as many pages as that takes.
     Limit(u64),
-    /// All keys of the range, page by page.
+    /// All keys of the range, with as many requests as that takes.
     All,
 }
 
-/// The format of answers.
+/// The format in which kvcli writes answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// For scripts: bare values and lines of words
@@ -135,7 +135,7 @@ impl Format {
     }
 }
 
-/// A command, with the format that it asks for.
+/// A command, with the format in which its answer is to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The command to execute.

@@ -41,15 +41,15 @@ impl Word {
 /// Why a line cannot be split into words. Columns count bytes, and the first is 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrammarError {
-    /// A quote is opened and never closed.
+    /// A word begins with a quote, and the line ends before the closing quote.
     #[error("the {quote} at column {column} is never closed: end the word with another {quote}")]
     Unterminated {
-        /// The quote that opens the word.
+        /// The quote that opens the word, single or double.
         quote: char,
         /// The column of the opening quote.
         column: usize,
     },
-    /// An escape that the grammar does not have.
+    /// A backslash in double quotes, followed by bytes that are not one of the grammar's escapes.
     #[error(
         "column {column}: no such escape; there are \\xNN (two hex digits), \\n, \\r, \\t, \\0, \
          \\\\, \\\" and \\'"

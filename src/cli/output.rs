@@ -44,7 +44,7 @@ pub enum Answer {
     Value(Option<Bytes>),
     /// The answer of `append`: the length of the value after it, in bytes.
     Length(u64),
-    /// The answer of `delete`.
+    /// The answer of `delete`, which may name several keys.
     Deleted {
         /// How many of the named keys existed and were removed.
         removed: usize,
@@ -61,7 +61,7 @@ pub enum Answer {
         /// Whether a table also shows the gauges of each node's state machine.
         verbose: bool,
     },
-    /// The answer of `snapshot`: the result at each node that was asked for one.
+    /// The answer of `snapshot`: the result at each node that was asked to take a snapshot.
     Snapshots(Vec<Taken>),
     /// The answer of `help`: an explanation, in a long and in a short form.
     Help {
@@ -91,11 +91,11 @@ pub enum Style {
 pub struct Printer<'a> {
     out: &'a mut dyn Write,
     style: Style,
-    /// The format of the next answer.
+    /// The format in which the next answer is written.
     pub format: Format,
     /// Whether the output is in the middle of the answer to a scan.
     scanning: bool,
-    /// Whether an item of the present scan has been written.
+    /// Whether an item has been written for the scan whose answer is under way.
     begun: bool,
 }
 
@@ -292,8 +292,7 @@ fn for_people(answer: &Answer) -> String {
 
 /// Writes a value for a table: a long value is cut, and its length follows.
 fn shortened(value: &[u8]) -> String {
-    /// The most characters of a value that are shown. A value with no more than these is shown
-    /// whole.
+    /// How many characters of a value a table shows at most. A shorter value is shown whole.
     const SHOWN: usize = 100;
     // A character has at most four bytes, so four times as many bytes are enough. If they end
     // inside a character, they are not plain text and are shown in quotes.

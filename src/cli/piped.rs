@@ -1,5 +1,5 @@
-//! Executes commands without a dialogue: the commands in a pipe or a file, one on each line, or the
-//! single command of a command line.
+//! Executes commands outside the interactive shell: the commands in a pipe or a file, one on each
+//! line, or the single command of a command line.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::time::Instant;

@@ -37,12 +37,13 @@ pub mod exit {
 /// The result of a command, besides the answer that was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// The exit code if this was the only command. It is [`exit::NO`] if the answer was "no".
+    /// The exit code of kvcli if this was its only command. It is [`exit::NO`] if the answer was
+    /// "no".
     pub code: u8,
     /// A sentence for a person. It goes to standard error, so that a script does not read it as an
     /// answer.
     pub note: Option<String>,
-    /// Whether kvcli is to end.
+    /// Whether kvcli is to end after this command.
     pub leave: bool,
 }
 
@@ -114,7 +115,7 @@ impl Failure {
         }
     }
 
-    /// Whether the commands after this one must not, or cannot, be executed.
+    /// Whether the commands after the failed one must not, or cannot, be executed.
     pub fn is_final(&self) -> bool {
         matches!(
             self,
@@ -130,7 +131,7 @@ impl Failure {
     }
 }
 
-/// A Clerk, with the settings that commands can change.
+/// Executes commands one after the other: a Clerk, and the settings that commands can change.
 pub struct Session {
     clerk: Clerk,
     interrupt: Arc<Interrupt>,

@@ -29,7 +29,7 @@ const PROMPT: &str = "raftkv> ";
 /// How many lines the history keeps.
 const HISTORY_LINES: usize = 1000;
 
-/// The most keys that completion offers.
+/// How many keys completion offers at most.
 const COMPLETED_KEYS: u32 = 50;
 
 /// How long completion may wait for the cluster's keys, while a person waits for the completion.

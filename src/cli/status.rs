@@ -35,7 +35,7 @@ struct Node {
 const SESSIONS: &str = "sessions";
 
 impl Report {
-    /// Makes a report from what each address has answered, or from why it has not.
+    /// Makes a report from the status that each address has answered, or the reason why it has not.
     pub fn new(answers: Vec<(String, Result<Status, String>)>) -> Self {
         let best = answers
             .iter()
@@ -259,7 +259,7 @@ impl Report {
         self.nodes.iter().map(line).collect()
     }
 
-    /// The whole state as JSON, for programs.
+    /// The whole state of the cluster as JSON, for programs.
     pub fn json(&self) -> Value {
         let node = |node: &Node| {
             let mut fields = Map::new();

@@ -63,7 +63,7 @@ pub enum Next {
     Ask {
         /// The server's index in [`Routes`].
         server: usize,
-        /// The longest wait for the answer.
+        /// How long to wait for the answer at most.
         timeout: Duration,
     },
     /// Wait for this time, then call [`Call::next`] again.
@@ -100,7 +100,7 @@ pub struct Call {
     deadline: Duration,
     /// How long the next attempt waits for its answer. Never decreases during the call.
     attempt_timeout: Duration,
-    /// When the last attempt began.
+    /// The time at which the last attempt began.
     asked_at: Duration,
     /// Whether a copy of the request may have been executed without its reply having arrived.
     /// Once true, it stays true.

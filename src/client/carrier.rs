@@ -75,7 +75,7 @@ pub struct Told {
     pub server: usize,
     /// When the answer arrived or the request failed, on the clock of [`Carrier::now`].
     pub at: Duration,
-    /// The answer, or why there is none.
+    /// The answer, or the reason why there is none.
     pub result: Result<Answer, CallError>,
 }
 

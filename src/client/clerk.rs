@@ -52,7 +52,7 @@ pub struct Clerk {
 /// The outcome of a compare-and-swap that was executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CasOutcome {
-    /// The value was the expected one and has been replaced.
+    /// The present value was the expected one, and has been replaced by the new value.
     Swapped,
     /// The value was not the expected one, and remains. It is returned here; `None`: the key is
     /// missing.

@@ -318,7 +318,7 @@ impl Inbox {
     }
 }
 
-/// Encodes the request as a frame.
+/// Encodes a request as a frame.
 fn request(id: u64, ask: &Ask, until: Instant) -> Result<Vec<u8>, String> {
     let left = until.saturating_duration_since(Instant::now());
     // The server is given 90 % of the time that is left. So a slow server still has time to answer
@@ -379,7 +379,8 @@ mod tests {
     /// Whether `act` wakes this thread. A test of the whole connection would not notice a missing
     /// wake-up, because a waiting thread wakes up after [`SLICE`] anyway.
     fn wakes(act: impl FnOnce()) -> bool {
-        // Clear an earlier wake-up of this thread, if there was one.
+        // Clear an earlier wake-up of this thread, if there was one, so that it is not taken for
+        // one by `act`.
         thread::park_timeout(Duration::ZERO);
         act();
         let begun = Instant::now();

@@ -34,7 +34,7 @@ pub enum Error {
         /// How long the call went on before it gave up.
         waited: Duration,
     },
-    /// No leader could be reached until the deadline. Not executed.
+    /// No server that leads could be reached until the call's deadline. Not executed.
     #[error(
         "not executed: no leader answered within {} s{}. {}",
         seconds(waited),
@@ -71,7 +71,7 @@ pub enum Error {
         Asked(asked)
     )]
     SessionExpired {
-        /// The session that is gone.
+        /// The id of the session that has ended.
         session: SessionId,
         /// The servers that were asked, each with the result of the last attempt.
         asked: Vec<LastWord>,
@@ -106,7 +106,7 @@ pub enum Kind {
     No,
     /// Not executed; the same request may succeed later.
     Refused,
-    /// A write may or may not have been executed.
+    /// The outcome is unknown: the write may or may not have been executed.
     Unknown,
     /// No leader answered; not executed.
     Unavailable,

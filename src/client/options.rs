@@ -33,18 +33,18 @@ impl Default for Options {
 /// Counters of a [`Clerk`](super::Clerk), from when it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Calls that have begun. Opening a session counts as one.
+    /// How many calls have begun. Opening a session counts as a call.
     pub calls: u64,
-    /// Requests handed to the transport; a call makes one or more.
+    /// How many requests were handed to the transport; a call makes one or more.
     pub attempts: u64,
-    /// Attempts that were not the first of their call.
+    /// How many of these attempts were not the first of their call.
     pub retries: u64,
-    /// Attempts that sent a write again although an earlier copy might have been executed. The
+    /// How many attempts sent a write again although an earlier copy might have been executed. The
     /// session keeps these from executing the write twice.
     pub repeats_in_doubt: u64,
     /// How many changes of leader this client has noticed: how often the server that answered as
     /// the leader was another one than the time before.
     pub leader_changes: u64,
-    /// Sessions that were opened.
+    /// How many sessions this Clerk has opened.
     pub sessions: u64,
 }

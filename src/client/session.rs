@@ -31,7 +31,7 @@ pub const WINDOW: u64 = 512;
 #[derive(Debug, Default)]
 pub struct Session {
     id: Option<SessionId>,
-    /// The last number given out; 0 if no number was given out.
+    /// The last sequence number given out; 0 if none was given out.
     last: u64,
     /// The numbers that were given out and are not settled, all in `last - WINDOW + 1..=last`.
     unanswered: BTreeSet<u64>,
@@ -42,7 +42,7 @@ pub struct Session {
 pub struct Ticket {
     /// The session in which the operation is executed.
     pub session: SessionId,
-    /// The operation's number.
+    /// The sequence number of the operation in the session.
     pub seq: u64,
     /// The lowest number that was unanswered when the ticket was given out.
     pub lowest_unanswered: u64,

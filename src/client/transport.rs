@@ -30,7 +30,7 @@ pub trait Transport: Send + Sync {
     }
 }
 
-/// Why a request got no answer.
+/// Why the transport has no answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
     /// The server did not get the whole request, so the request is certainly not executed.

@@ -42,7 +42,7 @@ pub enum CommandOf<B> {
     },
     /// Executes an operation exactly once, however often the command is repeated (thesis 6.3).
     Execute {
-        /// The client's session.
+        /// The id of the client's session.
         session: SessionId,
         /// The operation's number within the session; the first is 1.
         seq: u64,
@@ -67,7 +67,7 @@ pub enum OpOf<B> {
     Put {
         /// The key to set.
         key: B,
-        /// The new value.
+        /// The value to set.
         value: B,
     },
     /// Adds to the end of a value; a missing key counts as empty.
@@ -88,7 +88,7 @@ pub enum OpOf<B> {
         key: B,
         /// The value that must be present; `None`: the key must be missing.
         expected: Option<B>,
-        /// The new value.
+        /// The value to set if the present value is the expected one.
         value: B,
     },
 }
@@ -156,7 +156,7 @@ impl<'a> CommandOf<&'a [u8]> {
 }
 
 impl Query {
-    /// Encodes the query for a server.
+    /// Encodes the query, to be sent to a server.
     pub fn to_bytes(&self) -> Bytes {
         codec::to_bytes(self)
     }

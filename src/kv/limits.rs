@@ -20,7 +20,7 @@ pub const MAX_MESSAGE: usize = 17 << 20;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest key, in bytes.
+    /// How long a key may be, in bytes.
     pub max_key_bytes: usize,
     /// The longest value, in bytes. It also bounds a value that grows by appends.
     pub max_value_bytes: usize,
@@ -39,9 +39,10 @@ pub struct Limits {
     /// How many bytes of replies are kept for all sessions together. If they keep more, the least
     /// recently used sessions end.
     pub max_reply_bytes: u64,
-    /// The most items on one page of a scan.
+    /// How many items one page of a scan may have.
     pub max_scan_items: usize,
-    /// The most bytes of keys and values on one page of a scan. A page of one item may be larger.
+    /// How many bytes of keys and values one page of a scan may have. A page of one item may be
+    /// larger.
     pub max_scan_bytes: usize,
 }
 
@@ -73,7 +74,7 @@ pub enum LimitsError {
          lower {lower}"
     )]
     Message {
-        /// The message that would not fit.
+        /// What the message that would not fit contains.
         what: &'static str,
         /// The largest size that this message could have, in bytes.
         bytes: usize,

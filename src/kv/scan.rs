@@ -1,4 +1,4 @@
-//! Scans: which part of the key space to read, and the page that comes back.
+//! Scans: the request for a part of the key space, and the page of keys and values that answers it.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -10,10 +10,12 @@ pub struct Scan {
     pub start: Bytes,
     /// The end of the range, exclusive. `None`: to the last key of all.
     pub end: Option<Bytes>,
-    /// The most items on a page. Zero, or more than the server's limit, means the server's limit.
+    /// How many items the page may have. Zero, or more than the server's limit, means the server's
+    /// limit.
     pub limit: u32,
-    /// The most bytes of keys and values on a page. Zero, or more than the server's limit, means
-    /// the server's limit. A page always has its first item, even if that item alone is larger.
+    /// How many bytes of keys and values the page may have. Zero, or more than the server's limit,
+    /// means the server's limit. A page always has its first item, even if that item alone is
+    /// larger.
     pub limit_bytes: u32,
     /// Leave the values out: every item's value comes back empty.
     pub keys_only: bool,
@@ -45,7 +47,8 @@ impl Item {
 }
 
 impl Page {
-    /// About how much work it is to read and to send the page, in bytes copied.
+    /// About how long it takes to read and to send the page, as the number of bytes that could be
+    /// copied in the same time.
     pub(super) fn weight(&self) -> usize {
         let of_item = |item: &Item| Item::OVERHEAD + item.key.len() + item.value.len();
         self.items.iter().map(of_item).sum()

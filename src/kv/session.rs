@@ -42,14 +42,16 @@ const REPLY_OVERHEAD: u64 = 64;
 /// `listed` is `last_used` or an earlier use.
 #[derive(Clone, Debug)]
 pub(super) struct SessionState {
-    /// The last command that used the session. The time until the session expires counts from it.
+    /// Index and cluster time of the last command that used the session. The time until the session
+    /// expires counts from this command.
     pub last_used: At,
     /// The command under whose index `Sessions` lists this session in the order of expiry:
     /// `last_used`, or an earlier command that used the session. This field is not part of the
     /// replicated state: it may differ between replicas, so neither snapshots nor digests contain
     /// it.
     pub listed: At,
-    /// The replies to all numbers below this one have been dropped. This bound never decreases.
+    /// The session's bound: the replies to all sequence numbers below it have been dropped. It
+    /// never decreases.
     lowest_unanswered: u64,
     /// The kept replies, each with the sequence number of its operation.
     replies: VecDeque<(u64, Reply)>,
@@ -76,7 +78,7 @@ pub(super) enum Admission {
 }
 
 impl SessionState {
-    /// Makes the session that the command at `at` opens.
+    /// Makes the session that the command with the index and time `at` opens.
     pub fn new(at: At) -> Self {
         Self {
             last_used: at,
@@ -132,12 +134,12 @@ impl SessionState {
         Ok(())
     }
 
-    /// The session's bound: the replies to all sequence numbers below it have been dropped.
+    /// Returns the session's bound: the replies to all sequence numbers below it have been dropped.
     pub fn lowest_unanswered(&self) -> u64 {
         self.lowest_unanswered
     }
 
-    /// The kept replies in the order of their numbers.
+    /// The kept replies, in ascending order of their sequence numbers.
     pub fn replies(&self) -> impl Iterator<Item = &(u64, Reply)> {
         self.replies.iter()
     }
@@ -169,7 +171,8 @@ impl SessionState {
         }
     }
 
-    /// Keeps the reply to an operation that was just executed.
+    /// Keeps the reply to operation `seq`, which was just executed, for repeated copies of the
+    /// command.
     pub fn keep(&mut self, seq: u64, reply: Reply) {
         let place = self
             .place(seq)

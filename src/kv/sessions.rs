@@ -176,9 +176,9 @@ impl Sessions {
             }
         });
         self.duplicates += u64::from(duplicate);
-        // This session was used last, so it would be removed last. It stays even if its own replies
-        // exceed the limit: a client must not lose its session because of replies that it waits
-        // for.
+        // The loop removes least recently used sessions first, so never the session that this
+        // command used. That session stays even if its own replies exceed the limit: a client must
+        // not lose its session because of replies that it waits for.
         while self.kept.bytes > limits.max_reply_bytes && self.len() > 1 {
             self.remove_oldest();
         }

@@ -52,7 +52,7 @@ const BUFFER: usize = 16 << 10;
 /// [`Store::extend_sorted`].
 const BATCH: usize = 4096;
 
-/// The most bytes that an encoded reply has besides its value: a reply without a value holds at
+/// How many bytes an encoded reply has besides its value at most: a reply without a value holds at
 /// most a sentence.
 const REPLY_BESIDES_VALUE: usize = 1024;
 
@@ -79,7 +79,7 @@ impl Snapshot {
         result
     }
 
-    /// Reads a state, which must be all of `input`.
+    /// Reads a state from `input`, which must contain nothing else.
     pub(super) fn read(input: &mut dyn Read, limits: &Limits) -> io::Result<Self> {
         let mut input = Reader {
             input: BufReader::with_capacity(BUFFER, input),

@@ -22,7 +22,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// How many keys there are.
+    /// How many keys the store has.
     pub fn len(&self) -> usize {
         self.map.len()
     }
@@ -133,7 +133,7 @@ impl Store {
     /// it would ask for the same page again, for ever.
     pub fn scan_within(&self, scan: &Scan, limits: &Limits, max_weight: usize) -> Option<Page> {
         let mut page = Page::default();
-        // A range that ends before it starts is empty, and the map does not accept one.
+        // A range that ends before it starts is empty, and must not be passed to the map.
         if scan.end.as_ref().is_some_and(|end| *end <= scan.start) {
             return Some(page);
         }

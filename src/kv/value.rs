@@ -124,7 +124,7 @@ impl Value {
         }
     }
 
-    /// Whether the value is equal to `bytes`.
+    /// Whether the value consists of exactly these bytes.
     pub fn equals(&self, mut bytes: &[u8]) -> bool {
         self.len() == bytes.len()
             && self.pieces().all(|piece| {
@@ -254,7 +254,7 @@ mod tests {
         }
         assert_eq!(value.len(), 4 << 20);
         assert_eq!(value.pieces().next().map(<[u8]>::as_ptr), first_chunk);
-        // `pieces` yields all chunks, and then the tail, which is empty.
+        // `pieces` yields all chunks, and last the tail, which is empty here.
         assert_eq!(value.pieces().count(), (4 << 20) / CHUNK + 1);
         assert!(value.equals(&vec![b'x'; 4 << 20]));
     }

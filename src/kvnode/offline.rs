@@ -68,7 +68,8 @@ pub enum Command {
 }
 
 impl Command {
-    /// The command of the process's arguments; `None` if their first word is no command.
+    /// Reads the command from the process's arguments; `None` if their first word is not one of
+    /// these commands.
     pub fn from_args() -> Option<Self> {
         let word = std::env::args_os().nth(1)?;
         let known = Self::command().find_subcommand(&word).is_some();

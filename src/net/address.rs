@@ -33,7 +33,7 @@ pub(super) enum Lookup {
     /// The event loop waits until a thread has looked the name up. [`LoopSignals::hand_in`] brings
     /// the result.
     Resolving,
-    /// No thread for the look-up could be started.
+    /// The thread that would look the name up could not be started.
     Failed(io::Error),
 }
 

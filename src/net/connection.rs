@@ -23,7 +23,7 @@ pub(super) struct Connection {
     pub(super) outlet: Arc<Outlet>,
     /// The peer that this node dialled; `None` if the connection was accepted.
     pub(super) dialled: Option<NodeId>,
-    /// Whether the connection was dialled and is not known to be established yet.
+    /// Whether this node dialled the connection and does not know yet whether it is established.
     pub(super) connecting: bool,
     /// Whether the event loop's list of runnable connections contains this one already.
     pub(super) runnable: bool,

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use super::protocol::Close;
 use crate::wire::{codec, frame};
 
-/// How much memory an empty input buffer may keep, in bytes.
+/// How much memory a connection's input buffer keeps when it becomes empty, in bytes.
 const KEEP: usize = 4 << 10;
 
 /// The received bytes of one connection that are not decoded yet. They are never more than the

@@ -24,7 +24,7 @@ pub(super) struct Bounds {
     pub(super) queue: usize,
     /// What happens to a message that comes when the queue is full.
     pub(super) when_full: WhenFull,
-    /// How much memory an empty buffer may keep, in bytes.
+    /// How much memory the buffer keeps when it becomes empty, in bytes.
     pub(super) keep: usize,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Outlet {
 struct State {
     socket: Option<Arc<TcpStream>>,
     buffer: Vec<u8>,
-    /// How many bytes at the start of `buffer` the kernel has taken.
+    /// How many bytes at the start of `buffer` have been written to the socket.
     sent: usize,
     /// Since when the kernel has had no room for more bytes; `None` if it may have room. As long as
     /// this is set, a write would be a wasted system call. The event loop clears it when the kernel

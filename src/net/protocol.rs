@@ -22,7 +22,7 @@ pub(super) trait Protocol: Send {
     /// as `turn` still allows.
     fn on_bytes(&mut self, input: &mut Input, turn: &mut Turn<'_>) -> Result<Next, Close>;
 
-    /// How far the connection has come, as its protocol knows it.
+    /// How far the connection has come since it was opened.
     fn stage(&self) -> Stage;
 }
 
@@ -76,16 +76,16 @@ pub(super) struct Turn<'a> {
     pub(super) local: &'a Local,
     pub(super) outlet: &'a Arc<Outlet>,
     pub(super) address: SocketAddr,
-    /// Whether one more client may be accepted.
+    /// Whether the limit on clients leaves room for one more.
     pub(super) room_for_client: bool,
-    /// How many more messages may be delivered in this turn.
+    /// How many more messages the connection may deliver before the next connection's turn.
     pub(super) messages_left: usize,
-    /// Whether a message was delivered in this turn.
+    /// Whether the connection has delivered a message in this turn.
     pub(super) delivered: bool,
 }
 
 impl Turn<'_> {
-    /// Counts one more message as delivered in this turn.
+    /// Counts one more message as delivered, against the limit for this turn.
     pub(super) fn count_message(&mut self) {
         self.messages_left = self.messages_left.saturating_sub(1);
         self.delivered = true;

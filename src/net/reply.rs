@@ -119,7 +119,7 @@ pub struct Replies {
 }
 
 impl Replies {
-    /// A collection without any queued answers.
+    /// Makes an empty collection of clients with queued answers.
     pub fn new() -> Self {
         Self::default()
     }

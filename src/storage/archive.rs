@@ -104,8 +104,8 @@ fn copy(from: &Path, to: &Path) -> Result<(), StorageError> {
     )
 }
 
-/// Copies a snapshot's file to `name`. The copy has an unfinished name until it is synced and
-/// verified.
+/// Copies a snapshot's file to `name`. Until the copy is synced and verified, its name ends in
+/// `.new`.
 pub(super) fn copy_into(
     source: &NamedFile,
     folder: &Folder,
@@ -122,8 +122,8 @@ pub(super) fn copy_into(
     }
     let copied = copy_bytes(source, folder, &temp).and_then(|()| folder.rename(&temp, name));
     if copied.is_err() {
-        // An incomplete backup is of no use. If it cannot be removed, the next backup reports its
-        // name.
+        // Remove the incomplete backup, which is of no use. If removing it fails, the next backup
+        // reports its name.
         let _ = folder.remove(&temp);
     }
     copied?;
@@ -188,7 +188,7 @@ pub fn restore(
     });
     match &filled {
         Ok(_) => sync_parent(folder)?,
-        // An incomplete folder must not be left, or a later start could take it for a restored one.
+        // Remove the incomplete folder, so that no later start takes it for a restored one.
         Err(_) => drop(fs::remove_dir_all(&temp)),
     }
     filled
@@ -265,8 +265,8 @@ fn file_name(path: &Path) -> Result<&str, StorageError> {
     })
 }
 
-/// Changes the advice in an error about a damaged snapshot. The usual advice is about a node that
-/// starts from it, and no node starts from a backup.
+/// Replaces the advice to the operator in an error about a damaged backup. The usual advice is
+/// about a node that starts from the damaged snapshot, and no node starts from a backup.
 fn for_backup(error: StorageError) -> StorageError {
     match error {
         StorageError::Damaged {

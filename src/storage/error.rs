@@ -66,7 +66,8 @@ pub enum StorageError {
         /// The last entry that the missing snapshot covers.
         last: EntryId,
     },
-    /// A snapshot is not needed, because the node has one of the same entry or of a later one.
+    /// A snapshot is not needed, because the node has a snapshot with the same last entry or a
+    /// later one.
     #[error("a snapshot of entry {last} is not needed: the node has one of entry {newest}")]
     Superseded {
         /// The last entry that the unneeded snapshot covers.

@@ -58,7 +58,8 @@ pub struct InspectedSegment {
     pub bytes: u64,
     /// How many bytes of the segment's file are records.
     pub record_bytes: u64,
-    /// How many records the segment has. Each record is one write of the node.
+    /// How many records the segment has. Each record is one write of the Raft core, with one or
+    /// more entries.
     pub records: u64,
     /// The lowest and the highest index of an entry in this segment; `None` if there are no
     /// entries. Entries may replace others in earlier segments, and may be replaced by later
@@ -174,8 +175,8 @@ impl Inspection {
         }
     }
 
-    /// Reads one segment without regard to the others, so that damage in one segment does not hide
-    /// damage in the next.
+    /// Reads one segment without comparing it with the others, so that damage in one segment does
+    /// not hide damage in the next.
     fn segment(
         &mut self,
         folder: &Folder,

@@ -13,7 +13,7 @@ pub struct Request {
     /// How long the server may take, in milliseconds. After that time the request ends as
     /// [`Answer::Unknown`]. If the server's own limit is shorter, that limit counts.
     pub timeout_ms: u32,
-    /// What the client asks for.
+    /// What the client asks the server to do.
     pub ask: Ask,
 }
 
@@ -22,7 +22,7 @@ pub struct Request {
 pub enum Ask {
     /// Replicates and executes a command of the state machine.
     Submit(Bytes),
-    /// Reads from the state machine, linearizably.
+    /// Answers a query from the state machine, linearizably.
     Query(Bytes),
     /// Asks a node for its [`Status`]. Any node answers, with or without a leader.
     Status,
@@ -98,7 +98,7 @@ pub enum Doubt {
     ShuttingDown,
 }
 
-/// What a node reports about itself and its cluster.
+/// The status that a node reports about itself and its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The id of this node.

@@ -29,10 +29,10 @@ pub const DECODE_LIMIT: usize = 64 << 20;
 const CONFIG: Configuration<LittleEndian, Varint, Limit<DECODE_LIMIT>> =
     config::standard().with_limit::<DECODE_LIMIT>();
 
-/// Why bytes cannot be decoded.
+/// Why bytes cannot be decoded as a value of the expected type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The bytes are not a value of the expected type.
+    /// The bytes are not the encoding of a value of the expected type.
     #[error("the bytes do not decode: {0}")]
     Malformed(String),
     /// Some bytes are left over after the decoded value.
@@ -49,7 +49,7 @@ pub fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) {
         .expect("encoding into memory does not fail");
 }
 
-/// The encoding of `value`, in a buffer of its own.
+/// Returns the encoding of `value` in a new buffer.
 pub fn to_bytes<T: Serialize>(value: &T) -> bytes::Bytes {
     let mut out = Vec::new();
     encode(value, &mut out);

@@ -29,7 +29,7 @@ pub const MAX_PAYLOAD: usize = 18 << 20;
 /// connection has to be closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The frame claims a length over the limit.
+    /// The frame's header claims a length over the limit.
     #[error("a frame of {len} bytes is over the limit of {limit}")]
     TooLong {
         /// The length that the frame claims, in bytes.
@@ -37,7 +37,7 @@ pub enum FrameError {
         /// The largest length that is accepted here, in bytes.
         limit: usize,
     },
-    /// The frame's header was changed on the way.
+    /// The frame's header does not fit its own checksum: it was changed on the way.
     #[error("a frame's header has the checksum {actual:08x} instead of {expected:08x}")]
     Header {
         /// The header's checksum, as the frame states it.
@@ -45,7 +45,7 @@ pub enum FrameError {
         /// The checksum computed from the header's other bytes, as they arrived.
         actual: u32,
     },
-    /// The frame's payload was changed on the way.
+    /// The frame's payload does not fit its checksum: it was changed on the way.
     #[error("a frame's payload has the checksum {actual:08x} instead of {expected:08x}")]
     Checksum {
         /// The payload's checksum, as the frame states it.

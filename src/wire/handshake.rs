@@ -57,7 +57,7 @@ pub enum Caller {
     Peer {
         /// The id of the node that opened the connection.
         from: NodeId,
-        /// The id of the node that it wants to reach.
+        /// The id of the node that the calling node wants to reach.
         to: NodeId,
         /// The identity of the calling node's state machine
         /// ([`StateMachine::identity`](crate::machine::StateMachine::identity)).

@@ -1,4 +1,4 @@
-//! The options of `kvcli bench`, and the check that they fit together.
+//! The options of `kvcli bench`, and the check that they do not contradict each other.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const MAX_CONNECTIONS: usize = 4096;
 /// The most clients that the option allows. Each client has a session. This is half of the sessions
 /// that a cluster keeps, so that other clients have room.
 const MAX_CLIENTS: usize = 32_768;
-/// The most requests that all clients together may have under way.
+/// How many requests all clients together may have under way at most.
 const MAX_IN_FLIGHT: usize = 65_536;
 const MAX_VALUE: usize = 16 << 20;
 const MAX_KEY: usize = 64 << 10;
@@ -136,10 +136,10 @@ a failing leader causes. Appends make values longer and longer: use enough keys.
 Exit codes: 0 measured; 2 wrong usage; 3 no request succeeded; 130 Ctrl-C, after which the report of
 what was measured until then is still written.";
 
-/// How often each key is chosen.
+/// The distribution of the keys: how often a request is for each key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Distribution {
-    /// Every key is equally frequent.
+    /// All keys are equally frequent.
     Uniform,
     /// A few keys are very frequent, most keys are rare.
     Zipfian,

@@ -101,8 +101,8 @@ fn over_time(measure: &Measure, panel: &Panel<'_>) -> Drawn {
     axes.lines(panel, &lines)
 }
 
-/// Draws the curve of latency by percentile: for each percentage, the latency that so many of the
-/// requests did not exceed.
+/// Draws the curve of latency by percentile: for each percentage, the latency that this percentage
+/// of the requests did not exceed.
 fn by_percentile(measure: &Measure, panel: &Panel<'_>) -> Drawn {
     let all = measure.all();
     let nines = (all.len() as f64).log10().clamp(1.0, NINES);

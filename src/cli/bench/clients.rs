@@ -40,31 +40,31 @@ pub enum Work {
 pub struct Done {
     /// The slot that did the work. It can be given other work now.
     pub slot: usize,
-    /// The client that the slot belongs to.
+    /// The number of the client that the slot belongs to.
     pub client: usize,
     /// The kind of the request; `None` for work on the session.
     pub kind: Option<Kind>,
-    /// When the work was due, from which its latency counts.
+    /// When the work was due. Its latency counts from this time.
     pub intended: Duration,
-    /// When the work ended.
+    /// When the work of the slot ended.
     pub at: Duration,
     /// `Ok` if the work succeeded, else why it failed.
     pub result: Result<(), Error>,
 }
 
-/// Counters of all clients together.
+/// Counters of all clients of a benchmark together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests handed to the Carrier.
+    /// How many requests were handed to the Carrier; a request that is sent again counts again.
     pub attempts: u64,
-    /// Attempts that were not the first of their request.
+    /// How many of these attempts were not the first of their request.
     pub retries: u64,
-    /// Attempts that sent a write again although an earlier copy might have been executed.
+    /// How many attempts sent a write again although an earlier copy might have been executed.
     pub repeats_in_doubt: u64,
-    /// Sessions that were opened, those that replaced a lost one included.
+    /// How many sessions were opened, those that replaced a lost session included.
     pub sessions: u64,
-    /// How many changes of leader the answers have shown: how often another server answered as the
-    /// leader than before.
+    /// How many changes of leader the clients have noticed: how often the server that answered as
+    /// the leader was another one than the time before.
     pub leader_changes: u64,
 }
 
@@ -180,7 +180,8 @@ impl Clients {
         }
     }
 
-    /// All known servers, those that the user named and those that were learned.
+    /// The addresses of all known servers: those that the user named, and those that the clients
+    /// learned from answers.
     pub fn servers(&self) -> &[String] {
         self.routes.servers()
     }

@@ -30,7 +30,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All kinds of requests, in the order of their numbers, by which arrays are indexed.
+    /// All kinds of requests, in the order of their numbers. An array with a value for each kind is
+    /// indexed by this number.
     pub const ALL: [Kind; 4] = [Kind::Put, Kind::Append, Kind::Get, Kind::Delete];
 }
 
@@ -50,14 +51,14 @@ impl fmt::Display for Kind {
 pub struct Mix([u32; 4]);
 
 impl Mix {
-    /// A mix with requests of one kind only.
+    /// Makes a mix that has requests of one kind only.
     pub fn only(kind: Kind) -> Self {
         let mut weights = [0; 4];
         weights[kind as usize] = 1;
         Mix(weights)
     }
 
-    /// The weight of one kind of request in the mix.
+    /// How often one kind of request is drawn, relative to the weights of the other kinds.
     pub fn weight(&self, kind: Kind) -> u32 {
         self.0[kind as usize]
     }
@@ -111,12 +112,12 @@ fn below(random: &mut ChaCha8Rng, bound: u64) -> u64 {
     ((u128::from(random.next_u64()) * u128::from(bound)) >> 64) as u64
 }
 
-/// A request that was drawn for the load.
+/// A request that the benchmark sends: a write or a read.
 #[derive(Clone, Debug)]
 pub enum Request {
     /// A write: it gets a sequence number in a session before it is sent.
     Write(Op),
-    /// A read: it is sent as it is.
+    /// A read, which is sent without a session.
     Read(Ask),
 }
 

@@ -21,7 +21,7 @@ const MOMENT: Duration = Duration::from_millis(100);
 /// one, so that memory stays bounded.
 const MAX_MOMENTS: usize = 1200;
 
-/// The most kinds of errors that are counted separately.
+/// How many kinds of errors are counted separately at most.
 const MAX_ERRORS: usize = 16;
 
 /// A histogram of latencies in nanoseconds.
@@ -40,15 +40,15 @@ fn nanos(time: Duration) -> u64 {
 /// The latencies and counts of one moment, a short stretch of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Moment {
-    /// How many requests succeeded in this moment.
+    /// How many requests succeeded in this moment of the run.
     pub successes: u64,
-    /// How many requests failed in this moment.
+    /// How many requests failed in this moment of the run.
     pub failures: u64,
-    /// The median latency, in microseconds.
+    /// The median latency of the moment's successful requests, in microseconds.
     pub p50_us: f64,
-    /// The 99th percentile of the latencies, in microseconds.
+    /// The 99th percentile of these latencies, in microseconds.
     pub p99_us: f64,
-    /// The longest latency, in microseconds.
+    /// The longest of these latencies, in microseconds.
     pub max_us: f64,
 }
 
@@ -76,7 +76,7 @@ impl Gap {
 #[derive(Debug)]
 pub struct Measure {
     start: Duration,
-    /// When the measurement ends; `None` if it ends after a number of requests.
+    /// When the measurement ends; `None` while it is to end after a given number of requests.
     end: Option<Duration>,
     kinds: [Latencies; 4],
     /// How many requests succeeded before the measurement ended. The throughput is computed from
@@ -196,7 +196,7 @@ impl Measure {
     pub fn finish(&mut self, now: Duration) {
         let end = self.end.map_or(now, |end| end.min(now));
         self.move_on(end);
-        // The last moment may be shorter than the others.
+        // Keep the figures of the last moment, although it may be shorter than the others.
         if !self.present.is_empty() || self.present_failures > 0 {
             self.end_moment();
         }
@@ -208,7 +208,7 @@ impl Measure {
         }
     }
 
-    /// The length of the measurement.
+    /// How long the measurement has taken, without the warm-up.
     pub fn length(&self) -> Duration {
         let end = self.end.unwrap_or(self.last_success);
         end.saturating_sub(self.start)

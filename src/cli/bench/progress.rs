@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// The time between two drawings of the progress bar.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// Shows the progress of a phase.
+/// The progress bar of one part of a benchmark.
 pub struct Progress {
     bar: ProgressBar,
     drawn: Duration,
@@ -15,7 +15,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Makes a bar that ends at `length`. It shows nothing if standard error is not a terminal.
+    /// Makes a progress bar that is full at `length`. It shows nothing if standard error is not a
+    /// terminal.
     pub fn new(what: &'static str, length: u64) -> Self {
         let bar = ProgressBar::new(length).with_prefix(what);
         let style = ProgressStyle::with_template("{prefix:9} [{bar:32}] {percent:>3}%  {msg}");

@@ -16,9 +16,9 @@ const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), 
 /// The content of a report, before it is written as text or as JSON.
 #[derive(Debug)]
 pub struct Report {
-    /// The options of the run.
+    /// The options of the benchmark, as JSON.
     pub config: Value,
-    /// The servers that were known at the end.
+    /// The servers that the clients knew at the end.
     pub servers: Vec<String>,
     /// The latencies, gaps and errors that were measured.
     pub measure: Measure,

@@ -30,7 +30,7 @@ const FILLERS: (usize, usize, usize) = (8, 32, 8);
 /// Why a benchmark ended without a report.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The options do not fit together.
+    /// The options of the benchmark contradict each other.
     #[error("{0}")]
     Usage(String),
     /// A step before the measurement failed at the cluster, such as opening the sessions.
@@ -55,7 +55,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The exit code for this failure.
+    /// The exit code of kvcli for this failure.
     pub fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) => exit::USAGE,

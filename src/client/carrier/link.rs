@@ -36,7 +36,7 @@ const OVERHEAD: usize = 64;
 pub(super) struct Link {
     server: usize,
     stream: TcpStream,
-    /// When the link began to connect.
+    /// When the client began to open this connection.
     opened: Duration,
     /// Whether the server's greeting has come and accepts this client.
     greeted: bool,
@@ -49,7 +49,7 @@ pub(super) struct Link {
     rest: Vec<u8>,
     /// The id of the last request; 0 if there was none. Ids count from 1.
     last_id: u64,
-    /// The requests without an answer, by their ids.
+    /// The requests that have no answer yet, by their ids.
     waiting: HashMap<u64, Waiting>,
     /// When bytes last arrived. Before any have arrived: when the link began to connect.
     heard: Duration,

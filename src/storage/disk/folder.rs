@@ -70,7 +70,7 @@ impl Folder {
         renamed.map_err(at(&path, "rename a file to"))
     }
 
-    /// Creates an empty file under a name that [`unfinished`] returned.
+    /// Creates an empty file under a name that [`unfinished`] returned, which ends in `.new`.
     pub(in crate::storage) fn create_unfinished(
         &self,
         unfinished: &str,
@@ -80,7 +80,8 @@ impl Folder {
         Ok(self.file(path, file))
     }
 
-    /// Writes and syncs a file under its unfinished name. [`finish`](Self::finish) renames it.
+    /// Writes and syncs a file whose name still ends in `.new`. [`finish`](Self::finish) renames
+    /// it.
     pub(in crate::storage) fn begin(
         &self,
         name: &str,
@@ -92,14 +93,15 @@ impl Folder {
         Ok(file)
     }
 
-    /// Renames a file from its unfinished name to `name`. When this returns, no crash can undo
-    /// that.
+    /// Renames a complete file from its name that ends in `.new` to `name`. When this returns, no
+    /// crash can undo the rename.
     pub(in crate::storage) fn finish(&self, name: &str) -> Result<(), StorageError> {
         self.rename(&unfinished(name), name)?;
         self.sync()
     }
 
-    /// Like [`finish`](Self::finish), for an open file that may have any unfinished name.
+    /// Like [`finish`](Self::finish), for an open file, whose present name need not be `name` and
+    /// `.new`.
     pub(in crate::storage) fn finish_file(
         &self,
         mut file: NamedFile,
@@ -123,7 +125,7 @@ impl Folder {
         self.finish_file(file, name)
     }
 
-    /// Removes all files with an unfinished name. The folder has to be synced afterwards. After a
+    /// Removes all files whose names end in `.new`. The folder has to be synced afterwards. After a
     /// crash before that, some of the files may be back, and the next start removes them.
     pub(in crate::storage) fn remove_unfinished(&self) -> Result<(), StorageError> {
         for name in self.list()? {
@@ -159,7 +161,7 @@ impl NamedFile {
         &self.path
     }
 
-    /// Replaces the contents of `buffer` by the whole file.
+    /// Reads the whole file into `buffer`, in place of what `buffer` contained.
     pub(in crate::storage) fn read_all(&self, buffer: &mut Vec<u8>) -> Result<(), StorageError> {
         let len = self.len()?;
         buffer.clear();

@@ -192,7 +192,8 @@ impl Disk for RealDisk {
     }
 
     fn unique_id(&self) -> u64 {
-        // Each `RandomState` gets other keys, from the operating system's random generator.
+        // Each `RandomState` has other keys, drawn from the operating system's random generator, so
+        // its hashes serve as random numbers.
         RandomState::new().hash_one((std::process::id(), SystemTime::now()))
     }
 

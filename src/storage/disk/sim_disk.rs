@@ -137,7 +137,8 @@ impl SimDisk {
         self.state.lock().fail_at = Some(operation);
     }
 
-    /// Ends the effect of [`stop_at`](Self::stop_at) and [`fail_at`](Self::fail_at).
+    /// Lets all operations succeed again, whatever [`stop_at`](Self::stop_at) and
+    /// [`fail_at`](Self::fail_at) have set.
     pub fn heal(&self) {
         let mut state = self.state.lock();
         (state.stop_at, state.fail_at) = (None, None);
@@ -261,7 +262,7 @@ impl Contents {
     }
 }
 
-/// Splits the `len` bytes from `offset` on where sectors begin.
+/// Splits a write of `len` bytes at `offset` into parts that each lie within one sector.
 fn sectors(offset: usize, len: usize) -> impl Iterator<Item = Range<usize>> {
     let end = offset + len;
     (offset / SECTOR..end.div_ceil(SECTOR))

@@ -176,8 +176,8 @@ mod tests {
         assert_eq!(outline.append(&entries(8, &[6])), Ok(3));
         for (term, index, agrees) in [
             (3, 4, true),
-            // The entry that follows index 4 is of term 4, so a snapshot of term 5 cannot end
-            // there.
+            // The entry after index 4 is of term 4, so a snapshot whose last entry is of term 5
+            // cannot end at index 4.
             (5, 4, false),
             (4, 7, true),
             (3, 7, false),

@@ -34,7 +34,7 @@ pub(in crate::storage) struct Replay {
     pub(in crate::storage) outline: Outline,
     /// The size of each segment, and the highest index in it; oldest segment first.
     pub(in crate::storage) extents: VecDeque<Extent>,
-    /// The sequence number that the next record must have.
+    /// The sequence number that the next record must have to be valid.
     pub(in crate::storage) sequence: u64,
     options: Options,
 }

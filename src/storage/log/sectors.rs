@@ -44,10 +44,10 @@ pub(in crate::storage) struct Marks {
 /// What a sector's mark tells about the sector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SectorState {
-    /// The sector was written since the file became the present segment.
+    /// The sector has been written since the file became the present segment.
     Written,
-    /// The sector was not written since the file became the present segment: it still has zeros or
-    /// bytes of an earlier segment.
+    /// The sector has not been written since the file became the present segment: it still has
+    /// zeros or bytes of an earlier segment.
     Unwritten,
     /// The mark fits neither the present segment nor an earlier one of this file, so something else
     /// than a crash has changed the sector.
@@ -59,8 +59,8 @@ impl Marks {
         Self { file, life: 0 }
     }
 
-    /// The marks for the next use of the file as a segment; `None` if the file was used often
-    /// enough.
+    /// The marks for the next use of the file as a segment; `None` if the file must not be used
+    /// again.
     pub(super) fn of_next_life(self) -> Option<Self> {
         let life = self.life + 1;
         (life < LIVES).then_some(Self { life, ..self })

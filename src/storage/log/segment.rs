@@ -52,8 +52,8 @@ pub(in crate::storage) struct SegmentHeader {
     pub(in crate::storage) owner: FolderOwner,
     /// The number of the segment, which is also in the file's name.
     pub(in crate::storage) number: u64,
-    /// The numbers that end the sectors of this file, by which recovery knows which sectors were
-    /// written since the file became this segment.
+    /// The marks of the sectors of this file. Recovery knows by them which sectors were written
+    /// since the file became this segment.
     pub(in crate::storage) marks: Marks,
     /// The sequence number of the segment's first record. All records with lower numbers were
     /// durable when the segment was begun.
@@ -81,8 +81,9 @@ pub(in crate::storage) struct Extent {
     pub(in crate::storage) marks: Marks,
 }
 
-/// Counts a record of `len` bytes as added to the last segment. If the log starts anew with this
-/// record (`restart`), the entries of all earlier records are no longer needed.
+/// Called for each record in the order of the log: adds its `len` bytes and its highest index to
+/// the last segment. If the log starts anew with this record (`restart`), the entries of all
+/// earlier records are no longer needed.
 pub(in crate::storage) fn note_record(
     extents: &mut VecDeque<Extent>,
     restart: Option<EntryId>,

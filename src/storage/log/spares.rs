@@ -50,12 +50,12 @@ pub struct Spares {
 /// bytes + b`, where `bytes` is the size of a segment.
 #[derive(Default)]
 struct SpareFiles {
-    /// Up to which byte, exclusive, files should be filled with zeros by now.
+    /// Up to which byte, exclusive, the next segment's file should be filled with zeros by now.
     wanted: AtomicU64,
     /// Up to which byte, exclusive, no more zeros are written: the file is filled up to there, or
     /// the log has begun the segment, or filling the file has failed.
     done: AtomicU64,
-    /// The new file that is being filled, if there is one.
+    /// The new file that is being filled with zeros, if there is one.
     spare: Mutex<Option<NewFile>>,
     /// The files of old segments, which can become segments again without being filled with zeros.
     used: Mutex<Vec<ReadyFile>>,
@@ -188,8 +188,8 @@ impl Spares {
         let Some(marks) = segment.marks.of_next_life() else {
             return Ok(false);
         };
-        // A file that grew beyond a segment's size, for one large record, would keep that size for
-        // ever.
+        // Do not keep a file that has grown beyond a segment's size for one large record: it would
+        // keep this size for ever.
         if segment.file_bytes > self.bytes || self.files.used.lock().len() >= KEPT {
             return Ok(false);
         }

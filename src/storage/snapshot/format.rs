@@ -47,8 +47,8 @@ const HEADER_MAGIC: &[u8; 8] = b"rkvsnap\n";
 const FOOTER_MAGIC: &[u8; 8] = b"rkvsend\n";
 const PREFIX: &str = "snapshot-";
 
-/// What a snapshot belongs to: a cluster and a kind of state machine. It belongs to no single node,
-/// because nodes send snapshots to each other.
+/// The cluster and the kind of state machine that a snapshot belongs to. It belongs to no single
+/// node, because nodes send snapshots to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::storage) struct SnapshotOwner {
     /// The name of the cluster whose state the snapshot holds.

@@ -112,7 +112,7 @@ struct SnapshotFolder {
     /// The snapshot that another node is sending to this node: the number of the transfer, and the
     /// name of the unfinished file. `None` before the first transfer.
     receiving: Mutex<Option<(u64, String)>>,
-    /// How many bytes the most recent [`SnapshotWriter`] has written.
+    /// How many bytes of its file the most recent [`SnapshotWriter`] has written.
     written: AtomicU64,
     /// A counter from which each transfer and each unfinished file gets its number, so that no two
     /// have the same.

@@ -56,7 +56,7 @@ impl SnapshotReader {
         })
     }
 
-    /// The last entry, length and age of the snapshot.
+    /// The last entry, the length and the time of writing of the snapshot.
     pub fn info(&self) -> &SnapshotInfo {
         &self.info
     }

@@ -29,7 +29,7 @@ pub(in crate::storage) const NAME: &str = "vote";
 
 const MAGIC: &[u8; 8] = b"rkvvote\n";
 
-/// Where the two copies start in the file, in bytes.
+/// Where the two copies of the block start in the vote file, in bytes.
 const COPIES: [u64; 2] = [0, BLOCK as u64];
 
 /// The contents of each of the two copies in the vote file.
