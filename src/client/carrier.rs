@@ -6,9 +6,9 @@
 //! [`Carrier::wait`] leave in one write for each connection, and one wake-up reads everything that
 //! has arrived.
 //!
-//! A Carrier has a number of *lanes*. Each lane has a connection of its own to each server, opened
-//! when it is first needed, and opened again after an error. So several lanes are several
-//! connections to the same server.
+//! A Carrier has a number of *lanes*. Each lane has one connection to each server, opened when it
+//! is first needed, and opened again after an error. So several lanes are several connections to
+//! the same server.
 //!
 //! A Carrier decides nothing: [`Call`](super::Call) says which server to ask, when to repeat a
 //! request, and what an answer means. For each request that is handed in, the Carrier hands out

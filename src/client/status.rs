@@ -82,7 +82,7 @@ pub(super) fn of_all(shared: &SharedClerk) -> Vec<ServerStatus> {
     all
 }
 
-/// The addresses of the members that have not answered under any address. The answers of other
+/// The addresses of those members that have not answered under any address, as the answers of other
 /// servers name them.
 fn unheard_members(heard: &[ServerStatus]) -> BTreeSet<String> {
     let statuses = || {

@@ -4,7 +4,7 @@
 //! the log, `sessions` makes sure that a repeated command is executed once, and `store` holds the
 //! keys and values.
 //!
-//! Two properties hold for all of it:
+//! Two properties hold for the whole state machine:
 //! - It is deterministic: the same commands at the same indexes give the same state on every
 //!   replica. Nothing in it reads a clock, a random number or the iteration order of a hash map.
 //! - Its data structures are persistent: a clone takes constant time and shares its memory with

@@ -33,7 +33,8 @@ pub(super) struct Connection {
     socket: Arc<TcpStream>,
     input: Input,
     protocol: Box<dyn Protocol>,
-    /// Whether the kernel has reported an error, or that the other side sends nothing more.
+    /// Whether the kernel has reported an error on the socket, or that the other side has closed it
+    /// for sending.
     ended: bool,
     suspended: bool,
 }

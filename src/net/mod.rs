@@ -123,8 +123,8 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// How many clients may be connected at a time. A further client is refused with a reason.
-    /// There is room for some more connections, of peers and of others that have not said yet what
-    /// they are. So clients cannot keep peers out.
+    /// There is room for some more connections: those of peers, and those on which the other side
+    /// has not said yet whether it is a client or a peer. So clients cannot keep peers out.
     pub max_clients: usize,
     /// How many requests of one client may be without an answer. At that number the client is
     /// throttled: nothing more is read from it.

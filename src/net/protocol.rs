@@ -44,8 +44,8 @@ pub(super) enum Next {
 /// against the limit on clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// The other side of an accepted connection has not said yet what it is; or, on a connection
-    /// that this node dialled, the peer has not welcomed this node yet.
+    /// The other side of an accepted connection has not said yet whether it is a client or a peer;
+    /// or, on a connection that this node dialled, the peer has not welcomed this node yet.
     Opening,
     /// This node has refused the other side, and discards what the other side still sends until it
     /// closes.

@@ -153,7 +153,7 @@ pub struct Status {
 }
 
 /// How long one stage of a command's way through the node has taken lately. The time is measured
-/// once for each batch: all commands that share a write, a message or a run of execution.
+/// once for each batch: the commands that are written, sent or executed together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stage {
     /// The name of the stage, such as "sync".

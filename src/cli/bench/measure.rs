@@ -13,8 +13,8 @@ use crate::client::{Error, Kind as ErrorKind};
 const LOWEST_NS: u64 = 100;
 const HIGHEST_NS: u64 = 3_600_000_000_000;
 
-/// The length of a *moment*, a short stretch of the run with figures of its own. It doubles
-/// whenever moments are joined.
+/// The length of a *moment*: a short stretch of the run, whose latencies are counted apart. The
+/// length doubles whenever moments are joined.
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// How many moments are kept at most. When there are so many, each two neighbours are joined into

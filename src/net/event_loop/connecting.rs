@@ -18,8 +18,8 @@ use crate::net::peer_side::Dialled;
 use crate::net::protocol::Close;
 use crate::raft::NodeId;
 
-/// How many connections are accepted beyond the limit on clients: for peers, and for others that
-/// have not said yet what they are.
+/// How many connections are accepted beyond the limit on clients: those of peers, and those on
+/// which the other side has not said yet whether it is a client or a peer.
 const ROOM_BESIDE_CLIENTS: usize = 64;
 /// How much memory a client's empty outgoing buffer keeps, in bytes. This is little, because
 /// clients are many.

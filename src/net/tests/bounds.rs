@@ -173,7 +173,7 @@ fn clients_over_their_number_are_told_so_and_peers_still_get_in() {
 
     let [gone, _stays] = clients;
     drop(gone);
-    // The place is free when the loop has noticed that the client is gone.
+    // There is room for another client only when the loop has noticed that the first one is gone.
     let again = (0..1000).any(|_| {
         let mut client = Remote::connect(node.address);
         client.write(&opening(&hello(Caller::Client)));

@@ -1,5 +1,5 @@
-//! Tests of what is logged. Lines of different event loops are kept apart by the thread that logs
-//! them.
+//! Tests of the lines that an event loop writes to the diagnostic log. Lines of different event
+//! loops are kept apart by the thread that logs them.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};

@@ -71,7 +71,8 @@ fn messages_arrive_in_order_each_at_its_node() {
             Told::Peer(envelope) => Some(envelope),
             Told::Request(..) => None,
         });
-        // Heartbeats that were sent until the first one arrived may still come before these.
+        // `deliver` may have sent more heartbeats than the one that it waited for. These come
+        // first.
         let arrived: Vec<Envelope> = arrived
             .skip_while(|envelope| *envelope != heartbeat(1, id, 1000))
             .take(100)

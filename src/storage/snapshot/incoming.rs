@@ -101,8 +101,8 @@ impl Incoming {
         self.seal()?.place()
     }
 
-    /// Verifies the whole snapshot, and makes it durable under its unfinished name. After a crash
-    /// the next start removes the file.
+    /// Verifies the whole snapshot, and makes its file durable, under a name that still ends in
+    /// `.new`. After a crash the next start removes the file.
     pub fn seal(self) -> Result<Sealed, StorageError> {
         self.check_current()?;
         if self.next != self.bytes {

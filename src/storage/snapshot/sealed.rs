@@ -6,8 +6,8 @@ use crate::storage::error::StorageError;
 use super::writer::UnfinishedFile;
 use super::{KEPT, SnapshotInfo, Snapshots, name};
 
-/// A snapshot whose file is complete and durable, but has an unfinished name that ends in `.new`.
-/// If this value is dropped, or the node crashes, the snapshot does not take effect.
+/// A snapshot whose file is complete and durable, but has a name that ends in `.new`. If this value
+/// is dropped, or the node crashes, the snapshot does not take effect.
 pub struct Sealed {
     pub(super) snapshots: Snapshots,
     pub(super) temp: UnfinishedFile,
@@ -37,7 +37,8 @@ impl Sealed {
         snapshots.check_new(info.meta.last)?;
         temp.keep(&name(info.meta.last))?;
         shared.folder.sync()?;
-        // From here on no crash can undo the rename, so the log may be cut up to this snapshot.
+        // The folder is synced, so no crash can undo the rename, and the log may be cut up to this
+        // snapshot.
         let oldest_kept = {
             let mut kept = shared.kept.lock();
             kept.push(info.clone());

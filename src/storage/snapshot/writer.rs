@@ -1,5 +1,5 @@
-//! Writes a snapshot of this node's state. The file has an unfinished name until it is complete and
-//! durable.
+//! Writes a snapshot of this node's state. The file's name ends in `.new` until the file is
+//! complete and durable.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -33,13 +33,14 @@ pub struct SnapshotWriter {
     failed: bool,
 }
 
-/// A file with an unfinished name. It is removed when this value is dropped, unless
-/// [`keep`](Self::keep) has renamed it.
+/// An incomplete snapshot's file, whose name ends in `.new`. The file is removed when this value is
+/// dropped, unless [`keep`](Self::keep) has renamed it.
 pub(super) struct UnfinishedFile {
     folder: Folder,
     name: String,
     pub(super) file: NamedFile,
-    /// How many bytes are synced, and how many more may be written before the next sync.
+    /// How many bytes of the file are synced, and how many more may be written before the next
+    /// sync.
     synced: u64,
     sync: u64,
     kept: bool,
@@ -82,8 +83,8 @@ impl SnapshotWriter {
         self.seal()?.place()
     }
 
-    /// Completes the file, and makes it durable under its unfinished name. After a crash the next
-    /// start removes the file.
+    /// Completes the file, and makes it durable under a name that still ends in `.new`. After a
+    /// crash the next start removes the file.
     pub fn seal(mut self) -> Result<Sealed, StorageError> {
         self.end_piece()?;
         self.temp.file.write(&self.footer.seal(), self.at)?;
@@ -138,7 +139,8 @@ impl io::Write for SnapshotWriter {
         Ok(len)
     }
 
-    /// Does nothing, because only [`finish`](SnapshotWriter::finish) makes anything durable.
+    /// Flushing does nothing, because only [`finish`](SnapshotWriter::finish) makes the snapshot
+    /// durable.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
