@@ -54,8 +54,8 @@ pub trait StateMachine: Send + 'static {
 
     /// Like [`query`](Self::query), but returns `None` if the answer would [weigh](Self::weight)
     /// more than `room`. The machine must find that out without gathering much more than `room`:
-    /// the thread that asks answers heartbeats, and leaves a question with a large answer to the
-    /// apply thread. The default is for a machine whose answers are all small.
+    /// the thread that asks answers heartbeats, and leaves a query with a large answer to the apply
+    /// thread. The default is for a machine whose answers are all small.
     fn query_within(&self, query: &Bytes, room: usize) -> Option<Self::Reply> {
         let _ = room;
         Some(self.query(query))

@@ -77,7 +77,7 @@ pub enum Command {
 /// Where kvcli takes a value from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The value is part of the command.
+    /// The value was given as a word of the command.
     Here(Bytes),
     /// The value is the content of this file; `-` is standard input.
     File(PathBuf),

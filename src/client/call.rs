@@ -219,8 +219,8 @@ impl Call {
                 Err(error) => self.doubtful(now, server, Word::Garbled(error.to_string()), routes),
             },
             Ok(Answer::Transferring) => Heard::Transferring,
-            // These answers belong to other requests: the server is faulty, and may have done
-            // anything with this one.
+            // These answers belong to requests of another kind: the server is faulty, and may have
+            // done anything with this request.
             Ok(Answer::Status(_) | Answer::Snapshot { .. }) => {
                 let what = "the answer to another kind of request".to_string();
                 self.doubtful(now, server, Word::Garbled(what), routes)
@@ -352,8 +352,8 @@ impl Call {
         self.go_on(server, Word::Invalid(reason))
     }
 
-    /// Handles a reply of the state machine. The reply means that the server leads and that the
-    /// command went through the log, so the reply is the same on every replica.
+    /// Handles a reply of the state machine. Only a leader sends a reply: for a command that is
+    /// committed, or for a linearizable read.
     fn replied(
         &mut self,
         now: Duration,

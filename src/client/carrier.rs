@@ -28,8 +28,8 @@ use self::timer::Timer;
 use super::transport::CallError;
 use crate::wire::client::{Answer, Ask};
 
-/// How often the Carrier looks for requests whose time is up. A request may end later than its
-/// timeout by this much.
+/// The time between two searches of the Carrier for requests whose time is up. So a request may end
+/// this much later than its timeout.
 const TICK: Duration = Duration::from_millis(20);
 
 /// How many bytes one read from a socket takes at most.
@@ -41,7 +41,7 @@ const TIMER: Token = Token(usize::MAX);
 
 /// Sends requests and receives their answers over non-blocking sockets.
 pub struct Carrier {
-    /// The zero of the Carrier's clock: when the Carrier was made.
+    /// When the Carrier was made. The Carrier's clock counts from then.
     start: Instant,
     /// The name of the cluster that all servers must belong to. Empty until it is known: then the
     /// greeting of the first server decides it.

@@ -277,8 +277,8 @@ impl Clerk {
         }
     }
 
-    /// The addresses of all servers that the Clerk knows: first those that it was given, then those
-    /// that it learned.
+    /// The addresses of all servers that the Clerk knows: first those that its user named, then
+    /// those that it learned from answers.
     pub fn servers(&self) -> Vec<String> {
         self.shared.state.lock().routes.servers().to_vec()
     }

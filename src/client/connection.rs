@@ -64,7 +64,8 @@ struct Inbox {
     waiting: BTreeMap<u64, Slot>,
     /// When bytes last arrived. Before any have arrived: when the connection was opened.
     heard: Instant,
-    /// The buffer of the thread that reads; `None` while a thread has the role of the reader.
+    /// The buffer of received bytes that the reader uses. It is here while no thread is the reader,
+    /// and `None` while a thread has taken it and with it the role of the reader.
     reader: Option<Frames>,
     /// Why the connection was closed; `None` as long as it can be used.
     broken: Option<String>,

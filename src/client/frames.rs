@@ -85,8 +85,8 @@ impl Frames {
     }
 }
 
-/// Whether the error is a timeout of a socket, which has two names, or an interruption by a signal.
-/// After either, the read or write may be tried again.
+/// Whether the error is a timeout of a socket, which systems report under different names, or an
+/// interruption by a signal. After either, the read or write may be tried again.
 pub(super) fn is_timeout(kind: ErrorKind) -> bool {
     matches!(
         kind,

@@ -44,7 +44,7 @@ pub struct Ticket {
     pub session: SessionId,
     /// The sequence number of the operation in the session.
     pub seq: u64,
-    /// The lowest number that was unanswered when the ticket was given out.
+    /// The lowest sequence number that was unanswered when the ticket was given out.
     pub lowest_unanswered: u64,
 }
 
@@ -64,7 +64,7 @@ impl Ticket {
 /// The result of [`Session::issue`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Issue {
-    /// The next number of the session, with the right to execute one operation under it.
+    /// The next sequence number of the session, with the right to execute one operation under it.
     Ticket(Ticket),
     /// No session is open: open one, and ask again.
     NoSession,

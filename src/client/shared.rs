@@ -31,7 +31,7 @@ pub(super) struct SharedClerk {
     pub(super) transport: Arc<dyn Transport>,
     pub(super) options: Options,
     pub(super) state: Mutex<State>,
-    /// The zero of the clock that the calls use: when the Clerk was made.
+    /// When the Clerk was made. The clock that its calls use counts from then.
     start: Instant,
     /// How often calls have been cancelled: see [`Stop`].
     epoch: Arc<AtomicU64>,

@@ -65,7 +65,7 @@ impl Default for Limits {
 /// Why these limits cannot be used together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LimitsError {
-    /// A limit of zero would let nothing pass.
+    /// One of the limits is zero, so that nothing could pass it.
     #[error("{0} is 0; it must be at least 1")]
     Zero(&'static str),
     /// The limits admit a command or a page that would not fit into one message.

@@ -145,7 +145,8 @@ pub struct Status {
     /// Whether a snapshot is being written, or is about to be. If not, and `snapshot_index` is
     /// lower than an [`Answer::Snapshot`] has announced, writing that snapshot has failed.
     pub snapshot_pending: bool,
-    /// How many bytes of the pending snapshot are written so far; 0 if none is being written.
+    /// How many bytes of the snapshot that is being written are written so far; 0 if none is being
+    /// written.
     pub snapshot_written: u64,
     /// How long each stage of a command's way through the node has taken in the last 10 to 20
     /// seconds. The stages are in the order in which a command passes them.

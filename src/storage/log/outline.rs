@@ -34,8 +34,9 @@ impl Outline {
     }
 
     /// The outline of a log whose earlier segments have been removed, before any record of the
-    /// remaining segments is added. `previous` was the last entry when this segment was begun. The
-    /// first records of the segment may replace `previous` and entries before it.
+    /// remaining segments is added. `previous` was the log's last entry when the first remaining
+    /// segment was begun. The first records of that segment may replace `previous` and entries
+    /// before it.
     pub(super) fn cut_behind(previous: EntryId) -> Self {
         Self {
             cut: previous.index > 0,

@@ -7,7 +7,8 @@
 //!
 //! Only the entries after the last one of the snapshot from which the node starts are kept in
 //! memory. The log on disk reaches back further, to the snapshot before. So the log on disk may be
-//! as large as the whole state, and to keep all of it would take as much memory again, for nothing.
+//! as large as the whole state, and keeping all of it would take that much memory at each start,
+//! for nothing.
 
 use std::collections::VecDeque;
 

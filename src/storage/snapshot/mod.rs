@@ -100,8 +100,7 @@ struct SnapshotFolder {
     folder: Folder,
     owner: SnapshotOwner,
     writing: SnapshotOptions,
-    /// The valid snapshots, oldest first. This lock is held for moments only, never while a thread
-    /// waits for the disk.
+    /// The valid snapshots, oldest first. No thread keeps this lock while it waits for the disk.
     kept: Mutex<Vec<SnapshotInfo>>,
     /// The snapshot from which the state machine is being restored, if there is one. Its file is
     /// kept even if there are two newer snapshots.
