@@ -61,7 +61,7 @@ pub enum Command {
     },
     /// Have nodes take a snapshot.
     Snapshot {
-        /// The node that takes a snapshot; `None`: all nodes.
+        /// The node that is to take a snapshot; `None`: all nodes.
         id: Option<NodeId>,
     },
     /// Begin or cease to show how long each answer took.

@@ -136,7 +136,8 @@ impl Routes {
         }
     }
 
-    /// The server to ask first while no leader is known, modulo the number of servers.
+    /// The index of the server to ask first while no leader is known. It is to be taken modulo the
+    /// number of servers.
     pub(super) fn turn(&self) -> usize {
         self.turn
     }

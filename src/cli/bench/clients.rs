@@ -21,7 +21,7 @@ use crate::wire::codec;
 /// session is full.
 const FULL: Duration = Duration::from_millis(1);
 
-/// How long closing a session at the end may take.
+/// How long a client may take to close its session at the end of the benchmark.
 const GOODBYE: Duration = Duration::from_millis(500);
 
 /// What one slot of a client is given to do: open the session, close it, or execute a request.
@@ -42,13 +42,13 @@ pub struct Done {
     pub slot: usize,
     /// The number of the client that the slot belongs to.
     pub client: usize,
-    /// The kind of the request; `None` for work on the session.
+    /// The kind of the request; `None` if the work was to open or close a session.
     pub kind: Option<Kind>,
     /// When the work was due. Its latency counts from this time.
     pub intended: Duration,
     /// When the work of the slot ended.
     pub at: Duration,
-    /// `Ok` if the work succeeded, else why it failed.
+    /// `Ok` if the slot's work succeeded, else why it failed.
     pub result: Result<(), Error>,
 }
 
@@ -157,7 +157,7 @@ impl Clients {
         0..self.slots.len()
     }
 
-    /// One slot of each client, for work on the client's session.
+    /// One slot of each client, in which the client's session is opened and closed.
     pub fn first_slots(&self) -> impl Iterator<Item = usize> + use<> {
         0..self.sessions.len()
     }

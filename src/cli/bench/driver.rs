@@ -31,7 +31,7 @@ pub trait Phase {
     fn pull(&mut self, now: Duration) -> Pull;
     /// Tells the phase that the work of a slot has ended.
     fn done(&mut self, done: Done);
-    /// Tells the phase the present time. Called at least 20 times a second.
+    /// Tells the phase the present time, at least 20 times a second.
     fn tick(&mut self, now: Duration, clients: &Clients);
 }
 
