@@ -79,7 +79,7 @@ use std::sync::Arc;
 use crate::raft::{Entry, EntryId, HardState, Index, Write};
 
 pub use archive::{Backup, back_up, restore};
-pub use disk::{Disk, DiskFile, Outcome, ReadOnlyDisk, RealDisk, SimDisk};
+pub use disk::{Disk, DiskFile, Outcome, ReadOnlyDisk, RealDisk, SimDisk, Unreadable};
 pub use error::StorageError;
 pub use inspection::{
     InspectedCommand, InspectedSegment, InspectedSnapshot, Inspection, Judge, inspect, inspect_with,

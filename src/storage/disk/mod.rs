@@ -5,7 +5,7 @@
 //! | `mod.rs` | what is assumed of a disk, and the traits |
 //! | [`real_disk`], [`real_file`] | the machine's file system, with the file `lock` in the folder |
 //! | [`read_only_disk`] | a folder that can be read but not changed |
-//! | [`sim_disk`] | a disk in memory, for tests |
+//! | [`sim_disk`], [`sim_contents`] | a disk in memory, for tests, and the contents of its files |
 //! | [`folder`] | adds the file's name to errors, and creates files as a whole |
 //!
 //! # Assumptions
@@ -30,6 +30,7 @@ mod folder;
 pub(super) mod read_only_disk;
 pub(super) mod real_disk;
 mod real_file;
+mod sim_contents;
 mod sim_disk;
 
 use std::io;
@@ -37,7 +38,7 @@ use std::path::Path;
 
 pub use read_only_disk::ReadOnlyDisk;
 pub use real_disk::RealDisk;
-pub use sim_disk::{Outcome, SimDisk};
+pub use sim_disk::{Outcome, SimDisk, Unreadable};
 
 pub(super) use folder::{Folder, NamedFile, is_unfinished, unfinished};
 

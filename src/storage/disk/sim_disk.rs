@@ -8,15 +8,15 @@
 //!
 //! The disk never loses what was synced successfully, and never tears a write within a sector.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Disk, DiskFile, SECTOR};
+use super::sim_contents::Contents;
+use super::{Disk, DiskFile};
 
 /// A simulated disk. Clones are the same disk.
 #[derive(Clone, Debug)]
@@ -36,6 +36,20 @@ pub enum Outcome {
     Lost,
 }
 
+/// Which reads of a simulated disk fail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Unreadable {
+    /// None.
+    #[default]
+    Nothing,
+    /// All of the file that has this name.
+    File(String),
+    /// All: of every file, and of the names in the folder.
+    Everything,
+    /// A single one, after so many that succeed.
+    Once(u64),
+}
+
 #[derive(Clone, Debug)]
 struct DiskState {
     random: u64,
@@ -48,14 +62,9 @@ struct DiskState {
     stop_at: Option<u64>,
     fail_at: Option<u64>,
     capacity: Option<u64>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Contents {
-    written: Vec<u8>,
-    durable: Vec<u8>,
-    /// The writes since the last sync, in order: the offset and the bytes of each.
-    pending: Vec<(usize, Vec<u8>)>,
+    unreadable: Unreadable,
+    /// The names of the files of which a read has failed; that of the folder is empty.
+    failed_reads: BTreeSet<String>,
 }
 
 /// One atomic change of names: for each name, the file that it refers to afterwards, or `None`.
@@ -74,6 +83,8 @@ impl SimDisk {
             stop_at: None,
             fail_at: None,
             capacity: None,
+            unreadable: Unreadable::Nothing,
+            failed_reads: BTreeSet::new(),
         })
     }
 
@@ -85,8 +96,9 @@ impl SimDisk {
     }
 
     /// Returns the disk as it may be after a power failure at this moment. Everything on the
-    /// returned disk is durable, and it is not set to fail. This disk does not change. Each call
-    /// draws another outcome, so that a test can try many outcomes of one moment.
+    /// returned disk is durable, and no operation is set to fail; reads fail as before. This disk
+    /// does not change. Each call draws another outcome, so that a test can try many outcomes of
+    /// one moment.
     pub fn crash(&self) -> Self {
         self.crash_with(Outcome::Chance)
     }
@@ -114,6 +126,8 @@ impl SimDisk {
             stop_at: None,
             fail_at: None,
             capacity: state.capacity,
+            unreadable: state.unreadable.clone(),
+            failed_reads: BTreeSet::new(),
         })
     }
 
@@ -149,6 +163,18 @@ impl SimDisk {
         self.state.lock().capacity = bytes;
     }
 
+    /// Makes reads fail from now on: to open a file, to ask for its length, to read from it, and to
+    /// list the folder. Returns which ones failed before.
+    pub fn fail_reads(&self, which: Unreadable) -> Unreadable {
+        std::mem::replace(&mut self.state.lock().unreadable, which)
+    }
+
+    /// The names of the files of which a read has failed since the last call. That of the folder is
+    /// empty, and so is that of a file that has no name any more.
+    pub fn take_failed_reads(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.state.lock().failed_reads)
+    }
+
     /// Flips one bit of a file, durably.
     ///
     /// # Panics
@@ -157,10 +183,15 @@ impl SimDisk {
         let mut state = self.state.lock();
         let id = state.names[name];
         let file = &mut state.files[id];
-        file.written[offset] ^= 1 << bit;
-        if let Some(byte) = file.durable.get_mut(offset) {
-            *byte ^= 1 << bit;
-        }
+        file.flip(offset, bit);
+    }
+
+    /// The bits of a file that have flipped and were not written again since: the offset of each
+    /// one's byte, and its place in the byte. None if the file is not there.
+    pub fn flipped_bits(&self, name: &str) -> Vec<(usize, u8)> {
+        let state = self.state.lock();
+        let file = state.names.get(name).map(|id| &state.files[*id]);
+        file.map_or(Vec::new(), |file| file.flipped.iter().copied().collect())
     }
 
     /// Returns all bytes of a file, durable or not; `None` if there is no such file.
@@ -174,11 +205,7 @@ impl SimDisk {
     pub fn set_contents(&self, name: &str, bytes: &[u8]) {
         let mut state = self.state.lock();
         let id = state.files.len();
-        state.files.push(Contents {
-            written: bytes.to_vec(),
-            durable: bytes.to_vec(),
-            pending: Vec::new(),
-        });
+        state.files.push(Contents::durable(bytes));
         state.names.insert(name.into(), id);
         state.durable_names.insert(name.into(), id);
     }
@@ -209,6 +236,32 @@ impl DiskState {
         Ok(self.fail_at == Some(number))
     }
 
+    /// Fails if a read of this file, or of the folder, is to fail now.
+    fn read(&mut self, file: Option<usize>) -> io::Result<()> {
+        let fails = match &mut self.unreadable {
+            Unreadable::Nothing => false,
+            Unreadable::File(name) => file.is_some() && self.names.get(name) == file.as_ref(),
+            Unreadable::Everything => true,
+            Unreadable::Once(after) => match after.checked_sub(1) {
+                Some(left) => {
+                    *after = left;
+                    false
+                }
+                None => {
+                    self.unreadable = Unreadable::Nothing;
+                    true
+                }
+            },
+        };
+        if !fails {
+            return Ok(());
+        }
+        let name = self.names.iter().find(|(_, id)| Some(**id) == file);
+        let name = name.map(|(name, _)| name.clone()).unwrap_or_default();
+        self.failed_reads.insert(name);
+        Err(io::Error::other("the simulated disk cannot read this"))
+    }
+
     fn rename(&mut self, renaming: Renaming) -> io::Result<()> {
         if self.operate()? {
             return Err(failure());
@@ -229,54 +282,6 @@ impl DiskState {
     }
 }
 
-impl Contents {
-    fn write(&mut self, bytes: &[u8], offset: usize) {
-        overwrite(&mut self.written, bytes, offset);
-        self.pending.push((offset, bytes.to_vec()));
-    }
-
-    fn after_crash(&self, outcome: Outcome, random: &mut u64) -> Self {
-        let mut bytes = self.durable.clone();
-        for (offset, written) in &self.pending {
-            let torn = outcome == Outcome::Chance && next(random).is_multiple_of(2);
-            let whole = kept(outcome, random);
-            for piece in sectors(*offset, written.len()) {
-                let kept = if torn { kept(outcome, random) } else { whole };
-                if kept {
-                    let at = piece.start;
-                    overwrite(&mut bytes, &written[at - offset..piece.end - offset], at);
-                }
-            }
-        }
-        Self {
-            written: bytes.clone(),
-            durable: bytes,
-            pending: Vec::new(),
-        }
-    }
-
-    fn sync(&mut self) {
-        for (offset, bytes) in std::mem::take(&mut self.pending) {
-            overwrite(&mut self.durable, &bytes, offset);
-        }
-    }
-}
-
-/// Splits a write of `len` bytes at `offset` into parts that each lie within one sector.
-fn sectors(offset: usize, len: usize) -> impl Iterator<Item = Range<usize>> {
-    let end = offset + len;
-    (offset / SECTOR..end.div_ceil(SECTOR))
-        .map(move |sector| offset.max(sector * SECTOR)..end.min((sector + 1) * SECTOR))
-}
-
-fn overwrite(file: &mut Vec<u8>, bytes: &[u8], offset: usize) {
-    let end = offset + bytes.len();
-    if file.len() < end {
-        file.resize(end, 0);
-    }
-    file[offset..end].copy_from_slice(bytes);
-}
-
 fn apply(names: &mut BTreeMap<String, usize>, renaming: &Renaming) {
     for (name, file) in renaming {
         match file {
@@ -286,7 +291,7 @@ fn apply(names: &mut BTreeMap<String, usize>, renaming: &Renaming) {
     }
 }
 
-fn kept(outcome: Outcome, random: &mut u64) -> bool {
+pub(super) fn kept(outcome: Outcome, random: &mut u64) -> bool {
     match outcome {
         Outcome::Chance => next(random).is_multiple_of(2),
         Outcome::Kept => true,
@@ -295,7 +300,7 @@ fn kept(outcome: Outcome, random: &mut u64) -> bool {
 }
 
 /// The next random number, from the splitmix64 sequence.
-fn next(random: &mut u64) -> u64 {
+pub(super) fn next(random: &mut u64) -> u64 {
     *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *random;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -319,7 +324,9 @@ impl Disk for SimDisk {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.state.lock().names.keys().cloned().collect())
+        let mut state = self.state.lock();
+        state.read(None)?;
+        Ok(state.names.keys().cloned().collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
@@ -332,7 +339,9 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let id = self.state.lock().id(name)?;
+        let mut state = self.state.lock();
+        let id = state.id(name)?;
+        state.read(Some(id))?;
         let state = self.state.clone();
         Ok(Box::new(SimFile { state, id }))
     }
@@ -370,11 +379,14 @@ impl Disk for SimDisk {
 
 impl DiskFile for SimFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.state.lock().files[self.id].written.len() as u64)
+        let mut state = self.state.lock();
+        state.read(Some(self.id))?;
+        Ok(state.files[self.id].written.len() as u64)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.read(Some(self.id))?;
         let start = offset as usize;
         let bytes = state.files[self.id]
             .written
@@ -399,7 +411,7 @@ impl DiskFile for SimFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         if state.operate()? {
-            state.files[self.id].pending.clear();
+            state.files[self.id].sync_failed();
             return Err(failure());
         }
         state.files[self.id].sync();
