@@ -228,7 +228,7 @@ impl Inspection {
     /// Checks whether all files fit together, as a start of the node does. Returns the log that the
     /// node would start with; `None` if the node's term and vote are unreadable.
     fn start(&self, folder: &Folder, owner: &FolderOwner) -> Result<Option<Start>, StorageError> {
-        let snapshots = recovery::find(folder, &snapshot::SnapshotOwner::from(&self.identity))?;
+        let mut snapshots = recovery::find(folder, &snapshot::SnapshotOwner::from(&self.identity))?;
         let covered = snapshots.last().index;
         let (mut replay, _) = replay::read(folder, owner, &super::Options::default(), covered)?;
         let Some(hard_state) = self.hard_state else {

@@ -19,7 +19,7 @@
 //! The format of each file is specified at the top of the source file that writes it. A file whose
 //! name ends in `.new` is either incomplete or a spare for the log's next segment; the next start
 //! removes it. A snapshot that is found damaged is renamed, so that its name ends in `.damaged`,
-//! and is never removed.
+//! and is never removed. A read that fails is no damage: nothing is changed because of it.
 //!
 //! # Invariants
 //!
@@ -190,7 +190,7 @@ impl Storage {
         };
         let found = vote::read(&folder, &owner)?;
         let snapshot_owner = snapshot::SnapshotOwner::from(identity);
-        let snapshots = recovery::find(&folder, &snapshot_owner)?;
+        let mut snapshots = recovery::find(&folder, &snapshot_owner)?;
         let base = snapshots.last();
         let (mut replay, last) = replay::read(&folder, &owner, &options, base.index)?;
         let hard_state = found.state();

@@ -1,9 +1,11 @@
 //! Chooses the snapshot from which a node starts, and fits the log to the snapshot.
 //!
 //! The node starts from the newest valid snapshot. A damaged snapshot is passed over and reported;
-//! its file is renamed, so that its name ends in `.damaged`, and is never removed. The snapshot is
-//! chosen before the log is read, so that the entries which the snapshot covers need not be kept in
-//! memory. Then one of three cases holds:
+//! its file is renamed, so that its name ends in `.damaged`, and is never removed. A snapshot that
+//! the disk refuses to read is passed over and reported, too, but keeps its name: it may be whole,
+//! and the next start may be able to read it. The snapshot is chosen before the log is read, so
+//! that the entries which the snapshot covers need not be kept in memory. Then one of three cases
+//! holds:
 //!
 //! 1. **The log continues the snapshot.** The log holds the snapshot's last entry, or its first
 //!    entry is the next one. Entries that the snapshot covers stay in the log on disk, for the
@@ -16,7 +18,8 @@
 //!    when recovery starts the log anew: the snapshot holds all committed entries up to its last
 //!    one, and a log entry that conflicts with the snapshot was never committed.
 //! 3. **The log starts too late.** A part of the log, or the snapshot that took its place, is
-//!    missing or damaged. The node does not start.
+//!    missing, damaged or cannot be read. The node does not start. If a snapshot could not be read,
+//!    the error is that of the disk, and not one that says that the node has to be replaced.
 //!
 //! # When an older snapshot can replace a damaged one
 //!
@@ -52,13 +55,18 @@ pub(super) struct FoundSnapshots {
     /// node does not need this snapshot now, and reading the whole file would make the start
     /// longer.
     older: Option<SnapshotInfo>,
-    /// The damaged snapshots that cover later entries than the newest valid snapshot, newest first.
+    /// The snapshots that are damaged or cannot be read, and cover later entries than the newest
+    /// valid one; newest first.
     bad: Vec<BadSnapshot>,
+    /// The error of the newest snapshot in `bad` that could not be read.
+    unreadable: Option<StorageError>,
 }
 
 struct BadSnapshot {
     last: EntryId,
     problem: String,
+    /// Whether the file was read and is not valid; if not, it could not be read.
+    is_damaged: bool,
 }
 
 /// How the log on disk fits the snapshot from which the node starts. A log that lacks entries right
@@ -81,6 +89,7 @@ pub(super) fn find(folder: &Folder, owner: &SnapshotOwner) -> Result<FoundSnapsh
         newest: None,
         older: None,
         bad: Vec::new(),
+        unreadable: None,
     };
     for last in ids {
         if found.newest.is_some() {
@@ -96,11 +105,16 @@ pub(super) fn find(folder: &Folder, owner: &SnapshotOwner) -> Result<FoundSnapsh
             }) => found.bad.push(BadSnapshot {
                 last,
                 problem: format!("{problem} (at offset {offset})"),
+                is_damaged: true,
             }),
-            Err(error) => found.bad.push(BadSnapshot {
-                last,
-                problem: error.to_string(),
-            }),
+            Err(error) => {
+                found.bad.push(BadSnapshot {
+                    last,
+                    problem: error.to_string(),
+                    is_damaged: false,
+                });
+                found.unreadable.get_or_insert(error);
+            }
         }
     }
     Ok(found)
@@ -121,13 +135,14 @@ impl FoundSnapshots {
             None => "the log from its start".into(),
         };
         self.bad.iter().map(move |bad| {
+            let name = snapshot::name(bad.last);
+            let fate = match bad.is_damaged {
+                true => format!("is set aside as {name}{}", snapshot::SET_ASIDE),
+                false => format!("stays as {name}"),
+            };
             format!(
-                "used {instead} in place of the snapshot of entry {}, which is set aside as {}{}: \
-                 {}",
-                bad.last,
-                snapshot::name(bad.last),
-                snapshot::SET_ASIDE,
-                bad.problem
+                "used {instead} in place of the snapshot of entry {}, which {fate}: {}",
+                bad.last, bad.problem
             )
         })
     }
@@ -136,13 +151,18 @@ impl FoundSnapshots {
     /// one in `replay`. Changes nothing on disk.
     ///
     /// # Errors
-    /// [`StorageError::Damaged`] if the log starts too late for the snapshot, so that entries are
-    /// missing.
-    pub(super) fn fit(&self, folder: &Folder, replay: &mut Replay) -> Result<Fit, StorageError> {
+    /// In the third case: [`StorageError::Io`] if a snapshot could not be read, because with that
+    /// snapshot the node might start; otherwise [`StorageError::Damaged`].
+    pub(super) fn fit(
+        &mut self,
+        folder: &Folder,
+        replay: &mut Replay,
+    ) -> Result<Fit, StorageError> {
         let last = self.last();
         let base = replay.outline.base();
         if base.index > last.index {
-            return Err(self.out_of_reach(folder, replay));
+            let unreadable = self.unreadable.take();
+            return Err(unreadable.unwrap_or_else(|| self.out_of_reach(folder, replay)));
         }
         if replay.outline.agrees(last) {
             replay.outline.start_behind(last);
@@ -206,9 +226,13 @@ impl FoundSnapshots {
     /// Renames the damaged snapshots, and returns the valid ones, oldest first. The folder has to
     /// be synced afterwards. After a crash before that, the next start may find the damaged
     /// snapshots under their old names, and renames them again.
+    ///
+    /// A snapshot that could not be read keeps its name. If the next start can read it, that start
+    /// may use it, whatever happened in between: it covers committed entries only, and the log fits
+    /// it or starts anew after it, as with any other snapshot.
     pub(super) fn settle(self, folder: &Folder) -> Result<Vec<SnapshotInfo>, StorageError> {
-        for BadSnapshot { last, .. } in &self.bad {
-            snapshot::set_aside(folder, *last)?;
+        for bad in self.bad.iter().filter(|bad| bad.is_damaged) {
+            snapshot::set_aside(folder, bad.last)?;
         }
         Ok(self.older.into_iter().chain(self.newest).collect())
     }

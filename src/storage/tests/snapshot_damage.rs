@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use crate::storage::{Disk, Outcome};
+use crate::storage::{Disk, Outcome, Unreadable};
 
 use super::story::*;
 use super::*;
@@ -328,4 +328,76 @@ fn a_folder_with_a_snapshot_but_no_identity_is_refused() {
     let error = try_open(&disk).err().expect("it is refused");
     assert!(matches!(error, StorageError::WrongFolder { .. }), "{error}");
     assert_eq!(disk.list().expect("a list"), [NEWEST]);
+}
+
+/// A read that fails says nothing about the bytes: the disk may read them again a moment later.
+#[test]
+fn a_snapshot_that_cannot_be_read_is_passed_over_and_keeps_its_name() {
+    let (disk, memory) = node(true, 200);
+    disk.fail_reads(Unreadable::File(NEWEST.into()));
+    let (storage, recovered) = open(&disk);
+    assert_eq!(recovered.base, id(1, 4));
+    assert_eq!(memory.matches(&storage, &recovered), Ok(()));
+    let [note] = &recovered.notes[..] else {
+        panic!("{:?}", recovered.notes);
+    };
+    for part in [
+        "the one of entry 4@1",
+        "snapshot of entry 7@1",
+        "cannot open",
+    ] {
+        assert!(note.contains(part), "{part:?} is not in {note:?}");
+    }
+    drop(storage);
+    disk.fail_reads(Unreadable::Nothing);
+    let (_, recovered) = open(&disk);
+    assert_eq!(recovered.base, id(1, 7));
+    assert_eq!(recovered.notes, Vec::<String>::new());
+}
+
+/// Whoever reads that a node is damaged is told to replace it.
+#[test]
+fn a_node_whose_only_snapshot_cannot_be_read_does_not_start_and_is_not_called_damaged() {
+    let (disk, memory) = node(true, 200);
+    let disk = flipped(&disk, OLDER, 4100);
+    for unreadable in [
+        Unreadable::File(NEWEST.into()),
+        Unreadable::File("log-00000000000000000003".into()),
+        Unreadable::File("vote".into()),
+        Unreadable::Everything,
+    ] {
+        disk.fail_reads(unreadable.clone());
+        let before = disk.operations();
+        let error = try_open(&disk).err().expect("the read fails");
+        assert!(matches!(error, StorageError::Io { .. }), "{error}");
+        assert_eq!(disk.operations(), before, "{unreadable:?}");
+    }
+    disk.fail_reads(Unreadable::Nothing);
+    assert_holds(&disk, &memory);
+}
+
+#[test]
+fn a_single_read_that_fails_at_a_start_changes_nothing_of_what_is_recovered() {
+    let (disk, memory) = node(true, 200);
+    let mut passed_over = 0;
+    for read in 0.. {
+        let disk = disk.fork();
+        disk.fail_reads(Unreadable::Once(read));
+        let opened = try_open(&disk);
+        let has_failed = !disk.take_failed_reads().is_empty();
+        disk.fail_reads(Unreadable::Nothing);
+        match opened {
+            Ok((storage, recovered)) => {
+                assert_eq!(memory.matches(&storage, &recovered), Ok(()), "{read}");
+                passed_over += u64::from(recovered.base == id(1, 4));
+            }
+            Err(error) => assert!(matches!(error, StorageError::Io { .. }), "{error}"),
+        }
+        assert_eq!(open(&disk).1.base, id(1, 7), "{read}");
+        assert_holds(&disk, &memory);
+        if !has_failed {
+            assert!(passed_over > 0, "{read} reads, none of the newest snapshot");
+            break;
+        }
+    }
 }
