@@ -40,7 +40,10 @@ impl Sending {
     pub fn fetch(&mut self, files: &Snapshots, request: PartRequest) -> Result<Envelope, Gone> {
         let (to, last) = (request.to, request.snapshot.meta.last);
         let read = self.read(files, &request);
-        let data = read.map_err(|error| Gone { to, last, error })?;
+        let data = read.map_err(|error| {
+            self.pass_over_unreadable(files, last, &error);
+            Gone { to, last, error }
+        })?;
         if request.offset + request.length >= request.snapshot.bytes {
             self.verified.remove(&last);
         }
@@ -61,6 +64,16 @@ impl Sending {
             self.verify(files, last)?;
         }
         read
+    }
+
+    /// Takes a file that the disk refuses to read out of use. The follower gets a new snapshot then.
+    /// If nothing was executed meanwhile, the new one is of the same entry, and it would be refused
+    /// if this one still counted.
+    fn pass_over_unreadable(&mut self, files: &Snapshots, last: EntryId, error: &StorageError) {
+        if matches!(error, StorageError::Io { .. }) {
+            self.verified.remove(&last);
+            files.pass_over(last);
+        }
     }
 
     fn verify(&mut self, files: &Snapshots, last: EntryId) -> Result<(), StorageError> {

@@ -10,7 +10,7 @@ use crate::node::sending::Sending;
 use crate::node::taker::is_overtaken;
 use crate::raft::{EntryId, Membership, Part, PartRequest, SnapshotMeta};
 use crate::storage::{
-    Disk, Identity, Options, SimDisk, SnapshotInfo, Snapshots, Storage, StorageError,
+    Disk, Identity, Options, SimDisk, SnapshotInfo, Snapshots, Storage, StorageError, Unreadable,
 };
 
 fn files() -> Snapshots {
@@ -168,4 +168,29 @@ fn a_file_that_became_shorter_after_it_was_verified_is_set_aside_at_the_first_pa
         "{gone:?}"
     );
     assert!(files.newest().is_none(), "it is set aside");
+}
+
+/// The core has the state copied anew for the follower. If nothing was executed meanwhile, the new
+/// snapshot is of the same entry as the one that cannot be read.
+#[test]
+fn a_snapshot_that_cannot_be_read_makes_way_for_another_one_of_the_same_entry() {
+    let disk = SimDisk::new(1);
+    let files = files_on(Arc::new(disk.clone()));
+    let info = write(&files, 7);
+    let mut names = disk.list().unwrap();
+    names.retain(|name| name.starts_with("snapshot-"));
+    let mut sending = Sending::default();
+    for (first, offset) in [(true, 0), (false, 10)] {
+        if !first {
+            sending.fetch(&files, request(&info, 0, 10)).unwrap();
+        }
+        disk.fail_reads(Unreadable::File(names[0].clone()));
+        let gone = sending.fetch(&files, request(&info, offset, 10));
+        let gone = gone.unwrap_err();
+        assert!(matches!(gone.error, StorageError::Io { .. }), "{gone:?}");
+        assert!(disk.contents(&names[0]).is_some(), "its file stays");
+        disk.fail_reads(Unreadable::Nothing);
+        let again = write(&files, 7);
+        assert_eq!(files.newest(), Some(again));
+    }
 }

@@ -225,6 +225,13 @@ impl Snapshots {
         self.shared.folder.sync()
     }
 
+    /// Takes a snapshot whose file the disk refuses to read out of use, until the next start. The
+    /// file stays as it is: it may be whole, and the disk may read it again later. From now on a
+    /// new snapshot of the same entry can take its place.
+    pub fn pass_over(&self, last: EntryId) {
+        (self.shared.kept.lock()).retain(|info| info.meta.last != last);
+    }
+
     /// Reads up to `max` bytes of a snapshot's file from `offset` on. Returns no bytes at the end
     /// of the file. The bytes are not verified.
     ///
