@@ -87,7 +87,7 @@ impl Replicator {
     /// that take turns can keep a write waiting for hours, and the log would fill the disk.
     fn look_after_log<S: StateMachine>(&mut self, hub: &Hub<S>) {
         if let Some(index) = hub.files.take_cut() {
-            let unneeded = self.storage.let_go(index);
+            let unneeded = self.storage.let_go_if_covered(index);
             hub.files.leave_to_courier(hub, unneeded);
         }
         hub.files.note_log_bytes(self.storage.log_bytes());

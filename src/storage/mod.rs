@@ -285,6 +285,15 @@ impl Storage {
         self.log.let_go(up_to)
     }
 
+    /// As [`let_go`](Self::let_go), but at most up to where
+    /// [`log_needed_behind`](Snapshots::log_needed_behind) allows now. Since the courier or the
+    /// taker of snapshots asked that, another thread may have found a snapshot damaged: then the
+    /// next start needs the log that this snapshot covers.
+    pub fn let_go_if_covered(&mut self, up_to: Index) -> Unneeded {
+        let covered = self.snapshots.log_needed_behind();
+        self.log.let_go(up_to.min(covered))
+    }
+
     /// Reads the file `peers`: the folders of the nodes that this node has met, and whether this
     /// node's own folder is admitted, so that its votes count.
     ///

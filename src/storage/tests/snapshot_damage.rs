@@ -401,3 +401,16 @@ fn a_single_read_that_fails_at_a_start_changes_nothing_of_what_is_recovered() {
         }
     }
 }
+
+#[test]
+fn the_log_is_not_cut_behind_snapshots_that_have_gone_out_of_use() {
+    let (disk, _) = node(false, 200);
+    let (mut storage, _) = open(&disk);
+    let snapshots = storage.snapshots();
+    let asked = snapshots.log_needed_behind();
+    assert_eq!(asked, 4);
+    for last in [4, 7] {
+        snapshots.set_aside(id(1, last)).expect("it is renamed");
+        assert!(storage.let_go_if_covered(asked).is_empty());
+    }
+}
