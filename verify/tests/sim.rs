@@ -68,6 +68,8 @@ fn thousands_of_clusters_keep_every_promise_under_every_fault() {
     assert!(per_hundred(|report| report.stats.cuts) > 80);
     assert!(sum(|report| report.stats.went_back) > 0);
     assert!(per_hundred(|report| report.stats.corrupted) > 100);
+    assert!(per_hundred(|report| report.stats.rotted) > 100);
+    assert!(per_hundred(|report| report.stats.failed_reads) > 100);
     assert!(per_hundred(|report| report.stats.wiped) > 10);
     assert!(per_hundred(|report| report.stats.admitted) > 100);
     assert!(sum(|report| report.stats.refused) > 0);

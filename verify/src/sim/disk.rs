@@ -12,7 +12,8 @@ use std::sync::Arc;
 use super::Failure;
 use super::check::Promised;
 use super::clock::{self, Board};
-use super::durable::Durable;
+use super::durable::{Damage, Durable};
+use super::faults::snapshot_of;
 use super::greeting::Greeter;
 use super::node::{Node, Running, address};
 use super::outside::{Outside, Watched};
@@ -22,8 +23,8 @@ use raftkv::kv::Kv;
 use raftkv::machine::StateMachine;
 use raftkv::node::steps::{self, Clock, Surroundings};
 use raftkv::node::{self, NodeError, Share, Shares, Takes};
-use raftkv::raft::{self, NodeId, Write};
-use raftkv::storage::{self, Disk, Identity, Recovered, SimDisk, Storage, StorageError};
+use raftkv::raft::{self, EntryId, NodeId, Write};
+use raftkv::storage::{self, Identity, Recovered, SimDisk, Storage, StorageError};
 
 /// No write takes more operations than this.
 const MAX_OPERATIONS: u64 = 14;
@@ -53,6 +54,7 @@ impl Node {
             life: 0,
             running: None,
             damaged: false,
+            at_risk: false,
             retired: false,
             admitted: false,
             has_first_folder: true,
@@ -74,6 +76,10 @@ impl World {
         if self.nodes[n].running.is_some() || self.nodes[n].retired {
             return Ok(());
         }
+        if self.judge(n) == Damage::Unclear {
+            // It got an empty folder, and starts later.
+            return Ok(());
+        }
         let machine = Kv::new(self.plan.limits.clone());
         let machine = Watched::new(machine, self.plan.compare_every);
         let identity = Identity {
@@ -82,6 +88,7 @@ impl World {
             machine: machine.identity(),
         };
         let disk = self.nodes[n].disk.clone();
+        self.failed_reads(n);
         let interrupted = self.faults_go_on && self.random.chance(0.1);
         if interrupted {
             let operations = self.random.below(MAX_OPERATIONS);
@@ -95,8 +102,9 @@ impl World {
         };
         let opened = Storage::open(Arc::new(disk.clone()), &identity, options);
         disk.heal();
+        let unread = self.failed_reads(n);
         match opened {
-            Ok(opened) if !interrupted => self.started(n, opened, machine),
+            Ok(opened) if !interrupted => self.started(n, opened, machine, &unread),
             Err(error @ StorageError::Damaged { .. }) if self.nodes[n].damaged => {
                 trace!(self, "node {} refuses to start: {error}", n + 1);
                 Ok(())
@@ -121,6 +129,7 @@ impl World {
         n: usize,
         (storage, recovered): (Storage, Recovered),
         machine: Watched,
+        unread: &BTreeSet<String>,
     ) -> Result<(), Failure> {
         let node = &mut self.nodes[n];
         if node.damaged {
@@ -133,10 +142,12 @@ impl World {
             );
             return Err(Failure::new("damage is noticed", sentence));
         }
-        node.durable.recovered(&recovered, &mut node.promised)?;
+        let unread: Vec<EntryId> = unread.iter().filter_map(|name| snapshot_of(name)).collect();
+        let (durable, promised) = (&mut node.durable, &mut node.promised);
+        durable.recovered(&recovered, promised, &unread)?;
         node.promised.check(n, &recovered)?;
         node.life += 1;
-        (node.was_up, node.has_one_vote) = (true, false);
+        (node.was_up, node.has_one_vote, node.at_risk) = (true, false, false);
         trace!(
             self,
             "node {} starts in term {} behind {} with {} entries; {}",
@@ -175,11 +186,10 @@ impl World {
         let mut core = self.raft_config(&config);
         let mut greeter = None;
         if self.plan.greets {
-            let peers = opened.0.peers();
-            let peers = peers.map_err(|error| {
-                let sentence = format!("node {}: {error}", n + 1);
-                Failure::new("a node starts", sentence)
-            })?;
+            let peers = match opened.0.peers() {
+                Ok(peers) => peers,
+                Err(error) => return self.does_not_start(n, &error),
+            };
             let place = (n, self.nodes.len());
             let knows = greeter.insert(Greeter::new(peers, place, &outside));
             core.admitted = knows.is_admitted();
@@ -187,10 +197,10 @@ impl World {
         self.nodes[n].admitted = core.admitted;
         let now = board.at(self.now);
         let parts = steps::assemble(config, core, machine, opened, surroundings, now);
-        let parts = parts.map_err(|error| {
-            let sentence = format!("node {}: {error}", n + 1);
-            Failure::new("a node starts", sentence)
-        })?;
+        let parts = match parts {
+            Ok(parts) => parts,
+            Err(error) => return self.does_not_start(n, &error),
+        };
         if let Some(last) = snapshot {
             let machine = parts.hub.with_machine(|machine| machine.kv.clone());
             self.checks.snapshot(n, last, &machine)?;
@@ -199,6 +209,18 @@ impl World {
         self.nodes[n].running = Some(Running::new(parts, greeter, outside, board));
         self.stats.starts += 1;
         self.set_off(n)
+    }
+
+    /// A node whose folder was found in order does not start: that is right only if its disk cannot
+    /// be read any more.
+    fn does_not_start(&mut self, n: usize, error: &dyn std::error::Error) -> Result<(), Failure> {
+        if self.failed_reads(n).is_empty() {
+            let sentence = format!("node {}: {error}", n + 1);
+            return Err(Failure::new("a node starts", sentence));
+        }
+        trace!(self, "node {} does not start: {error}", n + 1);
+        self.restart_later(n);
+        Ok(())
     }
 
     /// The settings of a node, as a user of the library makes them.
@@ -350,7 +372,7 @@ impl World {
     /// How many bytes the files of a node have together.
     pub(super) fn disk_bytes(&self, n: usize) -> u64 {
         let disk = &self.nodes[n].disk;
-        let names = disk.list().unwrap_or_default();
+        let names = self.names(n);
         let sizes = names.iter().filter_map(|name| disk.contents(name));
         sizes.map(|bytes| bytes.len() as u64).sum()
     }

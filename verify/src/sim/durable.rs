@@ -122,18 +122,23 @@ impl Durable {
         self.snapshots.drain(..excess);
     }
 
+    /// A snapshot that could not be read is out of use. Its file stays until there are newer ones.
+    pub fn passed_over(&mut self, last: EntryId) {
+        self.snapshots.retain(|other| *other != last);
+    }
+
     /// Whether the last start was from an older snapshot than the newest.
     pub fn went_back(&self) -> bool {
         self.went_back
     }
 
-    /// Whether bits of a snapshot have flipped.
-    pub fn is_damaged(&self, last: EntryId) -> bool {
-        self.damaged.contains(&last.index)
+    /// Whether bits of the snapshot up to this index have flipped.
+    pub fn is_damaged(&self, index: Index) -> bool {
+        self.damaged.contains(&index)
     }
 
     fn newest(&self, among: &[EntryId]) -> EntryId {
-        let valid = among.iter().filter(|last| !self.is_damaged(**last));
+        let valid = among.iter().filter(|last| !self.is_damaged(last.index));
         let newest = valid.copied().max_by_key(|last| last.index);
         newest.unwrap_or(EntryId::ZERO)
     }
@@ -141,7 +146,8 @@ impl Durable {
     /// What would come of a flipped bit in a snapshot, where these others are on the disk.
     pub fn if_damaged(&self, last: EntryId, others: &[EntryId]) -> Damage {
         let newest = self.newest(others);
-        if self.unfinished.is_some() {
+        let restarts = |write: &Write| write.restart.is_some();
+        if self.unfinished.as_ref().is_some_and(restarts) {
             return Damage::Unclear;
         }
         if self.base.index > newest.index {
@@ -156,6 +162,24 @@ impl Durable {
             true => Damage::Harmless,
             false => Damage::Unclear,
         }
+    }
+
+    /// What will come of a start from a disk with these snapshots, some of them damaged.
+    pub fn outlook(&self, found: &[EntryId]) -> Damage {
+        let newest = found.iter().max_by_key(|last| last.index);
+        match newest {
+            Some(newest) if self.is_damaged(newest.index) => self.if_damaged(*newest, found),
+            _ => Damage::Harmless,
+        }
+    }
+
+    /// Whether bits of this snapshot, which is on the disk, have flipped. One that is not there was
+    /// set aside if it was damaged, and stays so.
+    pub fn know_damaged(&mut self, last: EntryId, is_damaged: bool) {
+        match is_damaged {
+            true => self.damaged.insert(last.index),
+            false => self.damaged.remove(&last.index),
+        };
     }
 
     /// Bits of a snapshot have flipped.
@@ -180,9 +204,16 @@ impl Durable {
         self.hard_state == found.hard_state && self.behind(found.base) == Some(&found.entries)
     }
 
-    /// Compares what a node found on its disk, which is durable from now on.
-    pub fn recovered(&mut self, found: &Recovered, promised: &mut Promised) -> Result<(), Failure> {
-        self.check_snapshot(found)?;
+    /// Compares what a node found on its disk, which is durable from now on. A read of the
+    /// snapshots `unread` failed meanwhile.
+    pub fn recovered(
+        &mut self,
+        found: &Recovered,
+        promised: &mut Promised,
+        unread: &[EntryId],
+    ) -> Result<(), Failure> {
+        self.check_snapshot(found, unread)?;
+        self.reach_back_to(found);
         let perhaps_longer = self.may_hold_more_than(found);
         if let Some(write) = self.unfinished.take()
             && !self.is(found)
@@ -216,6 +247,19 @@ impl Durable {
         Ok(())
     }
 
+    /// If it was open how far the log reaches back, what was found has settled it.
+    fn reach_back_to(&mut self, found: &Recovered) {
+        let mut entries = found.entries.iter();
+        let base = entries.position(|entry| entry.id == self.base);
+        if let Some(base) = base
+            && self.perhaps_longer
+        {
+            let before = found.entries[..=base].iter().cloned();
+            self.entries.splice(..0, before);
+            (self.base, self.perhaps_longer) = (found.base, false);
+        }
+    }
+
     /// Whether the write that was not reported, if it is there, brings the log up to the very entry
     /// of the snapshot from which the node started. Nothing follows that entry then, and the same
     /// is found as without the write: then the log starts anew behind the snapshot.
@@ -230,21 +274,27 @@ impl Durable {
         })
     }
 
-    /// The newest snapshot must be the one to start from, unless it is damaged.
-    fn check_snapshot(&mut self, found: &Recovered) -> Result<(), Failure> {
-        let (last, newest) = (found.base, self.newest(&self.snapshots));
+    /// The newest snapshot must be the one to start from, unless it is damaged or cannot be read.
+    fn check_snapshot(&mut self, found: &Recovered, unread: &[EntryId]) -> Result<(), Failure> {
+        let readable = self.snapshots.iter().filter(|last| !unread.contains(last));
+        let readable: Vec<EntryId> = readable.copied().collect();
+        let (last, newest) = (found.base, self.newest(&readable));
         // One that was removed may come back, unless the folder was synced since.
         let known = self.ever.contains(&last.index);
-        if last.index < newest.index || self.is_damaged(last) || !(known || last == EntryId::ZERO) {
+        if last.index < newest.index
+            || self.is_damaged(last.index)
+            || !(known || last == EntryId::ZERO)
+        {
             let sentence = format!("there is the snapshot of {newest}; found was that of {last}");
             return Err(Failure::new("the newest snapshot comes back", sentence));
         }
         if known {
             self.placed(last);
         }
-        // What is newer is damaged, and was set aside.
-        self.went_back = self.snapshots.iter().any(|other| other.index > last.index);
-        self.snapshots.retain(|other| other.index <= last.index);
+        // What is newer and can be read is damaged, and was set aside.
+        let stays = |other: &EntryId| other.index <= last.index || unread.contains(other);
+        self.went_back = !self.snapshots.iter().all(stays);
+        self.snapshots.retain(stays);
         Ok(())
     }
 }
@@ -302,7 +352,7 @@ mod tests {
         durable.placed(id(2));
         durable.unfinished = Some(write(2));
         let found = started_behind(id(2));
-        let recovered = durable.recovered(&found, &mut Promised::default());
+        let recovered = durable.recovered(&found, &mut Promised::default(), &[]);
         recovered.expect("that may be found");
         durable
     }
@@ -332,7 +382,7 @@ mod tests {
         durable.perhaps(id(2));
         durable.placed(id(2));
         let found = started_behind(id(2));
-        let recovered = durable.recovered(&found, &mut Promised::default());
+        let recovered = durable.recovered(&found, &mut Promised::default(), &[]);
         recovered.expect("that may be found");
         assert_eq!(durable.if_damaged(id(2), &[]), Damage::Fatal);
     }

@@ -1,5 +1,6 @@
 //! Makes the faults of a run happen, and ends them again.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Time;
@@ -10,7 +11,7 @@ use super::trace::trace;
 use super::world::{Event, World};
 use raftkv::node::steps::Task;
 use raftkv::raft::{EntryId, Raft, RoleName};
-use raftkv::storage::{Disk, Inspection, inspect};
+use raftkv::storage::{Inspection, Unreadable, inspect};
 
 /// The most operations into a write at which it fails.
 const MAX_OPERATIONS: u64 = 8;
@@ -20,7 +21,7 @@ const LAME: Time = 10;
 /// For how long a leader that is to fail is heard by few.
 const CUT_OFF: Time = 300_000;
 /// The size of a block of the folder, in bytes; the log's records begin behind the first.
-const BLOCK: usize = 4096;
+pub(super) const BLOCK: usize = 4096;
 
 impl World {
     /// A fault strikes.
@@ -82,6 +83,8 @@ impl World {
             Fault::Transfer => self.ask_for_transfer(),
             Fault::WantSnapshot => self.ask_for_snapshot(n),
             Fault::Wipe => self.wipe(self.worst_folder(n)),
+            Fault::RotRunningLog | Fault::RotRunningSnapshot => self.rot_under(n, fault),
+            Fault::FailReads => self.reads_fail(n, until),
         }
     }
 
@@ -217,7 +220,7 @@ impl World {
         }
     }
 
-    /// A disk is as fast as before, and has room again. What it was slow at ends soon, too: the
+    /// A disk is as fast as before, has room again and can be read. What it was slow at ends soon, too: the
     /// time that was drawn for that may be many times the mean.
     pub(super) fn disk_recovers(&mut self, n: usize) {
         self.nodes[n].slowness = match self.lame == Some(n) {
@@ -225,6 +228,7 @@ impl World {
             false => 1,
         };
         self.nodes[n].disk.set_capacity(None);
+        self.nodes[n].disk.fail_reads(Unreadable::Nothing);
         let latest = self.now + self.disk_time(n);
         let life = self.nodes[n].life;
         let on_disk = |event: &Event| {
@@ -244,7 +248,7 @@ impl World {
     }
 
     /// Bits have flipped, so that a node must refuse to start.
-    fn damaged(&mut self, n: usize) {
+    pub(super) fn damaged(&mut self, n: usize) {
         self.nodes[n].damaged = true;
         // It counts as lost: what the node promised cannot be read any more.
         self.lose_folder(n);
@@ -253,7 +257,6 @@ impl World {
     /// Bits flip on the disk of a node that is down. So few nodes are damaged that the others are
     /// a quorum: a cluster that lost more would be right to stand still.
     fn rot(&mut self, fault: Fault) {
-        let room = self.may_lose_a_folder();
         let down = |n: &usize| {
             let node = &self.nodes[*n];
             node.running.is_none() && node.was_up && !node.damaged
@@ -263,6 +266,8 @@ impl World {
         };
         // Its power fails first: a write that is still in memory would put right what has flipped.
         self.crash(n, true);
+        self.note_rot(n);
+        let room = self.may_lose_a_folder(n);
         match fault {
             Fault::RotLog if room => self.rot_log(n),
             Fault::RotVote if room => {
@@ -287,10 +292,9 @@ impl World {
     /// Flips a bit in one of the snapshots. Where the node has another one to start from, it does;
     /// where it is not known here whether it has, no bit flips.
     fn rot_snapshot(&mut self, n: usize, room: bool) {
-        let node = &self.nodes[n];
-        let names = node.disk.list().unwrap_or_default();
-        let found = names.iter().filter_map(|name| snapshot_of(name));
-        let mut found: Vec<EntryId> = found.filter(|s| !node.durable.is_damaged(*s)).collect();
+        let mut found = self.snapshots_on_disk(n);
+        let durable = &self.nodes[n].durable;
+        found.retain(|last| !durable.is_damaged(last.index));
         if found.is_empty() {
             return;
         }
@@ -302,32 +306,35 @@ impl World {
             Damage::Fatal => self.damaged(n),
             Damage::Harmless => {}
         }
-        let file = snapshot_name(last);
-        let len = self.nodes[n].disk.contents(&file).map_or(0, |b| b.len());
-        self.flip(n, &file, 0..len);
+        self.flip_anywhere(n, &snapshot_name(last));
         trace!(self, "which is {damage:?}");
         self.nodes[n].durable.damage(last);
     }
 
-    /// Flips a bit somewhere in the head or in the records of one of the segments: the last one or
-    /// an older one.
     fn rot_log(&mut self, n: usize) {
-        let disk = Arc::new(self.nodes[n].disk.clone());
-        let Ok(Inspection { segments, .. }) = inspect(disk) else {
-            return;
-        };
-        if !segments.is_empty() {
-            let segment = self.random.pick(&segments);
-            let end = BLOCK + segment.record_bytes as usize;
-            // Of a short segment, the head is by far the larger part.
-            let in_head = end == BLOCK || self.random.chance(0.2);
-            let bytes = if in_head { 0..BLOCK } else { BLOCK..end };
-            self.flip(n, &segment.name, bytes);
+        if let Some((file, bytes)) = self.place_in_log(n) {
+            self.flip(n, &file, bytes);
             self.damaged(n);
         }
     }
 
-    fn flip(&mut self, n: usize, file: &str, range: std::ops::Range<usize>) {
+    /// The head or the records of one of the segments of a log: the last one or an older one.
+    pub(super) fn place_in_log(&mut self, n: usize) -> Option<(String, Range<usize>)> {
+        let disk = self.nodes[n].disk.fork();
+        disk.fail_reads(Unreadable::Nothing);
+        let Inspection { segments, .. } = inspect(Arc::new(disk)).ok()?;
+        if segments.is_empty() {
+            return None;
+        }
+        let segment = self.random.pick(&segments);
+        let end = BLOCK + segment.record_bytes as usize;
+        // Of a short segment, the head is by far the larger part.
+        let in_head = end == BLOCK || self.random.chance(0.2);
+        let bytes = if in_head { 0..BLOCK } else { BLOCK..end };
+        Some((segment.name.clone(), bytes))
+    }
+
+    pub(super) fn flip(&mut self, n: usize, file: &str, range: Range<usize>) {
         let offset = self
             .random
             .between(range.start as u64, range.end as u64 - 1) as usize;
@@ -338,14 +345,15 @@ impl World {
             n + 1
         );
         self.nodes[n].disk.flip_bit(file, offset, bit);
+        self.stats.rotted += 1;
     }
 }
 
-fn snapshot_name(last: EntryId) -> String {
+pub(super) fn snapshot_name(last: EntryId) -> String {
     format!("snapshot-{:020}-{}", last.index, last.term)
 }
 
-fn snapshot_of(name: &str) -> Option<EntryId> {
+pub(super) fn snapshot_of(name: &str) -> Option<EntryId> {
     let (index, term) = name.strip_prefix("snapshot-")?.split_once('-')?;
     let (index, term) = (index.parse().ok()?, term.parse().ok()?);
     let last = EntryId { term, index };

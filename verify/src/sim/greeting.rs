@@ -211,16 +211,19 @@ impl World {
         !self.nodes[n].has_first_folder && !self.nodes[n].admitted
     }
 
-    /// Whether one more folder may be lost: the others are still a quorum.
-    pub(super) fn may_lose_a_folder(&self) -> bool {
-        let lost = self.lost_folders + 1;
+    /// Whether the folder of a node may be lost, besides those that are lost or at risk: the others
+    /// are still a quorum.
+    pub(super) fn may_lose_a_folder(&self, n: usize) -> bool {
+        let is_at_risk = |other: &usize| *other != n && self.nodes[*other].at_risk;
+        let at_risk = (0..self.nodes.len()).filter(is_at_risk).count();
+        let lost = self.lost_folders + at_risk + 1;
         lost + self.plan.quorum() <= self.nodes.len()
     }
 
     /// A node's folder is lost for good, as far as what it promised goes.
     pub(super) fn lose_folder(&mut self, n: usize) {
         self.lost_folders += 1;
-        self.nodes[n].has_first_folder = false;
+        (self.nodes[n].has_first_folder, self.nodes[n].at_risk) = (false, false);
     }
 
     /// A node comes back with an empty disk in place of its own, or of its damaged one.
@@ -229,7 +232,7 @@ impl World {
             return;
         }
         if !self.nodes[n].damaged {
-            if !self.may_lose_a_folder() {
+            if !self.may_lose_a_folder(n) {
                 return;
             }
             self.lose_folder(n);

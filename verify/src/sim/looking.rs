@@ -47,8 +47,11 @@ impl World {
         match self.running(n).hub.failure() {
             // Somebody has stopped it, and goes on with it.
             None => Ok(()),
-            Some(NodeError::Storage(error)) => {
-                self.disk_failed(n, &error);
+            Some(NodeError::Storage(error)) => self.stops_for(n, &error),
+            Some(NodeError::Restore { index, reason }) if self.may_fail_to_install(n, index) => {
+                trace!(self, "node {} cannot install {index}: {reason}", n + 1);
+                self.stats.disk_failures += 1;
+                self.go_down(n);
                 Ok(())
             }
             Some(NodeError::Fault(fault @ Fault::AcknowledgedEntriesLost { .. }))

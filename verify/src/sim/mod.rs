@@ -30,6 +30,7 @@ mod phases;
 mod plan;
 mod queue;
 mod random;
+mod rot;
 mod snapshots;
 mod trace;
 mod workload;

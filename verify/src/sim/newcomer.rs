@@ -81,7 +81,7 @@ impl World {
         let may_have_helped = self.faults_go_on
             && self.nodes[new].running.is_some()
             && !self.nodes[new].admitted
-            && self.may_lose_a_folder();
+            && self.may_lose_a_folder(new);
         if !may_have_helped || !self.random.chance(0.5) {
             return;
         }

@@ -20,6 +20,7 @@ use super::clock::{self, Board};
 use super::durable::Durable;
 use super::greeting::{Greeter, Hello, Welcome};
 use super::outside::{Outside, State, Watched};
+use super::rot::SentParts;
 use super::trace::trace;
 use super::world::{Event, TICK, World};
 use super::{Failure, Time};
@@ -66,6 +67,8 @@ pub(super) struct Node {
     pub running: Option<Running>,
     /// Its disk is damaged, so it must refuse to start, and stays down.
     pub damaged: bool,
+    /// Bits have flipped since its last start, and what comes of that is not known yet.
+    pub at_risk: bool,
     /// It is down for good, though nothing is wrong with it.
     pub retired: bool,
     /// Whether its folder is admitted, as far as is known here.
@@ -96,6 +99,8 @@ pub(super) struct Running {
     pub courier: Courier,
     pub taker: Taker<Watched>,
     ticker: Ticker,
+    /// What it has sent of its snapshots.
+    pub sent: SentParts,
     /// None where all know each other from the start.
     pub greeter: Option<Greeter>,
     outside: Arc<Outside>,
@@ -138,6 +143,7 @@ impl Running {
             courier,
             taker,
             ticker,
+            sent: SentParts::default(),
             greeter,
             outside,
             board,
@@ -200,6 +206,7 @@ impl World {
             return Ok(());
         }
         clock::begin_step(self.now, self.random.number());
+        self.failed_reads(n);
         let result = match step {
             Step::Rpc => {
                 self.rpc(n);
@@ -434,6 +441,7 @@ impl World {
             running
                 .hub
                 .with_raft(|raft| promised.note(&envelope, raft, checks));
+            self.check_part(n, &envelope)?;
             self.carry_message(n, envelope);
         }
         for state in self.running(n).hub.with_machine(Watched::take_states) {

@@ -67,6 +67,10 @@ impl World {
     /// drawn among the nodes that are admitted with their first folder. The others stay down, or
     /// cut off from everybody, for good.
     ///
+    /// A node of that quorum may have flipped bits on its disk. If it is down, it can start from
+    /// what is left. If it runs, it goes on: it reads its log never, and of its snapshots it needs
+    /// none but one that it has received and not taken over yet, which must be whole.
+    ///
     /// If so few are admitted yet that they are no quorum, more than a quorum have to be up, for
     /// that is the price of a first start (`storage/peers.rs`). Then all start, those that are
     /// damaged with an empty folder, and all that never lost theirs must go on.
@@ -74,8 +78,13 @@ impl World {
         self.faults_go_on = false;
         self.healed_at = self.now;
         self.network.heal();
+        for n in 0..self.nodes.len() {
+            if self.nodes[n].running.is_none() && !self.nodes[n].retired {
+                self.judge(n);
+            }
+        }
         let mut healthy: Vec<usize> = (0..self.nodes.len()).collect();
-        healthy.retain(|n| self.nodes[*n].has_first_folder);
+        healthy.retain(|n| self.nodes[*n].has_first_folder && !self.may_still_stop(*n));
         let admitted = |n: &&usize| self.nodes[**n].admitted || !self.plan.greets;
         let admitted: Vec<usize> = healthy.iter().filter(admitted).copied().collect();
         let all_start = admitted.len() < self.plan.quorum();
@@ -83,7 +92,7 @@ impl World {
             self.core = healthy;
             self.at_work = (0..self.nodes.len()).collect();
             for n in 0..self.nodes.len() {
-                if self.nodes[n].damaged {
+                if self.nodes[n].damaged || self.may_still_stop(n) {
                     self.wipe(n);
                 }
             }

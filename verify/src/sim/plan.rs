@@ -54,9 +54,16 @@ pub(super) enum Fault {
     RotSnapshot,
     /// A node loses its folder and comes back with an empty one under its id.
     Wipe,
+    /// Bits flip in the log of a node that runs; unless that part of the log is removed before, the
+    /// node must not start again.
+    RotRunningLog,
+    /// Bits flip in a snapshot of a node that runs, or in one that it is receiving.
+    RotRunningSnapshot,
+    /// A node cannot read its disk, or a file, for a while, or one read fails.
+    FailReads,
 }
 
-const FAULTS: [(Fault, Time); 19] = [
+const FAULTS: [(Fault, Time); 22] = [
     (Fault::CutLink, 3 * SECOND),
     (Fault::Partition, 2 * SECOND),
     (Fault::Clog, 3 * SECOND),
@@ -76,6 +83,9 @@ const FAULTS: [(Fault, Time); 19] = [
     (Fault::WantSnapshot, 400 * MS),
     (Fault::RotSnapshot, 6 * SECOND),
     (Fault::Wipe, 12 * SECOND),
+    (Fault::RotRunningLog, 30 * SECOND),
+    (Fault::RotRunningSnapshot, SECOND),
+    (Fault::FailReads, 4 * SECOND),
 ];
 
 /// The settings of one run.

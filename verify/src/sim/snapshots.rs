@@ -4,6 +4,7 @@
 use raftkv::node::NodeError;
 use raftkv::node::steps;
 use raftkv::raft::{EntryId, SnapshotMeta};
+use raftkv::storage::Unreadable;
 
 use super::Failure;
 use super::trace::trace;
@@ -34,6 +35,7 @@ impl World {
         let removes = running.courier.is_removing();
         let stepped = running.courier.step(&running.hub);
         self.stats.cuts += u64::from(removes && stepped.is_ok());
+        self.pass_over_unread(n);
         self.was_placed(n, placing)?;
         Ok(stepped)
     }
@@ -54,6 +56,7 @@ impl World {
         };
         trace!(self, "node {} has snapshot {}", n + 1, info.meta.last);
         self.nodes[n].durable.placed(info.meta.last);
+        self.running(n).sent.placed(info.meta.last);
         self.verify(n, &info.meta)?;
         Ok(true)
     }
@@ -62,7 +65,11 @@ impl World {
     fn verify(&mut self, n: usize, meta: &SnapshotMeta) -> Result<(), Failure> {
         let running = self.running(n);
         let (hub, state) = (running.hub.clone(), running.state());
-        match steps::restore(&state, hub.snapshots(), meta) {
+        let disk = &self.nodes[n].disk;
+        let unreadable = disk.fail_reads(Unreadable::Nothing);
+        let restored = steps::restore(&state, hub.snapshots(), meta);
+        disk.fail_reads(unreadable);
+        match restored {
             Ok(restored) => self.checks.snapshot(n, meta.last, &restored),
             Err(error) => {
                 let sentence = format!("node {}, snapshot {}: {error}", n + 1, meta.last);

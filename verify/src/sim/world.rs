@@ -93,6 +93,10 @@ pub struct Stats {
     pub refused: u64,
     /// Nodes that stopped because a leader knew of what a lost folder had acknowledged.
     pub denied: u64,
+    /// Bits that flipped on disks.
+    pub rotted: u64,
+    /// Files, and folders, of which a read failed.
+    pub failed_reads: u64,
     /// How long after the end of the faults the nodes had a leader.
     pub led_after_us: Time,
     /// Faults of all kinds.
