@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::sync;
 
-/// Where a node gets the time from, and how it rests. A simulator brings a clock of its own; all
-/// others take the [default](Clock::default).
+/// How a node reads the time and how it sleeps. The simulator has a clock of its own; every other
+/// program takes the [default](Clock::default).
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     /// The present moment. It never goes back.

@@ -29,7 +29,8 @@ pub enum End {
         /// The leader that this node follows, if it knows one.
         leader: Option<NodeId>,
     },
-    /// Refused, not executed: too many requests wait, or the core takes no more.
+    /// Refused, not executed: too many requests wait already, too much of the leader's log is not
+    /// committed yet, or leadership is being transferred.
     Busy,
     /// Not known: a write may still be executed; a read has no answer.
     Unknown(Doubt),

@@ -59,11 +59,13 @@ impl Room {
     };
 }
 
-/// What is to be done, in the order of the fields. Each item is handed out once.
+/// What is to be done. The fields stand in the order in which they are to be carried out, and each
+/// item is handed out once.
 ///
-/// Work of one kind is done in order, from one value to the next too. Work of different kinds may
-/// overlap: messages, disk, files and state machine are independent of each other, because the core
-/// holds back whatever depends on something that is not done yet.
+/// Work of one kind is done in order: all writes of one `Output` come before those of the next.
+/// Work of different kinds need not wait for each other: messages, writes, files and the state
+/// machine are independent, because the core holds back whatever depends on something that is not
+/// done yet.
 #[derive(Debug, Default)]
 #[must_use = "each item is handed out once"]
 pub struct Output {

@@ -12,8 +12,9 @@ use crate::kv::{Op, Query};
 use crate::wire::client::Ask;
 use crate::wire::codec;
 
-/// How many different values the writes have. Values are slices of one buffer of random bytes,
-/// which is longer than a value by this many bytes.
+/// How many different values the writes have. All values are slices of one buffer of random bytes,
+/// and each begins one byte after the one before. So the buffer is longer than a value by this many
+/// bytes.
 const VARIETY: usize = 4096;
 
 /// The kinds of requests that the benchmark sends.

@@ -14,7 +14,8 @@ pub(super) struct Contents {
     durable: Vec<u8>,
     /// The writes since the last sync, in order: the offset and the bytes of each.
     pending: Vec<(usize, Vec<u8>)>,
-    /// The bits that have flipped since their bytes were written, in `written` and in `durable`.
+    /// Which bits have flipped since their bytes were last written: first those of the field
+    /// `written`, then those of the field `durable`.
     pub(super) flipped: FlippedBits,
     durably_flipped: FlippedBits,
 }
@@ -85,7 +86,7 @@ impl Contents {
     }
 }
 
-/// The parts into which the borders of sectors cut the bytes from `offset` on.
+/// Cuts the range of `len` bytes from `offset` on at the borders of sectors.
 fn sectors(offset: usize, len: usize) -> impl Iterator<Item = Range<usize>> {
     let end = offset + len;
     (offset / SECTOR..end.div_ceil(SECTOR))

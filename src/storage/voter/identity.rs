@@ -203,8 +203,8 @@ fn words_not_in(other: &str, text: &str) -> String {
 }
 
 impl Body {
-    /// How the folder differs from the wanted one, and what the operator can do about it; `None` if
-    /// it does not differ.
+    /// How the identity in the folder differs from that of the node which is to use the folder, and
+    /// what the operator can do about it; `None` if the two are equal.
     fn difference(&self, wanted: &Identity) -> Option<(String, &'static str)> {
         let FolderOwner { cluster, node, .. } = &self.owner;
         if *cluster != wanted.cluster {
