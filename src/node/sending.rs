@@ -32,11 +32,12 @@ impl Sending {
     /// file is set aside instead.
     ///
     /// The first part may be asked for many times, by several followers, or because it was lost on
-    /// its way. To read the whole file each time could keep the disk busy for good. So a file that
-    /// was found whole is not verified again before its last part has been sent. That is enough: a
-    /// follower can refuse a file only when it has all of it. If a follower refuses the file then,
-    /// it may have been damaged after it was verified, and the next first part finds that out. So a
-    /// file is verified at most once for each time that it is sent as a whole.
+    /// its way. To read the whole file each time could keep the disk busy for good. So of a file
+    /// that was found whole only the header and the footer are looked at again before its last part
+    /// has been sent. That is enough: a follower refuses a file when it has the header, if that is
+    /// not valid, or when it has all of the file. If a follower refuses the file then, it may have
+    /// been damaged after it was verified, and the next first part finds that out. So the whole
+    /// file is read at most once for each time that it is sent as a whole.
     pub fn fetch(&mut self, files: &Snapshots, request: PartRequest) -> Result<Envelope, Gone> {
         let (to, last) = (request.to, request.snapshot.meta.last);
         let read = self.read(files, &request);
@@ -66,9 +67,9 @@ impl Sending {
         read
     }
 
-    /// Takes a file that the disk refuses to read out of use. The follower gets a new snapshot then.
-    /// If nothing was executed meanwhile, the new one is of the same entry, and it would be refused
-    /// if this one still counted.
+    /// Takes a file that the disk refuses to read out of use, so that the follower gets a new
+    /// snapshot. If nothing was executed meanwhile, the new snapshot ends with the same entry, and
+    /// would be refused if the unreadable one still counted.
     fn pass_over_unreadable(&mut self, files: &Snapshots, last: EntryId, error: &StorageError) {
         if matches!(error, StorageError::Io { .. }) {
             self.verified.remove(&last);
@@ -77,10 +78,10 @@ impl Sending {
     }
 
     fn verify(&mut self, files: &Snapshots, last: EntryId) -> Result<(), StorageError> {
-        if self.verified.contains(&last) {
-            return Ok(());
-        }
-        let verified = files.verify(last).map(drop);
+        let verified = match self.verified.contains(&last) {
+            true => files.open(last).map(drop),
+            false => files.verify(last).map(drop),
+        };
         match &verified {
             Ok(()) => {
                 // A file that is not there any more is forgotten, so that the set does not grow.
@@ -89,7 +90,10 @@ impl Sending {
                 self.verified.retain(is_kept);
                 self.verified.insert(last);
             }
-            Err(StorageError::Damaged { .. }) => files.set_aside(last)?,
+            Err(StorageError::Damaged { .. }) => {
+                self.verified.remove(&last);
+                files.set_aside(last)?;
+            }
             Err(_) => {}
         }
         verified

@@ -45,13 +45,9 @@ impl World {
                 self.network.clog(from, to, until);
             }
             Fault::Partition => self.partition(until),
-            Fault::PowerCut => {
+            Fault::PowerCut | Fault::Kill => {
                 let victim = self.victim();
-                self.crash(victim, true);
-            }
-            Fault::Kill => {
-                let victim = self.victim();
-                self.crash(victim, false);
+                self.crash(victim, fault == Fault::PowerCut);
             }
             Fault::LeaderCrash => {
                 if let Some(leader) = self.a_leader() {
@@ -220,8 +216,8 @@ impl World {
         }
     }
 
-    /// A disk is as fast as before, has room again and can be read. What it was slow at ends soon, too: the
-    /// time that was drawn for that may be many times the mean.
+    /// A disk is as fast as before, has room again and can be read. What it was slow at ends soon,
+    /// too: the time that was drawn for that may be many times the mean.
     pub(super) fn disk_recovers(&mut self, n: usize) {
         self.nodes[n].slowness = match self.lame == Some(n) {
             true => LAME,
