@@ -62,7 +62,8 @@ impl Wanted {
 #[derive(Debug)]
 #[must_use = "each item is handed out once"]
 pub struct Consequences<W> {
-    /// Why the node has to stop. A node whose core has found a fault does nothing else.
+    /// Why the node has to stop. If there is a fault, there is no work, now and later; only the
+    /// requests in `ended` are still answered.
     pub fault: Option<Fault>,
     /// Messages to send to the other nodes.
     pub messages: Vec<Envelope>,
@@ -93,13 +94,15 @@ pub struct Errands {
     pub to_send: Option<PartRequest>,
 }
 
-/// Which kinds of work wait for which the thread has not [asked](Wanted).
+/// Which kinds of work wait because the thread has not [asked](Wanted) for them, or has asked for
+/// less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Left {
     /// There is a term, a vote or entries to write.
     pub write: bool,
     /// There are parts of snapshots to send or to store.
     pub errands: bool,
-    /// There is a snapshot to install, or there are entries to execute or reads to answer.
+    /// There is a snapshot to install or to take, or there are entries to execute or reads to
+    /// answer.
     pub work: bool,
 }

@@ -142,9 +142,13 @@ impl Courier {
     fn send<S: StateMachine>(&mut self, hub: &Hub<S>, request: PartRequest) {
         match self.sending.fetch(&hub.files.snapshots, request) {
             Ok(envelope) => hub.transmit(envelope),
-            Err(Gone { to, last, error }) => {
+            Err(Gone {
+                to,
+                snapshot,
+                error,
+            }) => {
                 log::warn!("cannot send a snapshot to node {to}: {error}");
-                hub.input(|replica| replica.snapshot_gone(to, last));
+                hub.input(|replica| replica.snapshot_gone(to, &snapshot));
             }
         }
     }

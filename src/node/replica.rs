@@ -192,8 +192,8 @@ impl<W> Replica<W> {
     }
 
     /// A part that was to be sent cannot be read; see [`Raft::snapshot_gone`].
-    pub fn snapshot_gone(&mut self, to: NodeId, last: EntryId) {
-        self.raft.snapshot_gone(to, last);
+    pub fn snapshot_gone(&mut self, to: NodeId, gone: &StoredSnapshot) {
+        self.raft.snapshot_gone(to, gone);
     }
 
     /// A snapshot from the leader is durable; see [`Raft::install`].
@@ -280,12 +280,14 @@ impl<W> Replica<W> {
         if output.wants_snapshot && !self.due.is_pending() {
             self.want_snapshot();
         }
-        let left = output.left;
+        let (left, is_faulty) = (output.left, output.fault.is_some());
         // A thread that does not install snapshots gets no work while one is to be installed. To
         // look for a snapshot and to hand out work is one step, under one lock. In two steps, a
         // snapshot that came in between would be installed by a thread that has no time for it.
         let work = match wanted.work {
-            Some(share) if !left.install => self.work(share, output.install, output.entries),
+            Some(share) if !left.install && !is_faulty => {
+                self.work(share, output.install, output.entries)
+            }
             _ => Work::default(),
         };
         let reads_wait = self.reads.has_ready(self.applying);
@@ -304,7 +306,8 @@ impl<W> Replica<W> {
             left: Left {
                 write: left.write,
                 errands: left.parts,
-                work: left.install || left.entries || reads_wait || self.due.is_due(),
+                work: !is_faulty
+                    && (left.install || left.entries || reads_wait || self.due.is_due()),
             },
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::raft::{EntryId, Envelope, NodeId, PartRequest};
+use crate::raft::{EntryId, Envelope, NodeId, PartRequest, StoredSnapshot};
 use crate::storage::{Snapshots, StorageError};
 
 /// Reads parts of snapshots, and remembers which snapshots were verified.
@@ -20,8 +20,8 @@ pub(super) struct Sending {
 pub(super) struct Gone {
     /// The follower that needs the part.
     pub to: NodeId,
-    /// The last entry of the snapshot.
-    pub last: EntryId,
+    /// The snapshot that the part belongs to.
+    pub snapshot: StoredSnapshot,
     /// Why the part cannot be read.
     pub error: StorageError,
 }
@@ -41,10 +41,18 @@ impl Sending {
     pub fn fetch(&mut self, files: &Snapshots, request: PartRequest) -> Result<Envelope, Gone> {
         let (to, last) = (request.to, request.snapshot.meta.last);
         let read = self.read(files, &request);
-        let data = read.map_err(|error| {
-            self.pass_over_unreadable(files, last, &error);
-            Gone { to, last, error }
-        })?;
+        let data = match read {
+            Ok(data) => data,
+            Err(error) => {
+                self.pass_over_unreadable(files, last, &error);
+                let snapshot = request.snapshot;
+                return Err(Gone {
+                    to,
+                    snapshot,
+                    error,
+                });
+            }
+        };
         if request.offset + request.length >= request.snapshot.bytes {
             self.verified.remove(&last);
         }
@@ -56,10 +64,11 @@ impl Sending {
         if request.offset == 0 {
             self.verify(files, last)?;
         }
-        let read = files.read_part(last, request.offset, request.length);
-        // The file ends too early. It may have become shorter since it was verified: no follower
+        let read = files.read_part(&request.snapshot, request.offset, request.length);
+        // The file has another size. It may have become shorter since it was verified: no follower
         // would ever have all of it, so none would refuse it, and it has to be found bad here. Or
-        // another file of the same snapshot, a good one, has taken the place of a bad one.
+        // another file that ends with the same entry, a good one, has taken the place of a bad one.
+        // Its parts are no parts of the snapshot that the follower is being sent.
         if matches!(read, Err(StorageError::Damaged { .. })) {
             self.verified.remove(&last);
             self.verify(files, last)?;

@@ -55,7 +55,18 @@ impl<S: StateMachine> Taker<S> {
                 }
                 Err(error) => {
                     tell_of_failure(index, &*error, hub.is_stopping());
-                    hub.input(|replica| replica.snapshot_failed());
+                    // The core may not know the snapshot that is there: a late report that a file
+                    // with the same contents is gone makes the core forget it. Without this word
+                    // the core would want another one, which would be refused, and so on.
+                    let there = hub
+                        .files
+                        .snapshots
+                        .newest()
+                        .filter(|_| is_overtaken(&*error));
+                    hub.input(|replica| match there {
+                        Some(info) => replica.snapshot_taken(stored_as(info)),
+                        None => replica.snapshot_failed(),
+                    });
                 }
             }
         }

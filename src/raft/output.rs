@@ -74,14 +74,14 @@ pub struct Output {
     /// nothing, writes nothing and executes nothing any more.
     pub fault: Option<Fault>,
     /// Leave before the write begins, so that the followers write at the same time as this node
-    /// (thesis 10.2.1). Messages may be lost, repeated and reordered. None of them speaks of what
-    /// is not on disk yet: the core holds such a message back until [`Raft::durable`].
+    /// (thesis 10.2.1). Messages may be lost, repeated and reordered. None of them vouches for what
+    /// is not on this node's disk yet: the core holds such a message back until [`Raft::durable`].
     pub messages: Vec<Envelope>,
     /// Goes to the disk after all earlier writes. The caller reports it with [`Raft::durable`] once
     /// it is synced.
     pub write: Option<Write>,
     /// Parts of a snapshot that have come in, to be stored in order. Each is reported once, in the
-    /// same order: the part that completes a file by [`Raft::install`], every other one by
+    /// same order: by [`Raft::install`] if a whole snapshot is on the disk now, and otherwise by
     /// [`Raft::part_stored`]. Until then the same part is not handed out again.
     pub to_store: VecDeque<Part>,
     /// A part to be read and sent; [`Raft::snapshot_gone`] reports that it cannot be read. Parts
@@ -101,9 +101,9 @@ pub struct Output {
     /// Changes of role, term or leader, for the operator's log.
     pub events: Vec<Event>,
     /// Entries that the log has dropped, for the caller to free. To free many takes long, so it is
-    /// done last, with no lock held.
+    /// done without the lock that guards the core.
     pub removed: Removed,
-    /// Which kinds of work are left for which the caller had no room.
+    /// Which kinds of work are left: the caller had no room, or not enough.
     pub left: Left,
 }
 
@@ -116,7 +116,8 @@ pub struct DecidedReads {
     pub failed: Vec<ReadId>,
 }
 
-/// Which kinds of work would be handed out if there were [`Room`] for them.
+/// Which kinds of work would be handed out if there were more [`Room`]. Messages are not among
+/// them; a caller asks for messages after each tick at the latest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
     /// There is a term, a vote or entries to write.

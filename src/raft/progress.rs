@@ -209,11 +209,13 @@ impl Progress {
         self.flow = Flow::Snapshot(SnapshotSending::new(snapshot));
     }
 
-    /// The snapshot up to `last` cannot be read any more. If it is on its way to the follower, its
+    /// The snapshot `gone` cannot be read any more. If it is on its way to the follower, its
     /// sending ends, and the leader asks again where the logs agree. The sending of another
     /// snapshot goes on, for this report may be late.
-    pub fn abandon_snapshot(&mut self, last: EntryId) {
-        let is_on_its_way = self.sending().is_some_and(|sending| sending.last() == last);
+    pub fn abandon_snapshot(&mut self, gone: &StoredSnapshot) {
+        let is_on_its_way = self
+            .sending()
+            .is_some_and(|sending| sending.snapshot() == gone);
         if is_on_its_way {
             self.flow = Flow::Probe { asked: false };
         }

@@ -11,6 +11,7 @@ use super::common::Common;
 use super::leader::Leader;
 use super::message::{Conflict, Message};
 use super::progress::Progress;
+use super::snapshot_sending::StoredSnapshot;
 use super::types::{Entry, EntryId, Index, NodeId};
 
 /// While this many messages with entries are on their way to one follower, a message that is not
@@ -158,9 +159,9 @@ impl Leader {
 
     /// The snapshot that is on its way to `to` cannot be read any more: another one has to be sent.
     /// Which one is decided when messages are collected next.
-    pub fn snapshot_gone(&mut self, to: NodeId, last: EntryId) {
+    pub fn snapshot_gone(&mut self, to: NodeId, gone: &StoredSnapshot) {
         if let Some(progress) = self.progress.get_mut(&to) {
-            progress.abandon_snapshot(last);
+            progress.abandon_snapshot(gone);
         }
     }
 

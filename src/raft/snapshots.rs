@@ -143,10 +143,10 @@ impl Snapshots {
         reaching.cloned()
     }
 
-    /// The snapshot up to `last` is not there any more. A newer one that has been stored since
-    /// stays.
-    pub fn forget(&mut self, last: EntryId) {
-        self.newest.take_if(|newest| newest.meta.last == last);
+    /// This snapshot is not there any more. Another one that has been stored since stays, even if it
+    /// ends with the same entry: its file is another one.
+    pub fn forget(&mut self, gone: &StoredSnapshot) {
+        self.newest.take_if(|newest| newest == gone);
     }
 
     /// A snapshot is on this node's disk. An older one than is known changes nothing: the node's
@@ -235,12 +235,12 @@ impl Raft {
         self.check();
     }
 
-    /// A part that was requested for `to` cannot be read: the snapshot up to `last` is gone, or is
-    /// damaged and must not be used.
-    pub fn snapshot_gone(&mut self, to: NodeId, last: EntryId) {
-        self.common.snapshots.forget(last);
+    /// A part that was requested for `to` cannot be read: this snapshot is gone, or is damaged and
+    /// must not be used.
+    pub fn snapshot_gone(&mut self, to: NodeId, gone: &StoredSnapshot) {
+        self.common.snapshots.forget(gone);
         if let Role::Leader(leader) = &mut self.role {
-            leader.snapshot_gone(to, last);
+            leader.snapshot_gone(to, gone);
         }
     }
 

@@ -161,8 +161,11 @@ impl FoundSnapshots {
         let last = self.last();
         let base = replay.outline.base();
         if base.index > last.index {
-            let unreadable = self.unreadable.take();
-            return Err(unreadable.unwrap_or_else(|| self.out_of_reach(folder, replay)));
+            // With a snapshot that ends before the log begins, the node could not start either.
+            let mut unreadable = self.bad.iter().filter(|bad| !bad.is_damaged);
+            let would_help = unreadable.any(|bad| bad.last.index >= base.index);
+            let error = self.unreadable.take().filter(|_| would_help);
+            return Err(error.unwrap_or_else(|| self.out_of_reach(folder, replay)));
         }
         if replay.outline.agrees(last) {
             replay.outline.start_behind(last);

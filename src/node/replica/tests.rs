@@ -102,3 +102,23 @@ fn a_thread_that_others_wait_for_takes_neither_a_snapshot_nor_what_follows_it() 
     write(&mut replica);
     assert_eq!(replica.output(Wanted::work(SHORT)).work.entries.len(), 1);
 }
+
+#[test]
+fn a_node_whose_core_has_found_a_fault_has_no_work() {
+    let config = Config::new(1, Membership::of_voters([1, 2, 3]), 1);
+    let raft = Raft::new(config, HardState::default(), Vec::new());
+    let mut replica = Replica::new(raft, 10, None);
+    let of_one_leader = append(EntryId::ZERO);
+    let of_another = Envelope {
+        from: 3,
+        ..of_one_leader.clone()
+    };
+    replica.step(of_one_leader);
+    write(&mut replica);
+    assert!(replica.output(Wanted::NOTHING).left.work);
+    replica.step(of_another);
+    let consequences = replica.output(Wanted::work(Share::EVERYTHING));
+    assert!(consequences.fault.is_some());
+    assert!(consequences.work.is_empty());
+    assert!(!replica.output(Wanted::NOTHING).left.work);
+}

@@ -170,7 +170,7 @@ fn a_file_that_went_bad_after_it_was_verified_is_noticed_once_it_was_sent_and_re
 
 /// The missing parts would be empty, so no follower would ever have the whole file and refuse it.
 #[test]
-fn a_file_that_became_shorter_after_it_was_verified_is_set_aside_at_the_first_part_that_lacks() {
+fn a_file_that_became_shorter_after_it_was_verified_is_set_aside_at_the_next_part() {
     let disk = SimDisk::new(1);
     let files = files_on(Arc::new(disk.clone()));
     let info = write(&files, 7);
@@ -181,9 +181,8 @@ fn a_file_that_became_shorter_after_it_was_verified_is_set_aside_at_the_first_pa
     let mut contents = disk.contents(&names[0]).unwrap();
     contents.truncate(20);
     disk.set_contents(&names[0], &contents);
-    sending.fetch(&files, request(&info, 10, 10)).unwrap();
-    let sent = sending.fetch(&files, request(&info, 15, 10));
-    let gone = sent.expect_err("less than a part was sent");
+    let sent = sending.fetch(&files, request(&info, 10, 10));
+    let gone = sent.expect_err("a part of a file that ends too early");
     assert!(
         matches!(gone.error, StorageError::Damaged { .. }),
         "{gone:?}"
@@ -214,4 +213,38 @@ fn a_snapshot_that_cannot_be_read_makes_way_for_another_one_of_the_same_entry() 
         let again = write(&files, 7);
         assert_eq!(files.newest(), Some(again));
     }
+}
+
+#[test]
+fn no_part_of_another_file_of_the_same_entry_is_sent() {
+    let files = files_on(Arc::new(SimDisk::new(1)));
+    let there = write(&files, 7);
+    for bytes in [there.bytes - 1, there.bytes + 1] {
+        let before = SnapshotInfo {
+            bytes,
+            ..there.clone()
+        };
+        let mut sending = Sending::default();
+        let gone = sending.fetch(&files, request(&before, 0, 10));
+        let gone = gone.expect_err("the follower was told another size");
+        assert_eq!(gone.snapshot, stored_as(before));
+        assert_eq!(files.newest().as_ref(), Some(&there), "it stays");
+    }
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_read_stays_until_there_are_two_others_to_start_from() {
+    let disk = SimDisk::new(1);
+    let files = files_on(Arc::new(disk.clone()));
+    let unreadable = write(&files, 7);
+    files.pass_over(unreadable.meta.last);
+    let on_disk = || {
+        let mut names = disk.list().unwrap();
+        names.retain(|name| name.starts_with("snapshot-"));
+        names.len()
+    };
+    write(&files, 8);
+    assert_eq!(on_disk(), 2);
+    write(&files, 9);
+    assert_eq!(on_disk(), 2);
 }

@@ -2,7 +2,7 @@
 
 use super::harness::Cluster;
 use super::snapshots::{all_have, cluster, fall_behind, parts};
-use crate::raft::{EntryId, Envelope, Index, Message, NodeId};
+use crate::raft::{EntryId, Envelope, Index, Message, NodeId, StoredSnapshot};
 
 /// Lets one tick pass everywhere. Messages for which `lose` returns true are lost.
 fn tick(cluster: &mut Cluster, mut lose: impl FnMut(&Envelope) -> bool) {
@@ -129,7 +129,10 @@ fn a_transfer_of_the_newest_snapshot_that_is_gone_waits_for_one_to_be_taken() {
     let mut cluster = cluster();
     let (leader, behind, last) = midway(&mut cluster);
     assert!(!cluster.nodes[&leader].wants_snapshot);
-    cluster.node(leader).snapshot_gone(behind, last);
+    let gone = cluster.node(leader).newest_snapshot().cloned();
+    let gone = gone.expect("it was taken");
+    assert_eq!(gone.meta.last, last);
+    cluster.node(leader).snapshot_gone(behind, &gone);
     assert_eq!(cluster.node(leader).newest_snapshot(), None);
     let mut sent = 0;
     for _ in 0..100 {
@@ -145,10 +148,31 @@ fn a_transfer_of_the_newest_snapshot_that_is_gone_waits_for_one_to_be_taken() {
     cluster.until("it has all", |c| c.executed(behind) == executed);
 }
 
+/// The first file could not be read, and another one was written of the same state. Word that the
+/// first one is gone, of a part for another follower, comes only now.
+#[test]
+fn late_word_that_a_file_is_gone_is_not_taken_for_one_of_another_file_of_the_same_entry() {
+    let mut cluster = cluster();
+    let (leader, behind, _) = midway(&mut cluster);
+    let raft = cluster.node(leader);
+    let gone = raft.newest_snapshot().cloned().expect("it was taken");
+    raft.snapshot_gone(behind, &gone);
+    let another = StoredSnapshot {
+        bytes: gone.bytes + 1,
+        ..gone.clone()
+    };
+    raft.snapshot_taken(another.clone());
+    raft.snapshot_gone(behind, &gone);
+    assert_eq!(raft.newest_snapshot(), Some(&another));
+}
+
 #[test]
 fn a_transfer_of_a_snapshot_that_is_gone_begins_again_with_the_newest_one() {
     let mut cluster = cluster();
     let (leader, behind, last) = midway(&mut cluster);
+    let gone = cluster.node(leader).newest_snapshot().cloned();
+    let gone = gone.expect("it was taken");
+    assert_eq!(gone.meta.last, last);
     go_on(&mut cluster, leader, "e");
     go_on(&mut cluster, leader, "f");
     let newest = cluster
@@ -157,7 +181,7 @@ fn a_transfer_of_a_snapshot_that_is_gone_begins_again_with_the_newest_one() {
         .expect("it was taken")
         .meta
         .last;
-    cluster.node(leader).snapshot_gone(behind, last);
+    cluster.node(leader).snapshot_gone(behind, &gone);
     let mut of_old: Vec<u64> = Vec::new();
     let mut of_new = Vec::new();
     for _ in 0..100 {

@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::raft::{EntryId, Index, SnapshotMeta};
+use crate::raft::{EntryId, Index, SnapshotMeta, StoredSnapshot};
 
 use crate::storage::Options;
 use crate::storage::block::BLOCK;
@@ -256,17 +256,19 @@ impl Snapshots {
     ///
     /// # Errors
     /// [`StorageError::NoSnapshot`] if the snapshot does not exist or was removed;
-    /// [`StorageError::Damaged`] if the file ends before these bytes do; [`StorageError::Io`].
+    /// [`StorageError::Damaged`] if the file has another size than the snapshot has, or ends before
+    /// these bytes do; [`StorageError::Io`].
     pub fn read_part(
         &self,
-        last: EntryId,
+        of: &StoredSnapshot,
         offset: u64,
         length: u64,
     ) -> Result<Bytes, StorageError> {
-        let file = open_file(&self.shared.folder, last)?;
+        let file = open_file(&self.shared.folder, of.meta.last)?;
         let end = file.len()?;
-        if offset.checked_add(length).is_none_or(|wanted| wanted > end) {
-            return Err(format::damaged(&file, end, "it is shorter than it was"));
+        if end != of.bytes || offset.checked_add(length).is_none_or(|wanted| wanted > end) {
+            let problem = format!("it has {end} bytes and not {}, as it had", of.bytes);
+            return Err(format::damaged(&file, end, problem));
         }
         let mut bytes = vec![0; length as usize];
         file.read(&mut bytes, offset)?;

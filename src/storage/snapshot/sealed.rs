@@ -44,9 +44,13 @@ impl Sealed {
             kept.push(info.clone());
             let excess = kept.len().saturating_sub(KEPT);
             kept.drain(..excess);
-            kept[0].meta.last
+            // As long as there are fewer, a snapshot that was passed over because it could not be
+            // read may be the only one to start from if the new one is damaged.
+            (kept.len() == KEPT).then(|| kept[0].meta.last)
         };
-        if let Err(error) = snapshots.remove_before(oldest_kept) {
+        if let Some(oldest_kept) = oldest_kept
+            && let Err(error) = snapshots.remove_before(oldest_kept)
+        {
             // An old snapshot that stays takes only space, and the next snapshot tries again to
             // remove it.
             log::warn!(

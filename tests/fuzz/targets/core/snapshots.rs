@@ -60,11 +60,10 @@ impl Node {
         let Some(request) = self.to_send.pop_front() else {
             return;
         };
-        let meta = &request.snapshot.meta;
-        let there = self.newest.as_ref().filter(|newest| newest.meta == *meta);
+        let gone = request.snapshot.clone();
+        let there = self.newest.as_ref().filter(|newest| **newest == gone);
         match there.filter(|_| !lost) {
             Some(newest) => {
-                assert_eq!(&request.snapshot, newest, "a part of another file");
                 assert!(request.length > 0, "a part without data");
                 let end = request.offset.checked_add(request.length);
                 assert!(end <= Some(newest.bytes), "a part beyond the end");
@@ -72,9 +71,8 @@ impl Node {
                 self.sent.push(request.message(data.into()));
             }
             None => {
-                let (to, last) = (request.to, meta.last);
-                self.newest.take_if(|newest| newest.meta.last == last);
-                self.raft.snapshot_gone(to, last);
+                self.newest.take_if(|newest| *newest == gone);
+                self.raft.snapshot_gone(request.to, &gone);
             }
         }
     }
