@@ -57,7 +57,7 @@ pub(super) enum Fault {
     /// Bits flip in the log of a node that runs; unless that part of the log is removed before, the
     /// node must not start again.
     RotRunningLog,
-    /// Bits flip in a snapshot of a node that runs, or in one that it is receiving.
+    /// Bits flip in a snapshot of a node that runs, and in those that nodes receive.
     RotRunningSnapshot,
     /// A node cannot read its disk, or a file, for a while, or one read fails.
     FailReads,
@@ -85,7 +85,7 @@ const FAULTS: [(Fault, Time); 22] = [
     (Fault::Wipe, 12 * SECOND),
     (Fault::RotRunningLog, 30 * SECOND),
     (Fault::RotRunningSnapshot, SECOND),
-    (Fault::FailReads, 4 * SECOND),
+    (Fault::FailReads, 2 * SECOND),
 ];
 
 /// The settings of one run.

@@ -31,6 +31,8 @@ use raftkv::storage::{Disk, StorageError, Unreadable, inspect};
 
 /// A start reads about so often from the disk.
 const READS: u64 = 30;
+/// How likely a bit of a snapshot that is being received flips with each step of its courier.
+const ROTS_ON_THE_WAY: f64 = 0.1;
 
 /// What one process has sent of the snapshots on its disk, and which of them it must not send any
 /// more.
@@ -84,16 +86,6 @@ impl SentParts {
 impl World {
     /// A bit flips on the disk of a node that runs.
     pub(super) fn rot_under(&mut self, n: usize, fault: Fault) {
-        // Snapshots that are on their way are there for moments only: they come first.
-        let receiver = (0..self.nodes.len()).find(|n| self.incoming_file(*n).is_some());
-        if let Some(n) = receiver
-            && fault == Fault::RotRunningSnapshot
-            && let Some(file) = self.incoming_file(n)
-        {
-            // The node verifies the file before it uses it, so that the folder is not at risk.
-            self.flip_anywhere(n, &file);
-            return;
-        }
         // A leader reads its snapshot when a follower needs it; the others seldom read theirs.
         let n = self
             .a_leader()
@@ -109,7 +101,9 @@ impl World {
             };
             self.flip(n, &file, bytes);
         } else {
-            let snapshots = self.snapshots_on_disk(n);
+            let mut snapshots = self.snapshots_on_disk(n);
+            let durable = &self.nodes[n].durable;
+            snapshots.retain(|last| !durable.is_damaged(last.index));
             if snapshots.is_empty() {
                 return;
             }
@@ -119,6 +113,20 @@ impl World {
             self.running(n).sent.has_rotted(last);
         }
         self.nodes[n].at_risk = true;
+    }
+
+    /// The courier of a node has taken a step: if it receives a snapshot, a bit may flip in what it
+    /// has of it. The node verifies that file before it uses it, so the folder is not at risk.
+    pub(super) fn rot_on_the_way(&mut self, n: usize) {
+        let rots = |(fault, _): &(Fault, Time)| *fault == Fault::RotRunningSnapshot;
+        if !self.faults_go_on || !self.plan.faults.iter().any(rots) {
+            return;
+        }
+        if let Some(file) = self.incoming_file(n)
+            && self.random.chance(ROTS_ON_THE_WAY)
+        {
+            self.flip_anywhere(n, &file);
+        }
     }
 
     pub(super) fn flip_anywhere(&mut self, n: usize, file: &str) {
@@ -170,7 +178,7 @@ impl World {
         trace!(self, "reads of node {} fail: {unreadable:?}", n + 1);
         self.nodes[n].disk.fail_reads(unreadable);
         self.queue.add(until, Event::DiskRecovers(n));
-        if self.random.chance(0.4) {
+        if self.random.chance(0.6) {
             let power = self.random.chance(0.5);
             self.crash(n, power);
         }

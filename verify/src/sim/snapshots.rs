@@ -37,6 +37,7 @@ impl World {
         self.stats.cuts += u64::from(removes && stepped.is_ok());
         self.pass_over_unread(n);
         self.was_placed(n, placing)?;
+        self.rot_on_the_way(n);
         Ok(stepped)
     }
 
