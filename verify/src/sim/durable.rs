@@ -26,6 +26,8 @@ pub(super) struct Durable {
     ever: BTreeSet<Index>,
     /// Those among the snapshots in which bits have flipped.
     damaged: BTreeSet<Index>,
+    /// Those that could not be read. They stay until another one is in its place.
+    out_of_use: Vec<EntryId>,
     /// Up to here the files of the log may have been removed.
     pub cut: Index,
     went_back: bool,
@@ -54,6 +56,7 @@ impl Durable {
             snapshots: Vec::new(),
             ever: BTreeSet::new(),
             damaged: BTreeSet::new(),
+            out_of_use: Vec::new(),
             cut: 0,
             went_back: false,
         }
@@ -113,8 +116,14 @@ impl Durable {
         self.damaged.remove(&last.index);
     }
 
-    /// A snapshot is in its place.
+    /// A snapshot is in its place. Those that are out of use may be removed then.
     pub fn placed(&mut self, last: EntryId) {
+        let out_of_use = std::mem::take(&mut self.out_of_use);
+        self.snapshots.retain(|other| !out_of_use.contains(other));
+        self.hold(last);
+    }
+
+    fn hold(&mut self, last: EntryId) {
         if !self.snapshots.contains(&last) {
             self.snapshots.push(last);
         }
@@ -124,7 +133,7 @@ impl Durable {
 
     /// A snapshot that could not be read is out of use. Its file stays until there are newer ones.
     pub fn passed_over(&mut self, last: EntryId) {
-        self.snapshots.retain(|other| *other != last);
+        self.out_of_use.push(last);
     }
 
     /// Whether the last start was from an older snapshot than the newest.
@@ -289,12 +298,13 @@ impl Durable {
             return Err(Failure::new("the newest snapshot comes back", sentence));
         }
         if known {
-            self.placed(last);
+            self.hold(last);
         }
         // What is newer and can be read is damaged, and was set aside.
         let stays = |other: &EntryId| other.index <= last.index || unread.contains(other);
         self.went_back = !self.snapshots.iter().all(stays);
         self.snapshots.retain(stays);
+        self.out_of_use = unread.to_vec();
         Ok(())
     }
 }
