@@ -7,23 +7,21 @@
 #   --seconds S      how long each load lasts (10)
 #   --rounds N       of how many rounds the median counts (4)
 #   --run-in S       how long a cluster is loaded before its figures count (8)
-#   --only VARIANTS  only these beside the product as it is: batch_threads, spares, gathering
+#   --only VARIANTS  only these beside the product as it is: batch_threads, spares
 #   --ports BASE     where to look for free ports (7401)
 #
 #   batch_threads    without batch scheduling of the busy threads (src/node/scheduling.rs)
 #   spares           without segments that the courier makes ready ahead of time
-#   gathering        without a bound on small messages to a follower (MAX_SMALL)
 #
 # Each variant is the product with one line changed, made in a copy of this tree under
 # target/tuning: the product has no option for it. Two places are measured: "shared", three nodes
 # and the load on the same two processors; and "alone", one node on processor 0 and the load on
-# processor 1. A node alone has no follower, so "gathering" can change nothing there: what its rows
-# differ by is the noise. The variants take turns within each round, and each round begins with
-# another one.
+# processor 1. The first load, "fresh64", finds empty folders: no file of an old segment is there
+# yet. The variants take turns within each round, and each round begins with another one.
 #
-# It takes about a minute for each variant, place and round: with the defaults 35 minutes, and the
-# builds. It needs nothing else to run on the machine meanwhile, which it
-# cannot check. What it starts it ends, also on Ctrl-C.
+# It takes about 70 seconds for each variant, place and round: with the defaults half an hour, and
+# the builds. It needs nothing else to run on the machine meanwhile, which it cannot check. What it
+# starts it ends, also on Ctrl-C.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -39,19 +37,17 @@ SECONDS_EACH=10
 RUN_IN=8
 ROUNDS=4
 WORK=
-ONLY=batch_threads,spares,gathering
+ONLY=batch_threads,spares
 VARIANTS=(as_it_is)
 
 # Each variant: a line of the product as a fixed string, and what takes its place.
 declare -A LINE=(
     [batch_threads]='rustix::process::getpriority_process(None) == Ok(USUAL_NICENESS)'
     [spares]='wanted.load(Ordering::SeqCst) > done.load(Ordering::SeqCst)'
-    [gathering]='const MAX_SMALL: usize = 2;'
 )
 declare -A INSTEAD=(
     [batch_threads]='{ let _ = USUAL_NICENESS; false }'
     [spares]='{ let _ = (wanted, done); false }'
-    [gathering]='const MAX_SMALL: usize = usize::MAX;'
 )
 
 parse_options() {
@@ -144,6 +140,7 @@ measure() { # PLACE VARIANT NODES PROCESSORS_OF_NODES PROCESSORS_OF_LOAD
     run_on "$4"
     start_ours "$3"
     run_on "$5"
+    keep_load "$1.fresh64" "$2" 64 64
     fill_ours "$KEYS"
     load_ours put 64 64 "$RUN_IN" >/dev/null || die "$2 does not take load"
     keep_load "$1.put1" "$2" 1 1
@@ -167,7 +164,7 @@ results() {
     local row variant name
     printf '| load | variant | puts/s | p50 us | p99 us | p99.9 us | failures |\n'
     printf '| --- | --- | --- | --- | --- | --- | --- |\n'
-    for row in {shared,alone}.{put1,put64,put256x8,put1of64k}; do
+    for row in {shared,alone}.{fresh64,put1,put64,put256x8,put1of64k}; do
         for variant in "${VARIANTS[@]}"; do
             case $variant in
             as_it_is) printf '| %s | as it is |' "$row" ;;

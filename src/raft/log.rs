@@ -146,17 +146,6 @@ impl Log {
             .collect()
     }
 
-    /// Whether the entries from `from` on weigh at least this much together.
-    pub fn weighs(&self, from: Index, bytes: usize) -> bool {
-        let start = (from.saturating_sub(self.base.index + 1) as usize).min(self.entries.len());
-        let mut weights = self.entries.range(start..).map(Entry::weight);
-        let mut sum = 0;
-        weights.any(|weight| {
-            sum += weight;
-            sum >= bytes
-        })
-    }
-
     /// Where this log departs from the leader's, which has an entry `prev` that this log lacks.
     pub fn conflict_at(&self, prev: EntryId) -> Conflict {
         // Up to `prev` the leader's log has no term above `prev`'s: entries of higher terms differ.

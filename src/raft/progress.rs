@@ -104,14 +104,6 @@ impl Progress {
         }
     }
 
-    /// How many messages with entries are on their way.
-    pub fn in_flight(&self) -> usize {
-        match &self.flow {
-            Flow::Replicate { in_flight, .. } => in_flight.len(),
-            Flow::Probe { .. } | Flow::Snapshot(_) => 0,
-        }
-    }
-
     /// Entries from `next` up to `last` have been sent, in one message of this weight.
     pub fn sent(&mut self, last: Index, weight: usize) {
         if let Flow::Replicate {

@@ -14,16 +14,6 @@ use super::progress::Progress;
 use super::snapshot_sending::StoredSnapshot;
 use super::types::{Entry, EntryId, Index, NodeId};
 
-/// While this many messages with entries are on their way to one follower, a message that is not
-/// [`FULL`] waits. With two, the follower's disk works on one while the next arrives. Entries that
-/// come meanwhile gather into a larger message (as by Nagle's algorithm, RFC 896), which costs both
-/// sides and both disks less than many small ones.
-const MAX_SMALL: usize = 2;
-
-/// A message with so many bytes of entries is full: it is sent at once, however many are on their
-/// way, so that a link with a long delay is used to the full.
-const FULL: usize = 64 << 10;
-
 impl Leader {
     /// Asks each follower that owes an acknowledgement, and has sent none since the last heartbeat,
     /// where the logs agree. Only this finds out what was lost: no message has a timer of its own.
@@ -104,7 +94,6 @@ impl Leader {
         let max_append = config.max_append_bytes;
         while progress.may_send(max_messages, max_bytes)
             && progress.next() <= common.log.last().index
-            && (progress.in_flight() < MAX_SMALL || common.log.weighs(progress.next(), FULL))
         {
             let (last, weight) = send_entries(common, id, progress.next(), max_append);
             progress.sent(last, weight);
