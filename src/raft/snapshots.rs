@@ -143,8 +143,8 @@ impl Snapshots {
         reaching.cloned()
     }
 
-    /// The snapshot `gone` is not there any more. Another one that has been stored since stays, even
-    /// if it ends with the same entry: its file is another one.
+    /// The snapshot `gone` is not there any more. Another one that has been stored since stays,
+    /// even if it ends with the same entry: its file is another one.
     pub fn forget(&mut self, gone: &StoredSnapshot) {
         self.newest.take_if(|newest| newest == gone);
     }
