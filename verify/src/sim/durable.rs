@@ -176,9 +176,16 @@ impl Durable {
     /// What will come of a start from a disk with these snapshots, some of them damaged.
     pub fn outlook(&self, found: &[EntryId]) -> Damage {
         let newest = found.iter().max_by_key(|last| last.index);
-        match newest {
-            Some(newest) if self.is_damaged(newest.index) => self.if_damaged(*newest, found),
-            _ => Damage::Harmless,
+        if let Some(newest) = newest
+            && self.is_damaged(newest.index)
+        {
+            return self.if_damaged(*newest, found);
+        }
+        // A leader may have set aside each snapshot up to which its log was cut, and may have gone
+        // down before the next one was in its place.
+        match self.cut <= newest.map_or(0, |newest| newest.index) {
+            true => Damage::Harmless,
+            false => Damage::Unclear,
         }
     }
 
