@@ -142,11 +142,12 @@ impl Courier {
     fn send<S: StateMachine>(&mut self, hub: &Hub<S>, request: PartRequest) {
         match self.sending.fetch(&hub.files.snapshots, request) {
             Ok(envelope) => hub.transmit(envelope),
-            Err(Gone {
-                to,
-                snapshot,
-                error,
-            }) => {
+            Err(gone) => {
+                let Gone {
+                    to,
+                    snapshot,
+                    error,
+                } = *gone;
                 log::warn!("cannot send a snapshot to node {to}: {error}");
                 hub.input(|replica| replica.snapshot_gone(to, &snapshot));
             }

@@ -38,7 +38,11 @@ impl Sending {
     /// not valid, or when it has all of the file. If a follower refuses the file then, it may have
     /// been damaged after it was verified, and the next first part finds that out. So the whole
     /// file is read at most once for each time that it is sent as a whole.
-    pub fn fetch(&mut self, files: &Snapshots, request: PartRequest) -> Result<Envelope, Gone> {
+    pub fn fetch(
+        &mut self,
+        files: &Snapshots,
+        request: PartRequest,
+    ) -> Result<Envelope, Box<Gone>> {
         let (to, last) = (request.to, request.snapshot.meta.last);
         let read = self.read(files, &request);
         let data = match read {
@@ -46,11 +50,11 @@ impl Sending {
             Err(error) => {
                 self.pass_over_unreadable(files, last, &error);
                 let snapshot = request.snapshot;
-                return Err(Gone {
+                return Err(Box::new(Gone {
                     to,
                     snapshot,
                     error,
-                });
+                }));
             }
         };
         if request.offset + request.length >= request.snapshot.bytes {
