@@ -22,7 +22,7 @@ die() {
 
 # Fails the script unless the value is a whole number within the bounds.
 need_number() { # NAME VALUE LOWEST HIGHEST
-    [[ $2 =~ ^[0-9]{1,9}$ ]] && ((10#$2 >= $3 && 10#$2 <= $4)) && return
+    [[ $2 =~ ^[0-9]{1,18}$ ]] && ((10#$2 >= $3 && 10#$2 <= $4)) && return
     die 2 "$1 must be a whole number from $3 to $4, not '$2'"
 }
 

@@ -16,6 +16,8 @@ mod shell;
 mod sizes;
 mod source;
 
+use std::process::Command;
+
 use source::{Finding, Tree};
 
 /// Runs one rule over every file and fails with all that it found.
@@ -146,4 +148,19 @@ fn shell_scripts_stop_at_the_first_error() {
 #[test]
 fn shell_scripts_signal_only_what_they_started() {
     check(shell::signals);
+}
+
+#[test]
+fn scripts_take_every_number_within_the_bounds_that_they_name() {
+    let takes = |number: &str| {
+        let script = format!("source scripts/lib.sh; need_number --seed {number} 0 2147483647");
+        let status = Command::new("bash").args(["-c", &script]).output();
+        status.expect("bash is there").status.success()
+    };
+    for number in ["0", "007", "1031993496", "2147483647"] {
+        assert!(takes(number), "{number} is refused");
+    }
+    for number in ["2147483648", "99999999999999999999", "-1", "1.5", "''"] {
+        assert!(!takes(number), "{number} is taken");
+    }
 }
