@@ -7,10 +7,15 @@ use crate::raft::{Config, EntryId, Envelope, Message, NodeId, Room, SnapshotMeta
 
 /// Three nodes that keep nothing of the log that a snapshot covers, and send small parts.
 pub(super) fn cluster() -> Cluster {
+    cluster_with(|_| {})
+}
+
+fn cluster_with(adjust: impl Fn(&mut Config)) -> Cluster {
     Cluster::with(3, |config: &mut Config| {
         config.trailing_bytes = 0;
         config.snapshot_part_bytes = 100;
         config.snapshot_window_bytes = 300;
+        adjust(config);
     })
 }
 
@@ -443,7 +448,9 @@ fn a_part_that_waits_for_a_slow_disk_is_not_stored_again_when_the_leader_repeats
 /// file.
 #[test]
 fn a_follower_that_does_not_answer_is_sent_no_snapshot_before_it_answers_again() {
-    let mut cluster = cluster();
+    // Two messages without an answer fill the window. So the leader knows of the third command that
+    // the follower lacks it.
+    let mut cluster = cluster_with(|config| config.max_inflight_messages = 2);
     let leader = cluster.elect();
     let behind = (1..=3).find(|id| *id != leader).expect("two followers");
     cluster.isolate(behind);
