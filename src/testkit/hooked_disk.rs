@@ -44,8 +44,8 @@ impl HookedDisk {
         Self { disk, hook, lean }
     }
 
-    /// The same disk, but it takes no space ahead of what is written. A test that starts a node
-    /// some thousand times would do little else.
+    /// Has the disk ignore requests to allocate space ahead of the writes. In a test that starts a
+    /// node some thousand times, filling that space would take most of the time.
     pub fn lean(self) -> Self {
         Self { lean: true, ..self }
     }

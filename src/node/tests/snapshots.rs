@@ -13,6 +13,13 @@ use crate::storage::{
     Disk, Identity, Options, SimDisk, SnapshotInfo, Snapshots, Storage, StorageError, Unreadable,
 };
 
+/// The names of the snapshots' files.
+fn snapshots_on(disk: &SimDisk) -> Vec<String> {
+    let mut names = disk.list().unwrap();
+    names.retain(|name| name.starts_with("snapshot-"));
+    names
+}
+
 fn files() -> Snapshots {
     files_on(Arc::new(SimDisk::new(1)))
 }
@@ -133,8 +140,7 @@ fn a_file_whose_header_went_bad_after_it_was_verified_is_noticed_when_it_is_sent
     let info = write(&files, 7);
     let mut sending = Sending::default();
     sending.fetch(&files, request(&info, 0, 10)).unwrap();
-    let mut names = disk.list().unwrap();
-    names.retain(|name| name.starts_with("snapshot-"));
+    let names = snapshots_on(&disk);
     disk.flip_bit(&names[0], 2000, 3);
     let again = sending.fetch(&files, request(&info, 0, 10));
     let gone = again.expect_err("the header is not valid any more");
@@ -153,8 +159,7 @@ fn a_file_that_went_bad_after_it_was_verified_is_noticed_once_it_was_sent_and_re
     let info = write(&files, 7);
     let mut sending = Sending::default();
     sending.fetch(&files, request(&info, 0, 10)).unwrap();
-    let mut names = disk.list().unwrap();
-    names.retain(|name| name.starts_with("snapshot-"));
+    let names = snapshots_on(&disk);
     disk.flip_bit(&names[0], info.bytes as usize / 2, 3);
     sending.fetch(&files, request(&info, 0, 10)).unwrap();
     sending
@@ -176,8 +181,7 @@ fn a_file_that_became_shorter_after_it_was_verified_is_set_aside_at_the_next_par
     let info = write(&files, 7);
     let mut sending = Sending::default();
     sending.fetch(&files, request(&info, 0, 10)).unwrap();
-    let mut names = disk.list().unwrap();
-    names.retain(|name| name.starts_with("snapshot-"));
+    let names = snapshots_on(&disk);
     let mut contents = disk.contents(&names[0]).unwrap();
     contents.truncate(20);
     disk.set_contents(&names[0], &contents);
@@ -197,8 +201,7 @@ fn a_snapshot_that_cannot_be_read_makes_way_for_another_one_of_the_same_entry() 
     let disk = SimDisk::new(1);
     let files = files_on(Arc::new(disk.clone()));
     let info = write(&files, 7);
-    let mut names = disk.list().unwrap();
-    names.retain(|name| name.starts_with("snapshot-"));
+    let names = snapshots_on(&disk);
     let mut sending = Sending::default();
     for (first, offset) in [(true, 0), (false, 10)] {
         if !first {
@@ -238,13 +241,8 @@ fn a_snapshot_that_cannot_be_read_stays_until_there_are_two_others_to_start_from
     let files = files_on(Arc::new(disk.clone()));
     let unreadable = write(&files, 7);
     files.pass_over(unreadable.meta.last);
-    let on_disk = || {
-        let mut names = disk.list().unwrap();
-        names.retain(|name| name.starts_with("snapshot-"));
-        names.len()
-    };
     write(&files, 8);
-    assert_eq!(on_disk(), 2);
+    assert_eq!(snapshots_on(&disk).len(), 2);
     write(&files, 9);
-    assert_eq!(on_disk(), 2);
+    assert_eq!(snapshots_on(&disk).len(), 2);
 }

@@ -267,7 +267,8 @@ impl Snapshots {
         let file = open_file(&self.shared.folder, of.meta.last)?;
         let end = file.len()?;
         if end != of.bytes || offset.checked_add(length).is_none_or(|wanted| wanted > end) {
-            let problem = format!("it has {end} bytes and not {}, as it had", of.bytes);
+            let wanted = format!("a part of {length} bytes at {offset} of {}", of.bytes);
+            let problem = format!("it has {end} bytes, and {wanted} was to be read");
             return Err(format::damaged(&file, end, problem));
         }
         let mut bytes = vec![0; length as usize];

@@ -376,6 +376,20 @@ fn a_node_whose_only_snapshot_cannot_be_read_does_not_start_and_is_not_called_da
     assert_holds(&disk, &memory);
 }
 
+/// The log begins after the older snapshot, so the node could not start from that one either.
+#[test]
+fn a_snapshot_with_which_the_node_could_not_start_is_not_what_the_start_fails_for() {
+    let (disk, _) = node(true, 200);
+    let (mut storage, _) = open(&disk);
+    storage.let_go(7).remove().expect("the disk is well");
+    drop(storage);
+    let disk = flipped(&disk, NEWEST, 4100);
+    disk.fail_reads(Unreadable::File(OLDER.into()));
+    let error = try_open(&disk).err().expect("no snapshot leads to the log");
+    assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+    assert!(error.to_string().contains(NEWEST), "{error}");
+}
+
 #[test]
 fn a_single_read_that_fails_at_a_start_changes_nothing_of_what_is_recovered() {
     let (disk, memory) = node(true, 200);
