@@ -12,7 +12,7 @@ use raftkv::client::{Clerk, Options};
 use raftkv::kv::{Command, Kv, Limits, Op, Reply};
 use raftkv::machine::StateMachine;
 use raftkv::node::{Config, Handle, Node, Outcome, Transport};
-use raftkv::raft::{Envelope, Membership, Message, NodeId, Raft, RoleName};
+use raftkv::raft::{Envelope, LoggedConfiguration, Message, NodeId, Raft, RoleName};
 use raftkv::storage::{Disk, Identity, Options as StorageOptions, SimDisk, Storage};
 use raftkv::testkit::{Cluster, Link};
 use rand_chacha::ChaCha8Rng;
@@ -153,17 +153,21 @@ impl Transport for Nowhere {
 
 /// Appends to a few keys under one session, and has a snapshot taken. Returns the digest of the
 /// state.
-fn work(node: &Handle<Kv>, seqs: std::ops::Range<u64>) -> u64 {
+fn work(node: &Handle<Kv>, session: &mut u64, seqs: std::ops::Range<u64>) -> u64 {
     let run = |command: Command| {
         let pending = node.start(command.to_bytes(), PATIENCE).expect("it leads");
         pending.wait(PATIENCE)
     };
     if seqs.start == 1 {
-        assert_eq!(run(Command::OpenSession), Outcome::Reply(Reply::Opened(2)));
+        let opened = run(Command::OpenSession);
+        let Outcome::Reply(Reply::Opened(id)) = opened else {
+            panic!("no session: {opened:?}");
+        };
+        *session = id;
     }
     for seq in seqs {
         let outcome = run(Command::Execute {
-            session: 2,
+            session: *session,
             seq,
             lowest_unanswered: seq.saturating_sub(3).max(1),
             op: Op::Append {
@@ -185,9 +189,9 @@ fn work(node: &Handle<Kv>, seqs: std::ops::Range<u64>) -> u64 {
     digest
 }
 
-/// What is on the disk of a node that has ended: the members in its newest snapshot, and how many
-/// entries lie behind it.
-fn newest(disk: &SimDisk) -> (Membership, usize) {
+/// What is on the disk of a node that has ended: the configuration in its newest snapshot, and how
+/// many entries lie behind it.
+fn newest(disk: &SimDisk) -> (LoggedConfiguration, usize) {
     let identity = Identity {
         cluster: Config::new(1, [(1, String::new())], "").cluster,
         node: 1,
@@ -196,22 +200,34 @@ fn newest(disk: &SimDisk) -> (Membership, usize) {
     let opened = Storage::open(Arc::new(disk.clone()), &identity, StorageOptions::default());
     let (_, recovered) = opened.expect("the folder is whole");
     let info = recovered.snapshot.expect("one was taken");
-    (info.meta.membership, recovered.entries.len())
+    (info.meta.configuration, recovered.entries.len())
 }
 
 #[test]
 fn from_the_log_or_from_a_snapshot_of_any_generation_comes_one_state_and_the_same_members() {
     let disk = SimDisk::new(1);
-    let mut applied = 0;
+    let (mut applied, mut session) = (0, 0);
+    let mut members = None;
     for generation in 0..3 {
         let node = alone(&disk);
         if generation > 0 {
             assert_eq!(node.with_machine(Kv::digest), applied, "from the snapshot");
         }
-        applied = work(&node, 1 + 20 * generation..21 + 20 * generation);
+        applied = work(
+            &node,
+            &mut session,
+            1 + 20 * generation..21 + 20 * generation,
+        );
         node.shutdown();
         drop(node);
-        assert_eq!(newest(&disk), (Membership::of_voters([1]), 0));
+        let (logged, behind) = newest(&disk);
+        let voters: Vec<NodeId> = logged.configuration.voters().map(|m| m.id).collect();
+        assert_eq!((voters, behind), (vec![1], 0));
+        assert_eq!(
+            *members.get_or_insert(logged.clone()),
+            logged,
+            "of this generation"
+        );
     }
     for name in disk.list().unwrap() {
         if name.starts_with("snapshot-") {

@@ -13,7 +13,7 @@ use clap::{CommandFactory, Parser};
 use super::{Exit, members, of_storage};
 use crate::kv::Kv;
 use crate::machine::StateMachine;
-use crate::raft::{Membership, NodeId};
+use crate::raft::{Configuration, NodeId};
 use crate::storage::{InspectedCommand, Inspection, Judge, ReadOnlyDisk, SnapshotInfo};
 use crate::storage::{StorageError, back_up, inspect_with, restore};
 
@@ -148,8 +148,8 @@ fn copy(folder: &Path, file: &Path) -> Done {
 
 fn make(file: &Path, data: &Path, id: NodeId, list: &str, name: &str) -> Done {
     let members = members(list, id).map_err(|sentence| (Exit::Usage, sentence))?;
-    let voters = Membership::of_voters(members.keys().copied());
-    let info = restore(file, data, name, id, voters).map_err(failed)?;
+    let founding = Configuration::founding(members);
+    let info = restore(file, data, name, id, founding).map_err(failed)?;
     let (data, info) = (data.display(), Described(&info));
     say(&format!(
         "{data}: node {id} of cluster {name:?}, from the {info}\n"
@@ -189,8 +189,8 @@ impl Display for Described<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SnapshotInfo { meta, bytes, .. } = self.0;
         let (index, term) = (meta.last.index, meta.last.term);
-        let voters = meta.membership.voters();
-        let voters: Vec<_> = voters.iter().map(NodeId::to_string).collect();
+        let voters = meta.configuration.configuration.voters();
+        let voters: Vec<_> = voters.map(|voter| voter.id.to_string()).collect();
         let voters = voters.join(", ");
         write!(
             f,
@@ -208,7 +208,10 @@ fn describe(inspection: &Inspection, out: &mut String) -> fmt::Result {
     match inspection.hard_state.map(|state| (state.term, state.vote)) {
         None => writeln!(out, "term       not readable")?,
         Some((term, None)) => writeln!(out, "term       {term}, no vote")?,
-        Some((term, Some(vote))) => writeln!(out, "term       {term}, vote for node {vote}")?,
+        Some((term, Some(vote))) => {
+            let id = vote.id;
+            writeln!(out, "term       {term}, vote for node {id}")?;
+        }
     }
     for segment in &inspection.segments {
         let entries = match &segment.entries {

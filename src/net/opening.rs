@@ -86,7 +86,7 @@ fn judge(hello: &Hello, turn: &mut Turn<'_>) -> Option<Box<dyn Protocol>> {
             turn.outlet.send([&welcome]);
             match hello.caller {
                 Caller::Client => Box::new(ClientSide::new(turn)),
-                Caller::Peer { from, .. } => Box::new(PeerSide::new(from)),
+                Caller::Peer { from, folder, .. } => Box::new(PeerSide::new(from, folder)),
             }
         }
     };

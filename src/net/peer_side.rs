@@ -3,18 +3,20 @@
 
 use super::input::Input;
 use super::protocol::{Close, Next, Protocol, Stage, Turn};
-use crate::raft::{Envelope, NodeId};
+use crate::raft::{Envelope, FolderId, NodeId};
 use crate::wire::handshake::{MAX_HELLO, Welcome};
 use crate::wire::{codec, frame};
 
 /// A connection between nodes, at the node that was dialled: it receives messages and sends none.
 pub(super) struct PeerSide {
     peer: NodeId,
+    /// The folder that it named when it was let in.
+    folder: FolderId,
 }
 
 impl PeerSide {
-    pub(super) fn new(peer: NodeId) -> Self {
-        Self { peer }
+    pub(super) fn new(peer: NodeId, folder: FolderId) -> Self {
+        Self { peer, folder }
     }
 }
 
@@ -25,7 +27,7 @@ impl Protocol for PeerSide {
                 return Ok(Next::Read);
             };
             let (from, to, peer) = (envelope.from, envelope.to, self.peer);
-            if from != peer || to != turn.local.id {
+            if from != peer || envelope.from_folder != self.folder || to != turn.local.id {
                 return Err(Close::Misrouted { peer, from, to });
             }
             turn.count_message();

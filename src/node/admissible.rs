@@ -92,7 +92,7 @@ pub(super) fn in_log(
 fn first_refused(gate: &Gate, entries: &[Entry]) -> Option<(EntryId, String)> {
     entries.iter().find_map(|entry| match &entry.payload {
         Payload::Command(command) => Some((entry.id, gate(command).err()?)),
-        Payload::Empty => None,
+        Payload::Empty | Payload::Configuration(_) => None,
     })
 }
 
@@ -129,7 +129,9 @@ mod tests {
     fn the_first_command_that_the_gate_refuses_is_named_with_who_sent_it_or_where_it_is() {
         let append = |entries| Envelope {
             from: 2,
+            from_folder: 2,
             to: 1,
+            to_folder: Some(1),
             term: 7,
             message: Message::Append {
                 prev: EntryId { term: 3, index: 3 },

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::StartError;
-use crate::raft::{self, Membership, NodeId};
+use crate::raft::{self, Configuration, NodeId};
 
 /// The settings of one node.
 #[derive(Clone, Debug)]
@@ -99,14 +99,14 @@ impl Config {
     }
 
     /// The settings of the core that follow from these. `seed` decides the node's election
-    /// timeouts.
+    /// timeouts. The number of the data folder is not among them: the caller sets it.
     ///
     /// # Errors
     /// [`StartError::Config`] if the settings cannot work.
     pub fn raft(&self, seed: u64) -> Result<raft::Config, StartError> {
         self.timing.validate().map_err(StartError::Config)?;
-        let membership = Membership::of_voters(self.members.keys().copied());
-        let mut config = raft::Config::new(self.id, membership, seed);
+        let founding = Configuration::founding(self.members.clone());
+        let mut config = raft::Config::new(self.id, founding, seed);
         let tick = self.timing.tick.as_millis().max(1);
         let ticks = |time: Duration| u32::try_from(time.as_millis() / tick).unwrap_or(u32::MAX / 4);
         config.tick_ms = tick as u64;

@@ -247,10 +247,16 @@ impl<W> Replica<W> {
             self.due.failed();
             return None;
         }
+        // As of that entry, and not the newest one: that may be taken back.
+        let Some(configuration) = self.raft.configuration_at(applied.index).cloned() else {
+            // A snapshot of the leader's is about to take the place of this state.
+            self.due.failed();
+            return None;
+        };
         Some(SnapshotMeta {
             last: applied,
             time_ms,
-            membership: self.raft.membership().clone(),
+            configuration,
         })
     }
 

@@ -50,8 +50,8 @@ pub struct Parts<S: StateMachine> {
 }
 
 /// Puts a node together: the core with the settings `core` and the log that was found, and the
-/// machine with the state of the newest snapshot, if there is one. `now` is the moment of the
-/// start.
+/// machine with the state of the newest snapshot, if there is one. The core counts with the folder
+/// that `storage` has. `now` is the moment of the start.
 ///
 /// # Errors
 /// [`StartError`] if the log holds a command that the machine cannot execute, or the machine cannot
@@ -69,6 +69,10 @@ pub fn assemble<S: StateMachine>(
     let (machine, meta) = revive(machine, &files.snapshots, recovered.snapshot.as_ref())?;
     let executor = Executor::behind(meta);
     let snapshot = recovered.snapshot.clone().map(stored_as);
+    let core = raft::Config {
+        folder: storage.own_folder(),
+        ..core
+    };
     let raft = Raft::restore(core, recovered.hard_state, snapshot, recovered.entries);
     log::info!(
         "node {} of cluster \"{}\" starts in term {} with a log up to {}",

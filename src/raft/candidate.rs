@@ -8,20 +8,20 @@
 use std::collections::BTreeMap;
 
 use super::common::Common;
+use super::configuration::VoteResult;
 use super::event::Reason;
 use super::follower::Follower;
 use super::leader::Leader;
-use super::membership::VoteResult;
-use super::message::Message;
+use super::message::{Message, Sender};
 use super::role::{Change, Role};
-use super::types::{NodeId, Term};
+use super::types::{MemberId, Term};
 
 /// The voters' answers to one request for votes or pre-votes, and how long they are waited for.
 #[derive(Debug)]
 struct Poll {
     /// The last answer of each node that has answered: true if it gives its vote. Only the answers
     /// of voters count.
-    answers: BTreeMap<NodeId, bool>,
+    answers: BTreeMap<MemberId, bool>,
     /// Ticks since the voters were asked; `elapsed < timeout` between two inputs.
     elapsed: u32,
     /// After this many ticks without a decision the node begins anew. Random, so that of two nodes
@@ -45,7 +45,7 @@ impl Poll {
     }
 
     fn result(&self, common: &Common) -> VoteResult {
-        common.config.membership.vote_result(&self.answers)
+        common.configuration().vote_result(&self.answers)
     }
 }
 
@@ -67,10 +67,10 @@ impl PreCandidate {
             last: common.log.last(),
         };
         for voter in common.other_voters() {
-            common.send(voter, question.clone());
+            common.ask((&voter).into(), question.clone());
         }
         let mut poll = Poll::new(common);
-        poll.answers.insert(common.id(), true);
+        poll.answers.insert(common.me(), true);
         Self { poll }
     }
 
@@ -80,7 +80,7 @@ impl PreCandidate {
         expired.then(|| Role::ask_for_pre_votes(common, Reason::VotesMissing))
     }
 
-    pub fn step(&self, common: &mut Common, from: NodeId, message: Message) -> Change {
+    pub fn step(&self, common: &mut Common, from: Sender, message: Message) -> Change {
         match message {
             Message::Append { .. } | Message::Heartbeat { .. } | Message::Snapshot { .. } => {
                 Some(follow(common, from, message))
@@ -96,7 +96,7 @@ impl PreCandidate {
     pub fn answered(
         &mut self,
         common: &mut Common,
-        from: NodeId,
+        from: MemberId,
         next_term: Term,
         granted: bool,
     ) -> Change {
@@ -133,13 +133,13 @@ impl Candidate {
     /// well, because no message of a term leaves before the term is durable.
     pub fn campaign(common: &mut Common, transfer: bool) -> Self {
         common.enter_term(common.term() + 1);
-        common.vote_for(common.id());
+        common.vote_for(common.me());
         let question = Message::Vote {
             last: common.log.last(),
             transfer,
         };
         for voter in common.other_voters() {
-            common.send(voter, question.clone());
+            common.ask((&voter).into(), question.clone());
         }
         Self {
             poll: Poll::new(common),
@@ -158,11 +158,11 @@ impl Candidate {
         expired.then(|| Role::ask_for_pre_votes(common, Reason::VotesMissing))
     }
 
-    pub fn step(&mut self, common: &mut Common, from: NodeId, message: Message) -> Change {
+    pub fn step(&mut self, common: &mut Common, from: Sender, message: Message) -> Change {
         match message {
             // The reply is of this very term, so it answers this election: a node campaigns once in
             // a term.
-            Message::VoteReply { granted } => self.answered(common, from, granted),
+            Message::VoteReply { granted } => self.answered(common, from.member, granted),
             // A leader of this term exists: its sender won the election (paper 5.2).
             Message::Append { .. } | Message::Heartbeat { .. } | Message::Snapshot { .. } => {
                 Some(follow(common, from, message))
@@ -178,11 +178,11 @@ impl Candidate {
         if !common.hard_state_durable() {
             return None;
         }
-        let id = common.id();
-        self.answered(common, id, true)
+        let me = common.me();
+        self.answered(common, me, true)
     }
 
-    fn answered(&mut self, common: &mut Common, from: NodeId, granted: bool) -> Change {
+    fn answered(&mut self, common: &mut Common, from: MemberId, granted: bool) -> Change {
         self.poll.answers.insert(from, granted);
         match self.poll.result(common) {
             VoteResult::Pending => None,
@@ -194,7 +194,7 @@ impl Candidate {
 
 /// Becomes a follower of the leader of the present term, from which `message` came. The follower
 /// handles the message as any other, and so notes who leads.
-fn follow(common: &mut Common, from: NodeId, message: Message) -> Role {
+fn follow(common: &mut Common, from: Sender, message: Message) -> Role {
     let mut follower = Follower::new(common, None);
     let change = follower.step(common, from, message);
     change.unwrap_or(Role::Follower(follower))

@@ -4,7 +4,7 @@
 //! - The term only grows, and there is one vote in a term ([`Common::enter_term`],
 //!   [`Common::vote_for`]).
 //! - The term, vote or entries that a message speaks of are on disk before the message leaves
-//!   ([`Common::send`], [`Common::acknowledge`]; paper figure 2, persistent state).
+//!   ([`Common::answer`], [`Common::acknowledge`]; paper figure 2, persistent state).
 //! - A node whose folder is not admitted sends nothing that counts towards a majority
 //!   ([`Common::send_after`]).
 //!
@@ -18,15 +18,16 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::config::Config;
+use super::configuration::{Configuration, Member};
 use super::event::{Event, Fault, Reason};
 use super::log::{Log, NotHandedOut};
-use super::message::{Envelope, Message};
+use super::message::{Envelope, Message, Receiver, Sender};
 use super::outbox::Outbox;
 use super::output::DecidedReads;
 use super::snapshot_sending::StoredSnapshot;
 use super::snapshots::{PartRequest, Snapshots};
 use super::types::{
-    Entry, EntryId, HardState, Index, NodeId, Payload, RoleName, Term, Write, WriteId,
+    Entry, EntryId, HardState, Index, MemberId, NodeId, Payload, RoleName, Term, Write, WriteId,
 };
 
 #[derive(Debug)]
@@ -66,10 +67,7 @@ impl Common {
         entries: Vec<Entry>,
     ) -> Self {
         let base = snapshot.as_ref().map(|snapshot| &snapshot.meta);
-        let log = match base {
-            Some(meta) => Log::recovered(meta.last, meta.time_ms, entries),
-            None => Log::recovered(EntryId::ZERO, 0, entries),
-        };
+        let log = Log::recovered(config.founding.clone(), base, entries);
         assert!(
             log.last().term <= hard_state.term,
             "the log holds a term that the node does not know"
@@ -98,7 +96,20 @@ impl Common {
         self.hard_state.term
     }
 
-    pub fn vote(&self) -> Option<NodeId> {
+    /// What counts of this node: its id, and its folder.
+    pub fn me(&self) -> MemberId {
+        MemberId {
+            id: self.config.id,
+            folder: self.config.folder,
+        }
+    }
+
+    /// The configuration in force: the last one in the log, committed or not (thesis 4.1).
+    pub fn configuration(&self) -> &Configuration {
+        &self.log.configurations().newest().configuration
+    }
+
+    pub fn vote(&self) -> Option<MemberId> {
         self.hard_state.vote
     }
 
@@ -107,17 +118,17 @@ impl Common {
     }
 
     /// All other members, learners included: those that a leader sends its log to.
-    pub fn others(&self) -> Vec<NodeId> {
-        let mut members = self.config.membership.members();
-        members.remove(&self.id());
-        members.into_iter().collect()
+    pub fn others(&self) -> Vec<Member> {
+        let contacts = self.configuration().contacts();
+        let others = contacts.filter(|member| member.id != self.id());
+        others.cloned().collect()
     }
 
-    /// All other voters: those that a candidate asks, and that leadership may be handed to.
-    pub fn other_voters(&self) -> Vec<NodeId> {
-        let mut voters = self.config.membership.voters();
-        voters.remove(&self.id());
-        voters.into_iter().collect()
+    /// All other voters: those that a candidate asks.
+    pub fn other_voters(&self) -> Vec<Member> {
+        let mut voters = self.others();
+        voters.retain(|member| self.configuration().counts(member));
+        voters
     }
 
     /// Enters a higher term, in which this node has not voted yet.
@@ -128,7 +139,7 @@ impl Common {
 
     /// Votes in the present term. To vote for the same candidate again changes nothing, so that a
     /// repeated question costs no write.
-    pub fn vote_for(&mut self, candidate: NodeId) {
+    pub fn vote_for(&mut self, candidate: MemberId) {
         let earlier = self.hard_state.vote;
         assert!(
             earlier.is_none_or(|vote| vote == candidate),
@@ -154,22 +165,28 @@ impl Common {
         self.hard_state_write <= self.done_write
     }
 
-    /// Sends a message as soon as the term that it carries, and a vote that it may speak of, are
-    /// durable; that is at once unless an election is going on.
-    pub fn send(&mut self, to: NodeId, message: Message) {
+    /// Sends a request as soon as the term that it carries is durable; that is at once unless an
+    /// election is going on.
+    pub fn ask(&mut self, to: Receiver, message: Message) {
         self.send_after(self.hard_state_write, to, message);
+    }
+
+    /// Sends an answer as soon as the term that it carries, and a vote that it may speak of, are
+    /// durable.
+    pub fn answer(&mut self, sender: Sender, message: Message) {
+        self.send_after(self.hard_state_write, sender.into(), message);
     }
 
     /// Acknowledges the log up to `matched`, inclusive, once it is on disk, and the term with it:
     /// the leader counts this acknowledgement when it commits, so the entries must survive a crash.
-    pub fn acknowledge(&mut self, to: NodeId, matched: Index) {
+    pub fn acknowledge(&mut self, leader: Sender, matched: Index) {
         let log_write = match self.log.write_covering(matched) {
             Ok(None) => 0,
             Ok(Some(id)) => id,
             Err(NotHandedOut) => self.next_write,
         };
         let write = log_write.max(self.hard_state_write);
-        self.send_after(write, to, Message::Accepted { matched });
+        self.send_after(write, leader.into(), Message::Accepted { matched });
     }
 
     /// Every message that this node sends passes here, except the parts of snapshots that a leader
@@ -182,16 +199,11 @@ impl Common {
     /// after the admission. Every request is repeated, so it is answered after the admission. The
     /// one exception, [`Message::Outdated`], counts nowhere: it only tells a sender that its term
     /// has passed, and does no harm whatever this node has forgotten.
-    fn send_after(&mut self, write: WriteId, to: NodeId, message: Message) {
+    fn send_after(&mut self, write: WriteId, to: Receiver, message: Message) {
         if !self.config.admitted && message != Message::Outdated {
             return;
         }
-        let envelope = Envelope {
-            from: self.id(),
-            to,
-            term: self.term(),
-            message,
-        };
+        let envelope = self.envelope(to, message);
         if write <= self.done_write {
             self.outbox.send(envelope);
         } else {
@@ -199,12 +211,25 @@ impl Common {
         }
     }
 
+    fn envelope(&self, to: Receiver, message: Message) -> Envelope {
+        Envelope {
+            from: self.id(),
+            from_folder: self.config.folder,
+            to: to.id,
+            to_folder: to.folder,
+            term: self.term(),
+            message,
+        }
+    }
+
     /// Asks the caller to read a part of a snapshot and to send it. The term that the part will
     /// carry is durable: a leader's always is.
-    pub fn request_part(&mut self, to: NodeId, snapshot: StoredSnapshot, part: Range<u64>) {
+    pub fn request_part(&mut self, to: Receiver, snapshot: StoredSnapshot, part: Range<u64>) {
         self.snapshots.request(PartRequest {
             from: self.id(),
-            to,
+            from_folder: self.config.folder,
+            to: to.id,
+            to_folder: to.folder,
             term: self.term(),
             snapshot,
             offset: part.start,
@@ -274,7 +299,7 @@ impl Common {
     /// Whether this node may vote and stand for election: it is a voter, and its folder is
     /// admitted, so it cannot have forgotten a vote that it gave.
     pub fn may_vote(&self) -> bool {
-        self.config.admitted && self.config.membership.is_voter(self.id())
+        self.config.admitted && self.configuration().is_voter(self.me())
     }
 
     /// Whether the log holds the very entry with which a snapshot ends, so that the entries after

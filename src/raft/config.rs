@@ -1,15 +1,19 @@
 //! The settings of the consensus core.
 
-use super::membership::Membership;
-use super::types::NodeId;
+use super::configuration::Configuration;
+use super::types::{FolderId, MemberId, NodeId};
 
 /// The settings of one node. Times are counted in ticks; the caller decides how long a tick is.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The id of this node; never 0.
     pub id: NodeId,
-    /// The members of the cluster; this node is one of them.
-    pub membership: Membership,
+    /// The number of this node's data folder.
+    pub folder: FolderId,
+    /// The members that the cluster is founded with; this node is one of them. They count until a
+    /// configuration is in the log. Empty at a node that joins a cluster which exists: it knows no
+    /// member yet.
+    pub founding: Configuration,
     /// Whether this node's data folder is admitted from the start. If not, the node sends nothing
     /// that a majority could count, neither votes nor acknowledgements, before
     /// [`Raft::admit`](super::Raft::admit): a node whose data folder is new may have lost the votes
@@ -53,10 +57,15 @@ pub struct Config {
 impl Config {
     /// The settings of a node with the usual timing and limits: a tick of 10 ms, heartbeats every
     /// 50 ms, elections after 250 to 500 ms of silence.
-    pub fn new(id: NodeId, membership: Membership, seed: u64) -> Self {
+    ///
+    /// The folder is the one that `founding` names for the node; if it names none, the caller sets
+    /// the right one.
+    pub fn new(id: NodeId, founding: Configuration, seed: u64) -> Self {
+        let folder = founding.contact(id).and_then(|member| member.folder);
         Self {
             id,
-            membership,
+            folder: folder.unwrap_or(MemberId::plain(id).folder),
+            founding,
             admitted: true,
             election_ticks: 25,
             heartbeat_ticks: 5,
@@ -79,11 +88,15 @@ impl Config {
     /// # Errors
     /// A sentence that names the setting.
     pub fn validate(&self) -> Result<(), String> {
+        if !self.founding.is_empty() {
+            let wrong =
+                |sentence| format!("the list of the cluster's members is wrong: {sentence}");
+            self.founding.validate().map_err(wrong)?;
+        }
         let rules = [
             (self.id != 0, "the node id must not be 0"),
-            (!self.membership.is_empty(), "the cluster has no member"),
             (
-                self.membership.contains(self.id),
+                self.founding.is_empty() || self.founding.contact(self.id).is_some(),
                 "the cluster does not list this node's own id",
             ),
             (

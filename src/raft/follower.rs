@@ -12,15 +12,15 @@
 use super::MAX_INDEX;
 use super::common::Common;
 use super::event::{Fault, Reason};
-use super::message::Message;
+use super::message::{Message, Sender};
 use super::role::{Change, Role};
 use super::snapshots::Part;
-use super::types::{Entry, EntryId, Index, NodeId, RoleName};
+use super::types::{Entry, EntryId, Index, NodeId, Payload, RoleName};
 
 /// The leader of the present term, as a follower knows it.
 #[derive(Clone, Copy, Debug)]
 struct Heard {
-    id: NodeId,
+    sender: Sender,
     /// Set when nobody listens at the leader's address; cleared when the leader is heard again.
     is_absent: bool,
 }
@@ -39,17 +39,17 @@ pub(super) struct Follower {
 
 impl Follower {
     /// A follower in the present term, which waits for a whole timeout from now on.
-    pub fn new(common: &mut Common, leader: Option<NodeId>) -> Self {
+    pub fn new(common: &mut Common, leader: Option<Sender>) -> Self {
         let is_absent = false;
         Self {
-            leader: leader.map(|id| Heard { id, is_absent }),
+            leader: leader.map(|sender| Heard { sender, is_absent }),
             elapsed: 0,
             timeout: common.random_timeout(),
         }
     }
 
-    pub fn leader(&self) -> Option<NodeId> {
-        self.leader.map(|leader| leader.id)
+    pub fn leader(&self) -> Option<Sender> {
+        self.leader.map(|leader| leader.sender)
     }
 
     /// Whether a leader was heard that, as far as is known, still listens at its address.
@@ -97,7 +97,7 @@ impl Follower {
     /// Nobody listens at a peer's address; see [`Raft::absent`](super::Raft::absent).
     pub fn absent(&mut self, common: &mut Common, peer: NodeId) {
         if let Some(leader) = &mut self.leader
-            && leader.id == peer
+            && leader.sender.member.id == peer
             && !leader.is_absent
         {
             leader.is_absent = true;
@@ -108,7 +108,7 @@ impl Follower {
     }
 
     /// Handles a message of the present term.
-    pub fn step(&mut self, common: &mut Common, from: NodeId, message: Message) -> Change {
+    pub fn step(&mut self, common: &mut Common, from: Sender, message: Message) -> Change {
         // Only the leader of the term sends these three, so each shows that it lives. If two nodes
         // claim to lead the term, no message of either may be trusted.
         let is_from_leader = matches!(
@@ -160,29 +160,30 @@ impl Follower {
 
     /// Takes note of a sign of life of the leader. False if it comes from a second leader of the
     /// same term, which proves that a voter has voted twice.
-    fn hear(&mut self, common: &mut Common, from: NodeId) -> bool {
-        match &mut self.leader {
-            Some(known) if known.id != from => {
+    fn hear(&mut self, common: &mut Common, from: Sender) -> bool {
+        match self.leader {
+            Some(known) if known.sender.member != from.member => {
                 common.fault.get_or_insert(Fault::TwoLeaders {
-                    known: known.id,
-                    other: from,
+                    known: known.sender.member.id,
+                    other: from.member.id,
                     term: common.term(),
                 });
                 return false;
             }
             // The leader lives after all: the shortened timeout must not stay, or this node would
             // ask for pre-votes after each short pause.
-            Some(known) if known.is_absent => {
-                known.is_absent = false;
-                self.timeout = common.random_timeout();
-            }
+            Some(known) if known.is_absent => self.timeout = common.random_timeout(),
             Some(_) => {}
             None => {
-                let (id, is_absent) = (from, false);
-                self.leader = Some(Heard { id, is_absent });
-                common.report(RoleName::Follower, Some(id), Reason::LeaderHeard);
+                let leader = Some(from.member.id);
+                common.report(RoleName::Follower, leader, Reason::LeaderHeard);
             }
         }
+        // Each time, because by now the leader may know the folder that it speaks to.
+        self.leader = Some(Heard {
+            sender: from,
+            is_absent: false,
+        });
         self.elapsed = 0;
         true
     }
@@ -193,7 +194,7 @@ impl Follower {
 /// A repeated or late append changes nothing: entries that are there already stay, with what
 /// follows them, and the answer is the same. By the time an answer leaves, what it says is true of
 /// this node's disk.
-fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>, commit: Index) {
+fn append(common: &mut Common, from: Sender, prev: EntryId, entries: Vec<Entry>, commit: Index) {
     if !follow_each_other(common, prev, &entries) {
         // No correct leader sends such entries: the sender is faulty, and gets no answer.
         return;
@@ -212,7 +213,7 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
             common
                 .fault
                 .get_or_insert(Fault::CommittedEntryContradicted {
-                    leader: from,
+                    leader: from.member.id,
                     index: prev.index,
                 });
             return;
@@ -222,7 +223,7 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
         _ => {
             let conflict = common.log.conflict_at(prev);
             let prev = prev.index;
-            common.send(from, Message::Rejected { prev, conflict });
+            common.answer(from, Message::Rejected { prev, conflict });
             return;
         }
     }
@@ -230,7 +231,7 @@ fn append(common: &mut Common, from: NodeId, prev: EntryId, entries: Vec<Entry>,
         Ok(()) => {}
         Err(Wrong::ContradictsCommitted(index)) => {
             let fault = Fault::CommittedEntryContradicted {
-                leader: from,
+                leader: from.member.id,
                 index,
             };
             common.fault.get_or_insert(fault);
@@ -299,8 +300,13 @@ fn follow_each_other(common: &Common, prev: EntryId, entries: &[Entry]) -> bool 
         follows
     });
     let in_order_of_time = entries.is_sorted_by_key(|entry| entry.time_ms);
+    // What a faulty node says is a configuration is none.
+    let sensible = entries.iter().all(|entry| match &entry.payload {
+        Payload::Configuration(configuration) => configuration.validate().is_ok(),
+        Payload::Empty | Payload::Command(_) => true,
+    });
     // No leader has an entry of a term later than its own.
-    real && consecutive && in_order_of_time && last.term <= common.term()
+    real && sensible && consecutive && in_order_of_time && last.term <= common.term()
 }
 
 /// Handles a heartbeat of the present term's leader. The answer confirms that this node is still in
@@ -310,7 +316,7 @@ fn follow_each_other(common: &Common, prev: EntryId, entries: &[Entry]) -> bool 
 /// to there the logs are equal. So this node takes the index over without a look at the entries. An
 /// index past the end of this log proves that the disk has lost what it had reported as synced.
 /// Then this node does not answer, because an answer would count as a sign of life.
-fn heartbeat(common: &mut Common, from: NodeId, commit: Index, matched_by_all: Index, round: u64) {
+fn heartbeat(common: &mut Common, from: Sender, commit: Index, matched_by_all: Index, round: u64) {
     let last = common.log.last().index;
     if commit > last {
         common.fault.get_or_insert(Fault::AcknowledgedEntriesLost {
@@ -321,11 +327,11 @@ fn heartbeat(common: &mut Common, from: NodeId, commit: Index, matched_by_all: I
     }
     common.log.commit_to(commit);
     common.log.set_matched_by_all(matched_by_all);
-    common.send(from, Message::HeartbeatReply { round });
+    common.answer(from, Message::HeartbeatReply { round });
 }
 
 /// Handles a part of a snapshot from the present term's leader (paper figure 13).
-fn snapshot_part(common: &mut Common, from: NodeId, part: Part) {
+fn snapshot_part(common: &mut Common, from: Sender, part: Part) {
     let EntryId { term, index } = part.meta.last;
     if !(1..=common.term()).contains(&term) || index > MAX_INDEX {
         // No leader of this term has such an entry; the bytes are from a faulty node, which gets no

@@ -16,10 +16,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::common::Common;
+use super::configuration::Member;
 use super::event::{Fault, Reason};
-use super::message::Message;
+use super::message::{Message, Sender};
 use super::progress::Progress;
 use super::reads::Reads;
+use super::replication::receiver;
 use super::role::{Change, Role};
 use super::types::{EntryId, Index, NodeId, Payload, ReadId, RoleName};
 use super::{ProposeError, ReadError};
@@ -66,7 +68,9 @@ impl Leader {
         let last = common.log.last().index;
         let others = common.others().into_iter();
         let mut leader = Self {
-            progress: others.map(|id| (id, Progress::new(last))).collect(),
+            progress: others
+                .map(|member| (member.id, Progress::new(member.folder, last)))
+                .collect(),
             first: last + 1,
             time_ms: common.log.last_time_ms(),
             heartbeat_elapsed: 0,
@@ -120,10 +124,8 @@ impl Leader {
         for progress in self.progress.values_mut() {
             progress.active = false;
         }
-        common
-            .config
-            .membership
-            .has_quorum(|id| active.contains(&id))
+        let is_active = |member: &Member| active.contains(&member.id);
+        common.configuration().has_quorum(is_active)
     }
 
     /// The members that were heard from since the last quorum check, this node included, in
@@ -179,7 +181,8 @@ impl Leader {
     /// answered lately comes before one that has not. Returns that voter; `None` if `to` is not
     /// another voter, or there is no other voter. A transfer that is under way is replaced.
     pub fn transfer(&mut self, common: &mut Common, to: Option<NodeId>) -> Option<NodeId> {
-        let voters = common.other_voters();
+        let voters = common.other_voters().into_iter().map(|member| member.id);
+        let voters: Vec<NodeId> = voters.collect();
         let furthest = |id: &&NodeId| self.progress.get(id).map(|p| (p.active, p.matched()));
         let to = match to {
             Some(to) => voters.contains(&to).then_some(to)?,
@@ -200,10 +203,12 @@ impl Leader {
         let Some(transfer) = self.transfer.as_mut().filter(|t| !t.told) else {
             return;
         };
-        let matched = self.progress.get(&transfer.to).map(Progress::matched);
-        if matched == Some(common.log.last().index) {
+        let Some(progress) = self.progress.get(&transfer.to) else {
+            return;
+        };
+        if progress.matched() == common.log.last().index {
             transfer.told = true;
-            common.send(transfer.to, Message::TimeoutNow);
+            common.ask(receiver(transfer.to, progress), Message::TimeoutNow);
         }
     }
 
@@ -228,7 +233,7 @@ impl Leader {
 
     /// Handles a message of the present term. No message of this term ends leadership: only a
     /// higher term does, or [`tick`](Self::tick) when no quorum answers.
-    pub fn step(&mut self, common: &mut Common, from: NodeId, message: Message) -> Change {
+    pub fn step(&mut self, common: &mut Common, from: Sender, message: Message) -> Change {
         // Only an answer to this leader shows that the follower hears it. A message of another kind
         // may have been sent before this node led, or by a node that is not admitted yet.
         let answers = matches!(
@@ -238,25 +243,26 @@ impl Leader {
                 | Message::HeartbeatReply { .. }
                 | Message::SnapshotReply { .. }
         );
-        if answers && let Some(progress) = self.progress.get_mut(&from) {
+        let sender = from.member.id;
+        if answers && let Some(progress) = self.progress.get_mut(&sender) {
             progress.active = true;
         }
         match message {
             // The follower had these entries on disk when it sent this, in this term, in which this
             // leader's log only grows. So an acknowledgement stays true: a late one says less, but
             // nothing wrong.
-            Message::Accepted { matched } => self.accepted(common, from, matched),
+            Message::Accepted { matched } => self.accepted(common, sender, matched),
             // The rejection was true when it was sent, but the follower's log may have grown since:
             // `Progress` tells a fresh rejection from a stale one.
-            Message::Rejected { prev, conflict } => self.rejected(common, from, prev, conflict),
+            Message::Rejected { prev, conflict } => self.rejected(common, sender, prev, conflict),
             // The follower was in this term when it answered, so it had voted in no later one. If
             // that is true of a quorum, nobody led a later term when the round began.
-            Message::HeartbeatReply { round } => self.heartbeat_answered(common, from, round),
+            Message::HeartbeatReply { round } => self.heartbeat_answered(common, sender, round),
             // It says how far the follower has stored the snapshot's file. A wrong or old number
             // costs parts that are sent twice or late: the follower verifies the whole file before
             // it installs it.
             Message::SnapshotReply { last, received } => {
-                if let Some(progress) = self.progress.get_mut(&from) {
+                if let Some(progress) = self.progress.get_mut(&sender) {
                     progress.received(last, received);
                 }
             }
@@ -265,7 +271,7 @@ impl Leader {
             Message::Append { .. } | Message::Heartbeat { .. } | Message::Snapshot { .. } => {
                 common.fault.get_or_insert(Fault::TwoLeaders {
                     known: common.id(),
-                    other: from,
+                    other: sender,
                     term: common.term(),
                 });
             }
@@ -297,8 +303,8 @@ impl Leader {
     /// and counts as having answered every round that it has begun.
     fn confirm_reads(&mut self, common: &mut Common) {
         let own = self.reads.number();
-        let round_of = |id: NodeId| self.progress.get(&id).map_or(own, |p| p.round);
-        let confirmed = common.config.membership.quorum_value(round_of);
+        let round_of = |m: &Member| self.progress.get(&m.id).map_or(own, |p| p.round);
+        let confirmed = common.configuration().quorum_value(round_of);
         let ready = self.reads.confirmed(confirmed);
         common.reads_decided.ready.extend(ready);
     }
@@ -313,8 +319,8 @@ impl Leader {
     /// its vote. So every later leader has the entry, and all entries before it.
     pub fn advance_commit(&mut self, common: &mut Common) {
         let durable = common.log.durable();
-        let matched_of = |id: NodeId| self.progress.get(&id).map_or(durable, |p| p.matched());
-        let matched_by_quorum = common.config.membership.quorum_value(matched_of);
+        let matched_of = |m: &Member| self.progress.get(&m.id).map_or(durable, |p| p.matched());
+        let matched_by_quorum = common.configuration().quorum_value(matched_of);
         let committed = common.log.committed();
         let is_of_this_term = common.log.term_at(matched_by_quorum) == Some(common.term());
         if matched_by_quorum <= committed || !is_of_this_term {

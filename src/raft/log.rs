@@ -3,27 +3,33 @@
 //! Invariants, asserted by [`Log::check`] (all bounds inclusive):
 //! - entries have consecutive indexes from `base.index + 1` on, and terms never go back;
 //! - cluster time never goes back along the log;
+//! - the configuration in force is that of the last entry that holds one (`configurations.rs`);
 //! - `base <= applying <= committed <= last`, and `applied <= applying`;
 //! - `durable <= handed <= last`.
+//!
+//! What is read from the log to be sent is in `log_reading.rs`.
 //!
 //! `committed` may run ahead of `durable`: a quorum of others suffices (thesis 10.2.1).
 
 use std::collections::VecDeque;
 
-use super::message::Conflict;
+use super::configuration::Configuration;
+use super::configurations::Configurations;
 use super::removed::Removed;
-use super::types::{Entry, EntryId, Index, Term, WriteId};
+use super::types::{Entry, EntryId, Index, SnapshotMeta, Term, WriteId};
 
 #[derive(Debug)]
 pub(super) struct Log {
     /// The last entry that was dropped from the front of the log, because a snapshot covers it or
     /// because every member has it on disk. The log begins at the entry after it.
-    base: EntryId,
+    pub(super) base: EntryId,
     /// The cluster time of the entry `base`, in milliseconds.
     base_time_ms: u64,
+    /// Who belongs to the cluster from which entry on.
+    configurations: Configurations,
     /// The entry after which the next write begins the log on disk anew; set by a snapshot.
     restart: Option<EntryId>,
-    entries: VecDeque<Entry>,
+    pub(super) entries: VecDeque<Entry>,
     /// Entries that were dropped from `entries`, for the caller to free.
     removed: Removed,
     /// Up to this index the entries, as they are now, have been handed to the disk.
@@ -48,11 +54,18 @@ pub(super) struct Log {
 const LET_GO: usize = 256;
 
 impl Log {
-    /// A log as found on disk; `base` is the last entry of the snapshot that was found with it.
-    pub fn recovered(base: EntryId, base_time_ms: u64, entries: Vec<Entry>) -> Self {
+    /// A log as found on disk, with the snapshot that was found with it. `founding` is in force up
+    /// to the first configuration in either.
+    pub fn recovered(
+        founding: Configuration,
+        snapshot: Option<&SnapshotMeta>,
+        entries: Vec<Entry>,
+    ) -> Self {
+        let base = snapshot.map_or(EntryId::ZERO, |meta| meta.last);
         let mut log = Self {
             base,
-            base_time_ms,
+            base_time_ms: snapshot.map_or(0, |meta| meta.time_ms),
+            configurations: Configurations::found(founding, snapshot),
             restart: None,
             entries: VecDeque::with_capacity(entries.len()),
             removed: Removed::default(),
@@ -68,6 +81,11 @@ impl Log {
         log.handed = log.last().index;
         log.durable = log.handed;
         log
+    }
+
+    /// Who belongs to the cluster from which entry on.
+    pub fn configurations(&self) -> &Configurations {
+        &self.configurations
     }
 
     pub fn base(&self) -> EntryId {
@@ -114,6 +132,7 @@ impl Log {
         let last = self.last();
         assert_eq!(entry.id.index, last.index + 1, "the log would get a hole");
         assert!(entry.id.term >= last.term, "the log's terms would go back");
+        self.configurations.pushed(&entry);
         self.entries.push_back(entry);
     }
 
@@ -122,54 +141,13 @@ impl Log {
         assert!(from > self.committed, "a committed entry would be dropped");
         let keep = from - self.base.index - 1;
         self.removed.add(self.entries.split_off(keep as usize));
+        self.configurations.truncated(from);
         let last = from - 1;
         self.handed = self.handed.min(last);
         self.durable = self.durable.min(last);
         for (_, covers) in &mut self.in_flight {
             *covers = (*covers).min(last);
         }
-    }
-
-    /// The entries from `from` on, as many as weigh no more than `max_bytes` together, but at least
-    /// one if there is any. None after `to`.
-    pub fn slice(&self, from: Index, to: Index, max_bytes: usize) -> Vec<Entry> {
-        let start = (from.saturating_sub(self.base.index + 1) as usize).min(self.entries.len());
-        let mut weight = 0;
-        self.entries
-            .range(start..)
-            .take_while(|entry| {
-                let first = weight == 0;
-                weight += entry.weight();
-                entry.id.index <= to && (first || weight <= max_bytes)
-            })
-            .cloned()
-            .collect()
-    }
-
-    /// Where this log departs from the leader's, which has an entry `prev` that this log lacks.
-    pub fn conflict_at(&self, prev: EntryId) -> Conflict {
-        // Up to `prev` the leader's log has no term above `prev`'s: entries of higher terms differ.
-        let possible = self.last_index_up_to_term(prev.term).min(prev.index);
-        match self.get(prev.index).filter(|_| possible == prev.index) {
-            None => Conflict {
-                term: None,
-                first_index: possible + 1,
-            },
-            Some(entry) => {
-                let term = entry.id.term;
-                let first = self.entries.partition_point(|entry| entry.id.term < term);
-                Conflict {
-                    term: Some(term),
-                    first_index: self.base.index + 1 + first as Index,
-                }
-            }
-        }
-    }
-
-    /// The last index of an entry with this term or a lower one; the base's index if there is none.
-    pub fn last_index_up_to_term(&self, term: Term) -> Index {
-        let count = self.entries.partition_point(|entry| entry.id.term <= term);
-        self.base.index + count as Index
     }
 
     /// Hands out the entries that have not been handed to the disk yet, as part of the write `id`.
@@ -244,7 +222,8 @@ impl Log {
     /// A snapshot from the leader takes the place of the log up to `last`, which is later than
     /// every entry committed here. The entries after `last` stay if the log `fits`, that is, holds
     /// the very entry `last` (paper figure 13, InstallSnapshot 6 and 7).
-    pub fn install(&mut self, last: EntryId, time_ms: u64, fits: bool) {
+    pub fn install(&mut self, meta: &SnapshotMeta, fits: bool) {
+        let last = meta.last;
         assert!(last.index > self.committed, "a snapshot of the past");
         if fits {
             let covered = (last.index - self.base.index) as usize;
@@ -263,7 +242,8 @@ impl Log {
             self.durable = last.index;
         }
         self.base = last;
-        self.base_time_ms = time_ms;
+        self.base_time_ms = meta.time_ms;
+        self.configurations.installed(meta, fits);
         // The snapshot is durable, and with it the log up to `last`.
         self.durable = self.durable.max(last.index);
         self.handed = self.handed.max(last.index);
@@ -315,6 +295,7 @@ impl Log {
         assert!(index <= self.applying, "applied what was not handed out");
         assert!(index >= self.applied, "applied state went back");
         self.applied = index;
+        self.configurations.applied(index);
     }
 
     /// Asserts the invariants at the top of this file. Constant time: the order of the entries is
@@ -328,6 +309,7 @@ impl Log {
         assert!(self.applied <= self.applying, "applied what was not given");
         let disk = [self.durable, self.handed, last];
         assert!(disk.is_sorted(), "durability out of order: {disk:?}");
+        self.configurations.check(self.applying, last);
     }
 }
 

@@ -3,19 +3,60 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::types::{Entry, EntryId, Index, NodeId, SnapshotMeta, Term};
+use super::configuration::Member;
+use super::types::{Entry, EntryId, FolderId, Index, MemberId, NodeId, SnapshotMeta, Term};
 
 /// A message on its way from one node to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
     /// The node that sent it.
     pub from: NodeId,
+    /// The sender's folder: what it says counts for this folder, and for no other one of the node.
+    pub from_folder: FolderId,
     /// The node it is meant for.
     pub to: NodeId,
+    /// The folder of that node that it is meant for. `None` if the sender knows none: its
+    /// configuration has no folder for the node.
+    pub to_folder: Option<FolderId>,
     /// The sender's current term. It was durable at the sender before the message left.
     pub term: Term,
     /// The message itself.
     pub message: Message,
+}
+
+/// Who sent a message, and how it addressed this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sender {
+    pub member: MemberId,
+    /// Whether it addressed this very folder. If not, it knows no folder of this node.
+    pub names_us: bool,
+}
+
+/// Whom a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Receiver {
+    pub id: NodeId,
+    /// The folder that the sender's configuration has for the node.
+    pub folder: Option<FolderId>,
+}
+
+impl From<&Member> for Receiver {
+    fn from(member: &Member) -> Self {
+        Self {
+            id: member.id,
+            folder: member.folder,
+        }
+    }
+}
+
+impl From<Sender> for Receiver {
+    /// The answer to a message is for the folder that sent it.
+    fn from(sender: Sender) -> Self {
+        Self {
+            id: sender.member.id,
+            folder: Some(sender.member.folder),
+        }
+    }
 }
 
 /// The messages of the protocol. Requests may be lost, repeated, delayed and reordered; every

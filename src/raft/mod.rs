@@ -3,11 +3,13 @@
 mod candidate;
 mod common;
 mod config;
+pub mod configuration;
+mod configurations;
 mod event;
 mod follower;
 mod leader;
 mod log;
-pub mod membership;
+mod log_reading;
 mod message;
 mod outbox;
 mod output;
@@ -25,8 +27,8 @@ mod view;
 use bytes::Bytes;
 
 pub use config::Config;
+pub use configuration::{Configuration, LoggedConfiguration, Member, MemberRole, VoteResult};
 pub use event::{Event, Fault, Reason};
-pub use membership::{Membership, VoteResult};
 pub use message::{Conflict, Envelope, Message};
 pub use output::{DecidedReads, Left, Output, Room};
 pub use refusal::{ProposeError, ReadError};
@@ -34,12 +36,13 @@ pub use removed::Removed;
 pub use snapshot_sending::StoredSnapshot;
 pub use snapshots::{Part, PartRequest};
 pub use types::{
-    Entry, EntryId, HardState, Index, NodeId, Payload, ReadId, RoleName, SnapshotMeta, Term, Write,
-    WriteId,
+    Entry, EntryId, FolderId, HardState, Index, MemberId, NodeId, Payload, ReadId, RoleName,
+    SnapshotMeta, Term, Write, WriteId,
 };
 
 use common::Common;
 use follower::Follower;
+use message::Sender;
 use role::Role;
 
 /// A message of a term beyond this is dropped, so that `term + 1` cannot overflow. No cluster lives
@@ -54,10 +57,10 @@ const MAX_INDEX: Index = Index::MAX / 2;
 /// work that they lead to.
 ///
 /// ```
-/// use raftkv::raft::{Config, HardState, Membership, Raft, RoleName, Room};
+/// use raftkv::raft::{Config, Configuration, HardState, Raft, RoleName, Room};
 ///
 /// // The only node of its cluster elects itself as soon as its vote is on disk.
-/// let config = Config::new(1, Membership::of_voters([1]), 7);
+/// let config = Config::new(1, Configuration::of_voters([1]), 7);
 /// let mut raft = Raft::new(config, HardState::default(), Vec::new());
 /// while raft.role() != RoleName::Leader {
 ///     raft.tick();
@@ -132,18 +135,29 @@ impl Raft {
     pub fn step(&mut self, envelope: Envelope) {
         let Envelope {
             from,
+            from_folder,
             to,
+            to_folder,
             term,
             message,
         } = envelope;
-        let for_this_node = to == self.common.id() && from != to;
+        let its_folder = to_folder.is_none_or(|folder| folder == self.common.config.folder);
+        let for_this_node = to == self.common.id() && its_folder && from != to;
         // A message for another node, or from a stranger, has no sender that waits for an answer of
         // this node. A message of an incredible term is damaged. To drop any of these is to lose a
         // message, which every sender has to expect.
-        if !for_this_node || !self.common.config.membership.contains(from) || term > MAX_TERM {
+        let configuration = &self.common.configuration();
+        if !for_this_node || configuration.contact(from).is_none() || term > MAX_TERM {
             return;
         }
-        self.role.receive(&mut self.common, from, term, message);
+        let sender = Sender {
+            member: MemberId {
+                id: from,
+                folder: from_folder,
+            },
+            names_us: to_folder.is_some(),
+        };
+        self.role.receive(&mut self.common, sender, term, message);
         self.check();
     }
 

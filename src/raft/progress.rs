@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::snapshot_sending::{SnapshotSending, StoredSnapshot};
-use super::types::{EntryId, Index};
+use super::types::{EntryId, FolderId, Index};
 
 /// How entries flow to a follower.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub(super) enum Flow {
 
 #[derive(Debug)]
 pub(super) struct Progress {
+    /// The folder that the configuration has for the follower: requests are for this one.
+    pub folder: Option<FolderId>,
     /// The follower has said that its log is on disk and equal to the leader's up to here,
     /// inclusive; 0 if it has said nothing yet. It never goes back.
     matched: Index,
@@ -62,8 +64,9 @@ pub(super) struct Progress {
 impl Progress {
     /// A follower of which a new leader knows nothing yet (paper figure 2: nextIndex starts right
     /// after the leader's last entry).
-    pub fn new(last: Index) -> Self {
+    pub fn new(folder: Option<FolderId>, last: Index) -> Self {
         Self {
+            folder,
             matched: 0,
             next: last + 1,
             flow: Flow::Probe { asked: false },

@@ -9,7 +9,7 @@
 
 use super::common::Common;
 use super::leader::Leader;
-use super::message::{Conflict, Message};
+use super::message::{Conflict, Message, Receiver};
 use super::progress::Progress;
 use super::snapshot_sending::StoredSnapshot;
 use super::types::{Entry, EntryId, Index, NodeId};
@@ -23,7 +23,8 @@ impl Leader {
         for (id, progress) in &mut self.progress {
             if progress.heartbeat_due() && !progress.needs_snapshot(common.log.base().index) {
                 progress.asked();
-                send_question(common, *id, progress.next());
+                let to = receiver(*id, progress);
+                send_question(common, to, progress.next());
             }
         }
     }
@@ -42,7 +43,7 @@ impl Leader {
                 matched_by_all,
                 round,
             };
-            common.send(*id, heartbeat);
+            common.ask(receiver(*id, progress), heartbeat);
         }
     }
 
@@ -59,6 +60,7 @@ impl Leader {
         let Some(progress) = self.progress.get_mut(&id) else {
             return;
         };
+        let to = receiver(id, progress);
         let base = common.log.base().index;
         if progress.needs_snapshot(base) {
             // A follower that is down gets a snapshot when it has answered a heartbeat. Until then
@@ -83,11 +85,11 @@ impl Leader {
             common.config.snapshot_window_bytes,
         );
         while let Some((snapshot, part)) = progress.next_part(part_bytes, window) {
-            common.request_part(id, snapshot, part);
+            common.request_part(to, snapshot, part);
         }
         if progress.may_ask() {
             progress.asked();
-            send_question(common, id, progress.next());
+            send_question(common, to, progress.next());
         }
         let config = &common.config;
         let (max_messages, max_bytes) = (config.max_inflight_messages, config.max_inflight_bytes);
@@ -95,7 +97,7 @@ impl Leader {
         while progress.may_send(max_messages, max_bytes)
             && progress.next() <= common.log.last().index
         {
-            let (last, weight) = send_entries(common, id, progress.next(), max_append);
+            let (last, weight) = send_entries(common, to, progress.next(), max_append);
             progress.sent(last, weight);
         }
     }
@@ -166,15 +168,26 @@ impl Leader {
     }
 }
 
+/// The follower as it is addressed.
+pub(super) fn receiver(id: NodeId, progress: &Progress) -> Receiver {
+    let folder = progress.folder;
+    Receiver { id, folder }
+}
+
 /// Asks whether the follower's log agrees with this one right before `next`. The question is an
 /// append without entries, so a yes is an acknowledgement like any other.
-fn send_question(common: &mut Common, to: NodeId, next: Index) {
+fn send_question(common: &mut Common, to: Receiver, next: Index) {
     send_append(common, to, next, Vec::new());
 }
 
 /// Sends the entries from `next` on, as many as weigh `max_bytes` together, but at least one.
 /// Returns the index of the last one, and what they weigh together.
-fn send_entries(common: &mut Common, to: NodeId, next: Index, max_bytes: usize) -> (Index, usize) {
+fn send_entries(
+    common: &mut Common,
+    to: Receiver,
+    next: Index,
+    max_bytes: usize,
+) -> (Index, usize) {
     let entries = common.log.slice(next, Index::MAX, max_bytes);
     let weight = entries.iter().map(Entry::weight).sum();
     let last = next - 1 + entries.len() as Index;
@@ -182,7 +195,7 @@ fn send_entries(common: &mut Common, to: NodeId, next: Index, max_bytes: usize) 
     (last, weight)
 }
 
-fn send_append(common: &mut Common, to: NodeId, next: Index, entries: Vec<Entry>) {
+fn send_append(common: &mut Common, to: Receiver, next: Index, entries: Vec<Entry>) {
     let prev = EntryId {
         index: next - 1,
         term: common.log.term_at(next - 1).expect("next is in the log"),
@@ -192,5 +205,5 @@ fn send_append(common: &mut Common, to: NodeId, next: Index, entries: Vec<Entry>
         entries,
         commit: common.log.committed(),
     };
-    common.send(to, append);
+    common.ask(to, append);
 }

@@ -20,7 +20,7 @@ use super::common::Common;
 use super::event::Reason;
 use super::follower::Follower;
 use super::leader::Leader;
-use super::message::Message;
+use super::message::{Message, Sender};
 use super::types::{EntryId, NodeId, RoleName, Term};
 
 #[derive(Debug)]
@@ -49,7 +49,7 @@ impl Role {
     /// The leader of the present term, as far as this node knows.
     pub fn leader(&self, common: &Common) -> Option<NodeId> {
         match self {
-            Role::Follower(follower) => follower.leader(),
+            Role::Follower(follower) => follower.leader().map(|leader| leader.member.id),
             // A node that asks for votes or pre-votes knows no leader: a leader's message would
             // have made it a follower.
             Role::PreCandidate(_) | Role::Candidate(_) => None,
@@ -128,7 +128,7 @@ impl Role {
     }
 
     /// Handles a message, judging its term first (paper 5.1).
-    pub fn receive(&mut self, common: &mut Common, from: NodeId, term: Term, message: Message) {
+    pub fn receive(&mut self, common: &mut Common, from: Sender, term: Term, message: Message) {
         match message {
             // Handled before the terms are compared: the sender is still in its former term, and a
             // question about a future term must not move anybody's term (thesis 9.6).
@@ -141,7 +141,7 @@ impl Role {
             // tells that this node's term has passed, and the comparison below takes it over.
             Message::PreVoteReply { next_term, granted } if granted || term <= common.term() => {
                 if let Role::PreCandidate(candidate) = self {
-                    let change = candidate.answered(common, from, next_term, granted);
+                    let change = candidate.answered(common, from.member, next_term, granted);
                     self.become_next(change);
                 }
                 // In any other role the round of pre-votes is over: won, lost or given up.
@@ -161,7 +161,12 @@ impl Role {
         }
         if term > common.term() {
             common.enter_term(term);
-            self.step_down(common, Reason::HigherTerm { from });
+            self.step_down(
+                common,
+                Reason::HigherTerm {
+                    from: from.member.id,
+                },
+            );
         }
         // From here on the message is of the present term.
         let change = match (&mut *self, message) {
@@ -189,40 +194,40 @@ impl Role {
     /// promises nothing: no state changes, so any number of nodes may be told yes. A pre-vote is
     /// refused for each reason for which the vote itself would be refused, and while this node
     /// hears a leader.
-    fn pre_vote(&self, common: &mut Common, from: NodeId, next_term: Term, last: EntryId) {
+    fn pre_vote(&self, common: &mut Common, from: Sender, next_term: Term, last: EntryId) {
         let granted = common.may_vote()
             && next_term > common.term()
             && is_complete(common, last)
             && !self.hears_leader(common);
-        common.send(from, Message::PreVoteReply { next_term, granted });
+        common.answer(from, Message::PreVoteReply { next_term, granted });
     }
 
     /// Gives or refuses a vote in the present term (paper 5.2 and 5.4.1). A candidate that asks
     /// again, because the answer was lost, gets the same answer.
-    fn vote(&mut self, common: &mut Common, from: NodeId, last: EntryId) {
+    fn vote(&mut self, common: &mut Common, from: Sender, last: EntryId) {
         // One vote a term: so no two candidates get a majority of the same term. It is on disk
         // before the answer leaves, so a restart does not make this node free to vote again.
-        let free = common.may_vote() && common.vote().is_none_or(|vote| vote == from);
+        let free = common.may_vote() && common.vote().is_none_or(|vote| vote == from.member);
         // A term that has a leader needs no other one: the candidate cannot win any more.
         let granted = free && self.leader(common).is_none() && is_complete(common, last);
         if granted {
-            common.vote_for(from);
+            common.vote_for(from.member);
             if let Role::Follower(follower) = self {
                 follower.voted();
             }
         }
-        common.send(from, Message::VoteReply { granted });
+        common.answer(from, Message::VoteReply { granted });
     }
 }
 
 /// Handles a message of a term that has passed.
-fn receive_outdated(common: &mut Common, from: NodeId, message: &Message) {
+fn receive_outdated(common: &mut Common, from: Sender, message: &Message) {
     match message {
         // The sender of a request acts in a term that has passed: it is told so, and steps down.
         Message::Append { .. }
         | Message::Heartbeat { .. }
         | Message::Snapshot { .. }
-        | Message::Vote { .. } => common.send(from, Message::Outdated),
+        | Message::Vote { .. } => common.answer(from, Message::Outdated),
         // Answers are dropped: they answer a role that this node has left. Dropping a late
         // `TimeoutNow` or `Outdated` is safe too: the term in which it said something is over.
         _ => {}

@@ -189,16 +189,16 @@ impl SnapshotSending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::Membership;
+    use crate::raft::LoggedConfiguration;
 
     const LAST: EntryId = EntryId { term: 2, index: 9 };
 
     fn sending(bytes: u64) -> SnapshotSending {
-        let membership = Membership::of_voters([1]);
+        let configuration = LoggedConfiguration::default();
         let meta = SnapshotMeta {
             last: LAST,
             time_ms: 0,
-            membership,
+            configuration,
         };
         SnapshotSending::new(StoredSnapshot { meta, bytes })
     }

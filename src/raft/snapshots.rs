@@ -17,7 +17,7 @@ use super::Raft;
 use super::message::{Envelope, Message};
 use super::role::Role;
 use super::snapshot_sending::StoredSnapshot;
-use super::types::{EntryId, Index, NodeId, SnapshotMeta, Term};
+use super::types::{EntryId, FolderId, Index, NodeId, SnapshotMeta, Term};
 
 /// How many received parts may wait to be stored. Further ones are dropped, so that a leader that
 /// sends faster than the disk writes holds no memory here; they are sent again.
@@ -28,8 +28,12 @@ const MAX_WAITING: usize = 16;
 pub struct PartRequest {
     /// The id of this node, which sends the part.
     pub from: NodeId,
+    /// This node's folder.
+    pub from_folder: FolderId,
     /// The follower that needs the part.
     pub to: NodeId,
+    /// The folder that the configuration has for the follower.
+    pub to_folder: Option<FolderId>,
     /// This node's term when it asked for the part; durable.
     pub term: Term,
     /// The snapshot to whose file the part belongs.
@@ -49,7 +53,9 @@ impl PartRequest {
         assert_eq!(data.len() as u64, self.length, "another part was read");
         Envelope {
             from: self.from,
+            from_folder: self.from_folder,
             to: self.to,
+            to_folder: self.to_folder,
             term: self.term,
             message: Message::Snapshot {
                 meta: self.snapshot.meta,
@@ -253,7 +259,7 @@ impl Raft {
             && let Some(leader) = follower.leader()
         {
             let reply = Message::SnapshotReply { last, received };
-            self.common.send(leader, reply);
+            self.common.answer(leader, reply);
         }
     }
 
@@ -280,7 +286,7 @@ impl Raft {
         // its state machine back.
         if news {
             let fits = self.common.fits(meta.last);
-            self.common.log.install(meta.last, meta.time_ms, fits);
+            self.common.log.install(&meta, fits);
             self.common.snapshots.to_install = Some(meta);
         }
         // The acknowledgement is true in either case: the log up to `index` is covered by a durable

@@ -5,10 +5,41 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::membership::Membership;
+use super::configuration::{Configuration, LoggedConfiguration};
 
 /// Names a node of the cluster. Zero is not a valid id.
 pub type NodeId = u64;
+
+/// The number of a data folder: random, and drawn when the folder is made.
+pub type FolderId = u128;
+
+/// What counts in a majority: a node with the folder in which it remembers its votes and entries.
+/// The same node with another folder is another member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MemberId {
+    /// The node.
+    pub id: NodeId,
+    /// Its folder.
+    pub folder: FolderId,
+}
+
+impl MemberId {
+    /// A node whose folder has the same number as itself; see
+    /// [`Configuration::of_voters`].
+    pub fn plain(id: NodeId) -> Self {
+        Self {
+            id,
+            folder: id.into(),
+        }
+    }
+}
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short = (self.folder >> 96) as u32;
+        write!(f, "node {} (folder {short:08x})", self.id)
+    }
+}
 
 /// An election term (paper 5.1). Zero is the term before the first election.
 pub type Term = u64;
@@ -60,6 +91,7 @@ impl Entry {
         match &self.payload {
             Payload::Empty => OVERHEAD,
             Payload::Command(command) => OVERHEAD + command.len(),
+            Payload::Configuration(configuration) => OVERHEAD + configuration.weight(),
         }
     }
 }
@@ -71,6 +103,8 @@ pub enum Payload {
     Empty,
     /// A command of the state machine, opaque to consensus.
     Command(Bytes),
+    /// The members from this entry on (thesis 4.1). The state machine does not see it.
+    Configuration(Box<Configuration>),
 }
 
 /// What must survive a crash besides the log (paper figure 2, "persistent state").
@@ -78,8 +112,9 @@ pub enum Payload {
 pub struct HardState {
     /// The latest term this node has seen.
     pub term: Term,
-    /// Whom this node voted for in that term.
-    pub vote: Option<NodeId>,
+    /// Whom this node voted for in that term. With its folder: to the same node with another one
+    /// the vote was not given, and is not repeated.
+    pub vote: Option<MemberId>,
 }
 
 /// The number of a write that the core hands out; later writes have higher numbers.
@@ -109,8 +144,9 @@ pub struct SnapshotMeta {
     pub last: EntryId,
     /// The cluster time of the entry `last`, in milliseconds.
     pub time_ms: u64,
-    /// The members of the cluster as of the entry `last`.
-    pub membership: Membership,
+    /// The members of the cluster as of the entry `last`: never a configuration that is not
+    /// committed.
+    pub configuration: LoggedConfiguration,
 }
 
 /// Identifies a linearizable read; chosen by the caller and never used twice.

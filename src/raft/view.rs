@@ -2,8 +2,8 @@
 
 use super::role::Role;
 use super::{
-    Entry, EntryId, Fault, HardState, Index, Membership, NodeId, Raft, RoleName, StoredSnapshot,
-    Term,
+    Entry, EntryId, Fault, HardState, Index, LoggedConfiguration, NodeId, Raft, RoleName,
+    StoredSnapshot, Term,
 };
 
 impl Raft {
@@ -83,9 +83,16 @@ impl Raft {
         self.common.snapshots.newest()
     }
 
-    /// The members of the cluster.
-    pub fn membership(&self) -> &Membership {
-        &self.common.config.membership
+    /// The configuration in force: the last one in the log, committed or not.
+    pub fn configuration(&self) -> &LoggedConfiguration {
+        self.common.log.configurations().newest()
+    }
+
+    /// The configuration that is in force up to and including the entry at this index. `None` if it
+    /// is not known any more: the state machine has executed entries behind a later one, or is to
+    /// take over a snapshot.
+    pub fn configuration_at(&self, index: Index) -> Option<&LoggedConfiguration> {
+        self.common.log.configurations().at(index)
     }
 
     /// For each follower that is being sent a snapshot: its id, how many bytes it has received, and
@@ -110,7 +117,7 @@ impl Raft {
             "the log is ahead of the term"
         );
         if let Role::Leader(leader) = &self.role {
-            assert_eq!(common.vote(), Some(common.id()), "a leader without a vote");
+            assert_eq!(common.vote(), Some(common.me()), "a leader without a vote");
             let last = common.log.last().index;
             assert!(leader.first() <= last, "a leader without its first entry");
             for (id, progress) in leader.progress() {

@@ -20,7 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::raft::{HardState, Membership, NodeId, SnapshotMeta, Write};
+use crate::raft::{Configuration, HardState, LoggedConfiguration, NodeId, SnapshotMeta, Write};
 
 use super::disk::real_disk::names_in;
 use super::disk::{Disk, Folder, NamedFile, ReadOnlyDisk, RealDisk, unfinished};
@@ -148,6 +148,8 @@ fn copy_bytes(source: &NamedFile, folder: &Folder, temp: &str) -> Result<(), Sto
 /// Makes a new data folder for one node of a new cluster, with the state of the snapshot in `from`.
 /// Every member of the new cluster is to be made from the same file. Terms and indexes continue
 /// those of the snapshot, and the client sessions in the snapshot stay.
+/// `members` is what the new cluster is founded with: whatever configuration the file holds, it is
+/// that of another cluster.
 ///
 /// # Errors
 /// [`StorageError::Unusable`] if the folder is not empty; [`StorageError::Damaged`] if `from` is
@@ -158,7 +160,7 @@ pub fn restore(
     folder: &Path,
     cluster: &str,
     node: NodeId,
-    members: Membership,
+    members: Configuration,
 ) -> Result<SnapshotInfo, StorageError> {
     let (owner, reader) = open(from)?;
     let is_empty = match fs::read_dir(folder) {
@@ -201,10 +203,10 @@ pub(super) fn fill(
     options: Options,
     identity: &Identity,
     mut reader: SnapshotReader,
-    membership: Membership,
+    members: Configuration,
 ) -> Result<SnapshotInfo, StorageError> {
     let meta = SnapshotMeta {
-        membership,
+        configuration: LoggedConfiguration::founding(members),
         ..reader.info().meta.clone()
     };
     let folder = disk.folder().to_path_buf();

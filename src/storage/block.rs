@@ -21,13 +21,16 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::wire::codec;
+use crate::wire::codec::{self, DecodeError};
 
 /// The size of a block in bytes.
 pub(super) const BLOCK: usize = 4096;
 
-/// The version of the data folder's format that this code writes, and the only one that it reads.
-pub(super) const FORMAT: u32 = 2;
+/// The version of the data folder's format that this code writes.
+pub(super) const FORMAT: u32 = 3;
+
+/// The oldest version that it reads.
+pub(super) const OLDEST: u32 = 2;
 
 const BODY: usize = 16;
 const CHECKSUM: usize = BLOCK - 4;
@@ -41,10 +44,19 @@ pub(super) enum BlockError {
     Checksum,
     #[error("it is another kind of file")]
     Magic,
-    #[error("it has the format {0}, and this version reads {FORMAT}")]
+    #[error("it has the format {0}, and this version reads {OLDEST} to {FORMAT}")]
     Format(u32),
     #[error("its contents make no sense ({0})")]
     Body(String),
+}
+
+/// What a block can hold.
+pub(super) trait Body: DeserializeOwned {
+    /// Decodes the body of a block of this version: [`OLDEST`] to [`FORMAT`]. A kind of block that
+    /// looked different in an earlier version converts it here.
+    fn decode(_format: u32, bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::decode(bytes)
+    }
 }
 
 /// Encodes a value as a block.
@@ -68,7 +80,7 @@ pub(super) fn seal<T: Serialize>(magic: &[u8; 8], value: &T) -> Vec<u8> {
 }
 
 /// Checks the block at the start of `bytes` and decodes the value in it.
-pub(super) fn unseal<T: DeserializeOwned>(magic: &[u8; 8], bytes: &[u8]) -> Result<T, BlockError> {
+pub(super) fn unseal<T: Body>(magic: &[u8; 8], bytes: &[u8]) -> Result<T, BlockError> {
     let block = bytes.get(..BLOCK).ok_or(BlockError::Short(bytes.len()))?;
     if crc32c::crc32c(&block[..CHECKSUM]) != number(block, CHECKSUM) {
         return Err(BlockError::Checksum);
@@ -76,13 +88,18 @@ pub(super) fn unseal<T: DeserializeOwned>(magic: &[u8; 8], bytes: &[u8]) -> Resu
     if block[..8] != *magic {
         return Err(BlockError::Magic);
     }
-    let format = number(block, 8);
-    if format != FORMAT {
+    let format = format_of(block);
+    if !(OLDEST..=FORMAT).contains(&format) {
         return Err(BlockError::Format(format));
     }
     let body = block[BODY..CHECKSUM].get(..number(block, 12) as usize);
     let body = body.ok_or_else(|| BlockError::Body("its length is out of bounds".into()))?;
-    codec::decode(body).map_err(|error| BlockError::Body(error.to_string()))
+    T::decode(format, body).map_err(|error| BlockError::Body(error.to_string()))
+}
+
+/// The version that a whole block was written by.
+pub(super) fn format_of(block: &[u8]) -> u32 {
+    number(block, 8)
 }
 
 /// The four bytes at `offset` of a block, as a little-endian number.
@@ -106,6 +123,10 @@ mod tests {
 
     const MAGIC: &[u8; 8] = b"a block!";
 
+    impl Body for String {}
+    impl Body for u64 {}
+    impl Body for (u64, u64) {}
+
     #[test]
     fn a_flipped_bit_anywhere_in_a_block_is_noticed() {
         let good = seal(MAGIC, &"seven");
@@ -127,9 +148,11 @@ mod tests {
         );
         let body = unseal::<(u64, u64)>(MAGIC, &block);
         assert!(matches!(body, Err(BlockError::Body(_))), "{body:?}");
-        for other in [FORMAT - 1, FORMAT + 1] {
+        for other in [OLDEST - 1, FORMAT + 1] {
             let block = with_format(block.clone(), other);
             assert_eq!(unseal::<u64>(MAGIC, &block), Err(BlockError::Format(other)));
         }
+        let old = with_format(block, OLDEST);
+        assert_eq!(unseal::<u64>(MAGIC, &old), Ok(7));
     }
 }

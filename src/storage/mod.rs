@@ -76,7 +76,7 @@ mod voter;
 
 use std::sync::Arc;
 
-use crate::raft::{Entry, EntryId, HardState, Index, Write};
+use crate::raft::{Entry, EntryId, FolderId, HardState, Index, Write};
 
 pub use archive::{Backup, back_up, restore};
 pub use disk::{Disk, DiskFile, Outcome, ReadOnlyDisk, RealDisk, SimDisk, Unreadable};
@@ -184,16 +184,21 @@ impl Storage {
     ) -> Result<(Self, Recovered), StorageError> {
         let folder = Folder::new(disk);
         let names = folder.list()?;
-        let owner = match identity::read(&folder, &names, identity)? {
-            Some(owner) => owner,
+        let found = identity::read(&folder, &names, identity)?;
+        let owner = match &found {
+            Some(found) => found.owner.clone(),
             None => create(&folder, identity, &options)?,
         };
-        let found = vote::read(&folder, &owner)?;
+        let settle_identity = |folder: &Folder| match &found {
+            Some(found) => found.settle(folder),
+            None => Ok(()),
+        };
+        let vote = vote::read(&folder, &owner)?;
         let snapshot_owner = snapshot::SnapshotOwner::from(identity);
         let mut snapshots = recovery::find(&folder, &snapshot_owner)?;
         let base = snapshots.last();
         let (mut replay, last) = replay::read(&folder, &owner, &options, base.index)?;
-        let hard_state = found.state();
+        let hard_state = vote.state();
         check_term(&folder, hard_state, "the log", replay.outline.last())?;
         check_term(&folder, hard_state, "a snapshot", base)?;
         let fit = snapshots.fit(&folder, &mut replay)?;
@@ -201,15 +206,16 @@ impl Storage {
         let recovered = Recovered {
             hard_state,
             base,
-            notes: (found.note().into_iter())
+            notes: (vote.note().into_iter())
                 .chain(last.note())
                 .chain(snapshots.notes())
                 .collect(),
             snapshot: snapshots.newest.clone(),
             entries: std::mem::take(&mut replay.entries),
         };
+        settle_identity(&folder)?;
         folder.remove_unfinished()?;
-        let vote = found.settle()?;
+        let vote = vote.settle()?;
         let writing = snapshot::SnapshotOptions::from(&options);
         let mut log = LogWriter::settle(&folder, options, replay, last)?;
         let kept = snapshots.settle(&folder)?;
@@ -292,6 +298,11 @@ impl Storage {
     pub fn let_go_if_covered(&mut self, up_to: Index) -> Unneeded {
         let covered = self.snapshots.log_needed_behind();
         self.log.let_go(up_to.min(covered))
+    }
+
+    /// The number of this folder.
+    pub fn own_folder(&self) -> FolderId {
+        self.owner.folder
     }
 
     /// Reads the file `peers`: the folders of the nodes that this node has met, and whether this

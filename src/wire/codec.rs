@@ -7,7 +7,7 @@
 //!
 //! | value | bytes |
 //! | --- | --- |
-//! | unsigned integer of 16 bits or more, length, enum variant (counted from 0) | below 251: one byte; else `fb` + 2, `fc` + 4 or `fd` + 8 bytes, little-endian, the shortest that holds it |
+//! | unsigned integer of 16 bits or more, length, enum variant (counted from 0) | below 251: one byte; else `fb` + 2, `fc` + 4, `fd` + 8 or `fe` + 16 bytes, little-endian, the shortest that holds it |
 //! | `u8` | one byte |
 //! | `bool` | one byte, 0 or 1 |
 //! | `Option` | one byte, 0 or 1, then the value if 1 |

@@ -29,7 +29,7 @@ use crate::raft::NodeId;
 pub const MAGIC: [u8; 8] = *b"raftkv\0\n";
 
 /// The version of everything that follows the magic. Both sides of a connection must have the same.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// The largest [`Hello`] or [`Welcome`] that is accepted, in bytes.
 pub const MAX_HELLO: usize = 4096;

@@ -157,7 +157,9 @@ pub fn execute<S: StateMachine>(node: &Handle<S>, command: impl Into<Bytes>) -> 
 pub fn from_leader(message: Message) -> Envelope {
     Envelope {
         from: 2,
+        from_folder: 2,
         to: 1,
+        to_folder: None,
         term: 1,
         message,
     }

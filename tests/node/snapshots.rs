@@ -9,7 +9,10 @@ use bytes::Bytes;
 use crossbeam::channel::bounded;
 use raftkv::machine::StateMachine;
 use raftkv::node::Handle;
-use raftkv::raft::{EntryId, Envelope, HardState, Index, Membership, Message, SnapshotMeta, Write};
+use raftkv::raft::{
+    Configuration, EntryId, Envelope, HardState, Index, LoggedConfiguration, Message, SnapshotMeta,
+    Write,
+};
 use raftkv::storage::{Disk, Identity, Options, SimDisk, Storage};
 use raftkv::testkit::{Access, HookedDisk};
 
@@ -39,7 +42,7 @@ pub fn snapshot_of(index: Index) -> Envelope {
     let meta = SnapshotMeta {
         last,
         time_ms: 0,
-        membership: Membership::of_voters([1, 2, 3]),
+        configuration: LoggedConfiguration::founding(Configuration::of_voters([1, 2, 3])),
     };
     let mut file = storage.snapshots().create(meta.clone()).unwrap();
     file.write_all(b"nothing").unwrap();

@@ -141,8 +141,11 @@ impl Trace {
         ) in &self.sent
         {
             let says = || format!("node {} sent {message:?} in term {term}", self.id);
-            let vote_for =
-                |to: NodeId| move |state: &HardState| state.term == *term && state.vote == Some(to);
+            let vote_for = |to: NodeId| {
+                move |state: &HardState| {
+                    state.term == *term && state.vote.is_some_and(|vote| vote.id == to)
+                }
+            };
             match message {
                 Message::VoteReply { granted: true } => {
                     rely(&self.votes, *at, vote_for(*to), says, broken);
@@ -181,7 +184,7 @@ impl Trace {
     fn holds(&self, command: &Command, at: u64) -> (bool, bool) {
         let of_it = self.log.iter().filter(|stored| match &stored.what.payload {
             Payload::Command(bytes) => Command::new(bytes) == *command,
-            Payload::Empty => false,
+            Payload::Empty | Payload::Configuration(_) => false,
         });
         of_it.fold((false, false), |(durable, findable), stored| {
             let this = by(stored.durable, at);

@@ -47,6 +47,7 @@ fn a_node_to_which_a_leader_sends_what_nobody_can_execute_stops_and_its_log_stay
 
     // Node 2 comes back as something that leads, and sends what is no command.
     let (term, index) = (100, before.index + 1);
+    let folder = inspected(&cluster.data(2)).folder;
     let mut raw = Raw::connect(cluster.address(1));
     raw.write(&opening(&hello(
         "raftkv",
@@ -54,13 +55,15 @@ fn a_node_to_which_a_leader_sends_what_nobody_can_execute_stops_and_its_log_stay
             from: 2,
             to: 1,
             machine: Kv::new(Limits::default()).identity(),
-            folder: inspected(&cluster.data(2)).folder,
+            folder,
         },
     )));
     assert!(matches!(raw.receive(), Welcome::Accepted { .. }));
     raw.write(&frame_of(&Envelope {
         from: 2,
+        from_folder: folder,
         to: 1,
+        to_folder: None,
         term,
         message: Message::Append {
             prev: before,

@@ -267,6 +267,7 @@ fn proof_of_two_leaders_stops_the_node_whichever_comes_first() {
         let (node, _) = node(3);
         let heartbeat = Envelope {
             from: 3,
+            from_folder: 3,
             ..from_leader(Message::Heartbeat {
                 commit: 0,
                 matched_by_all: 0,
@@ -344,7 +345,9 @@ fn a_read_sees_every_write_that_was_answered_before_it_began() {
 fn from(from: NodeId, term: Term, message: Message) -> Envelope {
     Envelope {
         from,
+        from_folder: from.into(),
         to: 1,
+        to_folder: None,
         term,
         message,
     }

@@ -8,7 +8,7 @@
 use std::io::Write as _;
 use std::sync::{LazyLock, Weak};
 
-use raftkv::raft::{Conflict, HardState, Membership, SnapshotMeta, Write};
+use raftkv::raft::{Configuration, Conflict, HardState, LoggedConfiguration, SnapshotMeta, Write};
 use raftkv::storage::{Identity, Options, SimDisk, SnapshotInfo, Storage};
 use raftkv::wire::client::{Answer, Ask};
 use shuttle::sync::atomic::{AtomicBool, Ordering};
@@ -56,7 +56,7 @@ fn meta() -> SnapshotMeta {
     SnapshotMeta {
         last: LAST,
         time_ms: 0,
-        membership: Membership::of_voters([1, 2, 3]),
+        configuration: LoggedConfiguration::founding(Configuration::of_voters([1, 2, 3])),
     }
 }
 

@@ -62,7 +62,9 @@ fn a_request_ends_when_its_node_steps_down() {
     let term = node.status().term + 1;
     node.deliver([Envelope {
         from: others(&cluster, leader)[0],
+        from_folder: others(&cluster, leader)[0].into(),
         to: leader,
+        to_folder: None,
         term,
         message: Message::Outdated,
     }]);

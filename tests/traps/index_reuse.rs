@@ -2,7 +2,7 @@
 
 use raftkv::node::{End, Outcome, Pending, Replica, Share, Wanted};
 use raftkv::raft::{
-    Config, Entry, EntryId, Envelope, HardState, Index, Membership, Message, Payload, Raft,
+    Config, Configuration, Entry, EntryId, Envelope, HardState, Index, Message, Payload, Raft,
     RoleName,
 };
 use raftkv::testkit::{Cluster, Executed, Recorder};
@@ -101,7 +101,7 @@ fn a_request_from_before_a_restart_never_gets_a_reply_from_after_it() {
 
 /// A replica of three that leads, by the votes of node 2, with a log that is on disk.
 fn leading_replica() -> Replica<&'static str> {
-    let config = Config::new(1, Membership::of_voters([1, 2, 3]), 7);
+    let config = Config::new(1, Configuration::of_voters([1, 2, 3]), 7);
     let raft = Raft::new(config, HardState::default(), Vec::new());
     let mut replica = Replica::new(raft, 100, None);
     while replica.raft().role() != RoleName::Leader {
@@ -118,7 +118,9 @@ fn leading_replica() -> Replica<&'static str> {
             let (from, to, term) = (message.to, 1, message.term);
             replica.step(Envelope {
                 from,
+                from_folder: from.into(),
                 to,
+                to_folder: Some(to.into()),
                 term,
                 message: reply,
             });
@@ -160,7 +162,9 @@ fn a_waiter_is_not_answered_by_an_entry_that_replaces_its_own_and_is_committed_a
     };
     replica.step(Envelope {
         from: 3,
+        from_folder: 3,
         to: 1,
+        to_folder: Some(1),
         term,
         message: Message::Append {
             prev,

@@ -31,7 +31,9 @@ fn envelope(term: u64, message: Message) -> Envelope {
     let (from, to) = (1, 2);
     Envelope {
         from,
+        from_folder: from.into(),
         to,
+        to_folder: None,
         term,
         message,
     }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use raftkv::client::Clerk;
 use raftkv::kv::{Kv, Limits};
-use raftkv::node::{Config, Handle, Node};
-use raftkv::raft::{Membership, NodeId};
-use raftkv::storage::{Inspection, ReadOnlyDisk, inspect, restore};
+use raftkv::node::{Config, Handle, Node, Transport};
+use raftkv::raft::{Configuration, Envelope, NodeId};
+use raftkv::storage::{Inspection, ReadOnlyDisk, RealDisk, inspect, restore};
 use raftkv::testkit::free_addresses;
 use tempfile::TempDir;
 
@@ -81,6 +81,52 @@ fn a_cluster_goes_on_with_the_folders_of_0_1_0() {
     nodes.iter().for_each(Handle::shutdown);
 }
 
+/// The version of the format that wrote the first block of a file.
+fn format(file: &Path) -> u32 {
+    let bytes = fs::read(file).expect("the file can be read");
+    u32::from_le_bytes([8, 9, 10, 11].map(|at: usize| bytes[at]))
+}
+
+#[test]
+fn a_folder_that_a_node_has_opened_is_refused_by_0_1_0() {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("1");
+    unpack_folder(1, &path);
+    assert_eq!(format(&path.join("identity")), 2);
+    // To look changes nothing.
+    let voted = look(&path).hard_state.expect("the vote can be read").vote;
+    assert_eq!(voted.map(|vote| vote.folder), Some(0));
+    assert_eq!(format(&path.join("identity")), 2);
+    let config = Config::new(1, [(1, "127.0.0.1:0".into())], &path);
+    let config = Config {
+        cluster: CLUSTER.into(),
+        ..config
+    };
+    let disk = Arc::new(RealDisk::open(&path).expect("the folder is there"));
+    let store = Kv::new(Limits::default());
+    let node = Node::start_on(config, store, disk, Arc::new(Nowhere)).expect("the node starts");
+    node.shutdown();
+    drop(node);
+    // That version reads the identity first, and no other number than 2.
+    assert_eq!(format(&path.join("identity")), 3);
+    assert_eq!(format(&path.join("vote")), 3);
+    let snapshot = found_snapshot(&path);
+    assert_eq!(format(&path.join(snapshot)), 2, "it stays as it is");
+    assert!(look(&path).damage.is_empty());
+}
+
+/// The name of the snapshot in a folder.
+fn found_snapshot(folder: &Path) -> String {
+    look(folder).snapshots[0].name.clone()
+}
+
+/// The way to no other node.
+struct Nowhere;
+
+impl Transport for Nowhere {
+    fn send(&self, _: Vec<Envelope>) {}
+}
+
 #[test]
 fn log_vote_peers_and_snapshot_of_0_1_0_are_read_in_full() {
     let folder = TempDir::new().expect("a folder");
@@ -119,7 +165,7 @@ fn a_backup_of_0_1_0_becomes_a_cluster() {
     let folder = TempDir::new().expect("a folder");
     let file = folder.path().join("backup");
     unpack(&kept().join(BACKUP), &file);
-    let members = Membership::of_voters([1]);
+    let members = Configuration::founding([(1, "127.0.0.1:1".into())]);
     let restored = restore(&file, &folder.path().join("1"), CLUSTER, 1, members);
     restored.expect("the backup can be restored");
     let (nodes, clerk) = start(folder.path(), 1);

@@ -92,7 +92,7 @@ fn config(id: NodeId) -> Config {
         id,
         cluster: "test".into(),
         machine: "none".into(),
-        folder: 7,
+        folder: id.into(),
         peers: Vec::new(),
         limits: Limits::default(),
     }
@@ -274,7 +274,9 @@ fn heartbeat(from: NodeId, to: NodeId, round: u64) -> Envelope {
     };
     Envelope {
         from,
+        from_folder: from.into(),
         to,
+        to_folder: Some(to.into()),
         term: 1,
         message,
     }

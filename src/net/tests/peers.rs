@@ -51,7 +51,7 @@ fn peer_hello(from: NodeId) -> Hello {
         from,
         to: 1,
         machine,
-        folder: 2,
+        folder: from.into(),
     })
 }
 

@@ -1,10 +1,10 @@
 //! Tests of a replica by itself, without threads.
 
 use super::*;
-use crate::raft::{Config, HardState, Membership, Message, Payload};
+use crate::raft::{Config, Configuration, HardState, LoggedConfiguration, Message, Payload};
 
 fn leader() -> Replica<&'static str> {
-    let config = Config::new(1, Membership::of_voters([1]), 1);
+    let config = Config::new(1, Configuration::of_voters([1]), 1);
     let raft = Raft::new(config, HardState::default(), Vec::new());
     let mut replica = Replica::new(raft, 10, None);
     while replica.raft().role() != RoleName::Leader {
@@ -32,7 +32,7 @@ fn a_request_that_comes_after_the_end_is_ended_at_once_and_leaves_no_trace() {
 
 #[test]
 fn a_snapshot_that_is_wanted_before_anything_has_happened_leaves_no_work() {
-    let config = Config::new(1, Membership::of_voters([1, 2]), 1);
+    let config = Config::new(1, Configuration::of_voters([1, 2]), 1);
     let raft = Raft::new(config, HardState::default(), Vec::new());
     let mut replica: Replica<()> = Replica::new(raft, 1, None);
     assert!(!replica.want_snapshot());
@@ -57,7 +57,9 @@ fn append(after: EntryId) -> Envelope {
     };
     Envelope {
         from: 2,
+        from_folder: 2,
         to: 1,
+        to_folder: Some(1),
         term: 1,
         message: Message::Append {
             prev: after,
@@ -75,8 +77,8 @@ fn write(replica: &mut Replica<&'static str>) {
 
 #[test]
 fn a_thread_that_others_wait_for_takes_neither_a_snapshot_nor_what_follows_it() {
-    let membership = Membership::of_voters([1, 2]);
-    let config = Config::new(1, membership.clone(), 1);
+    let founding = Configuration::of_voters([1, 2]);
+    let config = Config::new(1, founding.clone(), 1);
     let raft = Raft::new(config, HardState::default(), Vec::new());
     let mut replica = Replica::new(raft, 10, None);
     replica.step(append(EntryId::ZERO));
@@ -87,7 +89,7 @@ fn a_thread_that_others_wait_for_takes_neither_a_snapshot_nor_what_follows_it() 
     let meta = SnapshotMeta {
         last,
         time_ms: 0,
-        membership,
+        configuration: LoggedConfiguration::founding(founding),
     };
     let bytes = 100;
     assert!(replica.install(StoredSnapshot { meta, bytes }));
@@ -105,7 +107,7 @@ fn a_thread_that_others_wait_for_takes_neither_a_snapshot_nor_what_follows_it() 
 
 #[test]
 fn a_node_whose_core_has_found_a_fault_has_no_work() {
-    let config = Config::new(1, Membership::of_voters([1, 2, 3]), 1);
+    let config = Config::new(1, Configuration::of_voters([1, 2, 3]), 1);
     let raft = Raft::new(config, HardState::default(), Vec::new());
     let mut replica = Replica::new(raft, 10, None);
     let of_one_leader = append(EntryId::ZERO);

@@ -171,7 +171,9 @@ mod tests {
     fn envelope(from: NodeId, to: NodeId, term: Term, message: Message) -> Envelope {
         Envelope {
             from,
+            from_folder: from.into(),
             to,
+            to_folder: Some(to.into()),
             term,
             message,
         }

@@ -8,7 +8,7 @@ use super::disk::WatchedDisk;
 use crate::node::courier::{Courier, Stored, in_its_place, stored_as};
 use crate::node::sending::Sending;
 use crate::node::taker::is_overtaken;
-use crate::raft::{EntryId, Membership, Part, PartRequest, SnapshotMeta};
+use crate::raft::{Configuration, EntryId, LoggedConfiguration, Part, PartRequest, SnapshotMeta};
 use crate::storage::{
     Disk, Identity, Options, SimDisk, SnapshotInfo, Snapshots, Storage, StorageError, Unreadable,
 };
@@ -38,7 +38,7 @@ fn meta(index: u64) -> SnapshotMeta {
     SnapshotMeta {
         last: EntryId { term: 1, index },
         time_ms: 0,
-        membership: Membership::of_voters([1, 2, 3]),
+        configuration: LoggedConfiguration::founding(Configuration::of_voters([1, 2, 3])),
     }
 }
 
@@ -108,7 +108,9 @@ fn a_snapshot_that_is_there_already_is_not_asked_for_again() {
 fn request(of: &SnapshotInfo, offset: u64, length: u64) -> PartRequest {
     PartRequest {
         from: 1,
+        from_folder: 1,
         to: 2,
+        to_folder: Some(2),
         term: 1,
         snapshot: stored_as(of.clone()),
         offset,

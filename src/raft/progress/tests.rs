@@ -1,15 +1,15 @@
 use super::*;
-use crate::raft::{Membership, SnapshotMeta};
+use crate::raft::{Configuration, LoggedConfiguration, SnapshotMeta};
 
 fn replicating(last: Index) -> Progress {
-    let mut progress = Progress::new(last);
+    let mut progress = Progress::new(None, last);
     progress.accepted(last);
     progress
 }
 
 #[test]
 fn a_probe_asks_once_and_again_with_each_heartbeat() {
-    let mut progress = Progress::new(5);
+    let mut progress = Progress::new(None, 5);
     assert!(progress.may_ask());
     progress.asked();
     assert!(!progress.may_ask());
@@ -22,7 +22,10 @@ fn a_stale_rejection_moves_nothing() {
     progress.sent(8, 100);
     assert!(!progress.rejected(5, 3), "matched up to 5 already");
     assert!(!progress.rejected(9, 3), "never sent");
-    assert!(!Progress::new(5).rejected(Index::MAX, 3), "never asked");
+    assert!(
+        !Progress::new(None, 5).rejected(Index::MAX, 3),
+        "never asked"
+    );
     assert_eq!((progress.matched(), progress.next()), (5, 9));
     assert!(progress.rejected(7, 3));
     assert_eq!((progress.matched(), progress.next()), (5, 6));
@@ -30,14 +33,14 @@ fn a_stale_rejection_moves_nothing() {
 
 #[test]
 fn a_rejection_goes_back_by_one_at_least() {
-    let mut progress = Progress::new(5);
+    let mut progress = Progress::new(None, 5);
     assert!(progress.rejected(5, 99));
     assert_eq!(progress.next(), 5);
 }
 
 #[test]
 fn a_rejection_of_any_number_is_survived() {
-    let mut progress = Progress::new(5);
+    let mut progress = Progress::new(None, 5);
     assert!(!progress.rejected(u64::MAX, u64::MAX));
     assert!(!progress.rejected(0, 0), "an empty log rejects nothing");
     assert_eq!(progress.next(), 6);
@@ -84,7 +87,7 @@ fn a_follower_behind_the_log_gets_a_snapshot_until_it_is_past_it() {
     let meta = SnapshotMeta {
         last,
         time_ms: 0,
-        membership: Membership::of_voters([1]),
+        configuration: LoggedConfiguration::founding(Configuration::of_voters([1])),
     };
     progress.send_snapshot(StoredSnapshot { meta, bytes: 10 });
     assert!(!progress.needs_snapshot(4), "it is on its way");

@@ -2,8 +2,8 @@
 
 use super::harness::{Cluster, PARTS, take_messages, take_write};
 use crate::raft::{
-    Config, Entry, EntryId, Envelope, HardState, Membership, Message, NodeId, Payload, Raft,
-    RoleName, SnapshotMeta, StoredSnapshot, Term, WriteId,
+    Config, Configuration, Entry, EntryId, Envelope, HardState, LoggedConfiguration, Message,
+    NodeId, Payload, Raft, RoleName, SnapshotMeta, StoredSnapshot, Term, WriteId,
 };
 
 /// For each size of a cluster, how many other nodes must know a node's folder before the node is
@@ -146,7 +146,7 @@ impl Newcomer {
     fn new() -> Self {
         let config = Config {
             admitted: false,
-            ..Config::new(1, Membership::of_voters(1..=5), 1)
+            ..Config::new(1, Configuration::of_voters(1..=5), 1)
         };
         Self {
             raft: Raft::new(config, HardState::default(), Vec::new()),
@@ -159,7 +159,9 @@ impl Newcomer {
     fn hears(&mut self, term: Term, message: Message) {
         self.raft.step(Envelope {
             from: 2,
+            from_folder: 2,
             to: 1,
+            to_folder: Some(1),
             term,
             message,
         });
@@ -206,7 +208,7 @@ fn snapshot(term: Term) -> StoredSnapshot {
     let meta = SnapshotMeta {
         last: EntryId { term, index: 9 },
         time_ms: 0,
-        membership: Membership::of_voters(1..=5),
+        configuration: LoggedConfiguration::founding(Configuration::of_voters(1..=5)),
     };
     StoredSnapshot { meta, bytes: 10 }
 }
@@ -282,7 +284,9 @@ fn that_a_term_has_passed_keeps_no_leader_in_office() {
     for _ in 0..60 {
         cluster.node(leader).step(Envelope {
             from: new,
+            from_folder: new.into(),
             to: leader,
+            to_folder: Some(leader.into()),
             term,
             message: Message::Outdated,
         });

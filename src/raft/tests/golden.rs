@@ -24,7 +24,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::harness::Cluster;
-use crate::raft::{Conflict, Envelope, Message, NodeId, Payload};
+use crate::raft::{
+    Configuration, Conflict, Envelope, Member, MemberRole, Message, NodeId, Payload,
+};
 
 struct Story {
     cluster: Cluster,
@@ -184,12 +186,28 @@ impl Story {
     }
 }
 
+/// The members, each with what it is for, and behind a bar the voters that leave.
+fn describe_members(configuration: &Configuration) -> String {
+    let name = |member: &Member| match member.role {
+        MemberRole::Voter => member.id.to_string(),
+        MemberRole::Learner => format!("{} learns", member.id),
+        MemberRole::Joining => format!("{} joins", member.id),
+    };
+    let names = |half: &[Member]| half.iter().map(name).collect::<Vec<_>>().join(", ");
+    let members = names(configuration.members());
+    match configuration.is_joint() {
+        true => format!("members {members} | {}", names(configuration.outgoing())),
+        false => format!("members {members}"),
+    }
+}
+
 fn describe(envelope: &Envelope) -> String {
     let Envelope {
         from,
         to,
         term,
         message,
+        ..
     } = envelope;
     let text = match message {
         Message::PreVote { next_term, last } => format!("pre-vote for t{next_term}? last {last}"),
@@ -212,6 +230,7 @@ fn describe(envelope: &Envelope) -> String {
                 .iter()
                 .map(|entry| match &entry.payload {
                     Payload::Empty => format!("{} empty", entry.id),
+                    Payload::Configuration(c) => format!("{} {}", entry.id, describe_members(c)),
                     Payload::Command(c) => format!("{} {}", entry.id, String::from_utf8_lossy(c)),
                 })
                 .collect();

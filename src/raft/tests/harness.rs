@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use crate::raft::{
-    Config, DecidedReads, Entry, EntryId, Envelope, Event, HardState, Membership, NodeId, Output,
-    Part, PartRequest, Payload, Raft, RoleName, Room, SnapshotMeta, StoredSnapshot, Write,
+    Config, Configuration, DecidedReads, Entry, EntryId, Envelope, Event, HardState, Member,
+    MemberId, MemberRole, Message, NodeId, Output, Part, PartRequest, Payload, Raft, RoleName,
+    Room, SnapshotMeta, StoredSnapshot, Term, Write,
 };
 
 /// The entries that each snapshot holds, for all nodes: no snapshot has a file here.
@@ -29,6 +30,36 @@ pub const EXECUTION: Room = Room {
     entry_bytes: usize::MAX,
     ..Room::NOTHING
 };
+
+/// A message between two nodes whose folders have the same numbers as they themselves.
+pub fn envelope(from: NodeId, to: NodeId, term: Term, message: Message) -> Envelope {
+    Envelope {
+        from,
+        from_folder: MemberId::plain(from).folder,
+        to,
+        to_folder: Some(MemberId::plain(to).folder),
+        term,
+        message,
+    }
+}
+
+/// A configuration of such nodes: voters, voters before a change, learners.
+pub fn members<const V: usize, const O: usize, const L: usize>(
+    voters: [NodeId; V],
+    outgoing: [NodeId; O],
+    learners: [NodeId; L],
+) -> Configuration {
+    let member = |id: NodeId, role| Member {
+        id,
+        folder: Some(MemberId::plain(id).folder),
+        address: String::new(),
+        role,
+    };
+    let voter = |id| member(id, MemberRole::Voter);
+    let learner = |id| member(id, MemberRole::Learner);
+    let members = voters.map(voter).into_iter().chain(learners.map(learner));
+    Configuration::of(1, members.collect(), outgoing.map(voter).into())
+}
 
 /// The next write of a core that stands alone. This function and those below drop whatever else the
 /// core hands out with it.
@@ -172,7 +203,11 @@ impl Node {
         let meta = SnapshotMeta {
             last: last.id,
             time_ms: last.time_ms,
-            membership: self.config.membership.clone(),
+            configuration: self
+                .raft
+                .configuration_at(last.id.index)
+                .expect("it is known")
+                .clone(),
         };
         let (last, bytes) = (meta.last, SNAPSHOT_BYTES);
         let executed = self.applied.clone();
@@ -213,12 +248,12 @@ impl Cluster {
     }
 
     pub fn with(size: u64, adjust: impl Fn(&mut Config)) -> Self {
-        let membership = Membership::of_voters(1..=size);
+        let founding = Configuration::of_voters(1..=size);
         let library = Library::default();
         let node = |id| {
             let mut config = Config {
                 keeps_matched: true,
-                ..Config::new(id, membership.clone(), id)
+                ..Config::new(id, founding.clone(), id)
             };
             adjust(&mut config);
             (id, Node::new(config, library.clone()))
@@ -407,7 +442,7 @@ impl Cluster {
         let commands = self.nodes[&id].applied.iter();
         let commands = commands.filter_map(|entry| match &entry.payload {
             Payload::Command(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-            Payload::Empty => None,
+            Payload::Empty | Payload::Configuration(_) => None,
         });
         commands.collect()
     }

@@ -3,9 +3,9 @@
 
 use proptest::prelude::*;
 
-use super::harness::{take_entries, take_messages, take_write};
+use super::harness::{envelope, members, take_entries, take_messages, take_write};
 use crate::raft::{
-    Config, Conflict, Entry, EntryId, Envelope, HardState, Membership, Message, NodeId, Payload,
+    Config, Configuration, Conflict, Entry, EntryId, Envelope, HardState, Message, NodeId, Payload,
     Raft, RoleName,
 };
 
@@ -147,7 +147,9 @@ fn input() -> impl Strategy<Value = Input> {
 fn handle(raft: &mut Raft, input: Input, written: &mut Option<u64>, reads: &mut u64) {
     let envelope = |from, term, message| Envelope {
         from,
+        from_folder: from.into(),
         to: ME,
+        to_folder: Some(ME.into()),
         term,
         message,
     };
@@ -189,9 +191,9 @@ fn handle(raft: &mut Raft, input: Input, written: &mut Option<u64>, reads: &mut 
     }
 }
 
-fn core(membership: Membership) -> Raft {
+fn core(founding: Configuration) -> Raft {
     Raft::new(
-        Config::new(ME, membership, 7),
+        Config::new(ME, founding, 7),
         HardState::default(),
         Vec::new(),
     )
@@ -234,11 +236,11 @@ proptest! {
             RoleName::Leader,
         ]),
     ) {
-        let membership = match learner {
-            true => Membership::joint([2, 3], [], [ME, 4]),
-            false => Membership::joint([ME, 2, 3], [], [4]),
+        let founding = match learner {
+            true => members([2, 3], [], [ME, 4]),
+            false => members([ME, 2, 3], [], [4]),
         };
-        let mut raft = core(membership);
+        let mut raft = core(founding);
         if !learner {
             bring_to(&mut raft, start);
         }
@@ -255,11 +257,11 @@ proptest! {
     /// nor a message that is meant for another node.
     #[test]
     fn strangers_are_not_heard(message in message(), term in number(), stranger in number()) {
-        let mut raft = core(Membership::of_voters([ME, 2, 3]));
+        let mut raft = core(Configuration::of_voters([ME, 2, 3]));
         let before = format!("{raft:?}");
         let from = if [2, 3].contains(&stranger) { ME } else { stranger };
-        raft.step(Envelope { from, to: ME, term, message: message.clone() });
-        raft.step(Envelope { from: 2, to: 3, term, message });
+        raft.step(envelope(from, ME, term, message.clone()));
+        raft.step(envelope(2, 3, term, message));
         prop_assert_eq!(before, format!("{raft:?}"));
     }
 }

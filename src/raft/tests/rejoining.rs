@@ -1,7 +1,7 @@
 //! Clusters whose links and nodes fail and come back: who leads then, and who does not.
 
 use super::harness::Cluster;
-use crate::raft::{HardState, NodeId, RoleName};
+use crate::raft::{HardState, MemberId, NodeId, RoleName};
 
 /// Two elections' worth of ticks.
 const LONG: u32 = 200;
@@ -87,7 +87,7 @@ fn who_is_stuck_at_a_higher_term_finds_back() {
         let stuck = leader % size + 1;
         let hard_state = HardState {
             term: 50,
-            vote: Some(stuck),
+            vote: Some(MemberId::plain(stuck)),
         };
         cluster.restart_with(stuck, hard_state, vec![]);
         cluster.until("it has executed what the others have", |cluster| {

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::harness::take_entries;
 use crate::raft::{
-    Config, Entry, EntryId, Envelope, HardState, Index, Membership, Message, Payload, Raft, Room,
-    SnapshotMeta, StoredSnapshot, Term,
+    Config, Configuration, Entry, EntryId, Envelope, HardState, Index, LoggedConfiguration,
+    Message, Payload, Raft, Room, SnapshotMeta, StoredSnapshot, Term,
 };
 
 thread_local! {
@@ -41,7 +41,7 @@ fn entry(term: Term, index: Index) -> Entry {
 fn follower() -> Raft {
     let config = Config {
         trailing_bytes: 0,
-        ..Config::new(1, Membership::of_voters(1..=3), 1)
+        ..Config::new(1, Configuration::of_voters(1..=3), 1)
     };
     let hard_state = HardState {
         term: 1,
@@ -56,7 +56,9 @@ fn follower() -> Raft {
 fn hear(raft: &mut Raft, term: Term, message: Message) {
     raft.step(Envelope {
         from: 2,
+        from_folder: 2,
         to: 1,
+        to_folder: Some(1),
         term,
         message,
     });
@@ -74,7 +76,7 @@ fn snapshot(index: Index) -> StoredSnapshot {
     let meta = SnapshotMeta {
         last: EntryId { term: 1, index },
         time_ms: 0,
-        membership: Membership::of_voters(1..=3),
+        configuration: LoggedConfiguration::founding(Configuration::of_voters(1..=3)),
     };
     StoredSnapshot { meta, bytes: 10 }
 }

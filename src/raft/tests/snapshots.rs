@@ -122,7 +122,9 @@ fn a_snapshot_of_the_past_is_refused_before_a_byte_of_it_is_looked_at() {
     let last = meta.last.index;
     cluster.node(follower).step(Envelope {
         from: leader,
+        from_folder: leader.into(),
         to: follower,
+        to_folder: Some(follower.into()),
         term: leader_term,
         message: Message::Snapshot {
             meta,
@@ -172,7 +174,9 @@ fn an_append_from_below_the_snapshot_counts_as_matching_and_drops_nothing() {
     };
     cluster.node(follower).step(Envelope {
         from: leader,
+        from_folder: leader.into(),
         to: follower,
+        to_folder: Some(follower.into()),
         term,
         message: append,
     });
@@ -220,7 +224,9 @@ fn entries_that_follow_the_very_last_one_of_a_snapshot_stay() {
     let entries = (own.index + 1..=last.index + 1).map(entry).collect();
     cluster.node(behind).step(Envelope {
         from: leader,
+        from_folder: leader.into(),
         to: behind,
+        to_folder: Some(behind.into()),
         term,
         message: Message::Append {
             prev: own,
@@ -261,7 +267,9 @@ fn what_was_executed_but_not_yet_handed_to_the_disk_stays_for_it() {
     let raft = cluster.node(follower);
     raft.step(Envelope {
         from: leader,
+        from_folder: leader.into(),
         to: follower,
+        to_folder: Some(follower.into()),
         term: prev.term,
         message: Message::Append {
             prev,
@@ -276,7 +284,7 @@ fn what_was_executed_but_not_yet_handed_to_the_disk_stays_for_it() {
         meta: SnapshotMeta {
             last: last.id,
             time_ms: last.time_ms,
-            membership: raft.membership().clone(),
+            configuration: raft.configuration().clone(),
         },
         bytes: SNAPSHOT_BYTES,
     });
@@ -332,7 +340,7 @@ fn nothing_of_a_term_is_executed_or_stored_before_the_term_is_durable() {
         meta: SnapshotMeta {
             last: EntryId { term, index: 9 },
             time_ms: u64::MAX,
-            membership: raft.membership().clone(),
+            configuration: raft.configuration().clone(),
         },
         bytes: SNAPSHOT_BYTES,
         offset: 0,
@@ -341,7 +349,9 @@ fn nothing_of_a_term_is_executed_or_stored_before_the_term_is_durable() {
     for message in [append, snapshot] {
         raft.step(Envelope {
             from: leader,
+            from_folder: leader.into(),
             to: follower,
+            to_folder: Some(follower.into()),
             term,
             message,
         });
@@ -372,7 +382,9 @@ fn parts_that_wait_for_a_slow_disk_wait_once_and_not_longer_than_they_are_needed
         let to = leader;
         raft.step(Envelope {
             from,
+            from_folder: from.into(),
             to,
+            to_folder: Some(to.into()),
             term,
             message,
         });
@@ -413,7 +425,9 @@ fn a_part_that_waits_for_a_slow_disk_is_not_stored_again_when_the_leader_repeats
         let (meta, data) = (meta.clone(), vec![0; 100].into());
         raft.step(Envelope {
             from: leader,
+            from_folder: leader.into(),
             to: behind,
+            to_folder: Some(behind.into()),
             term,
             message: Message::Snapshot {
                 meta,

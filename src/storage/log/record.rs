@@ -36,7 +36,7 @@
 //! its sectors are there and unchanged. Recovery cuts an invalid last record off, or reports it as
 //! damage: see `torn_bytes` in `segment.rs`.
 
-use crate::raft::{Entry, EntryId};
+use crate::raft::{Entry, EntryId, Payload};
 use crate::storage::disk::SECTOR;
 use crate::wire::codec;
 
@@ -175,7 +175,11 @@ fn entries(mut payload: &[u8]) -> Result<Vec<Entry>, String> {
         let (entry, rest) = rest
             .split_at_checked(u32::from_le_bytes(*len) as usize)
             .ok_or("an entry is cut off")?;
-        entries.push(codec::decode(entry).map_err(|error| error.to_string())?);
+        let entry: Entry = codec::decode(entry).map_err(|error| error.to_string())?;
+        if let Payload::Configuration(configuration) = &entry.payload {
+            configuration.validate()?;
+        }
+        entries.push(entry);
         payload = rest;
     }
     Ok(entries)

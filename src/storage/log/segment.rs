@@ -34,6 +34,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::raft::{Entry, EntryId, Index};
+use crate::storage::block::Body;
 use crate::storage::disk::SECTOR;
 use crate::storage::voter::identity::FolderOwner;
 
@@ -44,6 +45,8 @@ use super::sectors::{Marks, SectorState};
 pub(in crate::storage) const MAGIC: &[u8; 8] = b"rkvlog\0\n";
 
 const PREFIX: &str = "log-";
+
+impl Body for SegmentHeader {}
 
 /// The header of a segment, at the start of its file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

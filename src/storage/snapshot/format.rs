@@ -7,7 +7,9 @@
 //! 1. The header, a [block] with the magic `rkvsnap\n`. Its body is, in this order: the owner,
 //!    which is the name of the cluster and the identity of the state machine; the last entry, its
 //!    cluster time and the members; when the snapshot was written, in milliseconds since 1970; the
-//!    salt, a random number; how pieces are compressed (0: as LZ4 blocks).
+//!    salt, a random number; how pieces are compressed (0: as LZ4 blocks). In format 2 the members
+//!    are three sets of ids: voters, voters before a change, learners. The latter two are always
+//!    empty, and the voters are read as the founding configuration, without addresses.
 //! 2. The state, cut into pieces of 65536 bytes and a last one that may be shorter, each as
 //!
 //!    | offset | bytes | what |
@@ -27,13 +29,16 @@
 //!
 //! A crash leaves no incomplete file with such a name: see the invariants in `mod.rs`.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
-use crate::raft::{EntryId, SnapshotMeta};
-use crate::storage::block::{self, BLOCK, BlockError};
+use crate::raft::{Configuration, EntryId, LoggedConfiguration, NodeId, SnapshotMeta};
+use crate::storage::block::{self, BLOCK, BlockError, Body};
 use crate::storage::disk::NamedFile;
 use crate::storage::error::{SNAPSHOT_ADVICE, StorageError};
 use crate::storage::voter::identity::Identity;
+use crate::wire::codec::{self, DecodeError};
 
 use super::SnapshotInfo;
 
@@ -106,6 +111,43 @@ pub(super) struct SnapshotHeader {
     pub(super) compression: Compression,
 }
 
+/// The start of a snapshot as format 2 has it.
+#[derive(Deserialize)]
+struct SnapshotHeaderV2 {
+    owner: SnapshotOwner,
+    last: EntryId,
+    time_ms: u64,
+    voters: BTreeSet<NodeId>,
+    _outgoing: BTreeSet<NodeId>,
+    _learners: BTreeSet<NodeId>,
+    created_ms: u64,
+    salt: u64,
+    compression: Compression,
+}
+
+impl Body for SnapshotHeader {
+    fn decode(format: u32, bytes: &[u8]) -> Result<Self, DecodeError> {
+        if format > 2 {
+            let header: Self = codec::decode(bytes)?;
+            let validated = header.meta.configuration.configuration.validate();
+            return validated.map(|()| header).map_err(DecodeError::Malformed);
+        }
+        let old: SnapshotHeaderV2 = codec::decode(bytes)?;
+        let voters = old.voters.into_iter().map(|id| (id, String::new()));
+        Ok(Self {
+            owner: old.owner,
+            meta: SnapshotMeta {
+                last: old.last,
+                time_ms: old.time_ms,
+                configuration: LoggedConfiguration::founding(Configuration::founding(voters)),
+            },
+            created_ms: old.created_ms,
+            salt: old.salt,
+            compression: old.compression,
+        })
+    }
+}
+
 /// The footer of a snapshot's file, by which missing pieces are noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Footer {
@@ -150,6 +192,8 @@ impl SnapshotHeader {
         }
     }
 }
+
+impl Body for Footer {}
 
 impl Footer {
     /// The footer of a snapshot to which no piece has been added yet.
@@ -208,7 +252,7 @@ pub(super) fn damaged(file: &NamedFile, offset: u64, problem: impl Into<String>)
     }
 }
 
-fn read_block<T: serde::de::DeserializeOwned>(
+fn read_block<T: Body>(
     file: &NamedFile,
     magic: &[u8; 8],
     offset: u64,

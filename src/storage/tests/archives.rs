@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::raft::Membership;
+use crate::raft::Configuration;
 use crate::storage::archive::{copy_into, fill};
 use crate::storage::disk::Folder;
 use crate::storage::snapshot::{self, SnapshotReader};
@@ -43,8 +43,8 @@ fn reader(backup: &SimDisk) -> SnapshotReader {
     snapshot::open_any(file).expect("it is whole").1
 }
 
-fn members() -> Membership {
-    Membership::of_voters([1, 7])
+fn members() -> Configuration {
+    Configuration::founding([1, 7].map(|id| (id, format!("host:{id}"))))
 }
 
 fn fill_from(backup: &SimDisk, disk: &SimDisk) -> Result<(), StorageError> {
@@ -63,7 +63,7 @@ fn is_whole(disk: &SimDisk, state: &[u8]) -> bool {
         return false;
     };
     assert_eq!((info.meta.last, recovered.base), (id(2, 3), id(2, 3)));
-    assert_eq!(info.meta.membership, members());
+    assert_eq!(info.meta.configuration.configuration, members());
     assert_eq!(
         recovered.hard_state,
         HardState {

@@ -117,7 +117,7 @@ fn a_vote_that_was_given_is_remembered_and_one_that_was_not_may_be() {
         id: term,
         hard_state: Some(HardState {
             term,
-            vote: Some(id),
+            vote: Some(MemberId::plain(id)),
         }),
         entries: Vec::new(),
         restart: None,
@@ -361,7 +361,7 @@ fn next_write(step: &Step, memory: &Memory, id: u64) -> Write {
     if step.terms > 0 {
         hard_state = HardState {
             term: hard_state.term + step.terms,
-            vote: step.vote,
+            vote: step.vote.map(MemberId::plain),
         };
     }
     let last = memory.entries.len() as u64;

@@ -51,8 +51,8 @@ fn a_folder_of_another_format_is_refused_and_left_alone() {
     disk.set_contents("identity", &block::with_format(identity, block::FORMAT + 1));
     let before = disk.operations();
     let message = refusal(try_open(&disk));
-    assert!(message.contains("format 3"), "{message}");
-    assert!(message.contains("reads 2"), "{message}");
+    assert!(message.contains("format 4"), "{message}");
+    assert!(message.contains("reads 2 to 3"), "{message}");
     assert_eq!(disk.operations(), before);
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::raft::{Entry, EntryId, HardState, Index, NodeId, Payload, Term, Write};
+use crate::raft::{Entry, EntryId, HardState, Index, MemberId, NodeId, Payload, Term, Write};
 
 use super::{Identity, Options, Recovered, SimDisk, Storage, StorageError};
 
@@ -88,6 +88,7 @@ fn recovered(disk: &SimDisk) -> Memory {
 }
 
 fn term(term: Term, vote: Option<NodeId>) -> Option<HardState> {
+    let vote = vote.map(MemberId::plain);
     Some(HardState { term, vote })
 }
 

@@ -14,7 +14,7 @@ fn most_held(disk: &SimDisk, covered: Index) -> (usize, Replay) {
     let folder = Folder::new(Arc::new(disk.clone()));
     let names = folder.list().expect("a simulated folder can be listed");
     let owner = identity::read(&folder, &names, &identity()).expect("nothing is damaged");
-    let owner = owner.expect("the folder is complete");
+    let owner = owner.expect("the folder is complete").owner;
     let mut replay = Replay::new(&small(), covered);
     let (mut bytes, mut most) = (Vec::new(), 0);
     for name in segments(disk) {

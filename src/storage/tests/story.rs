@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write as _};
 
-use crate::raft::{Membership, SnapshotMeta};
+use crate::raft::{Configuration, LoggedConfiguration, SnapshotMeta};
 use crate::storage::{Disk, SnapshotInfo, Snapshots};
 
 use super::*;
@@ -15,7 +15,7 @@ pub(super) fn meta(last: EntryId) -> SnapshotMeta {
     SnapshotMeta {
         last,
         time_ms: last.index * 10,
-        membership: Membership::of_voters([1, 2, 3]),
+        configuration: LoggedConfiguration::founding(Configuration::of_voters([1, 2, 3])),
     }
 }
 

@@ -5,6 +5,9 @@
 //! 1. the owner: the cluster's name, the node's id, and a random number of 128 bits for the folder;
 //! 2. the identity of the state machine.
 //!
+//! In the folder of an older format the identity is the first file that is written anew, in one
+//! step, so that the older version does not open the folder any more.
+//!
 //! # What a crash may leave on disk
 //!
 //! A new folder is made in three steps, each durable before the next:
@@ -23,7 +26,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::raft::NodeId;
-use crate::storage::block::{self, BLOCK, BlockError};
+use crate::storage::block::{self, BLOCK, BlockError, FORMAT};
 use crate::storage::disk::{Folder, unfinished};
 use crate::storage::error::{LOG_ADVICE, StorageError};
 use crate::storage::log::segment;
@@ -71,6 +74,30 @@ struct Body {
     machine: String,
 }
 
+impl block::Body for Body {}
+
+/// Whom a folder that was found belongs to.
+pub(in crate::storage) struct FoundIdentity {
+    pub(in crate::storage) owner: FolderOwner,
+    body: Body,
+    /// The version of the format that wrote it.
+    format: u32,
+}
+
+impl FoundIdentity {
+    /// Raises a folder of an older format to the present one, durably. To be called before anything
+    /// else is written in it: the older version then refuses the folder, and never reads a file of
+    /// a format that it does not know. The other files stay as they are until they are replaced.
+    pub(in crate::storage) fn settle(&self, folder: &Folder) -> Result<(), StorageError> {
+        if self.format == FORMAT {
+            return Ok(());
+        }
+        let block = block::seal(MAGIC, &self.body);
+        let replaced = folder.create(NAME, |file| file.write(&block, 0));
+        replaced.map(drop)
+    }
+}
+
 impl fmt::Display for FolderOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -92,7 +119,7 @@ pub(in crate::storage) fn read(
     folder: &Folder,
     names: &[String],
     wanted: &Identity,
-) -> Result<Option<FolderOwner>, StorageError> {
+) -> Result<Option<FoundIdentity>, StorageError> {
     let wrong = |problem, advice| StorageError::WrongFolder {
         folder: folder.path().to_path_buf(),
         problem,
@@ -111,10 +138,14 @@ pub(in crate::storage) fn read(
             None => Ok(None),
         };
     }
-    let body = load(folder)?;
+    let (body, format) = load(folder)?;
     match body.difference(wanted) {
         Some((problem, advice)) => Err(wrong(problem, advice)),
-        None => Ok(Some(body.owner)),
+        None => Ok(Some(FoundIdentity {
+            owner: body.owner.clone(),
+            body,
+            format,
+        })),
     }
 }
 
@@ -123,7 +154,7 @@ pub(in crate::storage) fn read(
 /// # Errors
 /// If the file `identity` is missing, damaged, or of another format.
 pub(in crate::storage) fn look(folder: &Folder) -> Result<(FolderOwner, Identity), StorageError> {
-    let Body { owner, machine } = load(folder)?;
+    let (Body { owner, machine }, _) = load(folder)?;
     let identity = Identity {
         cluster: owner.cluster.clone(),
         node: owner.node,
@@ -132,11 +163,11 @@ pub(in crate::storage) fn look(folder: &Folder) -> Result<(FolderOwner, Identity
     Ok((owner, identity))
 }
 
-fn load(folder: &Folder) -> Result<Body, StorageError> {
+fn load(folder: &Folder) -> Result<(Body, u32), StorageError> {
     let file = folder.open(NAME)?;
     let mut bytes = Vec::new();
     file.read_all(&mut bytes)?;
-    block::unseal(MAGIC, &bytes).map_err(|error| match error {
+    let body = block::unseal(MAGIC, &bytes).map_err(|error| match error {
         BlockError::Format(_) => StorageError::WrongFolder {
             folder: folder.path().to_path_buf(),
             problem: error.to_string(),
@@ -148,7 +179,8 @@ fn load(folder: &Folder) -> Result<Body, StorageError> {
             problem: other.to_string(),
             advice: LOG_ADVICE,
         },
-    })
+    })?;
+    Ok((body, block::format_of(&bytes)))
 }
 
 /// Whether a file may be in a folder that has no `identity`. The vote file and the first segment

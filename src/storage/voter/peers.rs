@@ -53,8 +53,9 @@
 //!
 //! The file `peers` is one [block] with the magic `rkvpeer\n`. Its body is, in this order: the
 //! owner, as in the file `identity`; whether this node's folder is admitted; the number of known
-//! nodes, and for each of them its id and the number of its folder. If the file is missing, no node
-//! is known.
+//! nodes, and for each of them its id and the number of its folder; whether the node may found a
+//! cluster (not in format 2, where each may). If the file is missing, no node is known, and the
+//! node may.
 //!
 //! ## What a crash may leave on disk
 //!
@@ -68,9 +69,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::raft::NodeId;
-use crate::storage::block;
+use crate::storage::block::{self, Body};
 use crate::storage::disk::{Folder, NamedFile};
 use crate::storage::error::StorageError;
+use crate::wire::codec::{self, DecodeError};
 
 use super::identity::FolderOwner;
 
@@ -94,6 +96,30 @@ struct Book {
     owner: FolderOwner,
     admitted: bool,
     folders: BTreeMap<NodeId, u128>,
+    founding: bool,
+}
+
+/// What it holds as format 2 has it.
+#[derive(Deserialize)]
+struct BookV2 {
+    owner: FolderOwner,
+    admitted: bool,
+    folders: BTreeMap<NodeId, u128>,
+}
+
+impl Body for Book {
+    fn decode(format: u32, bytes: &[u8]) -> Result<Self, DecodeError> {
+        if format > 2 {
+            return codec::decode(bytes);
+        }
+        let old: BookV2 = codec::decode(bytes)?;
+        Ok(Self {
+            owner: old.owner,
+            admitted: old.admitted,
+            folders: old.folders,
+            founding: true,
+        })
+    }
 }
 
 /// The result of comparing a peer's data folder with the folder that this node wrote down for the
@@ -120,6 +146,7 @@ impl Peers {
                 owner: owner.clone(),
                 admitted: false,
                 folders: BTreeMap::new(),
+                founding: true,
             },
         };
         Ok(Self {
@@ -137,6 +164,20 @@ impl Peers {
     /// count this node.
     pub fn admitted(&self) -> bool {
         self.book.admitted
+    }
+
+    /// Whether the node may help to found its cluster. Not for good once it has heard that the
+    /// cluster exists: then it is no witness of anybody's folder any more.
+    pub fn is_founding(&self) -> bool {
+        self.book.founding
+    }
+
+    /// Notes that the cluster exists; durable when this returns.
+    ///
+    /// # Errors
+    /// [`StorageError`] if the file cannot be written; then nothing has changed.
+    pub fn found_no_more(&mut self) -> Result<(), StorageError> {
+        self.change(|book| book.founding = false)
     }
 
     /// The folders of the nodes that this node has met.
@@ -240,6 +281,15 @@ mod tests {
         assert_eq!(peers.meet(2, 5).unwrap(), Acquaintance::Known);
         assert_eq!(peers.meet(2, 6).unwrap(), Acquaintance::OtherFolder);
         assert_eq!(peers.meet(3, 6).unwrap(), Acquaintance::Known);
+    }
+
+    #[test]
+    fn who_heard_that_the_cluster_exists_never_founds_it_again() {
+        let disk = SimDisk::new(1);
+        let mut peers = open(&disk).unwrap();
+        assert!(peers.is_founding());
+        peers.found_no_more().unwrap();
+        assert!(!open(&disk.crash()).unwrap().is_founding());
     }
 
     #[test]

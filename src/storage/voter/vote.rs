@@ -2,7 +2,8 @@
 //!
 //! The file holds two copies of one [block] with the magic `rkvvote\n`, at the offsets 0 and 4096.
 //! The body of the block is, in this order: the owner, as in the file `identity`; a sequence
-//! number; the term; the vote, if any. The valid copy with the higher sequence number counts.
+//! number; the term; the vote, if any: the candidate's id and the number of its folder. The valid
+//! copy with the higher sequence number counts.
 //!
 //! # What a crash may leave on disk
 //!
@@ -12,15 +13,19 @@
 //! After a crash in the first half the node may have the old vote or the new one. Both are safe,
 //! because the node sends its vote only after the change is done.
 //!
+//! In format 2 the vote was the candidate's id alone. It is read as a vote for the id with the
+//! folder 0, which no node has: so nobody gets this vote a second time in its term.
+//!
 //! If both copies are bad, the node does not start. No other file and no other node can tell how
 //! the node voted, and a second vote in the same term could elect two leaders.
 
 use serde::{Deserialize, Serialize};
 
-use crate::raft::HardState;
-use crate::storage::block::{self, BLOCK};
+use crate::raft::{HardState, MemberId, NodeId, Term};
+use crate::storage::block::{self, BLOCK, Body};
 use crate::storage::disk::{Folder, NamedFile};
 use crate::storage::error::{StorageError, VOTE_ADVICE};
+use crate::wire::codec::{self, DecodeError};
 
 use super::identity::FolderOwner;
 
@@ -41,6 +46,32 @@ struct Ballot {
     sequence: u64,
     /// The node's term, and its vote in that term.
     state: HardState,
+}
+
+/// A copy as format 2 has it.
+#[derive(Deserialize)]
+struct BallotV2 {
+    owner: FolderOwner,
+    sequence: u64,
+    term: Term,
+    vote: Option<NodeId>,
+}
+
+impl Body for Ballot {
+    fn decode(format: u32, bytes: &[u8]) -> Result<Self, DecodeError> {
+        if format > 2 {
+            return codec::decode(bytes);
+        }
+        let old: BallotV2 = codec::decode(bytes)?;
+        Ok(Self {
+            owner: old.owner,
+            sequence: old.sequence,
+            state: HardState {
+                term: old.term,
+                vote: old.vote.map(|id| MemberId { id, folder: 0 }),
+            },
+        })
+    }
 }
 
 /// The vote file of a running node, open for writing.

@@ -10,8 +10,9 @@ mod snapshots;
 use std::collections::{BTreeSet, VecDeque};
 
 use raftkv::raft::{
-    Config, DecidedReads, Entry, EntryId, Envelope, HardState, Index, Membership, Message, NodeId,
-    Output, Part, PartRequest, Payload, Raft, RoleName, Room, StoredSnapshot, Term, Write,
+    Config, Configuration, DecidedReads, Entry, EntryId, Envelope, HardState, Index, MemberRole,
+    Message, NodeId, Output, Part, PartRequest, Payload, Raft, RoleName, Room, StoredSnapshot,
+    Term, Write,
 };
 use raftkv::wire::codec;
 
@@ -70,16 +71,23 @@ pub fn inputs(data: &[u8]) {
     }
 }
 
+/// Three voters, and this node, which learns.
+fn learner() -> Configuration {
+    let mut members = Configuration::of_voters(1..=4).members().to_vec();
+    members[0].role = MemberRole::Learner;
+    Configuration::of(1, members, Vec::new())
+}
+
 impl Node {
     /// Of a cluster of one, three or five, or a learner, with or without a log.
     fn new(input: &mut Bits<'_>) -> Self {
         let shape = input.byte();
         let members = 1..=[1, 3, 5][usize::from(shape % 3)];
-        let membership = match shape {
-            0..=239 => Membership::of_voters(members),
-            _ => Membership::joint(2..=4, [], [ID]),
+        let founding = match shape {
+            0..=239 => Configuration::of_voters(members),
+            _ => learner(),
         };
-        let mut config = Config::new(ID, membership, input.byte().into());
+        let mut config = Config::new(ID, founding, input.byte().into());
         config.election_ticks = 4;
         config.heartbeat_ticks = 1;
         config.max_append_bytes = 100;
@@ -251,11 +259,11 @@ impl Node {
         for envelope in self.output(Room::MESSAGES).messages {
             let Envelope { from, to, term, .. } = envelope;
             assert!(from == ID && to != ID, "from {from} to {to}");
-            assert!(self.config.membership.contains(to));
             assert!(term <= self.hard_state.term, "a term that is not durable");
             match envelope.message {
                 Message::VoteReply { granted: true } if term == self.hard_state.term => {
-                    assert_eq!(self.hard_state.vote, Some(to), "a vote that is not durable");
+                    let vote = self.hard_state.vote.map(|vote| vote.id);
+                    assert_eq!(vote, Some(to), "a vote that is not durable");
                 }
                 Message::Accepted { matched } => {
                     let durable = matched <= self.longest.max(self.newest_index());
@@ -338,7 +346,9 @@ impl Node {
             };
             self.raft.step(Envelope {
                 from: sent.to,
+                from_folder: sent.to.into(),
                 to: ID,
+                to_folder: Some(ID.into()),
                 term,
                 message,
             });

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use raftkv::raft::{Entry, HardState, Payload, Write};
+use raftkv::raft::{Entry, HardState, MemberId, Payload, Write};
 use raftkv::storage::{Disk, Identity, Options, Recovered, SimDisk, Storage, StorageError};
 
 use super::bits::Bits;
@@ -62,7 +62,7 @@ fn writes() -> Vec<Write> {
         restart: None,
         hard_state: Some(HardState {
             term,
-            vote: Some(1),
+            vote: Some(MemberId::plain(1)),
         }),
         entries: (first..)
             .zip(payloads)

@@ -14,7 +14,8 @@ use bytes::Bytes;
 use raftkv::kv::{Command, Kv, Limits, Op};
 use raftkv::machine::{At, StateMachine};
 use raftkv::raft::{
-    EntryId, HardState, Membership, Raft, SnapshotMeta, StoredSnapshot, Write as LogWrite,
+    Configuration, EntryId, HardState, LoggedConfiguration, Raft, SnapshotMeta, StoredSnapshot,
+    Write as LogWrite,
 };
 use raftkv::storage::{
     Disk, Identity, Incoming, Options, SimDisk, Snapshots, Storage, StorageError,
@@ -114,7 +115,7 @@ fn meta() -> SnapshotMeta {
     SnapshotMeta {
         last: LAST,
         time_ms: 100,
-        membership: Membership::of_voters([1, 2, 3]),
+        configuration: LoggedConfiguration::founding(Configuration::of_voters([1, 2, 3])),
     }
 }
 
@@ -361,7 +362,7 @@ fn restart(disk: &SimDisk, has: Option<&SnapshotMeta>) {
             .iter()
             .all(|name| !name.ends_with(".new"))
     );
-    let config = raftkv::raft::Config::new(1, Membership::of_voters([1, 2, 3]), 1);
+    let config = raftkv::raft::Config::new(1, Configuration::of_voters([1, 2, 3]), 1);
     let hard_state = HardState {
         term: LAST.term,
         vote: None,

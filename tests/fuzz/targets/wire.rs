@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 
 use raftkv::raft::{
-    Conflict, Entry, EntryId, Envelope, Index, Membership, Message, Payload, RoleName,
-    SnapshotMeta, Term,
+    Configuration, Conflict, Entry, EntryId, Envelope, Index, LoggedConfiguration, Member,
+    MemberRole, Message, Payload, RoleName, SnapshotMeta, Term,
 };
 use raftkv::wire::client::{Answer, Ask, Doubt, NotLeader, Request, Response, Stage, Status};
 use raftkv::wire::handshake::{Caller, Hello, HelloError, VERSION, Welcome};
@@ -194,15 +194,36 @@ pub fn peer_seeds() -> Vec<Vec<u8>> {
     let entries = vec![
         entry(3, 10, Payload::Empty),
         entry(3, 11, Payload::Command("x".into())),
+        entry(3, 12, Payload::Configuration(Box::new(configuration()))),
     ];
     let messages = messages().map(|message| encoded(&envelope(message)));
     [&messages[..], &[encoded(&entries)]].concat()
 }
 
+/// A joint one, with every role, an empty seat and a folder number that needs all of its bytes.
+fn configuration() -> Configuration {
+    let member = |id, folder, role| Member {
+        id,
+        folder,
+        address: format!("host-{id}:7000"),
+        role,
+    };
+    let members = vec![
+        member(1, Some(u128::MAX - 5), MemberRole::Voter),
+        member(2, None, MemberRole::Voter),
+        member(3, Some(3), MemberRole::Joining),
+        member(4, Some(4), MemberRole::Learner),
+    ];
+    let outgoing = vec![member(1, Some(1), MemberRole::Voter)];
+    Configuration::of(77, members, outgoing)
+}
+
 fn envelope(message: Message) -> Envelope {
     Envelope {
         from: 1,
+        from_folder: 1,
         to: 2,
+        to_folder: Some(2),
         term: 300,
         message,
     }
@@ -244,7 +265,10 @@ fn messages() -> [Message; 13] {
             meta: SnapshotMeta {
                 last,
                 time_ms: 90,
-                membership: Membership::joint([1, 2], [3], [4]),
+                configuration: LoggedConfiguration {
+                    index: 7,
+                    configuration: configuration(),
+                },
             },
             bytes: 1 << 33,
             offset: 1 << 20,

@@ -320,7 +320,7 @@ impl Durable {
 mod tests {
     use super::*;
     use raftkv::raft::Payload;
-    use raftkv::raft::{Membership, SnapshotMeta};
+    use raftkv::raft::{Configuration, LoggedConfiguration, SnapshotMeta};
     use raftkv::storage::SnapshotInfo;
 
     fn id(index: Index) -> EntryId {
@@ -348,7 +348,7 @@ mod tests {
                 meta: SnapshotMeta {
                     last,
                     time_ms: 0,
-                    membership: Membership::of_voters([1]),
+                    configuration: LoggedConfiguration::founding(Configuration::of_voters([1])),
                 },
                 bytes: 8192,
                 created_ms: 0,

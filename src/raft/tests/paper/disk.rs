@@ -209,7 +209,7 @@ fn what_is_no_log_does_not_come_up() {
         term: 1,
         vote: None,
     };
-    let config = Config::new(1, Membership::of_voters([1]), 7);
+    let config = Config::new(1, Configuration::of_voters([1]), 7);
     Raft::new(config, hard_state, found);
 }
 

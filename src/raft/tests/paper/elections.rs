@@ -129,9 +129,9 @@ fn one_vote_in_a_term_and_the_same_answer_to_who_asks_again() {
 fn a_vote_that_is_on_disk_binds_after_a_restart() {
     let hard_state = HardState {
         term: 6,
-        vote: Some(2),
+        vote: Some(MemberId::plain(2)),
     };
-    let config = Config::new(1, Membership::of_voters(1..=3), 7);
+    let config = Config::new(1, Configuration::of_voters(1..=3), 7);
     let mut raft = Raft::new(config, hard_state, vec![]);
     give(&mut raft, 3, 6, vote(id(9, 5)));
     assert_eq!(
@@ -213,8 +213,8 @@ fn timeouts_differ_from_one_election_to_the_next_and_stay_within_their_bounds() 
 
 #[test]
 fn a_learner_never_stands_for_election() {
-    let membership = Membership::joint([2, 3], [], [1]);
-    let mut raft = Raft::new(Config::new(1, membership, 7), HardState::default(), vec![]);
+    let founding = members([2, 3], [], [1]);
+    let mut raft = Raft::new(Config::new(1, founding, 7), HardState::default(), vec![]);
     (0..200).for_each(|_| raft.tick());
     give(&mut raft, 2, 0, Message::TimeoutNow);
     assert_eq!((raft.role(), raft.term()), (RoleName::Follower, 0));

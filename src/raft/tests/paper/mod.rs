@@ -9,10 +9,10 @@ mod rejoining;
 mod snapshots;
 mod terms;
 
-use super::harness::{take_entries, take_messages, take_write};
+use super::harness::{members, take_entries, take_messages, take_write};
 use crate::raft::{
-    Config, Entry, EntryId, Envelope, HardState, Index, Membership, Message, NodeId, Payload, Raft,
-    RoleName, Room, Term, Write,
+    Config, Configuration, Entry, EntryId, Envelope, HardState, Index, MemberId, Message, NodeId,
+    Payload, Raft, RoleName, Room, Term, Write,
 };
 
 fn id(index: Index, term: Term) -> EntryId {
@@ -38,7 +38,7 @@ fn entries(first: Index, terms: &[Term]) -> Vec<Entry> {
 
 /// Node 1 of `size`, come up in `term` without a vote and with a log of these terms.
 fn follower(size: u64, term: Term, terms: &[Term]) -> Raft {
-    let membership = Membership::of_voters(1..=size);
+    let membership = Configuration::of_voters(1..=size);
     let hard_state = HardState { term, vote: None };
     Raft::new(Config::new(1, membership, 7), hard_state, entries(1, terms))
 }
@@ -87,7 +87,9 @@ fn give(raft: &mut Raft, from: NodeId, term: Term, message: Message) {
     let to = raft.id();
     raft.step(Envelope {
         from,
+        from_folder: from.into(),
         to,
+        to_folder: Some(to.into()),
         term,
         message,
     });

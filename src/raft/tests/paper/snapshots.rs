@@ -1,19 +1,19 @@
 //! A log that begins after a snapshot, and parts of another snapshot (figure 13).
 
 use super::*;
-use crate::raft::{Fault, SnapshotMeta, StoredSnapshot};
+use crate::raft::{Fault, LoggedConfiguration, SnapshotMeta, StoredSnapshot};
 
 fn meta(last: EntryId) -> SnapshotMeta {
     SnapshotMeta {
         last,
         time_ms: 0,
-        membership: Membership::of_voters(1..=3),
+        configuration: LoggedConfiguration::founding(Configuration::of_voters(1..=3)),
     }
 }
 
 /// Node 1 of three, in term 9, whose log begins after entry 3 of term 5.
 fn restored() -> Raft {
-    let config = Config::new(1, Membership::of_voters(1..=3), 7);
+    let config = Config::new(1, Configuration::of_voters(1..=3), 7);
     let hard_state = HardState {
         term: 9,
         vote: None,

@@ -68,7 +68,9 @@ fn a_message_for_another_node_or_from_a_stranger_is_not_for_this_one() {
     let (message, term) = (vote(id(9, 6)), 7);
     raft.step(Envelope {
         from: 2,
+        from_folder: 2,
         to: 3,
+        to_folder: Some(3),
         term,
         message,
     });
@@ -85,7 +87,7 @@ fn a_term_and_the_vote_in_it_are_one_record() {
         hard_states,
         [Some(HardState {
             term: 4,
-            vote: Some(2)
+            vote: Some(MemberId::plain(2))
         })]
     );
 }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use super::disk::Disk;
 use crate::raft::{
-    DecidedReads, Entry, EntryId, Envelope, Index, Message, NodeId, Raft, ReadId, RoleName, Term,
+    DecidedReads, Entry, EntryId, Envelope, Index, MemberId, Message, NodeId, Raft, ReadId,
+    RoleName, Term,
 };
 
 #[derive(Default)]
@@ -51,7 +52,7 @@ impl Checker {
         if let Some(vote) = vote {
             let first = *self.votes.entry((from, term)).or_insert(vote);
             assert_eq!(first, vote, "node {from} voted twice in term {term}");
-            let durable = on_disk.term > term || on_disk.vote == Some(vote);
+            let durable = on_disk.term > term || on_disk.vote == Some(MemberId::plain(vote));
             assert!(durable, "a vote left before it was durable");
         }
         if let Message::Accepted { matched } = envelope.message

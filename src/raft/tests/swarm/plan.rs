@@ -4,7 +4,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::raft::{Config, Membership, NodeId};
+use crate::raft::{Config, Configuration, NodeId};
 
 /// The only source of randomness in a run.
 pub struct Dice(ChaCha8Rng);
@@ -124,7 +124,11 @@ impl Plan {
             max_pending_reads: 20,
             // The checker compares whole logs.
             keeps_matched: true,
-            ..Config::new(id, Membership::of_voters(1..=self.size), seed ^ (id << 32))
+            ..Config::new(
+                id,
+                Configuration::of_voters(1..=self.size),
+                seed ^ (id << 32),
+            )
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What peers may send: anything, likelier about what the node has.
 
 use raftkv::raft::{
-    Conflict, Entry, EntryId, Envelope, Membership, Message, NodeId, Payload, SnapshotMeta,
+    Configuration, Conflict, Entry, EntryId, Envelope, Message, NodeId, Payload, SnapshotMeta,
 };
 
 use super::super::bits::Bits;
@@ -17,7 +17,9 @@ impl Node {
         let term = input.near(self.raft.term());
         Envelope {
             from,
+            from_folder: from.into(),
             to,
+            to_folder: Some(to.into()),
             term,
             message: self.message(input),
         }
@@ -118,14 +120,15 @@ impl Node {
     }
 
     fn snapshot_part(&self, input: &mut Bits<'_>) -> Message {
-        let membership = match input.flag() {
-            true => self.config.membership.clone(),
-            false => Membership::of_voters(2..=4),
-        };
+        let mut configuration = self.raft.configuration().clone();
+        if input.flag() {
+            configuration.configuration = Configuration::of_voters(2..=4);
+            configuration.index = input.near(0);
+        }
         let meta = SnapshotMeta {
             last: self.id(input),
             time_ms: input.near(0),
-            membership,
+            configuration,
         };
         Message::Snapshot {
             meta,

@@ -22,7 +22,11 @@ impl Node {
             meta: SnapshotMeta {
                 last: entry.id,
                 time_ms: entry.time_ms,
-                membership: self.config.membership.clone(),
+                configuration: self
+                    .raft
+                    .configuration_at(entry.id.index)
+                    .expect("it is known")
+                    .clone(),
             },
             bytes: bytes.max(1),
         };

@@ -377,7 +377,7 @@ impl Arena for Threads {
             let entries = held.filter_map(|index| raft.entry(index));
             let commands = entries.filter(|entry| match &entry.payload {
                 Payload::Command(command) => is_command(command),
-                Payload::Empty => false,
+                Payload::Empty | Payload::Configuration(_) => false,
             });
             // What every member has executed need not be held any more.
             let executed = self.executions.up_to(raft.first_index() - 1);

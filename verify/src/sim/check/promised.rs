@@ -3,7 +3,7 @@
 
 use super::Checks;
 use crate::sim::Failure;
-use raftkv::raft::{EntryId, Envelope, HardState, Message, NodeId, Raft, Term};
+use raftkv::raft::{EntryId, Envelope, HardState, MemberId, Message, Raft, Term};
 use raftkv::storage::Recovered;
 
 /// The promises of one node.
@@ -12,7 +12,7 @@ pub struct Promised {
     /// The highest term that it spoke in.
     term: Term,
     /// Its vote in the latest term that it gave one in.
-    vote: Option<(Term, NodeId)>,
+    vote: Option<(Term, MemberId)>,
     /// The furthest entry that it acknowledged and was not replaced since.
     acknowledged: EntryId,
 }
@@ -22,7 +22,14 @@ impl Promised {
     pub fn note(&mut self, envelope: &Envelope, raft: &Raft, checks: &Checks) {
         self.term = self.term.max(envelope.term);
         match &envelope.message {
-            Message::VoteReply { granted: true } => self.vote = Some((envelope.term, envelope.to)),
+            Message::VoteReply { granted: true } => {
+                // An answer is for the folder that asked.
+                let candidate = envelope.to_folder.map(|folder| MemberId {
+                    id: envelope.to,
+                    folder,
+                });
+                self.vote = candidate.map(|candidate| (envelope.term, candidate));
+            }
             Message::Accepted { matched } if *matched > self.acknowledged.index => {
                 let entry = raft.entry(*matched).map(|entry| entry.id);
                 // What a snapshot holds is committed.
@@ -61,7 +68,7 @@ impl Promised {
             && voted_in == term
             && vote != Some(to)
         {
-            format!("voted for node {to} in term {term} and comes back with the vote {vote:?}")
+            format!("voted for {to} in term {term} and comes back with the vote {vote:?}")
         } else if held != self.acknowledged {
             let acknowledged = self.acknowledged;
             format!("acknowledged {acknowledged} and comes back with {held} in its place")

@@ -226,6 +226,6 @@ impl Lab {
 fn is_command(entry: &raftkv::raft::Entry) -> bool {
     match &entry.payload {
         raftkv::raft::Payload::Command(command) => number_of(command).is_some(),
-        raftkv::raft::Payload::Empty => false,
+        raftkv::raft::Payload::Empty | raftkv::raft::Payload::Configuration(_) => false,
     }
 }
