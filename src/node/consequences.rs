@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::replica::End;
 use super::work::{Share, Work};
-use crate::raft::{Envelope, Event, Fault, Part, PartRequest, Removed, Write};
+use crate::raft::{ConfigurationEvent, Envelope, Event, Fault, Part, PartRequest, Removed, Write};
 
 /// Which kinds of work a thread takes now. Each thread asks for its own kinds, when it has finished
 /// the work it took before; see [`Room`](crate::raft::Room).
@@ -77,6 +77,8 @@ pub struct Consequences<W> {
     pub ended: Vec<(W, End)>,
     /// Changes of role, term or leader, for the operator's log.
     pub events: Vec<Event>,
+    /// What has changed about the members, for people.
+    pub configuration_events: Vec<ConfigurationEvent>,
     /// Entries that the log has dropped. They are freed last and without the replica's lock,
     /// because to free many takes long.
     pub removed: Removed,

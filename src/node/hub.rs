@@ -257,6 +257,9 @@ impl<S: StateMachine> Hub<S> {
         for event in &consequences.events {
             log::info!("{event}");
         }
+        for event in &consequences.configuration_events {
+            log::info!("{event}");
+        }
         if !consequences.events.is_empty() {
             self.changed.notify_all();
         }

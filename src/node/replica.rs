@@ -308,6 +308,7 @@ impl<W> Replica<W> {
             work,
             ended: std::mem::take(&mut self.ended),
             events: output.events,
+            configuration_events: output.configuration_events,
             removed: output.removed,
             left: Left {
                 write: left.write,

@@ -1,25 +1,26 @@
 //! What a node has in every role: its durable state, its log, its outboxes.
 //!
-//! Three rules are kept here for all roles:
+//! Who this node answers, and whom it asks, is in `standing.rs`. Three rules are kept here for all
+//! roles:
 //! - The term only grows, and there is one vote in a term ([`Common::enter_term`],
 //!   [`Common::vote_for`]).
 //! - The term, vote or entries that a message speaks of are on disk before the message leaves
 //!   ([`Common::answer`], [`Common::acknowledge`]; paper figure 2, persistent state).
-//! - A node whose folder is not admitted sends nothing that counts towards a majority
-//!   ([`Common::send_after`]).
+//! - A node answers only requests that are meant for its very folder, unless the folder is admitted
+//!   ([`Common::answer_after`]).
 //!
 //! Term, vote and entries that gathered while the disk was busy go into one write and share a sync.
 //! Writes are numbered from 1, and `done_write < next_write`. A message waits for the number of the
 //! write that it depends on.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::config::Config;
-use super::configuration::{Configuration, Member};
-use super::event::{Event, Fault, Reason};
+use super::event::{ConfigurationEvent, Event, Fault, Reason};
 use super::log::{Log, NotHandedOut};
 use super::message::{Envelope, Message, Receiver, Sender};
 use super::outbox::Outbox;
@@ -50,6 +51,9 @@ pub(super) struct Common {
     rng: ChaCha8Rng,
     /// Changes of role, term or leader since the last output, for the operator's log.
     pub events: Vec<Event>,
+    pub configuration_events: Vec<ConfigurationEvent>,
+    /// Who has sent messages for another folder of this node.
+    pub(super) wrong_folders: BTreeSet<NodeId>,
     /// Reads that were confirmed or given up since the last output.
     pub reads_decided: DecidedReads,
     pub snapshots: Snapshots,
@@ -82,6 +86,8 @@ impl Common {
             log,
             outbox: Outbox::default(),
             events: Vec::new(),
+            configuration_events: Vec::new(),
+            wrong_folders: BTreeSet::new(),
             reads_decided: DecidedReads::default(),
             snapshots: Snapshots::new(snapshot),
             fault: None,
@@ -96,39 +102,12 @@ impl Common {
         self.hard_state.term
     }
 
-    /// What counts of this node: its id, and its folder.
-    pub fn me(&self) -> MemberId {
-        MemberId {
-            id: self.config.id,
-            folder: self.config.folder,
-        }
-    }
-
-    /// The configuration in force: the last one in the log, committed or not (thesis 4.1).
-    pub fn configuration(&self) -> &Configuration {
-        &self.log.configurations().newest().configuration
-    }
-
     pub fn vote(&self) -> Option<MemberId> {
         self.hard_state.vote
     }
 
     pub fn hard_state(&self) -> HardState {
         self.hard_state
-    }
-
-    /// All other members, learners included: those that a leader sends its log to.
-    pub fn others(&self) -> Vec<Member> {
-        let contacts = self.configuration().contacts();
-        let others = contacts.filter(|member| member.id != self.id());
-        others.cloned().collect()
-    }
-
-    /// All other voters: those that a candidate asks.
-    pub fn other_voters(&self) -> Vec<Member> {
-        let mut voters = self.others();
-        voters.retain(|member| self.configuration().counts(member));
-        voters
     }
 
     /// Enters a higher term, in which this node has not voted yet.
@@ -167,6 +146,9 @@ impl Common {
 
     /// Sends a request as soon as the term that it carries is durable; that is at once unless an
     /// election is going on.
+    ///
+    /// Only candidates and leaders make requests: [`may_campaign`](Self::may_campaign) says who may
+    /// become one.
     pub fn ask(&mut self, to: Receiver, message: Message) {
         self.send_after(self.hard_state_write, to, message);
     }
@@ -174,7 +156,7 @@ impl Common {
     /// Sends an answer as soon as the term that it carries, and a vote that it may speak of, are
     /// durable.
     pub fn answer(&mut self, sender: Sender, message: Message) {
-        self.send_after(self.hard_state_write, sender.into(), message);
+        self.answer_after(self.hard_state_write, sender, message);
     }
 
     /// Acknowledges the log up to `matched`, inclusive, once it is on disk, and the term with it:
@@ -186,23 +168,26 @@ impl Common {
             Err(NotHandedOut) => self.next_write,
         };
         let write = log_write.max(self.hard_state_write);
-        self.send_after(write, leader.into(), Message::Accepted { matched });
+        self.answer_after(write, leader, Message::Accepted { matched });
     }
 
-    /// Every message that this node sends passes here, except the parts of snapshots that a leader
-    /// sends.
+    /// Every answer passes here.
     ///
-    /// A node that is not [admitted](Config::admitted) sends nothing that a majority could count:
-    /// no vote, no acknowledgement, no answer to a heartbeat. It sends no other answer either,
-    /// because the leader takes every answer for a sign of life and stays in office. The messages
-    /// are dropped here and not when they would leave, so that none waits in the outbox and leaves
+    /// A node that [may not answer](Self::may_answer) sends nothing that a majority could count: no
+    /// vote, no acknowledgement, no answer to a heartbeat. It sends no other answer either, because
+    /// the leader takes every answer for a sign of life and stays in office. The messages are
+    /// dropped here and not when they would leave, so that none waits in the outbox and leaves
     /// after the admission. Every request is repeated, so it is answered after the admission. The
     /// one exception, [`Message::Outdated`], counts nowhere: it only tells a sender that its term
     /// has passed, and does no harm whatever this node has forgotten.
-    fn send_after(&mut self, write: WriteId, to: Receiver, message: Message) {
-        if !self.config.admitted && message != Message::Outdated {
-            return;
+    fn answer_after(&mut self, write: WriteId, sender: Sender, message: Message) {
+        if self.may_answer(sender) || message == Message::Outdated {
+            self.send_after(write, sender.into(), message);
         }
+    }
+
+    /// Every message of this node passes here, but for the parts of snapshots that a leader sends.
+    fn send_after(&mut self, write: WriteId, to: Receiver, message: Message) {
         let envelope = self.envelope(to, message);
         if write <= self.done_write {
             self.outbox.send(envelope);
@@ -294,12 +279,6 @@ impl Common {
         if !self.config.keeps_matched {
             self.log.let_go_of_matched();
         }
-    }
-
-    /// Whether this node may vote and stand for election: it is a voter, and its folder is
-    /// admitted, so it cannot have forgotten a vote that it gave.
-    pub fn may_vote(&self) -> bool {
-        self.config.admitted && self.configuration().is_voter(self.me())
     }
 
     /// Whether the log holds the very entry with which a snapshot ends, so that the entries after

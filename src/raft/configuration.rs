@@ -182,6 +182,11 @@ impl Configuration {
         member.id == who.id && its_folder
     }
 
+    /// Whether nobody counts as this member, whatever folder answers under its id.
+    pub fn is_empty_seat(&self, member: &Member) -> bool {
+        member.folder.is_none() && !self.is_founding()
+    }
+
     /// The member that is reached under this id: in a joint configuration the one after the change.
     pub fn contact(&self, id: NodeId) -> Option<&Member> {
         find(&self.members, id).or_else(|| find(&self.outgoing, id))

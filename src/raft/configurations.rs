@@ -61,7 +61,6 @@ impl Configurations {
 
     /// The one before it, while it is known: it is forgotten once entries behind the newest one are
     /// executed.
-    #[allow(dead_code)]
     pub fn former(&self) -> Option<&LoggedConfiguration> {
         self.list.iter().rev().nth(1)
     }

@@ -74,6 +74,28 @@ impl fmt::Display for Event {
     }
 }
 
+/// What happened to the members of the cluster, as far as this node knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigurationEvent {
+    /// A message came for another folder of this node. Reported once for each sender.
+    WrongFolder {
+        /// Who sent it.
+        from: NodeId,
+    },
+}
+
+impl fmt::Display for ConfigurationEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigurationEvent::WrongFolder { from } => write!(
+                f,
+                "node {from} speaks to this node as it was with another data folder: it is not \
+                 answered"
+            ),
+        }
+    }
+}
+
 /// Proof that the cluster's promises are broken, by a disk or by a faulty node. The node must stop:
 /// to go on could make it worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

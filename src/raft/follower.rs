@@ -9,7 +9,6 @@
 //! So each message may be dropped, and it is enough that a message which is handled does no harm,
 //! in any order and any number of times.
 
-use super::MAX_INDEX;
 use super::common::Common;
 use super::event::{Fault, Reason};
 use super::message::{Message, Sender};
@@ -30,7 +29,7 @@ pub(super) struct Follower {
     /// The leader of the present term, once it was heard. Its id does not change within a term.
     leader: Option<Heard>,
     /// Ticks since the leader was heard, a vote was given, or this node's own write returned;
-    /// `elapsed < timeout` between two inputs.
+    /// `elapsed <= timeout`, and less between two inputs at a node that may campaign.
     elapsed: u32,
     /// When `elapsed` reaches this, the node asks for pre-votes. Random, so that of the nodes that
     /// miss a leader one asks before the others (paper 5.2).
@@ -65,13 +64,10 @@ impl Follower {
 
     /// One tick has passed. Returns the role that stands for election, if the timeout is over.
     pub fn tick(&mut self, common: &mut Common) -> Change {
-        self.elapsed += 1;
-        if self.elapsed < self.timeout {
-            return None;
-        }
-        // A learner, or a node whose folder is not admitted yet, must not lead: it waits on.
-        if !common.may_vote() {
-            self.elapsed = 0;
+        self.elapsed = self.timeout.min(self.elapsed + 1);
+        // A learner, or a node whose folder does not count, must not lead: it waits on. It still
+        // knows how long, for the leader is as silent for it as for others that ask for its vote.
+        if self.elapsed < self.timeout || !common.may_campaign() {
             return None;
         }
         let reason = match self.leader {
@@ -145,8 +141,8 @@ impl Follower {
             }
             // The leader wants this node to lead. No pre-vote: the others hear the leader, and
             // would refuse (thesis 3.10). A late or repeated order only brings about an election,
-            // which is always safe.
-            Message::TimeoutNow if common.may_vote() => {
+            // which is always safe; from another node than the leader it is not taken.
+            Message::TimeoutNow if common.may_campaign() && self.may_lead(from) => {
                 return Some(Role::campaign(common, Reason::AskedToLead));
             }
             // Answers to what this node asked in an earlier role of the same term. To drop them is
@@ -156,6 +152,12 @@ impl Follower {
             _ => {}
         }
         None
+    }
+
+    /// Whether this may be the leader of the term.
+    fn may_lead(&self, from: Sender) -> bool {
+        self.leader
+            .is_none_or(|leader| leader.sender.member == from.member)
     }
 
     /// Takes note of a sign of life of the leader. False if it comes from a second leader of the
@@ -332,18 +334,11 @@ fn heartbeat(common: &mut Common, from: Sender, commit: Index, matched_by_all: I
 
 /// Handles a part of a snapshot from the present term's leader (paper figure 13).
 fn snapshot_part(common: &mut Common, from: Sender, part: Part) {
-    let EntryId { term, index } = part.meta.last;
-    if !(1..=common.term()).contains(&term) || index > MAX_INDEX {
-        // No leader of this term has such an entry; the bytes are from a faulty node, which gets no
-        // answer. The bound on the index keeps `index + 1` from overflowing.
+    if !part.is_possible(common.term()) {
+        // The bytes are from a faulty node, which gets no answer.
         return;
     }
-    let end = part.offset.checked_add(part.data.len() as u64);
-    if part.data.is_empty() || end.is_none_or(|end| end > part.bytes) {
-        // No leader sends a part without data or beyond the end of the file: the bytes are from a
-        // faulty node, which gets no answer.
-        return;
-    }
+    let index = part.meta.last.index;
     if index <= common.log.committed() {
         // What the snapshot covers is committed here, so the logs are equal up to there, and the
         // leader is told so: it then sends entries again.

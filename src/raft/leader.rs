@@ -9,20 +9,20 @@
 //! - It answers a read only after a quorum has answered heartbeats that it sent after the read had
 //!   arrived: [`Leader::broadcast`] begins the round, [`Leader::confirm_reads`] ends it.
 //!
-//! How entries and snapshots reach the followers is in `replication.rs`.
+//! What a quorum has reached is counted in `counting.rs`. How entries and snapshots reach the
+//! followers is in `replication.rs`, and leadership another node in `transferring.rs`.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use super::common::Common;
-use super::configuration::Member;
 use super::event::{Fault, Reason};
 use super::message::{Message, Sender};
 use super::progress::Progress;
 use super::reads::Reads;
-use super::replication::receiver;
 use super::role::{Change, Role};
+use super::transferring::Transfer;
 use super::types::{EntryId, Index, NodeId, Payload, ReadId, RoleName};
 use super::{ProposeError, ReadError};
 
@@ -33,7 +33,7 @@ pub(super) struct Leader {
     pub(super) progress: BTreeMap<NodeId, Progress>,
     /// The index of the empty entry that opened this term; `first <= last`. Entries from here on
     /// are of this term, those before are of earlier ones. Once it is committed, so is all before.
-    first: Index,
+    pub(super) first: Index,
     /// Cluster time, which each new entry is stamped with. It goes on from the last entry's time
     /// and grows with ticks only, so it never goes back along the log.
     time_ms: u64,
@@ -44,22 +44,10 @@ pub(super) struct Leader {
     /// The reads that wait for a quorum to confirm that this node still leads.
     pub(super) reads: Reads,
     /// The transfer of leadership that is under way. While there is one, commands are refused.
-    transfer: Option<Transfer>,
+    pub(super) transfer: Option<Transfer>,
     /// The weight of all uncommitted entries of this term, in bytes. Entries of earlier terms do
     /// not count: this leader did not accept them.
-    uncommitted_bytes: usize,
-}
-
-/// A transfer of leadership that is under way (thesis 3.10).
-#[derive(Debug)]
-struct Transfer {
-    /// The voter that is to lead next; never this node.
-    to: NodeId,
-    /// Ticks since the transfer began; less than `election_ticks` between two inputs.
-    elapsed: u32,
-    /// Whether the target has been told to campaign. It is told once: if the message is lost, the
-    /// transfer is given up in time, and may be asked for again.
-    told: bool,
+    pub(super) uncommitted_bytes: usize,
 }
 
 impl Leader {
@@ -100,14 +88,7 @@ impl Leader {
                 return Some(Role::follower(common, Reason::QuorumSilent));
             }
         }
-        if let Some(transfer) = &mut self.transfer {
-            transfer.elapsed += 1;
-            if transfer.elapsed >= common.config.election_ticks {
-                // The target may be dead: from here on commands are accepted again. If the target
-                // campaigns all the same, its higher term deposes this leader, which is safe.
-                self.transfer = None;
-            }
-        }
+        self.transfer_tick(common);
         self.heartbeat_elapsed += 1;
         if self.heartbeat_elapsed >= common.config.heartbeat_ticks {
             self.heartbeat_elapsed = 0;
@@ -115,27 +96,6 @@ impl Leader {
             self.repeat_questions(common);
         }
         None
-    }
-
-    /// Whether a quorum, this node included, was heard from since the last check. A new period
-    /// begins, in which nobody counts as heard from yet.
-    fn quorum_is_active(&mut self, common: &Common) -> bool {
-        let active = self.active(common);
-        for progress in self.progress.values_mut() {
-            progress.active = false;
-        }
-        let is_active = |member: &Member| active.contains(&member.id);
-        common.configuration().has_quorum(is_active)
-    }
-
-    /// The members that were heard from since the last quorum check, this node included, in
-    /// ascending order.
-    pub fn active(&self, common: &Common) -> Vec<NodeId> {
-        let heard = self.progress.iter().filter(|(_, p)| p.active);
-        let mut active: Vec<NodeId> = heard.map(|(id, _)| *id).collect();
-        active.push(common.id());
-        active.sort_unstable();
-        active
     }
 
     /// Appends a command. A refused command is in no log, so the client may ask another node.
@@ -177,41 +137,6 @@ impl Leader {
         Ok(())
     }
 
-    /// Transfers leadership to a voter: `to`, or the one that is furthest along, where one that has
-    /// answered lately comes before one that has not. Returns that voter; `None` if `to` is not
-    /// another voter, or there is no other voter. A transfer that is under way is replaced.
-    pub fn transfer(&mut self, common: &mut Common, to: Option<NodeId>) -> Option<NodeId> {
-        let voters = common.other_voters().into_iter().map(|member| member.id);
-        let voters: Vec<NodeId> = voters.collect();
-        let furthest = |id: &&NodeId| self.progress.get(id).map(|p| (p.active, p.matched()));
-        let to = match to {
-            Some(to) => voters.contains(&to).then_some(to)?,
-            None => *voters.iter().max_by_key(furthest)?,
-        };
-        self.transfer = Some(Transfer {
-            to,
-            elapsed: 0,
-            told: false,
-        });
-        self.finish_transfer(common);
-        Some(to)
-    }
-
-    /// Tells the target to campaign once it has the whole log: only then is it sure to get the
-    /// votes of nodes whose logs are as long as this one.
-    pub(super) fn finish_transfer(&mut self, common: &mut Common) {
-        let Some(transfer) = self.transfer.as_mut().filter(|t| !t.told) else {
-            return;
-        };
-        let Some(progress) = self.progress.get(&transfer.to) else {
-            return;
-        };
-        if progress.matched() == common.log.last().index {
-            transfer.told = true;
-            common.ask(receiver(transfer.to, progress), Message::TimeoutNow);
-        }
-    }
-
     /// Sends what has gathered since the last call: entries to every follower that can take them,
     /// and heartbeats that begin a round of confirmations for the reads that wait. Called when
     /// messages are collected, and not for each command or read, so that what came in together goes
@@ -245,6 +170,11 @@ impl Leader {
         );
         let sender = from.member.id;
         if answers && let Some(progress) = self.progress.get_mut(&sender) {
+            // Another folder of the node than the one that is followed: to drop what it says is
+            // safe, for it is asked nothing.
+            if !progress.is_followed(from.member.folder) {
+                return None;
+            }
             progress.active = true;
         }
         match message {
@@ -297,41 +227,6 @@ impl Leader {
             progress.round = round;
             self.confirm_reads(common);
         }
-    }
-
-    /// Decides the reads of every round that a quorum has answered. This node is one of the quorum,
-    /// and counts as having answered every round that it has begun.
-    fn confirm_reads(&mut self, common: &mut Common) {
-        let own = self.reads.number();
-        let round_of = |m: &Member| self.progress.get(&m.id).map_or(own, |p| p.round);
-        let confirmed = common.configuration().quorum_value(round_of);
-        let ready = self.reads.confirmed(confirmed);
-        common.reads_decided.ready.extend(ready);
-    }
-
-    /// Commits what a quorum has on disk, this node's own disk counting as one of them (thesis
-    /// 10.2.1), but only through an entry of the present term (paper 5.4.2).
-    ///
-    /// Why only through one: an entry of an earlier term that a quorum has may still be replaced. A
-    /// node that lacks the entry, but whose log ends in a higher term, may win the votes of that
-    /// quorum (paper, figure 8). With an entry of the present term that cannot happen: a log that
-    /// lacks it ends in a lower term, or earlier in this one, and each node of the quorum refuses
-    /// its vote. So every later leader has the entry, and all entries before it.
-    pub fn advance_commit(&mut self, common: &mut Common) {
-        let durable = common.log.durable();
-        let matched_of = |m: &Member| self.progress.get(&m.id).map_or(durable, |p| p.matched());
-        let matched_by_quorum = common.configuration().quorum_value(matched_of);
-        let committed = common.log.committed();
-        let is_of_this_term = common.log.term_at(matched_by_quorum) == Some(common.term());
-        if matched_by_quorum <= committed || !is_of_this_term {
-            return;
-        }
-        common.log.commit_to(matched_by_quorum);
-        let newly = committed + 1..=matched_by_quorum;
-        let weights = newly.filter_map(|index| common.log.get(index));
-        // Entries of earlier terms were never counted: they are all below the first of this one.
-        let done = weights.filter(|entry| entry.id.index >= self.first);
-        self.uncommitted_bytes -= done.map(|entry| entry.weight()).sum::<usize>();
     }
 
     /// Leadership is lost: no read that still waits can be answered here.

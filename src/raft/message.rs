@@ -161,6 +161,28 @@ pub enum Message {
     Outdated,
 }
 
+impl Message {
+    /// Whether it answers a request. Requests are taken from everybody, answers only from those who
+    /// may have been asked.
+    pub(super) fn is_answer(&self) -> bool {
+        match self {
+            Message::PreVoteReply { .. }
+            | Message::VoteReply { .. }
+            | Message::Accepted { .. }
+            | Message::Rejected { .. }
+            | Message::HeartbeatReply { .. }
+            | Message::SnapshotReply { .. }
+            | Message::Outdated => true,
+            Message::PreVote { .. }
+            | Message::Vote { .. }
+            | Message::Append { .. }
+            | Message::Heartbeat { .. }
+            | Message::Snapshot { .. }
+            | Message::TimeoutNow => false,
+        }
+    }
+}
+
 /// Where a follower's log departs from the leader's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conflict {

@@ -5,6 +5,7 @@ mod common;
 mod config;
 pub mod configuration;
 mod configurations;
+mod counting;
 mod event;
 mod follower;
 mod leader;
@@ -21,6 +22,8 @@ mod replication;
 mod role;
 mod snapshot_sending;
 mod snapshots;
+mod standing;
+mod transferring;
 mod types;
 mod view;
 
@@ -28,7 +31,7 @@ use bytes::Bytes;
 
 pub use config::Config;
 pub use configuration::{Configuration, LoggedConfiguration, Member, MemberRole, VoteResult};
-pub use event::{Event, Fault, Reason};
+pub use event::{ConfigurationEvent, Event, Fault, Reason};
 pub use message::{Conflict, Envelope, Message};
 pub use output::{DecidedReads, Left, Output, Room};
 pub use refusal::{ProposeError, ReadError};
@@ -141,13 +144,15 @@ impl Raft {
             term,
             message,
         } = envelope;
-        let its_folder = to_folder.is_none_or(|folder| folder == self.common.config.folder);
-        let for_this_node = to == self.common.id() && its_folder && from != to;
-        // A message for another node, or from a stranger, has no sender that waits for an answer of
-        // this node. A message of an incredible term is damaged. To drop any of these is to lose a
-        // message, which every sender has to expect.
-        let configuration = &self.common.configuration();
-        if !for_this_node || configuration.contact(from).is_none() || term > MAX_TERM {
+        // A message for another node, or a message of an incredible term, which is damaged. To drop
+        // them is to lose a message, which every sender has to expect.
+        if to != self.common.id() || from == to || term > MAX_TERM {
+            return;
+        }
+        // Meant for a folder that this node had once, or has on another machine. What that one was
+        // asked for this one must not answer: it knows nothing of its votes and entries.
+        if to_folder.is_some_and(|folder| folder != self.common.config.folder) {
+            self.common.wrong_folder(from);
             return;
         }
         let sender = Sender {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::Raft;
-use super::event::{Event, Fault};
+use super::event::{ConfigurationEvent, Event, Fault};
 use super::message::Envelope;
 use super::removed::Removed;
 use super::role::Role;
@@ -100,6 +100,8 @@ pub struct Output {
     pub wants_snapshot: bool,
     /// Changes of role, term or leader, for the operator's log.
     pub events: Vec<Event>,
+    /// What has changed about the members, for people.
+    pub configuration_events: Vec<ConfigurationEvent>,
     /// Entries that the log has dropped, for the caller to free. To free many takes long, so it is
     /// done without the lock that guards the core.
     pub removed: Removed,
@@ -142,15 +144,18 @@ impl Raft {
         }
         let common = &mut self.common;
         let events = std::mem::take(&mut common.events);
+        let configuration_events = std::mem::take(&mut common.configuration_events);
         if let fault @ Some(_) = common.fault {
             return Output {
                 fault,
                 events,
+                configuration_events,
                 ..Output::default()
             };
         }
         let mut output = Output {
             events,
+            configuration_events,
             reads: std::mem::take(&mut common.reads_decided),
             wants_snapshot: common.snapshots.take_wanted(),
             removed: common.log.take_removed(),

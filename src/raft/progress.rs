@@ -44,6 +44,9 @@ pub(super) enum Flow {
 pub(super) struct Progress {
     /// The folder that the configuration has for the follower: requests are for this one.
     pub folder: Option<FolderId>,
+    /// The first folder that has answered, where the configuration has none for the follower.
+    /// Answers of another one do not count under this leader.
+    answered: Option<FolderId>,
     /// The follower has said that its log is on disk and equal to the leader's up to here,
     /// inclusive; 0 if it has said nothing yet. It never goes back.
     matched: Index,
@@ -67,12 +70,20 @@ impl Progress {
     pub fn new(folder: Option<FolderId>, last: Index) -> Self {
         Self {
             folder,
+            answered: None,
             matched: 0,
             next: last + 1,
             flow: Flow::Probe { asked: false },
             active: true,
             round: 0,
         }
+    }
+
+    /// Whether an answer of this folder is an answer of this follower. While the configuration has
+    /// no folder for it, the first one that answers is.
+    pub fn is_followed(&mut self, folder: FolderId) -> bool {
+        let its = self.folder.unwrap_or(*self.answered.get_or_insert(folder));
+        its == folder
     }
 
     pub fn matched(&self) -> Index {

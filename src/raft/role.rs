@@ -129,6 +129,13 @@ impl Role {
 
     /// Handles a message, judging its term first (paper 5.1).
     pub fn receive(&mut self, common: &mut Common, from: Sender, term: Term, message: Message) {
+        // Before the terms are compared: the term of a stranger must not depose a leader. Nobody
+        // has asked the sender, so it does not wait either. Requests are taken from everybody: who
+        // leads a term was elected by a majority of its own configuration, and this node's may be
+        // older; and a candidate that this node does not know may have been added since.
+        if message.is_answer() && !common.is_asked(from.member) {
+            return;
+        }
         match message {
             // Handled before the terms are compared: the sender is still in its former term, and a
             // question about a future term must not move anybody's term (thesis 9.6).
@@ -195,7 +202,7 @@ impl Role {
     /// refused for each reason for which the vote itself would be refused, and while this node
     /// hears a leader.
     fn pre_vote(&self, common: &mut Common, from: Sender, next_term: Term, last: EntryId) {
-        let granted = common.may_vote()
+        let granted = common.may_answer(from)
             && next_term > common.term()
             && is_complete(common, last)
             && !self.hears_leader(common);
@@ -203,11 +210,13 @@ impl Role {
     }
 
     /// Gives or refuses a vote in the present term (paper 5.2 and 5.4.1). A candidate that asks
-    /// again, because the answer was lost, gets the same answer.
+    /// again, because the answer was lost, gets the same answer. Whether the vote counts is decided
+    /// by the candidate's configuration: this node may have become a voter without having heard of
+    /// it.
     fn vote(&mut self, common: &mut Common, from: Sender, last: EntryId) {
         // One vote a term: so no two candidates get a majority of the same term. It is on disk
         // before the answer leaves, so a restart does not make this node free to vote again.
-        let free = common.may_vote() && common.vote().is_none_or(|vote| vote == from.member);
+        let free = common.may_answer(from) && common.vote().is_none_or(|vote| vote == from.member);
         // A term that has a leader needs no other one: the candidate cannot win any more.
         let granted = free && self.leader(common).is_none() && is_complete(common, last);
         if granted {

@@ -13,11 +13,11 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::Raft;
 use super::message::{Envelope, Message};
 use super::role::Role;
 use super::snapshot_sending::StoredSnapshot;
 use super::types::{EntryId, FolderId, Index, NodeId, SnapshotMeta, Term};
+use super::{MAX_INDEX, Raft};
 
 /// How many received parts may wait to be stored. Further ones are dropped, so that a leader that
 /// sends faster than the disk writes holds no memory here; they are sent again.
@@ -99,6 +99,23 @@ struct Place {
     bytes: u64,
     /// Where in the file the part begins.
     offset: u64,
+}
+
+impl Part {
+    /// Whether a leader of this term can have sent it.
+    pub(super) fn is_possible(&self, present: Term) -> bool {
+        // Its log has no entry of a later term. The bound on the index keeps `index + 1` from
+        // overflowing.
+        let EntryId { term, index } = self.meta.last;
+        let is_entry = (1..=present).contains(&term) && index <= MAX_INDEX;
+        // The members are those as of that entry.
+        let logged = &self.meta.configuration;
+        let are_members = logged.index <= index && logged.configuration.validate().is_ok();
+        // A part without data, or beyond the end of the file, is not sent.
+        let end = self.offset.checked_add(self.data.len() as u64);
+        let is_part = !self.data.is_empty() && end.is_some_and(|end| end <= self.bytes);
+        is_entry && are_members && is_part
+    }
 }
 
 #[derive(Debug)]

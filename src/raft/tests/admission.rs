@@ -12,7 +12,7 @@ const NEEDED: [(u64, usize); 4] = [(3, 2), (4, 2), (5, 3), (7, 5)];
 
 /// A cluster, its leader, and a node that came up with a new folder and is not admitted.
 fn with_a_new_node(size: u64) -> (Cluster, NodeId, NodeId) {
-    let mut cluster = Cluster::with(size, |config: &mut Config| {
+    let mut cluster = Cluster::founded(size, |config: &mut Config| {
         config.keeps_matched = false;
         config.trailing_bytes = 0;
     });
@@ -146,7 +146,7 @@ impl Newcomer {
     fn new() -> Self {
         let config = Config {
             admitted: false,
-            ..Config::new(1, Configuration::of_voters(1..=5), 1)
+            ..Config::new(1, founding(), 1)
         };
         Self {
             raft: Raft::new(config, HardState::default(), Vec::new()),
@@ -161,7 +161,8 @@ impl Newcomer {
             from: 2,
             from_folder: 2,
             to: 1,
-            to_folder: Some(1),
+            // Whose folder nobody knows yet.
+            to_folder: None,
             term,
             message,
         });
@@ -204,11 +205,16 @@ fn heartbeat() -> Message {
     }
 }
 
+/// What all nodes are told: five voters.
+fn founding() -> Configuration {
+    Configuration::founding((1..=5).map(|id| (id, format!("node-{id}"))))
+}
+
 fn snapshot(term: Term) -> StoredSnapshot {
     let meta = SnapshotMeta {
         last: EntryId { term, index: 9 },
         time_ms: 0,
-        configuration: LoggedConfiguration::founding(Configuration::of_voters(1..=5)),
+        configuration: LoggedConfiguration::founding(founding()),
     };
     StoredSnapshot { meta, bytes: 10 }
 }

@@ -247,6 +247,15 @@ impl Cluster {
         Self::with(size, |_| {})
     }
 
+    /// A cluster whose nodes do not know each other's folders yet.
+    pub fn founded(size: u64, adjust: impl Fn(&mut Config)) -> Self {
+        Self::with(size, |config| {
+            let members = (1..=size).map(|id| (id, format!("node-{id}")));
+            config.founding = Configuration::founding(members);
+            adjust(config);
+        })
+    }
+
     pub fn with(size: u64, adjust: impl Fn(&mut Config)) -> Self {
         let founding = Configuration::of_voters(1..=size);
         let library = Library::default();
@@ -426,6 +435,7 @@ impl Cluster {
     pub fn wipe(&mut self, id: NodeId) {
         let node = self.nodes.get_mut(&id).expect("a node of the cluster");
         node.config.admitted = false;
+        node.config.folder += 1000;
         node.snapshot = None;
         self.restart_with(id, HardState::default(), Vec::new());
     }

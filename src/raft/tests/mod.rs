@@ -1,6 +1,7 @@
 //! Tests of the core: clusters of cores in one thread, their disks and their network in between.
 
 mod admission;
+mod changes;
 mod figure_eight;
 mod golden;
 mod harness;

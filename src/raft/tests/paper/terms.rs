@@ -62,9 +62,9 @@ fn no_term_is_believed_that_counting_on_from_could_overflow() {
 }
 
 #[test]
-fn a_message_for_another_node_or_from_a_stranger_is_not_for_this_one() {
+fn a_message_for_another_node_or_an_answer_of_a_stranger_is_not_for_this_one() {
     let mut raft = follower(3, 5, &[]);
-    give(&mut raft, 9, 7, vote(id(9, 6)));
+    give(&mut raft, 9, 7, Message::Outdated);
     let (message, term) = (vote(id(9, 6)), 7);
     raft.step(Envelope {
         from: 2,
