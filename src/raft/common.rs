@@ -23,6 +23,7 @@ use super::config::Config;
 use super::event::{ConfigurationEvent, Event, Fault, Reason};
 use super::log::{Log, NotHandedOut};
 use super::message::{Envelope, Message, Receiver, Sender};
+use super::news::Told;
 use super::outbox::Outbox;
 use super::output::DecidedReads;
 use super::snapshot_sending::StoredSnapshot;
@@ -52,6 +53,8 @@ pub(super) struct Common {
     /// Changes of role, term or leader since the last output, for the operator's log.
     pub events: Vec<Event>,
     pub configuration_events: Vec<ConfigurationEvent>,
+    /// What of the members has been told already.
+    pub told: Told,
     /// Who has sent messages for another folder of this node.
     pub(super) wrong_folders: BTreeSet<NodeId>,
     /// Reads that were confirmed or given up since the last output.
@@ -87,6 +90,7 @@ impl Common {
             outbox: Outbox::default(),
             events: Vec::new(),
             configuration_events: Vec::new(),
+            told: Told::nothing(),
             wrong_folders: BTreeSet::new(),
             reads_decided: DecidedReads::default(),
             snapshots: Snapshots::new(snapshot),

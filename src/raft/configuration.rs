@@ -8,10 +8,12 @@
 //! (paper section 6, thesis 4.3: both majorities must agree) needs no second look at any caller.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::types::{FolderId, Index, MemberId, NodeId};
+pub use super::member::{Member, MemberRole};
+use super::types::{Index, MemberId, NodeId};
 
 /// The most voters that a change of members may lead to. A cluster may be founded with more.
 pub const MAX_VOTERS: usize = 9;
@@ -19,36 +21,6 @@ pub const MAX_VOTERS: usize = 9;
 /// The most that a configuration may [weigh](Configuration::weight), so that the header of a
 /// snapshot, which names it, fits into one block.
 pub const MAX_CONFIGURATION_WEIGHT: usize = 1900;
-
-/// What a member weighs besides its address: its id, folder, role and the lengths in between.
-const MEMBER_WEIGHT: usize = 40;
-
-/// What a member is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum MemberRole {
-    /// Counts in elections and for commits.
-    Voter,
-    /// Receives the log and counts for nothing.
-    Learner,
-    /// Receives the log, counts for nothing, and is to become a voter once it has caught up. It
-    /// stands in the log that it is to, so that every leader goes on with it.
-    Joining,
-}
-
-/// One member of a configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// The node.
-    pub id: NodeId,
-    /// The folder that counts under this id. `None` in the configuration that a cluster is founded
-    /// with: each folder of the node that was admitted. `None` in a logged configuration is an
-    /// *empty seat*: a voter that never says yes, whatever folder answers under its id.
-    pub folder: Option<FolderId>,
-    /// Where the others and clients reach it, `host:port`.
-    pub address: String,
-    /// What it is for.
-    pub role: MemberRole,
-}
 
 /// The members of a cluster: stable, or joint during a change of voters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,17 +64,6 @@ impl LoggedConfiguration {
             index,
             configuration,
         }
-    }
-}
-
-impl Member {
-    /// Whether it is to vote, now or once it has caught up.
-    pub fn is_to_vote(&self) -> bool {
-        self.role != MemberRole::Learner
-    }
-
-    fn weight(&self) -> usize {
-        MEMBER_WEIGHT + self.address.len()
     }
 }
 
@@ -331,6 +292,30 @@ impl Configuration {
             None => Ok(()),
             Some((_, sentence)) => Err((*sentence).to_string()),
         }
+    }
+}
+
+impl fmt::Display for Configuration {
+    /// Each member with its role, and behind a bar the voters that leave.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |f: &mut fmt::Formatter<'_>, half: &[Member]| {
+            for (place, member) in half.iter().enumerate() {
+                let comma = if place > 0 { ", " } else { "" };
+                let role = match member.role {
+                    MemberRole::Voter => "",
+                    MemberRole::Learner => " (learner)",
+                    MemberRole::Joining => " (joining)",
+                };
+                write!(f, "{comma}{}{role}", member.id)?;
+            }
+            Ok(())
+        };
+        list(f, &self.members)?;
+        if self.is_joint() {
+            f.write_str(" | ")?;
+            list(f, &self.outgoing)?;
+        }
+        Ok(())
     }
 }
 

@@ -72,7 +72,6 @@ impl Configurations {
     }
 
     /// How often the configurations have changed: who looks at them again only then saves work.
-    #[allow(dead_code)]
     pub fn version(&self) -> u64 {
         self.version
     }

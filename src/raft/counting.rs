@@ -27,7 +27,7 @@ impl Leader {
     /// How far a member of the configuration is: `own` if it is this node, else what is known of it
     /// as a follower. An empty seat, and whoever is not followed under this very folder, is
     /// nowhere: 0. So a leader that is no member does not count itself (thesis 4.2.2).
-    fn reached(
+    pub(super) fn reached(
         &self,
         common: &Common,
         member: &Member,
@@ -49,7 +49,8 @@ impl Leader {
     /// The members that were heard from since the last quorum check, this node included, in
     /// ascending order.
     pub fn active(&self, common: &Common) -> Vec<NodeId> {
-        let heard = self.progress.iter().filter(|(_, p)| p.active);
+        let members = self.progress.iter().filter(|(_, p)| p.departing.is_none());
+        let heard = members.filter(|(_, p)| p.active);
         let mut active: Vec<NodeId> = heard.map(|(id, _)| *id).collect();
         active.push(common.id());
         active.sort_unstable();

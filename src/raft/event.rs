@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::configuration::LoggedConfiguration;
 use super::types::{Index, NodeId, RoleName, Term};
 
 /// A change of role, term or leader.
@@ -44,6 +45,8 @@ pub enum Reason {
     QuorumSilent,
     /// The leader asked this node to take over (thesis 3.10).
     AskedToLead,
+    /// A committed change of members has taken this leader's vote (thesis 4.2.2).
+    VoteTaken,
 }
 
 impl fmt::Display for Reason {
@@ -58,6 +61,7 @@ impl fmt::Display for Reason {
             Reason::HigherTerm { from } => write!(f, "node {from} is in a higher term"),
             Reason::LeaderHeard => f.write_str("the leader of the term was heard"),
             Reason::QuorumSilent => f.write_str("no quorum answered for an election timeout"),
+            Reason::VoteTaken => f.write_str("a change of members has taken this leader's vote"),
             Reason::AskedToLead => f.write_str("the leader asked this node to take over"),
         }
     }
@@ -82,6 +86,33 @@ pub enum ConfigurationEvent {
         /// Who sent it.
         from: NodeId,
     },
+    /// Another configuration is in force: its entry has come into the log, or a snapshot.
+    InForce(LoggedConfiguration),
+    /// The configuration in force is an earlier one again: the entry of the later one was replaced.
+    TakenBack(LoggedConfiguration),
+    /// The configuration at this index is committed.
+    Committed(Index),
+    /// A member that is to become a voter needs another round to catch up.
+    Round {
+        /// The member.
+        id: NodeId,
+        /// The round that begins.
+        round: u32,
+        /// How many entries it lacks.
+        behind: u64,
+    },
+    /// A member that is to become a voter does not catch up. It is tried again after a while.
+    TooSlow {
+        /// The member.
+        id: NodeId,
+    },
+    /// A committed configuration does not have this node with this folder any more.
+    Removed,
+    /// Leadership is handed over, because a change of members takes this leader's vote.
+    HandingOver {
+        /// Who is to take over.
+        to: NodeId,
+    },
 }
 
 impl fmt::Display for ConfigurationEvent {
@@ -91,6 +122,37 @@ impl fmt::Display for ConfigurationEvent {
                 f,
                 "node {from} speaks to this node as it was with another data folder: it is not \
                  answered"
+            ),
+            ConfigurationEvent::InForce(LoggedConfiguration {
+                index,
+                configuration,
+            }) => write!(f, "since entry {index} the members are {configuration}"),
+            ConfigurationEvent::TakenBack(LoggedConfiguration {
+                index,
+                configuration,
+            }) => write!(
+                f,
+                "a change of members was taken back: those of entry {index} count again, \
+                 {configuration}"
+            ),
+            ConfigurationEvent::Committed(index) => {
+                write!(f, "the members of entry {index} are committed")
+            }
+            ConfigurationEvent::Round { id, round, behind } => write!(
+                f,
+                "node {id} catches up: round {round}, {behind} entries to come"
+            ),
+            ConfigurationEvent::TooSlow { id } => write!(
+                f,
+                "node {id} is too slow to become a voter at present; it is tried again after a \
+                 while"
+            ),
+            ConfigurationEvent::Removed => {
+                f.write_str("this node with this data folder is no member of the cluster any more")
+            }
+            ConfigurationEvent::HandingOver { to } => write!(
+                f,
+                "leadership is handed to node {to}, because this node is to lose its vote"
             ),
         }
     }

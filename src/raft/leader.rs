@@ -28,8 +28,9 @@ use super::{ProposeError, ReadError};
 
 #[derive(Debug)]
 pub(super) struct Leader {
-    /// What is known of each other member, learners included. Only other members are in the map:
-    /// for this node itself a count takes the log's `durable`.
+    /// What is known of each other member, learners included, and of those that have left and are
+    /// told so. Only other nodes are in the map: for this node itself a count takes the log's
+    /// `durable`.
     pub(super) progress: BTreeMap<NodeId, Progress>,
     /// The index of the empty entry that opened this term; `first <= last`. Entries from here on
     /// are of this term, those before are of earlier ones. Once it is committed, so is all before.
@@ -48,17 +49,17 @@ pub(super) struct Leader {
     /// The weight of all uncommitted entries of this term, in bytes. Entries of earlier terms do
     /// not count: this leader did not accept them.
     pub(super) uncommitted_bytes: usize,
+    /// Whether a committed configuration has taken this leader's vote, and it has begun to hand
+    /// over.
+    pub(super) is_leaving: bool,
 }
 
 impl Leader {
     /// A quorum has voted for this node, and its own vote is on disk if it was one of them.
     pub fn elected(common: &mut Common) -> Self {
         let last = common.log.last().index;
-        let others = common.others().into_iter();
         let mut leader = Self {
-            progress: others
-                .map(|member| (member.id, Progress::new(member.folder, last)))
-                .collect(),
+            progress: BTreeMap::new(),
             first: last + 1,
             time_ms: common.log.last_time_ms(),
             heartbeat_elapsed: 0,
@@ -66,7 +67,9 @@ impl Leader {
             reads: Reads::default(),
             transfer: None,
             uncommitted_bytes: 0,
+            is_leaving: false,
         };
+        leader.configure(common);
         common.report(RoleName::Leader, Some(common.id()), Reason::VotesWon);
         // An entry of this term, so that entries of earlier terms can be committed with it (paper
         // 5.4.2) and reads need not wait for a client's first command (paper 8).
@@ -78,6 +81,7 @@ impl Leader {
     /// One tick has passed. Returns the follower that this node becomes if no quorum answers it.
     pub fn tick(&mut self, common: &mut Common) -> Change {
         self.time_ms = self.time_ms.saturating_add(common.config.tick_ms);
+        self.members_tick(common);
         self.quorum_elapsed += 1;
         if self.quorum_elapsed >= common.config.election_ticks {
             self.quorum_elapsed = 0;
@@ -95,7 +99,7 @@ impl Leader {
             self.send_heartbeats(common);
             self.repeat_questions(common);
         }
-        None
+        self.mind_configuration(common)
     }
 
     /// Appends a command. A refused command is in no log, so the client may ask another node.
@@ -121,7 +125,7 @@ impl Leader {
 
     /// Appends an entry with the present cluster time, and counts its weight. Every entry of this
     /// term is made here.
-    fn append(&mut self, common: &mut Common, payload: Payload) -> EntryId {
+    pub(super) fn append(&mut self, common: &mut Common, payload: Payload) -> EntryId {
         let id = common.append(self.time_ms, payload);
         self.uncommitted_bytes += common.log.get(id.index).map_or(0, |e| e.weight());
         id
@@ -176,6 +180,7 @@ impl Leader {
                 return None;
             }
             progress.active = true;
+            progress.silent_ticks = 0;
         }
         match message {
             // The follower had these entries on disk when it sent this, in this term, in which this
@@ -210,7 +215,11 @@ impl Leader {
             // node leads already. Requests for votes and pre-votes do not get here.
             _ => {}
         }
-        None
+        match answers {
+            // Something may be committed now, or a member have caught up.
+            true => self.mind_configuration(common),
+            false => None,
+        }
     }
 
     fn heartbeat_answered(&mut self, common: &mut Common, from: NodeId, round: u64) {

@@ -1,17 +1,22 @@
 #![doc = include_str!("README.md")]
 
 mod candidate;
+mod catch_up;
+mod change;
 mod common;
 mod config;
 pub mod configuration;
 mod configurations;
+mod configuring;
 mod counting;
 mod event;
 mod follower;
 mod leader;
 mod log;
 mod log_reading;
+mod member;
 mod message;
+mod news;
 mod outbox;
 mod output;
 mod progress;
@@ -29,12 +34,14 @@ mod view;
 
 use bytes::Bytes;
 
+pub use change::{Change, Changed};
 pub use config::Config;
 pub use configuration::{Configuration, LoggedConfiguration, Member, MemberRole, VoteResult};
 pub use event::{ConfigurationEvent, Event, Fault, Reason};
 pub use message::{Conflict, Envelope, Message};
+pub use news::{Contact, MemberProgress, News};
 pub use output::{DecidedReads, Left, Output, Room};
-pub use refusal::{ProposeError, ReadError};
+pub use refusal::{ChangeError, ProposeError, ReadError};
 pub use removed::Removed;
 pub use snapshot_sending::StoredSnapshot;
 pub use snapshots::{Part, PartRequest};

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use super::Raft;
 use super::event::{ConfigurationEvent, Event, Fault};
 use super::message::Envelope;
+use super::news::News;
 use super::removed::Removed;
 use super::role::Role;
 use super::snapshots::{Part, PartRequest};
@@ -98,6 +99,9 @@ pub struct Output {
     /// which its log continues. That happens when the follower has lost what it had acknowledged,
     /// or when this node's snapshot is gone or damaged.
     pub wants_snapshot: bool,
+    /// Whom this node speaks to, or the committed configuration, is another one now: the network
+    /// and clients are to be told. The first output has it.
+    pub news: Option<News>,
     /// Changes of role, term or leader, for the operator's log.
     pub events: Vec<Event>,
     /// What has changed about the members, for people.
@@ -142,6 +146,7 @@ impl Raft {
         {
             leader.broadcast(&mut self.common);
         }
+        let news = self.take_news();
         let common = &mut self.common;
         let events = std::mem::take(&mut common.events);
         let configuration_events = std::mem::take(&mut common.configuration_events);
@@ -155,6 +160,7 @@ impl Raft {
         }
         let mut output = Output {
             events,
+            news,
             configuration_events,
             reads: std::mem::take(&mut common.reads_decided),
             wants_snapshot: common.snapshots.take_wanted(),

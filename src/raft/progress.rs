@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use super::catch_up::CatchUp;
 use super::snapshot_sending::{SnapshotSending, StoredSnapshot};
 use super::types::{EntryId, FolderId, Index};
 
@@ -46,7 +47,14 @@ pub(super) struct Progress {
     pub folder: Option<FolderId>,
     /// The first folder that has answered, where the configuration has none for the follower.
     /// Answers of another one do not count under this leader.
-    answered: Option<FolderId>,
+    pub answered: Option<FolderId>,
+    /// Ticks since it last answered; since it is followed if it never did.
+    pub silent_ticks: u32,
+    /// How far it is on the way to become a voter, if it is joining.
+    pub catch_up: Option<CatchUp>,
+    /// Set once it is no member any more. It counts for nothing, and is sent the log a little
+    /// longer, so that it learns that it has left.
+    pub departing: Option<Departing>,
     /// The follower has said that its log is on disk and equal to the leader's up to here,
     /// inclusive; 0 if it has said nothing yet. It never goes back.
     matched: Index,
@@ -64,6 +72,15 @@ pub(super) struct Progress {
     pub round: u64,
 }
 
+/// A follower that has left.
+#[derive(Debug)]
+pub(super) struct Departing {
+    /// Ticks since it left.
+    pub ticks: u32,
+    /// Where it is reached.
+    pub address: String,
+}
+
 impl Progress {
     /// A follower of which a new leader knows nothing yet (paper figure 2: nextIndex starts right
     /// after the leader's last entry).
@@ -71,12 +88,21 @@ impl Progress {
         Self {
             folder,
             answered: None,
+            silent_ticks: 0,
+            catch_up: None,
+            departing: None,
             matched: 0,
             next: last + 1,
             flow: Flow::Probe { asked: false },
             active: true,
             round: 0,
         }
+    }
+
+    /// Whether it is the member that now has this folder: the same one, or the one that has
+    /// answered while the configuration had none.
+    pub fn is_of(&self, folder: Option<FolderId>) -> bool {
+        self.folder == folder || self.folder.is_none() && self.answered == folder
     }
 
     /// Whether an answer of this folder is an answer of this follower. While the configuration has

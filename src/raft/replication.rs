@@ -50,7 +50,8 @@ impl Leader {
     /// The index up to which every member, this node included, has the log on its disk. Learners
     /// count too: they need the entries as much as voters do.
     fn matched_by_all(&self, common: &Common) -> Index {
-        let others = self.progress.values().map(Progress::matched);
+        let members = self.progress.values().filter(|p| p.departing.is_none());
+        let others = members.map(Progress::matched);
         others.fold(common.log.durable(), Index::min)
     }
 
@@ -64,8 +65,9 @@ impl Leader {
         let base = common.log.base().index;
         if progress.needs_snapshot(base) {
             // A follower that is down gets a snapshot when it has answered a heartbeat. Until then
-            // a snapshot would be read, and perhaps even taken, for nobody.
-            if !progress.active {
+            // a snapshot would be read, and perhaps even taken, for nobody. One that has
+            // left needs no state any more.
+            if !progress.active || progress.departing.is_some() {
                 return;
             }
             // If no snapshot reaches up to the start of the log, this call has asked for a new one,

@@ -93,7 +93,7 @@ impl Role {
             // The leader's own disk counts as one of the quorum that commits (thesis 10.2.1).
             Role::Leader(leader) => {
                 leader.advance_commit(common);
-                None
+                leader.mind_configuration(common)
             }
         };
         self.become_next(change);
@@ -133,7 +133,7 @@ impl Role {
         // has asked the sender, so it does not wait either. Requests are taken from everybody: who
         // leads a term was elected by a majority of its own configuration, and this node's may be
         // older; and a candidate that this node does not know may have been added since.
-        if message.is_answer() && !common.is_asked(from.member) {
+        if message.is_answer() && !self.is_asked(common, from, term, &message) {
             return;
         }
         match message {
@@ -187,6 +187,21 @@ impl Role {
             (Role::Leader(leader), message) => leader.step(common, from, message),
         };
         self.become_next(change);
+    }
+
+    /// Whether an answer comes from a node that this one may have asked.
+    fn is_asked(&self, common: &Common, from: Sender, term: Term, message: &Message) -> bool {
+        let of_log = matches!(
+            message,
+            Message::Accepted { .. } | Message::Rejected { .. } | Message::SnapshotReply { .. }
+        );
+        match self {
+            // Of those that have left only what tells how far they are, and no term.
+            Role::Leader(leader) if of_log && term == common.term() => {
+                common.is_asked(from.member) || leader.is_departing(from.member)
+            }
+            _ => common.is_asked(from.member),
+        }
     }
 
     /// Becomes a follower without a leader, because a higher term has begun.

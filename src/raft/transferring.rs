@@ -23,8 +23,9 @@ impl Leader {
     /// answered lately comes before one that has not. Returns that voter; `None` if `to` is not
     /// another voter, or there is no other voter. A transfer that is under way is replaced.
     pub fn transfer(&mut self, common: &mut Common, to: Option<NodeId>) -> Option<NodeId> {
-        let voters = common.other_voters().into_iter().map(|member| member.id);
-        let voters: Vec<NodeId> = voters.collect();
+        // Not those that a change of voters takes the vote from.
+        let voters = common.configuration().voters().map(|member| member.id);
+        let voters: Vec<NodeId> = voters.filter(|id| *id != common.id()).collect();
         let furthest = |id: &&NodeId| self.progress.get(id).map(|p| (p.active, p.matched()));
         let to = match to {
             Some(to) => voters.contains(&to).then_some(to)?,

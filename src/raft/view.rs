@@ -120,7 +120,12 @@ impl Raft {
             assert_eq!(common.vote(), Some(common.me()), "a leader without a vote");
             let last = common.log.last().index;
             assert!(leader.first() <= last, "a leader without its first entry");
+            let configuration = common.configuration();
             for (id, progress) in leader.progress() {
+                let contact = configuration.contact(id);
+                let is_contact = contact.is_some_and(|member| member.folder == progress.folder);
+                let is_known = is_contact || progress.departing.is_some();
+                assert!(is_known, "node {id} is followed and no member");
                 let in_order = progress.matched() < progress.next() && progress.next() <= last + 1;
                 assert!(in_order, "node {id} is followed past the log");
             }

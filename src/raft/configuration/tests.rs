@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::raft::FolderId;
 
 fn member(id: NodeId, folder: Option<FolderId>, role: MemberRole) -> Member {
     Member {

@@ -1,15 +1,19 @@
 //! A small deterministic cluster of cores. Messages wait in one queue until they are delivered;
 //! disks are prompt unless a test holds them back.
 
+mod changing;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use crate::raft::{
-    Config, Configuration, DecidedReads, Entry, EntryId, Envelope, Event, HardState, Member,
-    MemberId, MemberRole, Message, NodeId, Output, Part, PartRequest, Payload, Raft, RoleName,
-    Room, SnapshotMeta, StoredSnapshot, Term, Write,
+    Config, Configuration, ConfigurationEvent, DecidedReads, Entry, EntryId, Envelope, Event,
+    HardState, NodeId, Output, Part, PartRequest, Payload, Raft, RoleName, Room, SnapshotMeta,
+    StoredSnapshot, Write,
 };
+
+pub use changing::{envelope, members};
 
 /// The entries that each snapshot holds, for all nodes: no snapshot has a file here.
 type Library = Rc<RefCell<BTreeMap<EntryId, Vec<Entry>>>>;
@@ -30,36 +34,6 @@ pub const EXECUTION: Room = Room {
     entry_bytes: usize::MAX,
     ..Room::NOTHING
 };
-
-/// A message between two nodes whose folders have the same numbers as they themselves.
-pub fn envelope(from: NodeId, to: NodeId, term: Term, message: Message) -> Envelope {
-    Envelope {
-        from,
-        from_folder: MemberId::plain(from).folder,
-        to,
-        to_folder: Some(MemberId::plain(to).folder),
-        term,
-        message,
-    }
-}
-
-/// A configuration of such nodes: voters, voters before a change, learners.
-pub fn members<const V: usize, const O: usize, const L: usize>(
-    voters: [NodeId; V],
-    outgoing: [NodeId; O],
-    learners: [NodeId; L],
-) -> Configuration {
-    let member = |id: NodeId, role| Member {
-        id,
-        folder: Some(MemberId::plain(id).folder),
-        address: String::new(),
-        role,
-    };
-    let voter = |id| member(id, MemberRole::Voter);
-    let learner = |id| member(id, MemberRole::Learner);
-    let members = voters.map(voter).into_iter().chain(learners.map(learner));
-    Configuration::of(1, members.collect(), outgoing.map(voter).into())
-}
 
 /// The next write of a core that stands alone. This function and those below drop whatever else the
 /// core hands out with it.
@@ -93,6 +67,7 @@ pub struct Node {
     /// Here and below: what else the core has handed out since a test last took it.
     pub decided: DecidedReads,
     pub events: Vec<Event>,
+    pub configuration_events: Vec<ConfigurationEvent>,
     pub wants_snapshot: bool,
     to_store: VecDeque<Part>,
     to_send: Vec<PartRequest>,
@@ -125,6 +100,7 @@ impl Node {
             applied: Vec::new(),
             decided: DecidedReads::default(),
             events: Vec::new(),
+            configuration_events: Vec::new(),
             wants_snapshot: false,
             to_store: VecDeque::new(),
             to_send: Vec::new(),
@@ -138,6 +114,8 @@ impl Node {
         self.decided.ready.append(&mut output.reads.ready);
         self.decided.failed.append(&mut output.reads.failed);
         self.events.append(&mut output.events);
+        self.configuration_events
+            .append(&mut output.configuration_events);
         self.wants_snapshot |= output.wants_snapshot;
         self.to_store.append(&mut output.to_store);
         self.to_send.extend(output.to_send.take());

@@ -3,14 +3,16 @@
 
 mod counting;
 mod elections;
+mod leading;
+mod leaving;
 mod restarts;
 mod strangers;
 
-use super::harness::{envelope, members, take_messages, take_write};
+use super::harness::{Cluster, envelope, members, take_messages, take_write};
 use crate::raft::{
-    Config, Configuration, Entry, EntryId, Envelope, FolderId, HardState, Index,
-    LoggedConfiguration, Member, MemberId, Message, NodeId, Payload, Raft, RoleName, SnapshotMeta,
-    StoredSnapshot, Term,
+    Change, ChangeError, Config, Configuration, Entry, EntryId, Envelope, FolderId, HardState,
+    Index, LoggedConfiguration, Member, MemberId, MemberRole, Message, NodeId, Payload, Raft,
+    RoleName, SnapshotMeta, StoredSnapshot, Term,
 };
 
 fn id(index: Index, term: Term) -> EntryId {
@@ -129,6 +131,25 @@ fn ask_for_votes(raft: &mut Raft, with: &[NodeId]) {
 fn yes(raft: &mut Raft, from: NodeId) {
     let term = raft.term();
     give(raft, from, term, Message::VoteReply { granted: true });
+}
+
+/// Node `id` with its present folder, to be added.
+fn newcomer(cluster: &Cluster, id: NodeId, role: MemberRole) -> Change {
+    Change::Add(Member {
+        id,
+        folder: Some(cluster.folder(id)),
+        address: format!("node-{id}"),
+        role,
+    })
+}
+
+/// The node has the others take its present folder.
+fn replacement(cluster: &Cluster, id: NodeId) -> Change {
+    Change::Replace {
+        id,
+        folder: cluster.folder(id),
+        address: format!("new-{id}"),
+    }
 }
 
 /// A configuration of which the member with this id has another folder.
