@@ -22,7 +22,7 @@ impl World {
         {
             self.crash(victim);
         }
-        let other = self.dice.below(plan.size) + 1;
+        let other = self.dice.below(plan.nodes) + 1;
         if self.dice.chance(plan.restart) {
             self.restart(other);
         }
@@ -33,11 +33,14 @@ impl World {
         if self.dice.chance(plan.stall) {
             self.peer(other).disk.stalled_until = until;
         }
+        if self.dice.chance(plan.wipe) {
+            self.wipe(victim);
+        }
     }
 
     /// The node that a fault strikes: the leader more often than others.
     fn victim(&mut self) -> NodeId {
-        let any = self.dice.below(self.plan.size) + 1;
+        let any = self.dice.below(self.plan.nodes) + 1;
         match self.leader() {
             Some((_, leader)) if self.dice.chance(400) => leader,
             _ => any,
@@ -53,9 +56,9 @@ impl World {
                 return;
             }
             1 => 1 << self.victim(),
-            _ => self.dice.below(2 << self.plan.size),
+            _ => self.dice.below(2 << self.plan.nodes),
         };
-        let within = (1..=self.plan.size).filter(|id| group >> id & 1 == 1);
+        let within = (1..=self.plan.nodes).filter(|id| group >> id & 1 == 1);
         let within: Vec<NodeId> = within.collect();
         let (out, back) = self.direction();
         self.cut_off(&within, out, back);
@@ -68,14 +71,14 @@ impl World {
 
     fn cut_off(&mut self, group: &[NodeId], out: bool, back: bool) {
         for a in group {
-            for b in (1..=self.plan.size).filter(|id| !group.contains(id)) {
+            for b in (1..=self.plan.nodes).filter(|id| !group.contains(id)) {
                 self.cut.extend(out.then_some((*a, b)));
                 self.cut.extend(back.then_some((b, *a)));
             }
         }
     }
 
-    fn crash(&mut self, id: NodeId) {
+    pub fn crash(&mut self, id: NodeId) {
         let peer = self.peers.get_mut(&id).expect("a node of the cluster");
         if peer.raft.take().is_some() {
             peer.disk.crash(&mut self.dice);
@@ -109,7 +112,7 @@ impl World {
 
     /// Ends all faults.
     pub fn heal(&mut self) {
-        self.end_faults(&(1..=self.plan.size).collect::<Vec<_>>());
+        self.end_faults(&(1..=self.plan.nodes).collect::<Vec<_>>());
     }
 
     fn end_faults(&mut self, of: &[NodeId]) {

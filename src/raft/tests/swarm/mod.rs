@@ -6,6 +6,7 @@
 mod checker;
 mod disk;
 mod faults;
+mod members;
 mod plan;
 mod world;
 
@@ -24,10 +25,49 @@ struct Totals {
     committed: u64,
     crashes: u64,
     reads: u64,
+    changes: u64,
+    wipes: u64,
+}
+
+/// The same with members that change, and folders that are lost.
+fn run_with_changes(seed: u64) -> Totals {
+    let mut world = World::new(seed, true, |_| {});
+    for _ in 0..DISTURBED {
+        world.tick();
+    }
+    world.heal();
+    let mut members = None;
+    for _ in 0..4 * RECOVERY {
+        world.tick();
+        members = world.repair();
+        if members.is_some() {
+            break;
+        }
+    }
+    let Some(members) = members else {
+        let state = world.describe();
+        panic!("after the last fault the members are not what they should be:\n{state}");
+    };
+    get_back_to_work(&mut world, &members);
+    end_of_reads(&mut world);
+    Totals {
+        changes: world.changes,
+        wipes: world.wipes,
+        ..totals(&world)
+    }
+}
+
+fn totals(world: &World) -> Totals {
+    Totals {
+        committed: world.checker.canonical.len() as u64,
+        crashes: world.crashes,
+        reads: world.checker.reads_ready,
+        ..Totals::default()
+    }
 }
 
 fn run(seed: u64, adjust: impl Fn(&mut Config)) -> Totals {
-    let mut world = World::new(seed, adjust);
+    let mut world = World::new(seed, false, adjust);
     for _ in 0..DISTURBED {
         world.tick();
     }
@@ -37,11 +77,7 @@ fn run(seed: u64, adjust: impl Fn(&mut Config)) -> Totals {
     let all: Vec<NodeId> = (1..=world.plan.size).collect();
     get_back_to_work(&mut world, &all);
     end_of_reads(&mut world);
-    Totals {
-        committed: world.checker.canonical.len() as u64,
-        crashes: world.crashes,
-        reads: world.checker.reads_ready,
-    }
+    totals(&world)
 }
 
 /// Among `nodes`, which have no faults, a new command must reach every one, whatever the other
@@ -76,8 +112,8 @@ fn end_of_reads(world: &mut World) {
 }
 
 /// Runs the seed. An error holds the message of the panic that ended the run.
-fn failure(seed: u64, adjust: impl Fn(&mut Config)) -> Result<Totals, String> {
-    catch_unwind(AssertUnwindSafe(|| run(seed, adjust))).map_err(|panic| {
+fn failure(seed: u64, run: impl Fn(u64) -> Totals) -> Result<Totals, String> {
+    catch_unwind(AssertUnwindSafe(|| run(seed))).map_err(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
         text.unwrap_or_default()
@@ -88,8 +124,9 @@ fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-#[test]
-fn whatever_happens_nothing_is_wrong_and_afterwards_the_work_goes_on() {
+/// Runs the seeds from 0 on, or the one that is asked for, of the test whose name begins like this.
+/// Returns how many runs there were and what they have seen; nothing if one was asked for.
+fn run_all(test: &str, run: impl Fn(u64) -> Totals) -> Option<(u64, Totals)> {
     let one = from_environment("RAFT_SWARM_SEED");
     let seeds = match one {
         Some(seed) => seed..seed + 1,
@@ -97,21 +134,36 @@ fn whatever_happens_nothing_is_wrong_and_afterwards_the_work_goes_on() {
     };
     let mut totals = Totals::default();
     for seed in seeds.clone() {
-        match failure(seed, |_| {}) {
+        match failure(seed, &run) {
             Ok(run) => {
                 totals.committed += run.committed;
                 totals.crashes += run.crashes;
                 totals.reads += run.reads;
+                totals.changes += run.changes;
+                totals.wipes += run.wipes;
             }
             Err(sentence) => panic!(
                 "seed {seed}: {sentence}\nrun it again: RAFT_SWARM_SEED={seed} cargo test --lib \
-                 raft::tests::swarm::whatever"
+                 raft::tests::swarm::{test}"
             ),
         }
     }
-    if one.is_none() {
-        let runs = seeds.end;
+    one.is_none().then_some((seeds.end, totals))
+}
+
+#[test]
+fn whatever_happens_nothing_is_wrong_and_afterwards_the_work_goes_on() {
+    if let Some((runs, totals)) = run_all("whatever_happens_nothing", |seed| run(seed, |_| {})) {
         let enough = totals.committed > 10 * runs && totals.crashes > runs && totals.reads > runs;
+        assert!(enough, "{runs} runs saw too little: {totals:?}");
+    }
+}
+
+#[test]
+fn whatever_happens_while_members_change_nothing_is_wrong_and_all_are_members_again() {
+    if let Some((runs, totals)) = run_all("whatever_happens_while", run_with_changes) {
+        let enough = totals.committed > 10 * runs && totals.changes > 3 * runs;
+        let enough = enough && totals.wipes > runs / 10;
         assert!(enough, "{runs} runs saw too little: {totals:?}");
     }
 }

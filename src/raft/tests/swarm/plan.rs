@@ -38,7 +38,14 @@ impl Dice {
 /// rest.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// How many nodes the cluster begins with.
     pub size: u64,
+    /// How many nodes there are. Those beyond `size` know nobody, and nobody knows them.
+    pub nodes: u64,
+    /// How often somebody asks a node for a change of members.
+    pub change: u64,
+    /// How often a node loses its folder.
+    pub wipe: u64,
     pub loss: u64,
     pub duplication: u64,
     /// The longest delay of a message, in ticks. Messages that are due in the same tick arrive in
@@ -68,8 +75,12 @@ pub struct Plan {
 
 impl Plan {
     pub fn draw(dice: &mut Dice) -> Self {
+        let size = [1, 2, 3, 3, 3, 4, 5, 5, 5, 5][dice.below(10) as usize];
         Self {
-            size: [1, 2, 3, 3, 3, 4, 5, 5, 5, 5][dice.below(10) as usize],
+            size,
+            nodes: size,
+            change: 0,
+            wipe: 0,
             loss: dice.rate(300),
             duplication: dice.rate(200),
             delay: dice.rate(8),
@@ -91,6 +102,16 @@ impl Plan {
         }
     }
 
+    /// The same with members that change, up to seven nodes, and folders that are lost.
+    pub fn with_changes(self, dice: &mut Dice) -> Self {
+        Self {
+            nodes: 7.min(self.size + 1 + dice.below(4)),
+            change: dice.below(100) + 20,
+            wipe: dice.rate(10),
+            ..self
+        }
+    }
+
     /// The same plan without faults.
     pub fn healed(&self) -> Self {
         Self {
@@ -105,6 +126,8 @@ impl Plan {
             stall: 0,
             disk: 0,
             lazy: 0,
+            change: 0,
+            wipe: 0,
             skew: 0,
             propose: 0,
             read: 0,
@@ -114,6 +137,11 @@ impl Plan {
     }
 
     pub fn config(&self, id: NodeId, seed: u64) -> Config {
+        let is_founder = id <= self.size;
+        let founding = match is_founder {
+            true => Configuration::of_voters(1..=self.size),
+            false => Configuration::default(),
+        };
         Config {
             election_ticks: 10,
             heartbeat_ticks: 3,
@@ -124,11 +152,8 @@ impl Plan {
             max_pending_reads: 20,
             // The checker compares whole logs.
             keeps_matched: true,
-            ..Config::new(
-                id,
-                Configuration::of_voters(1..=self.size),
-                seed ^ (id << 32),
-            )
+            admitted: is_founder,
+            ..Config::new(id, founding, seed ^ (id << 32))
         }
     }
 }

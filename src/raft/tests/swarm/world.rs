@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::checker::Checker;
 use super::disk::Disk;
 use super::plan::{Dice, Plan};
-use crate::raft::{Config, Envelope, HardState, NodeId, Raft, RoleName, Room};
+use crate::raft::{
+    Config, Configuration, Envelope, HardState, MemberId, NodeId, Raft, RoleName, Room,
+};
 
 pub struct Peer {
     pub config: Config,
@@ -23,21 +25,41 @@ pub struct World {
     pub plan: Plan,
     pub checker: Checker,
     pub crashes: u64,
+    /// Changes of members that a leader has taken up.
+    pub changes: u64,
+    /// Folders that were lost.
+    pub wipes: u64,
+    /// What was in them. Whoever has counted on them has counted rightly: for the others a lost
+    /// folder is one whose node never comes back.
+    pub lost: BTreeMap<MemberId, Disk>,
     pub dice: Dice,
     pub now: u64,
     pub peers: BTreeMap<NodeId, Peer>,
     /// Messages that are on their way, each with the tick at which it arrives.
-    network: Vec<(u64, Envelope)>,
+    pub network: Vec<(u64, Envelope)>,
     /// Directed links, each as sender and receiver, that lose every message.
     pub cut: BTreeSet<(NodeId, NodeId)>,
     next_command: u64,
     next_read: u64,
 }
 
+impl Peer {
+    pub fn member(&self) -> MemberId {
+        MemberId {
+            id: self.config.id,
+            folder: self.config.folder,
+        }
+    }
+}
+
 impl World {
-    pub fn new(seed: u64, adjust: impl Fn(&mut Config)) -> Self {
+    pub fn new(seed: u64, changes: bool, adjust: impl Fn(&mut Config)) -> Self {
         let mut dice = Dice::new(seed);
         let plan = Plan::draw(&mut dice);
+        let plan = match changes {
+            true => plan.with_changes(&mut dice),
+            false => plan,
+        };
         let mut peer = |id| {
             let mut config = plan.config(id, seed);
             adjust(&mut config);
@@ -52,10 +74,13 @@ impl World {
             (id, peer)
         };
         Self {
-            peers: (1..=plan.size).map(&mut peer).collect(),
+            peers: (1..=plan.nodes).map(&mut peer).collect(),
+            checker: Checker::new(&Configuration::of_voters(1..=plan.size)),
             plan,
-            checker: Checker::default(),
             crashes: 0,
+            changes: 0,
+            wipes: 0,
+            lost: BTreeMap::new(),
             dice,
             now: 0,
             network: Vec::new(),
@@ -69,7 +94,7 @@ impl World {
     pub fn tick(&mut self) {
         self.now += 1;
         self.interfere();
-        for id in 1..=self.plan.size {
+        for id in 1..=self.plan.nodes {
             let skew = self.peers[&id].skew;
             if !self.dice.chance(skew) {
                 self.input(id, Raft::tick);
@@ -77,7 +102,7 @@ impl World {
             self.ask(id);
         }
         self.deliver();
-        for id in 1..=self.plan.size {
+        for id in 1..=self.plan.nodes {
             self.work(id);
             self.carry(id);
         }
@@ -99,10 +124,18 @@ impl World {
             self.maybe_carry(id);
         }
         if self.dice.chance(self.plan.transfer) {
-            let to = self.dice.below(self.plan.size + 1);
+            let to = self.dice.below(self.plan.nodes + 1);
             self.input(id, |raft| {
                 raft.transfer(Some(to).filter(|to| *to > 0));
             });
+        }
+        if self.dice.chance(self.plan.change) {
+            let change = self.draw_change();
+            let at = match self.leader() {
+                Some((_, leader)) if self.dice.chance(800) => leader,
+                _ => id,
+            };
+            self.change(at, &change);
         }
     }
 
@@ -210,7 +243,7 @@ impl World {
 
     /// Hands an input to the node, unless it is down or paused, and has the checker judge the
     /// result.
-    fn input(&mut self, id: NodeId, input: impl FnOnce(&mut Raft)) {
+    pub fn input(&mut self, id: NodeId, input: impl FnOnce(&mut Raft)) {
         let now = self.now;
         let peer = self.peer(id);
         if peer.paused_until > now {
@@ -220,10 +253,12 @@ impl World {
             return;
         };
         input(raft);
-        let disks = self.peers.iter().map(|(id, peer)| (*id, &peer.disk));
-        let disks = disks.collect();
+        let disks = self.peers.values().map(|peer| (peer.member(), &peer.disk));
+        let lost = self.lost.iter().map(|(member, disk)| (*member, disk));
+        let disks = disks.chain(lost).collect();
         if let Some(raft) = &self.peers[&id].raft {
-            self.checker.stepped(raft, &disks);
+            let me = self.peers[&id].member();
+            self.checker.stepped(raft, me, &disks);
         }
     }
 
@@ -251,7 +286,14 @@ impl World {
         let lines = nodes.map(|raft| {
             let (id, role, term) = (raft.id(), raft.role(), raft.term());
             let (last, commit) = (raft.last(), raft.commit());
-            format!("node {id}: {role} in term {term}, last {last}, commit {commit}\n")
+            let (members, since) = (
+                &raft.configuration().configuration,
+                raft.configuration().index,
+            );
+            format!(
+                "node {id}: {role} in term {term}, last {last}, commit {commit}, since {since} \
+                 the members {members}\n"
+            )
         });
         lines.collect()
     }
