@@ -298,6 +298,11 @@ impl Common {
         shortest + self.rng.next_u32() % shortest
     }
 
+    /// A number for the lineage of a new cluster; not 0.
+    pub fn lineage(&mut self) -> u64 {
+        self.rng.next_u64().max(1)
+    }
+
     /// A short wait in ticks, from `1..=heartbeat_ticks`, so that of the nodes that learn at the
     /// same moment that the leader's process has ended one asks for votes before the others.
     pub fn short_timeout(&mut self) -> u32 {

@@ -7,21 +7,20 @@
 //!
 //! What a change needs after its first entry does not depend on who asked for it. Each leader looks
 //! at the configuration in force and goes on from there, with [`Leader::mind_configuration`]: it
-//! leaves a joint configuration that is committed, it seats who has caught up, and it gives up its
-//! office when it has no vote any more. So a change goes on whoever fails meanwhile.
+//! leaves a joint configuration that is committed, it enters the folders of founders, it seats who
+//! has caught up, and it gives up its office when it has no vote any more. So a change goes on
+//! whoever fails meanwhile. What it knows of the members for that is in `following.rs`.
 
 use super::Raft;
-use super::catch_up::{self, CatchUp};
 use super::change::{Change, Changed};
 use super::common::Common;
-use super::configuration::{Configuration, Member, MemberRole};
+use super::configuration::{Configuration, Member};
 use super::event::{ConfigurationEvent, Reason};
 use super::leader::Leader;
-use super::news::Contact;
-use super::progress::{Departing, Progress};
+use super::progress::Progress;
 use super::refusal::ChangeError;
 use super::role::Role;
-use super::types::{Index, MemberId, NodeId, Payload};
+use super::types::{Index, NodeId, Payload};
 
 impl Raft {
     /// Changes the members. When this returns, the change is in the leader's log only; whether it
@@ -71,6 +70,8 @@ impl Leader {
         change: &Change,
         force: bool,
     ) -> Result<Changed, ChangeError> {
+        // Changes name folders, so those of the founders come first.
+        self.settles_now |= common.configuration().is_founding();
         match self.judge(common, change, force)? {
             Judged::Done => Ok(Changed {
                 index: common.log.configurations().newest().index,
@@ -107,7 +108,6 @@ impl Leader {
             let index = newest.index;
             return Err(ChangeError::UnderWay { index, joint });
         }
-        // The folders of the founders come first: changes name folders.
         if now.is_founding() {
             return Err(ChangeError::Busy);
         }
@@ -185,62 +185,6 @@ impl Leader {
         id.index
     }
 
-    /// Follows the members of the configuration in force, and nobody else. Who is a member with the
-    /// same folder as before is followed on from where it is. Who has gone is told so for a while.
-    pub(super) fn configure(&mut self, common: &Common) {
-        let last = common.log.last().index;
-        let others = common.others();
-        let former = common.log.configurations().former();
-        for (id, progress) in &mut self.progress {
-            if progress.departing.is_none() && !others.iter().any(|member| member.id == *id) {
-                let known = former.and_then(|former| former.configuration.contact(*id));
-                progress.departing = Some(Departing {
-                    ticks: 0,
-                    address: known.map_or(String::new(), |member| member.address.clone()),
-                });
-            }
-        }
-        for member in others {
-            let progress = self.progress.remove(&member.id);
-            let mut progress = match progress.filter(|p| p.is_of(member.folder)) {
-                Some(progress) => progress,
-                None => Progress::new(member.folder, last),
-            };
-            (progress.folder, progress.departing) = (member.folder, None);
-            match member.role {
-                MemberRole::Joining => {
-                    let begin = || CatchUp::new(last);
-                    progress.catch_up.get_or_insert_with(begin);
-                }
-                MemberRole::Voter | MemberRole::Learner => progress.catch_up = None,
-            }
-            self.progress.insert(member.id, progress);
-        }
-    }
-
-    /// One tick has passed for all that are followed.
-    pub(super) fn members_tick(&mut self, common: &mut Common) {
-        let election_ticks = common.config.election_ticks;
-        let last = common.log.last().index;
-        for progress in self.progress.values_mut() {
-            progress.silent_ticks = progress.silent_ticks.saturating_add(1);
-            if let Some(catch_up) = &mut progress.catch_up {
-                catch_up.tick(last, election_ticks);
-            }
-            if let Some(departing) = &mut progress.departing {
-                departing.ticks += 1;
-            }
-        }
-        // Long enough to hear of it, if they hear anything.
-        let gone = |p: &Progress| {
-            let departing = p.departing.as_ref();
-            departing.is_some_and(|departing| departing.ticks > 2 * election_ticks)
-        };
-        let before = self.progress.len();
-        self.progress.retain(|_, progress| !gone(progress));
-        common.told.contacts_changed |= self.progress.len() != before;
-    }
-
     /// Goes on with what the configuration in force asks for. At most one entry is appended, so
     /// that whatever calls this comes to an end. Returns the follower that this node becomes if it
     /// has no vote any more.
@@ -263,6 +207,13 @@ impl Leader {
             return self.leave_office(common);
         }
         if self.transfer.is_some() {
+            return None;
+        }
+        if let Some(settle) = self.settle(common) {
+            // It names no node and needs no address, so nothing can speak against it.
+            if let Ok(next) = settle.applied_to(common.configuration()) {
+                self.append_configuration(common, next);
+            }
             return None;
         }
         let seat = self.caught_up(common).map(Change::Seat);
@@ -289,55 +240,5 @@ impl Leader {
         }
         self.abandon_reads(common);
         Some(Role::follower(common, Reason::VoteTaken))
-    }
-
-    /// A joining member that has caught up, if there is one.
-    fn caught_up(&mut self, common: &mut Common) -> Option<NodeId> {
-        let (last, election_ticks) = (common.log.last().index, common.config.election_ticks);
-        let mut ready = None;
-        for (id, progress) in &mut self.progress {
-            let matched = progress.matched();
-            let Some(catch_up) = &mut progress.catch_up else {
-                continue;
-            };
-            let id = *id;
-            match catch_up.look(matched, last, election_ticks) {
-                catch_up::News::None => {}
-                catch_up::News::Round(round) => {
-                    let behind = last - matched;
-                    let event = ConfigurationEvent::Round { id, round, behind };
-                    common.configuration_events.push(event);
-                }
-                catch_up::News::TooSlow => {
-                    let event = ConfigurationEvent::TooSlow { id };
-                    common.configuration_events.push(event);
-                }
-            }
-            let is_heard = progress.silent_ticks < election_ticks;
-            if catch_up.is_ready() && is_heard {
-                ready = ready.or(Some(id));
-            }
-        }
-        ready
-    }
-
-    /// Those that have left and are told so, with where they are reached.
-    pub(super) fn departing(&self) -> impl Iterator<Item = Contact> {
-        let all = self.progress.iter();
-        all.filter_map(|(id, progress)| {
-            let departing = progress.departing.as_ref()?;
-            Some(Contact {
-                id: *id,
-                folder: progress.folder,
-                address: departing.address.clone(),
-            })
-        })
-    }
-
-    /// Whether this is one that has left and still has to hear of it: its acknowledgements tell
-    /// what it needs next.
-    pub(super) fn is_departing(&self, who: MemberId) -> bool {
-        let progress = self.progress.get(&who.id);
-        progress.is_some_and(|p| p.departing.is_some() && p.folder == Some(who.folder))
     }
 }

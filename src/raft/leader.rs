@@ -52,6 +52,8 @@ pub(super) struct Leader {
     /// Whether a committed configuration has taken this leader's vote, and it has begun to hand
     /// over.
     pub(super) is_leaving: bool,
+    /// Whether somebody asked for a change of members while the founders are not in the log yet.
+    pub(super) settles_now: bool,
 }
 
 impl Leader {
@@ -68,6 +70,7 @@ impl Leader {
             transfer: None,
             uncommitted_bytes: 0,
             is_leaving: false,
+            settles_now: false,
         };
         leader.configure(common);
         common.report(RoleName::Leader, Some(common.id()), Reason::VotesWon);

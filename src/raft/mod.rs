@@ -11,6 +11,7 @@ mod configuring;
 mod counting;
 mod event;
 mod follower;
+mod following;
 mod leader;
 mod log;
 mod log_reading;

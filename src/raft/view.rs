@@ -2,7 +2,7 @@
 
 use super::role::Role;
 use super::{
-    Entry, EntryId, Fault, HardState, Index, LoggedConfiguration, NodeId, Raft, RoleName,
+    Entry, EntryId, Fault, HardState, Index, LoggedConfiguration, MemberId, NodeId, Raft, RoleName,
     StoredSnapshot, Term,
 };
 
@@ -15,6 +15,11 @@ impl Raft {
     /// The id of this node.
     pub fn id(&self) -> NodeId {
         self.common.id()
+    }
+
+    /// What counts of this node: its id, and its folder.
+    pub fn member(&self) -> MemberId {
+        self.common.me()
     }
 
     /// The present role.

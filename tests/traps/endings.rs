@@ -60,9 +60,15 @@ fn a_request_ends_when_its_node_steps_down() {
     let node = cluster.node(leader);
     let lost = start(&node, 20, LONG);
     let term = node.status().term + 1;
+    let from = others(&cluster, leader)[0];
+    let mut from_folder = 0;
+    cluster.node(from).wait_until(Duration::ZERO, |raft| {
+        from_folder = raft.member().folder;
+        true
+    });
     node.deliver([Envelope {
-        from: others(&cluster, leader)[0],
-        from_folder: others(&cluster, leader)[0].into(),
+        from,
+        from_folder,
         to: leader,
         to_folder: None,
         term,

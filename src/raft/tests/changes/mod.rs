@@ -3,6 +3,7 @@
 
 mod counting;
 mod elections;
+mod founding;
 mod leading;
 mod leaving;
 mod restarts;
