@@ -110,9 +110,10 @@ impl Node {
             Entry {
                 id,
                 time_ms,
-                payload: match input.flag() {
-                    true => Payload::Command(input.string().to_vec().into()),
-                    false => Payload::Empty,
+                payload: match input.byte() {
+                    0..=119 => Payload::Command(input.string().to_vec().into()),
+                    120..=239 => Payload::Empty,
+                    least => Payload::Configuration(Box::new(configuration(least))),
                 },
             }
         });
@@ -123,7 +124,7 @@ impl Node {
         let mut configuration = self.raft.configuration().clone();
         if input.flag() {
             configuration.configuration = Configuration::of_voters(2..=4);
-            configuration.index = input.near(0);
+            configuration.index = 1;
         }
         let meta = SnapshotMeta {
             last: self.id(input),
@@ -135,6 +136,21 @@ impl Node {
             bytes: input.near(1),
             offset: input.near(0),
             data: input.string().to_vec().into(),
+        }
+    }
+}
+
+/// Some members, of whom this node may be one; or nobody, which no leader would log.
+fn configuration(byte: u8) -> Configuration {
+    match byte % 5 {
+        0 => Configuration::of_voters(1..=3),
+        1 => Configuration::of_voters(2..=4),
+        2 => Configuration::default(),
+        3 => super::learner(),
+        _ => {
+            let [members, outgoing] = [1..=2, 2..=4].map(Configuration::of_voters);
+            let outgoing = outgoing.members().to_vec();
+            Configuration::of(1, members.members().to_vec(), outgoing)
         }
     }
 }
