@@ -56,6 +56,7 @@ fn request(size: usize) -> Request {
     Request {
         id: 1000,
         timeout_ms: 900,
+        known: 0,
         ask: Ask::Submit(put(1000, 1000, size)),
     }
 }
@@ -88,7 +89,14 @@ fn encode_response(bencher: Bencher) {
     bencher.counter(ItemsCount::new(1usize)).bench_local(|| {
         out.clear();
         let answer = Answer::Reply(codec::to_bytes(black_box(&Reply::Done)));
-        frame::put(&Response { id: 1000, answer }, &mut out);
+        frame::put(
+            &Response {
+                id: 1000,
+                answer,
+                members: None,
+            },
+            &mut out,
+        );
         out.len()
     });
 }

@@ -10,6 +10,7 @@ fn status(id: NodeId, role: RoleName, term: u64) -> Status {
         term,
         leader: Some(2),
         members: vec![address(1), address(2), address(3)],
+        learners: Vec::new(),
         active: vec![],
         commit: 40,
         applied: 40,

@@ -221,7 +221,12 @@ impl Call {
             Ok(Answer::Transferring) => Heard::Transferring,
             // These answers belong to requests of another kind: the server is faulty, and may have
             // done anything with this request.
-            Ok(Answer::Status(_) | Answer::Snapshot { .. }) => {
+            Ok(
+                Answer::Status(_)
+                | Answer::Snapshot { .. }
+                | Answer::Members(_)
+                | Answer::Changed { .. },
+            ) => {
                 let what = "the answer to another kind of request".to_string();
                 self.doubtful(now, server, Word::Garbled(what), routes)
             }

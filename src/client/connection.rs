@@ -285,7 +285,7 @@ impl Inbox {
     /// Puts answers into the slots of their requests. An answer without a slot is dropped: its
     /// thread has given up, and counts the request as lost.
     fn deliver(&mut self, responses: Vec<Response>) -> Result<(), String> {
-        for Response { id, answer } in responses {
+        for Response { id, answer, .. } in responses {
             if id == 0 || id > self.last_id {
                 return Err(format!(
                     "the server answers request {id}, which was never sent"
@@ -331,6 +331,7 @@ fn request(id: u64, ask: &Ask, until: Instant) -> Result<Vec<u8>, String> {
         &Request {
             id,
             timeout_ms,
+            known: 0,
             ask,
         },
         &mut payload,
@@ -393,7 +394,11 @@ mod tests {
     fn an_answer_wakes_the_thread_that_waits_for_it() {
         let connection = waiting(1);
         let (id, answer) = (1, Answer::Busy);
-        let responses = vec![Response { id, answer }];
+        let responses = vec![Response {
+            id,
+            answer,
+            members: None,
+        }];
         assert!(wakes(|| connection
             .inbox
             .lock()

@@ -162,6 +162,7 @@ impl Tcp {
         match welcome {
             Welcome::Accepted { cluster, .. } => self.settle_on(cluster)?,
             Welcome::Refused(why) => return Err(format!("the server refuses: {why}")),
+            Welcome::Peer(_) => return Err("the server takes this client for a node".into()),
         }
         Ok(Connection::new(stream, frames))
     }

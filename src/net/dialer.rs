@@ -12,7 +12,7 @@ use super::outlet::Outlet;
 use super::protocol::{Close, Local};
 use crate::raft::NodeId;
 use crate::wire::frame;
-use crate::wire::handshake::{Caller, Hello, MAGIC, VERSION};
+use crate::wire::handshake::{Caller, Hello, MAGIC, PeerHello, VERSION};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -104,12 +104,17 @@ impl Dialer {
         let hello = Hello {
             version: VERSION,
             cluster: local.cluster.clone(),
-            caller: Caller::Peer {
+            caller: Caller::Peer(PeerHello {
                 from: local.id,
                 to: self.peer,
                 machine: local.machine.clone(),
                 folder: local.folder,
-            },
+                to_folder: None,
+                address: String::new(),
+                lineage: 0,
+                configuration: 0,
+                founding: 0,
+            }),
         };
         let mut bytes = MAGIC.to_vec();
         frame::put(&hello, &mut bytes);

@@ -73,7 +73,8 @@ impl Protocol for Opening {
 fn judge(hello: &Hello, turn: &mut Turn<'_>) -> Option<Box<dyn Protocol>> {
     let who = match &hello.caller {
         Caller::Client => "a client".to_string(),
-        Caller::Peer { from, .. } => format!("node {from}"),
+        Caller::Peer(peer) => format!("node {}", peer.from),
+        Caller::Probe { .. } => "a probe".to_string(),
     };
     if hello.caller == Caller::Client && !turn.room_for_client {
         let limit = turn.local.limits.max_clients;
@@ -82,11 +83,15 @@ fn judge(hello: &Hello, turn: &mut Turn<'_>) -> Option<Box<dyn Protocol>> {
     }
     let protocol: Box<dyn Protocol> = match turn.service.hello(hello, turn.address)? {
         Welcome::Refused(why) => refuse(&who, why, turn),
-        welcome @ Welcome::Accepted { .. } => {
+        welcome @ (Welcome::Accepted { .. } | Welcome::Peer(_)) => {
             turn.outlet.send([&welcome]);
-            match hello.caller {
+            match &hello.caller {
                 Caller::Client => Box::new(ClientSide::new(turn)),
-                Caller::Peer { from, folder, .. } => Box::new(PeerSide::new(from, folder)),
+                Caller::Peer(peer) => Box::new(PeerSide::new(peer.from, peer.folder)),
+                Caller::Probe { .. } => {
+                    turn.outlet.finish();
+                    Box::new(Refused)
+                }
             }
         }
     };

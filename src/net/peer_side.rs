@@ -70,7 +70,7 @@ impl Protocol for Dialled {
                 {
                     return Err(Close::Stranger { id, cluster });
                 }
-                Welcome::Accepted { .. } => self.welcomed = true,
+                Welcome::Accepted { .. } | Welcome::Peer(_) => self.welcomed = true,
             }
             input.consume(len);
         }

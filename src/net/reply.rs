@@ -87,14 +87,22 @@ impl ReplyTo {
     /// Sends the answer to the client at once, on the calling thread.
     pub fn send(self, answer: Answer) {
         let id = self.id;
-        self.client.outlet.send([&Response { id, answer }]);
+        self.client.outlet.send([&Response {
+            id,
+            answer,
+            members: None,
+        }]);
     }
 
     /// Adds the answer to the connection's buffer without sending it. It is sent when `replies` is
     /// flushed, or earlier if the buffer has become long.
     pub fn queue(self, answer: Answer, replies: &mut Replies) {
         let id = self.id;
-        self.client.outlet.queue(&Response { id, answer });
+        self.client.outlet.queue(&Response {
+            id,
+            answer,
+            members: None,
+        });
         // Answers to one client often follow each other, so comparing with the last client finds
         // most duplicates. Flushing a client twice costs little.
         let last = replies.touched.last();

@@ -110,6 +110,9 @@ impl<S: StateMachine> Handle<S> {
             Ask::Status => return Answer::Status(Box::new(self.status())),
             Ask::Transfer(to) => return service::transfer(&self.hub, *to),
             Ask::Snapshot => return service::snapshot(&self.hub),
+            Ask::Members | Ask::Change { .. } | Ask::Join(_) => {
+                return Answer::Invalid("the members of this node do not change".into());
+            }
         };
         self.hub.answer(outcome)
     }

@@ -13,7 +13,7 @@ use crate::machine::StateMachine;
 use crate::net::{Replies, ReplyTo, Service};
 use crate::raft::{Envelope, NodeId};
 use crate::wire::client::{Answer, Ask, Request};
-use crate::wire::handshake::{Caller, Hello, Welcome};
+use crate::wire::handshake::{Caller, Hello, PeerHello, Welcome};
 
 /// The node as the event loop sees it.
 pub(super) struct NodeService<S: StateMachine> {
@@ -57,9 +57,9 @@ impl<S: StateMachine> NodeService<S> {
                 hello.cluster
             ));
         }
-        let Caller::Peer {
+        let Caller::Peer(PeerHello {
             from, to, machine, ..
-        } = &hello.caller
+        }) = &hello.caller
         else {
             return None;
         };
@@ -109,7 +109,7 @@ impl<S: StateMachine> Service for NodeService<S> {
             cluster: self.hub.config.cluster.clone(),
             id,
         };
-        let Caller::Peer { from, folder, .. } = hello.caller else {
+        let Caller::Peer(PeerHello { from, folder, .. }) = hello.caller else {
             return Some(welcome);
         };
         match self.register.meet(from, folder) {
@@ -144,6 +144,11 @@ impl<S: StateMachine> Service for NodeService<S> {
             Ask::Status => self.ask_for_status.push(reply),
             Ask::Transfer(to) => reply.send(transfer(&self.hub, to)),
             Ask::Snapshot => reply.send(snapshot(&self.hub)),
+            Ask::Members | Ask::Change { .. } | Ask::Join(_) => {
+                reply.send(Answer::Invalid(
+                    "the members of this node do not change".into(),
+                ));
+            }
         }
     }
 

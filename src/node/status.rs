@@ -27,6 +27,7 @@ impl<S: StateMachine> Hub<S> {
             term: raft.term(),
             leader: raft.leader(),
             members: self.config.members.clone().into_iter().collect(),
+            learners: Vec::new(),
             active: raft.active(),
             commit: raft.commit(),
             applied: raft.applied_index(),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::members::{ChangeRequest, JoinRequest, MemberList, MembersReport};
 use crate::raft::{Index, NodeId, RoleName, Term};
 
 /// A request that a client sends to a server.
@@ -13,6 +14,9 @@ pub struct Request {
     /// How long the server may take, in milliseconds. After that time the request ends as
     /// [`Answer::Unknown`]. If the server's own limit is shorter, that limit counts.
     pub timeout_ms: u32,
+    /// The index of the newest list of members that the client has; 0 if it has none. If the server
+    /// knows a newer one, its response brings it.
+    pub known: Index,
     /// What the client asks the server to do.
     pub ask: Ask,
 }
@@ -31,6 +35,18 @@ pub enum Ask {
     Transfer(Option<NodeId>),
     /// Asks a node to take a snapshot of its state now. Any node does so, with or without a leader.
     Snapshot,
+    /// Asks a node what it knows of the members. Any node answers; the leader knows most.
+    Members,
+    /// Asks the leader to change the members. It answers as soon as the change is in its log;
+    /// [`Ask::Members`] shows when the change is done.
+    Change {
+        /// The change.
+        change: ChangeRequest,
+        /// Whether to make the change although too few of the new voters answer.
+        force: bool,
+    },
+    /// Asks the leader, for a node itself, to let the node in or to give the node its place back.
+    Join(JoinRequest),
 }
 
 /// A server's response to one request.
@@ -40,6 +56,8 @@ pub struct Response {
     pub id: u64,
     /// The answer: how the request ended.
     pub answer: Answer,
+    /// The committed list of members, if it is newer than the one that the client has.
+    pub members: Option<Box<MemberList>>,
 }
 
 /// The ways in which a request can end.
@@ -70,6 +88,17 @@ pub enum Answer {
         /// Whether the newest snapshot covers all entries up to `up_to` already, so that none is
         /// taken. If false, a snapshot will be taken, and [`Status`] shows when it is durable.
         is_there: bool,
+    },
+    /// The answer to [`Ask::Members`].
+    Members(Box<MembersReport>),
+    /// The answer to [`Ask::Change`] and [`Ask::Join`]: the change is in the leader's log.
+    Changed {
+        /// The index of the configuration that has the change. The change is done when that is
+        /// committed and no change is under way any more.
+        index: Index,
+        /// Whether this request made the change. If false, it was so already: the request is the
+        /// repeat of one whose answer was lost.
+        is_new: bool,
     },
 }
 
@@ -111,8 +140,11 @@ pub struct Status {
     pub term: Term,
     /// The leader of this term, as far as the node knows. If the node leads, this is its own id.
     pub leader: Option<NodeId>,
-    /// All members of the cluster: their ids and their addresses for clients.
+    /// All members of the cluster, by the newest committed list that this node knows: their ids and
+    /// their addresses.
     pub members: Vec<(NodeId, String)>,
+    /// The members that do not vote.
+    pub learners: Vec<NodeId>,
     /// The members from which this node, if it leads, has heard within an election timeout. The
     /// list includes the leader itself, and is empty at every other node.
     pub active: Vec<NodeId>,

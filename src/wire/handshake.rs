@@ -8,21 +8,21 @@
 //! | from the caller | |
 //! | --- | --- |
 //! | 8 bytes | [`MAGIC`]: `72 61 66 74 6b 76 00 0a` |
-//! | a [`frame`](super::frame) of at most [`MAX_HELLO`] bytes | [`Hello`]: version, cluster, caller (0 a client; 1 a peer: from, to, machine, folder) |
+//! | a [`frame`](super::frame) of at most [`MAX_HELLO`] bytes | [`Hello`]: version, cluster, caller (0 a client; 1 a peer; 2 a probe) |
 //! | frames | a client: [`Request`](super::client::Request)s; a peer: [`Envelope`](crate::raft::Envelope)s |
 //!
 //! | from the server | |
 //! | --- | --- |
-//! | a frame of at most [`MAX_HELLO`] bytes | [`Welcome`]: 0 accepted: cluster, id; 1 refused: a text |
+//! | a frame of at most [`MAX_HELLO`] bytes | [`Welcome`]: 0 accepted: cluster, id; 1 refused: a text; 2 to peers and probes: [`PeerWelcome`] |
 //! | frames | to a client: [`Response`](super::client::Response)s; to a peer: nothing |
 //!
 //! Four things stay the same for ever: the magic, the framing, the version as the hello's first
-//! field, and the whole welcome. So any version can tell any other what is wrong.
+//! field, and the first two welcomes. So any version can tell any other what is wrong.
 
 use serde::{Deserialize, Serialize};
 
 use super::codec::{self, DecodeError};
-use crate::raft::NodeId;
+use crate::raft::{FolderId, Index, NodeId};
 
 /// The first bytes of every connection. Text protocols never start with them, because they contain
 /// a zero byte.
@@ -54,18 +54,42 @@ pub enum Caller {
     Client,
     /// Another node. It sends [`Envelope`](crate::raft::Envelope)s, one frame each, and receives
     /// nothing here: the other node's messages take the connection which that node opened.
-    Peer {
-        /// The id of the node that opened the connection.
-        from: NodeId,
-        /// The id of the node that the calling node wants to reach.
+    Peer(PeerHello),
+    /// Somebody who only wants to know which node, with which folder, is reached here: the leader
+    /// before it lets a node in. The connection ends with the welcome.
+    Probe {
+        /// The id of the node that is expected here.
         to: NodeId,
-        /// The identity of the calling node's state machine
-        /// ([`StateMachine::identity`](crate::machine::StateMachine::identity)).
-        machine: String,
-        /// The random number of the calling node's data folder. A node that comes back with another
-        /// folder has forgotten its votes, and is refused.
-        folder: u128,
     },
+}
+
+/// What a node says of itself when it opens a connection to another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerHello {
+    /// The id of the node that opened the connection.
+    pub from: NodeId,
+    /// The id of the node that the calling node wants to reach.
+    pub to: NodeId,
+    /// The identity of the calling node's state machine
+    /// ([`StateMachine::identity`](crate::machine::StateMachine::identity)).
+    pub machine: String,
+    /// The random number of the calling node's data folder. A node that comes back with another
+    /// folder has forgotten its votes, and is refused.
+    pub folder: FolderId,
+    /// The folder of the other node, as the calling node knows it: the other node refuses if it
+    /// has another one. `None` if the calling node knows none.
+    pub to_folder: Option<FolderId>,
+    /// Where the calling node is reached, as `host:port`: a node that does not know it yet
+    /// answers there.
+    pub address: String,
+    /// The lineage of the calling node's newest committed configuration; 0 if it knows none.
+    pub lineage: u64,
+    /// The index of the calling node's newest committed configuration; 0 if it knows none but
+    /// the founding one.
+    pub configuration: Index,
+    /// The digest of the ids with which the calling node founds its cluster; 0 if the cluster
+    /// is founded already.
+    pub founding: u64,
 }
 
 /// The server's answer to a [`Hello`].
@@ -81,6 +105,45 @@ pub enum Welcome {
     /// The connection is refused and will be closed. The text tells the operator of the client or
     /// node why.
     Refused(String),
+    /// The answer to a peer or a probe that is accepted.
+    Peer(PeerWelcome),
+}
+
+/// What a node tells a peer or a probe about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerWelcome {
+    /// The name of the cluster of the node that accepted the connection.
+    pub cluster: String,
+    /// Its id.
+    pub id: NodeId,
+    /// The identity of its state machine.
+    pub machine: String,
+    /// The random number of its data folder.
+    pub folder: FolderId,
+    /// The lineage of its newest committed configuration; 0 if it knows none.
+    pub lineage: u64,
+    /// Whether its folder holds nothing yet: no log, no snapshot, no vote that could count.
+    pub is_blank: bool,
+    /// What the caller's folder is here.
+    pub standing: Standing,
+}
+
+/// What a node knows of the folder of a node that calls it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// The cluster is being founded, and the caller's folder is written down here: no other folder
+    /// of the caller's id will be.
+    Witness,
+    /// The newest configuration of this node has the caller with this folder, or has the caller
+    /// without any folder.
+    Member,
+    /// It does not.
+    Stranger {
+        /// The index of that configuration; 0 while the cluster is being founded.
+        configuration: Index,
+        /// The folder and the address that the caller's id has here, if it has any.
+        known: Option<(FolderId, String)>,
+    },
 }
 
 /// Why the first frame of a connection cannot be used as a hello.

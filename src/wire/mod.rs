@@ -7,3 +7,4 @@ pub mod client;
 pub mod codec;
 pub mod frame;
 pub mod handshake;
+pub mod members;

@@ -8,7 +8,7 @@ use raftkv::machine::StateMachine;
 use raftkv::storage::{ReadOnlyDisk, inspect};
 use raftkv::wire::client::{Answer, Ask, Response};
 use raftkv::wire::frame::{self, MAX_PAYLOAD};
-use raftkv::wire::handshake::{Caller, MAGIC, MAX_HELLO, VERSION};
+use raftkv::wire::handshake::{Caller, MAGIC, MAX_HELLO, PeerHello, VERSION};
 
 use super::cluster::{Cluster, text};
 use super::load::Load;
@@ -64,12 +64,17 @@ fn strangers(folder: u128) -> Vec<Case> {
         let machine = machine.to_string();
         opening(&hello(
             cluster,
-            Caller::Peer {
+            Caller::Peer(PeerHello {
                 from,
                 to,
                 machine,
                 folder,
-            },
+                to_folder: None,
+                address: String::new(),
+                lineage: 0,
+                configuration: 0,
+                founding: 0,
+            }),
         ))
     };
     vec![
@@ -80,12 +85,17 @@ fn strangers(folder: u128) -> Vec<Case> {
         (
             opening(&hello(
                 "raftkv",
-                Caller::Peer {
+                Caller::Peer(PeerHello {
                     from: 2,
                     to: 1,
                     machine: machine.clone(),
                     folder: folder + 1,
-                },
+                    to_folder: None,
+                    address: String::new(),
+                    lineage: 0,
+                    configuration: 0,
+                    founding: 0,
+                }),
             )),
             "knows node 2 with another data folder",
         ),

@@ -9,7 +9,7 @@ use raftkv::kv::{Kv, Limits};
 use raftkv::machine::StateMachine;
 use raftkv::raft::{Entry, EntryId, Envelope, HardState, Message, Payload, Write};
 use raftkv::storage::{Inspection, Options, ReadOnlyDisk, RealDisk, Storage, inspect};
-use raftkv::wire::handshake::{Caller, Welcome};
+use raftkv::wire::handshake::{Caller, PeerHello, Welcome};
 
 use super::cluster::{Cluster, kvnode, text};
 use super::folders::{contents, stopped};
@@ -51,12 +51,17 @@ fn a_node_to_which_a_leader_sends_what_nobody_can_execute_stops_and_its_log_stay
     let mut raw = Raw::connect(cluster.address(1));
     raw.write(&opening(&hello(
         "raftkv",
-        Caller::Peer {
+        Caller::Peer(PeerHello {
             from: 2,
             to: 1,
             machine: Kv::new(Limits::default()).identity(),
             folder,
-        },
+            to_folder: None,
+            address: String::new(),
+            lineage: 0,
+            configuration: 0,
+            founding: 0,
+        }),
     )));
     assert!(matches!(raw.receive(), Welcome::Accepted { .. }));
     raw.write(&frame_of(&Envelope {

@@ -37,6 +37,7 @@ pub fn request(ask: Ask) -> Request {
     Request {
         id: 1,
         timeout_ms: 1500,
+        known: 0,
         ask,
     }
 }

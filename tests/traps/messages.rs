@@ -84,7 +84,11 @@ fn an_empty_answer_arrives_as_such_behind_a_full_one() {
     let value = |value: Option<&'static str>| {
         let reply = Reply::Value(value.map(Into::into));
         let answer = Answer::Reply(codec::to_bytes(&reply));
-        Response { id: 1, answer }
+        Response {
+            id: 1,
+            answer,
+            members: None,
+        }
     };
     let answers = [value(Some("a value")), value(None), value(Some(""))];
     assert_eq!(through_one_stream(&answers), answers);

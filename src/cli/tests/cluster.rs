@@ -141,6 +141,7 @@ impl MapCluster {
             term: 3,
             leader: Some(1),
             members: vec![(1, "one:1".into())],
+            learners: Vec::new(),
             active: vec![1],
             commit: 9,
             applied: 9,
@@ -166,6 +167,9 @@ impl Transport for MapCluster {
             Ask::Status => return Ok(Answer::Status(Box::new(self.status()))),
             Ask::Transfer(_) => return Ok(Answer::Transferring),
             Ask::Snapshot => return Ok(self.take_snapshot()),
+            Ask::Members | Ask::Change { .. } | Ask::Join(_) => {
+                return Ok(Answer::Invalid("not here".into()));
+            }
             Ask::Submit(bytes) => match codec::decode(bytes).unwrap() {
                 Command::OpenSession => Reply::Opened(1),
                 Command::KeepAlive { .. } | Command::CloseSession { .. } => Reply::Done,

@@ -137,6 +137,7 @@ impl Link {
             &Request {
                 id,
                 timeout_ms,
+                known: 0,
                 ask,
             },
             out,
@@ -237,7 +238,7 @@ impl Link {
                 self.greet(welcome, cluster)?;
                 continue;
             }
-            let Some((Response { id, answer }, len)) = next(rest, frame::MAX_PAYLOAD)? else {
+            let Some((Response { id, answer, .. }, len)) = next(rest, frame::MAX_PAYLOAD)? else {
                 return Ok(used);
             };
             used += len;
@@ -274,6 +275,7 @@ impl Link {
                 ));
             }
             Welcome::Accepted { .. } => {}
+            Welcome::Peer(_) => return Err("the server takes this client for a node".into()),
         }
         self.greeted = true;
         self.out.append(&mut self.held);

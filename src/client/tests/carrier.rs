@@ -92,7 +92,14 @@ fn an_answer_byte_by_byte_is_read() {
         let request: Request = peer.receive();
         let (id, answer) = (request.id, echo_of(&request.ask));
         let mut bytes = Vec::new();
-        frame::put(&Response { id, answer }, &mut bytes);
+        frame::put(
+            &Response {
+                id,
+                answer,
+                members: None,
+            },
+            &mut bytes,
+        );
         for byte in bytes {
             peer.stream.write_all(&[byte]).unwrap();
         }

@@ -200,7 +200,9 @@ impl Inner {
             Ask::Submit(command) => Answer::Reply(codec::to_bytes(&self.store.submit(command))),
             Ask::Query(query) => Answer::Reply(codec::to_bytes(&self.store.query(query))),
             Ask::Transfer(_) => Answer::Transferring,
-            Ask::Status | Ask::Snapshot => Answer::Invalid("not here".into()),
+            Ask::Status | Ask::Snapshot | Ask::Members | Ask::Change { .. } | Ask::Join(_) => {
+                Answer::Invalid("not here".into())
+            }
         }
     }
 

@@ -125,6 +125,10 @@ impl Peer {
     }
 
     pub(super) fn answer(&mut self, id: u64, answer: Answer) {
-        self.send(&Response { id, answer });
+        self.send(&Response {
+            id,
+            answer,
+            members: None,
+        });
     }
 }

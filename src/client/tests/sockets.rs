@@ -125,7 +125,14 @@ fn an_answer_byte_by_byte_and_two_in_one_piece_are_read_alike() {
         let request: Request = peer.receive();
         let mut bytes = Vec::new();
         let (id, answer) = (request.id, echo_of(&request.ask));
-        frame::put(&Response { id, answer }, &mut bytes);
+        frame::put(
+            &Response {
+                id,
+                answer,
+                members: None,
+            },
+            &mut bytes,
+        );
         for byte in bytes {
             peer.stream.write_all(&[byte]).unwrap();
         }
@@ -133,7 +140,14 @@ fn an_answer_byte_by_byte_and_two_in_one_piece_are_read_alike() {
         let mut bytes = Vec::new();
         for Request { id, ask, .. } in [first, second] {
             let answer = echo_of(&ask);
-            frame::put(&Response { id, answer }, &mut bytes);
+            frame::put(
+                &Response {
+                    id,
+                    answer,
+                    members: None,
+                },
+                &mut bytes,
+            );
         }
         peer.stream.write_all(&bytes).unwrap();
         peer.try_receive::<Request>();
@@ -182,7 +196,14 @@ fn a_connection_that_closes_midway_loses_all_who_wait_and_the_next_call_opens_an
             let (one, _): (Request, Request) = (peer.receive(), peer.receive());
             let (id, answer) = (one.id, echo_of(&one.ask));
             let mut bytes = Vec::new();
-            frame::put(&Response { id, answer }, &mut bytes);
+            frame::put(
+                &Response {
+                    id,
+                    answer,
+                    members: None,
+                },
+                &mut bytes,
+            );
             peer.stream.write_all(&bytes[..bytes.len() - 1]).unwrap();
         }
         _ => {
@@ -411,6 +432,7 @@ fn the_status_of_all_servers_comes_without_a_leader_and_with_one_dead() {
         term: 7,
         leader: None,
         members,
+        learners: Vec::new(),
         active: Vec::new(),
         commit: 0,
         applied: 0,

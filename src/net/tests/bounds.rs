@@ -1,5 +1,6 @@
 use super::*;
 use crate::net::outlet::{Bounds, Outlet, WhenFull};
+use crate::wire::handshake::PeerHello;
 
 /// How long to wait for something that must not happen.
 const A_WHILE: Duration = Duration::from_millis(200);
@@ -162,12 +163,17 @@ fn clients_over_their_number_are_told_so_and_peers_still_get_in() {
     third.expect_closed();
     let machine = "none".into();
     let (from, to) = (2, 1);
-    let peer = hello(Caller::Peer {
+    let peer = hello(Caller::Peer(PeerHello {
         from,
         to,
         machine,
         folder: 2,
-    });
+        to_folder: None,
+        address: String::new(),
+        lineage: 0,
+        configuration: 0,
+        founding: 0,
+    }));
     let _peer = Remote::open(node.address, &peer);
     clients.iter_mut().for_each(|client| client.round_trip(1));
 
@@ -194,12 +200,17 @@ fn callers_over_the_number_of_connections_are_sent_away_until_one_closes() {
     drop(silent);
     let machine = "none".into();
     let (from, to) = (2, 1);
-    let peer = opening(&hello(Caller::Peer {
+    let peer = opening(&hello(Caller::Peer(PeerHello {
         from,
         to,
         machine,
         folder: 2,
-    }));
+        to_folder: None,
+        address: String::new(),
+        lineage: 0,
+        configuration: 0,
+        founding: 0,
+    })));
     let again = (0..1000).any(|_| {
         let mut remote = Remote::connect(node.address);
         remote.socket.write_all(&peer).is_ok()

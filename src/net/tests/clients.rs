@@ -22,7 +22,14 @@ fn ten_thousand_requests_sent_at_once_are_all_answered_in_order() {
     let sending = thread::spawn(move || sender.write_all(&bytes).unwrap());
     for id in 0..10_000 {
         let answer = Answer::Reply(id.to_string().into());
-        assert_eq!(client.answer(), Response { id, answer });
+        assert_eq!(
+            client.answer(),
+            Response {
+                id,
+                answer,
+                members: None
+            }
+        );
     }
     sending.join().unwrap();
 }

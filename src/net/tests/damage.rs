@@ -13,6 +13,7 @@ use crate::net::opening::Opening;
 use crate::net::outlet::{Bounds, Outlet, WhenFull};
 use crate::net::peer_side::Dialled;
 use crate::net::protocol::{Close, Local, Next, Protocol, Stage, Turn};
+use crate::wire::handshake::PeerHello;
 
 /// A service that accepts everybody and keeps all messages.
 #[derive(Default)]
@@ -112,12 +113,17 @@ fn good_streams() -> [Vec<u8>; 3] {
         frame_of(&submit(1, "one")),
         frame_of(&submit(300, "three hundred")),
     ];
-    let peer = hello(Caller::Peer {
+    let peer = hello(Caller::Peer(PeerHello {
         from: 2,
         to: 1,
         machine: "none".into(),
         folder: 2,
-    });
+        to_folder: None,
+        address: String::new(),
+        lineage: 0,
+        configuration: 0,
+        founding: 0,
+    }));
     let peer = [
         opening(&peer),
         frame_of(&heartbeat(2, 1, 1)),

@@ -187,6 +187,7 @@ fn submit(id: u64, bytes: impl Into<Bytes>) -> Request {
     Request {
         id,
         timeout_ms: 1000,
+        known: 0,
         ask: Ask::Submit(bytes.into()),
     }
 }
@@ -252,7 +253,14 @@ impl Remote {
     fn round_trip(&mut self, id: u64) {
         self.ask(&submit(id, "ping"));
         let answer = Answer::Reply("ping".into());
-        assert_eq!(self.answer(), Response { id, answer });
+        assert_eq!(
+            self.answer(),
+            Response {
+                id,
+                answer,
+                members: None
+            }
+        );
     }
 
     /// Reads until the server closes the connection, and fails if that takes too long.

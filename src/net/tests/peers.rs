@@ -3,6 +3,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::raft::{Entry, EntryId, Payload};
+use crate::wire::handshake::PeerHello;
 
 /// A running node 1 with these peers.
 fn node_with(peers: &[(NodeId, SocketAddr)], limits: Limits) -> Node {
@@ -47,12 +48,17 @@ fn large(to: NodeId, bytes: usize) -> Envelope {
 
 fn peer_hello(from: NodeId) -> Hello {
     let machine = "none".into();
-    hello(Caller::Peer {
+    hello(Caller::Peer(PeerHello {
         from,
         to: 1,
         machine,
         folder: from.into(),
-    })
+        to_folder: None,
+        address: String::new(),
+        lineage: 0,
+        configuration: 0,
+        founding: 0,
+    }))
 }
 
 #[test]

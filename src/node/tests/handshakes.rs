@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::disk::WatchedDisk;
 use super::*;
 use crate::wire::client::{Answer, Ask, Request, Response};
-use crate::wire::handshake::{Caller, Hello, MAGIC, MAX_HELLO, VERSION, Welcome};
+use crate::wire::handshake::{Caller, Hello, MAGIC, MAX_HELLO, PeerHello, VERSION, Welcome};
 use crate::wire::{codec, frame};
 
 /// A connection on which a test sends and reads the frames of the protocol itself.
@@ -69,12 +69,17 @@ fn node(disk: &WatchedDisk) -> Handle<Machine> {
 }
 
 fn peer(from: u64, folder: u128) -> Caller {
-    Caller::Peer {
+    Caller::Peer(PeerHello {
         from,
         to: 1,
         machine: "a test's machine".to_string(),
         folder,
-    }
+        to_folder: None,
+        address: String::new(),
+        lineage: 0,
+        configuration: 0,
+        founding: 0,
+    })
 }
 
 /// A status must not wait for the disk, and a peer is welcomed only once its folder number is on
@@ -92,6 +97,7 @@ fn a_peer_is_welcomed_once_it_is_written_down_and_nobody_else_waits_for_that() {
     client.send(&Request {
         id: 5,
         timeout_ms: 1000,
+        known: 0,
         ask: Ask::Status,
     });
     let response: Response = client.receive();
@@ -138,6 +144,7 @@ fn statuses_that_are_asked_for_at_once_are_summed_up_once() {
         let request = Request {
             id,
             timeout_ms: 1000,
+            known: 0,
             ask: Ask::Status,
         };
         frame::put(&request, &mut requests);

@@ -7,7 +7,10 @@ use raftkv::raft::{
     MemberRole, Message, Payload, RoleName, SnapshotMeta, Term,
 };
 use raftkv::wire::client::{Answer, Ask, Doubt, NotLeader, Request, Response, Stage, Status};
-use raftkv::wire::handshake::{Caller, Hello, HelloError, VERSION, Welcome};
+use raftkv::wire::handshake::{
+    Caller, Hello, HelloError, PeerHello, PeerWelcome, Standing, VERSION, Welcome,
+};
+use raftkv::wire::members::{ChangeRequest, JoinRequest, MemberList, MemberReport, MembersReport};
 use raftkv::wire::{codec, frame};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -82,12 +85,17 @@ pub fn handshake_seeds() -> Vec<Vec<u8>> {
         cluster: "raftkv".into(),
         caller,
     };
-    let peer = Caller::Peer {
+    let peer = Caller::Peer(PeerHello {
         from: 1,
         to: 2,
         machine: "raftkv store, version 1".into(),
         folder: u128::MAX,
-    };
+        to_folder: Some(1),
+        address: "a:1".into(),
+        lineage: 7,
+        configuration: 300,
+        founding: 0,
+    });
     let accepted = Welcome::Accepted {
         cluster: "raftkv".into(),
         id: 300,
@@ -95,10 +103,29 @@ pub fn handshake_seeds() -> Vec<Vec<u8>> {
     vec![
         encoded(&hello(VERSION, Caller::Client)),
         encoded(&hello(VERSION, peer)),
+        encoded(&hello(VERSION, Caller::Probe { to: 2 })),
         encoded(&hello(999, Caller::Client)),
         encoded(&accepted),
         encoded(&Welcome::Refused("no".into())),
+        encoded(&Welcome::Peer(peer_welcome(Standing::Witness))),
+        encoded(&Welcome::Peer(peer_welcome(Standing::Member))),
+        encoded(&Welcome::Peer(peer_welcome(Standing::Stranger {
+            configuration: 300,
+            known: Some((u128::MAX, "a:1".into())),
+        }))),
     ]
+}
+
+fn peer_welcome(standing: Standing) -> PeerWelcome {
+    PeerWelcome {
+        cluster: "raftkv".into(),
+        id: 2,
+        machine: "raftkv store, version 1".into(),
+        folder: 1,
+        lineage: 7,
+        is_blank: false,
+        standing,
+    }
 }
 
 pub fn client(data: &[u8]) {
@@ -118,19 +145,89 @@ pub fn client_seeds() -> Vec<Vec<u8>> {
         Ask::Transfer(None),
         Ask::Transfer(Some(70_000)),
         Ask::Snapshot,
+        Ask::Members,
+        Ask::Join(JoinRequest {
+            id: 4,
+            folder: u128::MAX,
+            address: "d:1".into(),
+            role: MemberRole::Learner,
+        }),
     ];
-    let requests = asks.map(|ask| {
+    let changes = changes().map(|change| Ask::Change {
+        change,
+        force: true,
+    });
+    let requests = asks.into_iter().chain(changes).map(|ask| {
         encoded(&Request {
             id: 1 << 40,
             timeout_ms: 5000,
+            known: 0,
             ask,
         })
     });
-    let responses = answers().map(|answer| encoded(&Response { id: 7, answer }));
+    let requests: Vec<_> = requests.collect();
+    let list = MemberList {
+        index: 300,
+        lineage: 7,
+        members: vec![(1, "a:1".into())],
+    };
+    let responses = answers().map(|answer| {
+        encoded(&Response {
+            id: 7,
+            answer,
+            members: Some(Box::new(list.clone())),
+        })
+    });
     [&requests[..], &responses[..]].concat()
 }
 
-fn answers() -> [Answer; 8] {
+fn changes() -> [ChangeRequest; 7] {
+    let address = "d:1".to_string();
+    [
+        ChangeRequest::Add {
+            id: 4,
+            address: address.clone(),
+            role: MemberRole::Voter,
+        },
+        ChangeRequest::Promote(4),
+        ChangeRequest::Demote(4),
+        ChangeRequest::Remove(4),
+        ChangeRequest::Replace {
+            id: 4,
+            address: Some(address.clone()),
+        },
+        ChangeRequest::Move { id: 4, address },
+        ChangeRequest::Cancel,
+    ]
+}
+
+fn members_report() -> MembersReport {
+    let logged = LoggedConfiguration {
+        index: 300,
+        configuration: Configuration::of_voters([1, 2]),
+    };
+    MembersReport {
+        id: 1,
+        leader: Some(1),
+        term: 3,
+        commit: 1000,
+        last_index: 1001,
+        configuration: logged,
+        committed: 299,
+        blocker: Some("node 2 is silent".into()),
+        members: vec![MemberReport {
+            id: 2,
+            folder: Some(u128::MAX),
+            matched: 900,
+            silent_ms: 70,
+            snapshot: Some((10, 1 << 32)),
+            round: Some(3),
+            is_departing: false,
+        }],
+    }
+}
+
+fn answers() -> [Answer; 10] {
     let not_leader = NotLeader {
         id: 1,
         role: RoleName::PreCandidate,
@@ -144,6 +241,7 @@ fn answers() -> [Answer; 8] {
         term: 3,
         leader: Some(1),
         members: vec![(1, "a:1".into()), (2, "b:1".into())],
+        learners: vec![2],
         active: vec![1, 2],
         commit: 1000,
         applied: 999,
@@ -177,6 +275,11 @@ fn answers() -> [Answer; 8] {
         Answer::Snapshot {
             up_to: 1000,
             is_there: false,
+        },
+        Answer::Members(Box::new(members_report())),
+        Answer::Changed {
+            index: 300,
+            is_new: true,
         },
     ]
 }
