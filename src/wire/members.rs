@@ -50,8 +50,6 @@ pub enum ChangeRequest {
         /// The new address, as `host:port`.
         address: String,
     },
-    /// The change of voters that is under way is taken back.
-    Cancel,
 }
 
 /// A node asks to be let in.

@@ -12,6 +12,7 @@ mod rejoining;
 mod removed;
 mod repair;
 mod replication;
+mod silent_followers;
 mod snapshots;
 mod swarm;
 mod together;

@@ -181,7 +181,7 @@ pub fn client_seeds() -> Vec<Vec<u8>> {
     [&requests[..], &responses[..]].concat()
 }
 
-fn changes() -> [ChangeRequest; 7] {
+fn changes() -> [ChangeRequest; 6] {
     let address = "d:1".to_string();
     [
         ChangeRequest::Add {
@@ -197,7 +197,6 @@ fn changes() -> [ChangeRequest; 7] {
             address: Some(address.clone()),
         },
         ChangeRequest::Move { id: 4, address },
-        ChangeRequest::Cancel,
     ]
 }
 
