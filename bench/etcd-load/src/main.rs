@@ -79,10 +79,10 @@ async fn drive(
     tally: Rc<RefCell<Tally>>,
 ) -> Result<(), etcd::Unreachable> {
     loop {
-        let begun = Instant::now();
-        let Some(key) = tally.borrow_mut().next_key(begun) else {
+        let Some((key, begun)) = tally.borrow_mut().next(Instant::now()) else {
             return Ok(());
         };
+        tokio::time::sleep_until(begun.into()).await;
         let request = Request::new(&plan, key);
         let (channel, attempt) = line.channel().await;
         let answer = line.call(channel, request).await;

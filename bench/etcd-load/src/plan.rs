@@ -42,6 +42,9 @@ pub struct Plan {
     pub value: Bytes,
     /// How long the load is counted. Has no meaning for [`Kind::Fill`].
     pub seconds: f64,
+    /// How many requests are due in a second, at fixed times; without it each client asks again as
+    /// soon as it has an answer.
+    pub rate: Option<f64>,
     /// How long the load runs before it is counted. Has no meaning for [`Kind::Fill`].
     pub warm_up: f64,
     /// An answer later than this counts as a failure of its connection.
@@ -61,6 +64,7 @@ impl Plan {
             keys: 10_000,
             value: value_of(128)?,
             seconds: 10.0,
+            rate: None,
             warm_up: 1.0,
             timeout: PATIENCE,
         };
@@ -76,7 +80,8 @@ impl Plan {
             && plan.connections <= plan.clients
             && plan.keys > 0
             && is_time(plan.seconds)
-            && is_time(plan.warm_up);
+            && is_time(plan.warm_up)
+            && plan.rate.is_none_or(|rate| (0.1..=1e7).contains(&rate));
         match is_possible {
             true => Ok(plan),
             false => Err("a number among the options is out of range".into()),
@@ -91,6 +96,7 @@ impl Plan {
             "keys" => self.keys = value.parse()?,
             "value_size" => self.value = value_of(value.parse()?)?,
             "seconds" => self.seconds = value.parse()?,
+            "rate" => self.rate = Some(value.parse()?),
             "warm_up" => self.warm_up = value.parse()?,
             "timeout_ms" => self.timeout = Duration::from_millis(value.parse()?),
             _ => return Err(format!("there is no option {name}").into()),

@@ -13,6 +13,8 @@ pub struct Tally {
     plan: Rc<Plan>,
     random: u64,
     asked: u64,
+    /// When the load began.
+    begun: Instant,
     /// Requests that began earlier are not counted.
     start: Instant,
     /// No request begins later, but for those of [`Kind::Fill`].
@@ -25,6 +27,10 @@ pub struct Tally {
     succeeded: Vec<Instant>,
     /// The longest time that any client was without success.
     gap: Duration,
+    /// When any client last succeeded.
+    last: Instant,
+    /// The longest time in which no client succeeded.
+    gap_of_all: Duration,
 }
 
 impl Tally {
@@ -39,6 +45,7 @@ impl Tally {
         Ok(Tally {
             random: 0x9e37_79b9_7f4a_7c15,
             asked: 0,
+            begun: now,
             start,
             end: start + Duration::from_secs_f64(plan.seconds),
             latencies: Histogram::new_with_bounds(100, 3_600_000_000_000, 3)?,
@@ -46,12 +53,23 @@ impl Tally {
             failures: 0,
             succeeded: vec![now; plan.clients],
             gap: Duration::ZERO,
+            last: now,
+            gap_of_all: Duration::ZERO,
             plan,
         })
     }
 
-    /// The number of the key that the next request is about; none when the load is over.
-    pub fn next_key(&mut self, now: Instant) -> Option<u64> {
+    /// The number of the key that the next request is about, and when the request is due; none when
+    /// the load is over.
+    pub fn next(&mut self, now: Instant) -> Option<(u64, Instant)> {
+        let due = match self.plan.rate {
+            Some(rate) => self.begun + Duration::from_secs_f64(self.asked as f64 / rate),
+            None => now,
+        };
+        self.next_key(due).map(|key| (key, due))
+    }
+
+    fn next_key(&mut self, now: Instant) -> Option<u64> {
         let is_fill = self.plan.kind == Kind::Fill;
         let is_over = if is_fill {
             self.asked >= self.plan.keys
@@ -75,6 +93,9 @@ impl Tally {
         if success && now >= self.start {
             let before = std::mem::replace(&mut self.succeeded[client], now);
             self.gap = self.gap.max(now.duration_since(before.max(self.start)));
+            let before = std::mem::replace(&mut self.last, now);
+            let of_all = now.duration_since(before.max(self.start));
+            self.gap_of_all = self.gap_of_all.max(of_all);
         }
         if begun < self.start {
             return;
@@ -104,9 +125,12 @@ impl Tally {
             .iter()
             .map(|last| until.duration_since(*last));
         let gap = open.fold(self.gap, Duration::max).as_secs_f64() * 1000.0;
+        let open = until.saturating_duration_since(self.last);
+        let gap_of_all = self.gap_of_all.max(open).as_secs_f64() * 1000.0;
         format!(
             "throughput={:.0} requests={} failures={} seconds={seconds:.3} p50_us={p50:.1} \
-             p99_us={p99:.1} max_us={max:.1} client_gap_ms={gap:.1}",
+             p99_us={p99:.1} max_us={max:.1} client_gap_ms={gap:.1} \
+             gap_ms={gap_of_all:.1}",
             self.in_time as f64 / seconds,
             self.latencies.len(),
             self.failures,
@@ -145,6 +169,20 @@ mod tests {
             report.contains("throughput=2 requests=3 failures=1 seconds=2.000"),
             "{report}"
         );
-        assert!(report.ends_with("client_gap_ms=1100.0"), "{report}");
+        assert!(
+            report.ends_with("client_gap_ms=1100.0 gap_ms=1100.0"),
+            "{report}"
+        );
+    }
+
+    #[test]
+    fn with_a_rate_requests_are_due_at_fixed_times_however_late_it_is() {
+        let (mut tally, begun) = tally("warm_up=0 seconds=1 rate=4");
+        let late = begun + Duration::from_millis(900);
+        let due: Vec<_> = std::iter::from_fn(|| tally.next(late)).collect();
+        let after = due
+            .iter()
+            .map(|(_, due)| due.duration_since(begun).as_millis());
+        assert_eq!(after.collect::<Vec<_>>(), [0, 250, 500, 750]);
     }
 }
