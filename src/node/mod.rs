@@ -12,7 +12,7 @@
 //! | `apply` | [`Hub::finish_apply`](steps::Hub::finish_apply) | executes what is committed, answers |
 //! | `courier` | [`Courier::step`](steps::Courier::step) | sends and stores parts of snapshots, removes files |
 //! | `snapshot` | [`Taker::step`](steps::Taker::step) | writes snapshots |
-//! | `peers` | [`Registrar::step`](steps::Registrar::step) | writes down whom the node has met; ends when it has met everybody |
+//! | `peers` | [`Registrar::step`](steps::Registrar::step) | writes down which founders the node has met, and whether its folder is admitted; ends when nothing of that can change any more |
 //!
 //! The threads share a [`Hub`](steps::Hub): the core and the requests that wait for it under one
 //! lock, and the signals by which the threads wake each other. All decisions are made by
@@ -198,9 +198,9 @@ impl Node {
         let identity = machine.identity();
         let mut opened = open(&config, disk, &identity)?;
         let known = opened.storage.peers()?;
-        let others = config.members.keys().copied().filter(|id| *id != config.id);
+        let founders = config.members.keys().copied();
         let (nudger, nudged) = sync::nudges();
-        let register = Register::new(&known, others.collect(), Box::new(move || nudger.nudge()));
+        let register = Register::new(&known, founders, Box::new(move || nudger.nudge()));
         opened.admitted = register.is_admitted();
         if !opened.admitted {
             log::info!(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::hub::Hub;
 use super::intake::Intake;
 use super::outcome::Waiter;
-use super::register::{Acquainted, Register};
+use super::register::{Acquainted, Greeted, Register};
 use super::scheduling::Worker;
 use crate::machine::StateMachine;
 use crate::net::{Replies, ReplyTo, Service};
@@ -112,9 +112,18 @@ impl<S: StateMachine> Service for NodeService<S> {
         let Caller::Peer(PeerHello { from, folder, .. }) = hello.caller else {
             return Some(welcome);
         };
-        match self.register.meet(from, folder) {
+        // A greeting says nothing of configurations yet, so each node stays a witness for good.
+        let greeted = Greeted {
+            logged_here: false,
+            same_founders: true,
+        };
+        match self.register.meet(from, folder, greeted) {
             Acquainted::Known => Some(welcome),
             Acquainted::NotYet => None,
+            Acquainted::NoWitness => Some(Welcome::Refused(format!(
+                "node {id} does not help to found a cluster with node {from}: give all nodes the \
+                 same list"
+            ))),
             Acquainted::OtherFolder => Some(Welcome::Refused(format!(
                 "node {id} knows node {from} with another data folder. A node that lost its folder \
                  has forgotten its votes and what it acknowledged, and must not take part again: \

@@ -28,7 +28,7 @@ pub use super::executor::restore;
 pub use super::hub::{Hub, Surroundings};
 pub use super::intake::Intake;
 pub use super::outcome::Waiter;
-pub use super::register::{Acquainted, Register, Registrar, Written};
+pub use super::register::{Acquainted, Greeted, Register, Registrar, Written};
 pub use super::replicator::Replicator;
 pub use super::service::{snapshot, transfer};
 pub use super::signals::{Task, Wake};

@@ -86,7 +86,7 @@ pub use inspection::{
 };
 pub use log::{Spares, Unneeded};
 pub use snapshot::{Incoming, Sealed, SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots};
-pub use voter::{Acquaintance, Identity, Peers, welcomes_needed};
+pub use voter::{Acquaintance, Grounds, Identity, Peers, may_witness, welcomes_needed};
 
 use disk::Folder;
 use error::VOTE_ADVICE;

@@ -22,4 +22,4 @@ pub(super) mod peers;
 pub(super) mod vote;
 
 pub use identity::Identity;
-pub use peers::{Acquaintance, Peers, welcomes_needed};
+pub use peers::{Acquaintance, Grounds, Peers, may_witness, welcomes_needed};

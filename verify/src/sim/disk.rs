@@ -190,8 +190,7 @@ impl World {
                 Ok(peers) => peers,
                 Err(error) => return self.does_not_start(n, &error),
             };
-            let place = (n, self.nodes.len());
-            let knows = greeter.insert(Greeter::new(peers, place, &outside));
+            let knows = greeter.insert(Greeter::new(peers, self.nodes.len(), &outside));
             core.admitted = knows.is_admitted();
         }
         self.nodes[n].admitted = core.admitted;

@@ -7,11 +7,11 @@
 //! product's own [`Register`] and [`Registrar`] decide about this; only the sockets are simulated.
 //! A connection ends when one of its two processes ends, or when its link is cut.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use raftkv::node::NodeError;
-use raftkv::node::steps::{Acquainted, Register, Registrar, Written};
+use raftkv::node::steps::{Acquainted, Greeted, Register, Registrar, Written};
 use raftkv::raft::NodeId;
 use raftkv::storage::{Peers, SimDisk};
 
@@ -59,12 +59,11 @@ pub(super) struct Greeter {
 }
 
 impl Greeter {
-    /// A greeter of node `n` of `count` that knows what is on disk.
-    pub fn new(peers: Peers, (n, count): (usize, usize), outside: &Arc<Outside>) -> Self {
-        let ids = (0..count).filter(|other| *other != n);
-        let others: BTreeSet<NodeId> = ids.map(|other| other as NodeId + 1).collect();
+    /// A greeter of one of `count` nodes that knows what is on disk.
+    pub fn new(peers: Peers, count: usize, outside: &Arc<Outside>) -> Self {
+        let founders = 1..=count as NodeId;
         let woken = outside.clone();
-        let register = Register::new(&peers, others, Box::new(move || woken.wake_registrar()));
+        let register = Register::new(&peers, founders, Box::new(move || woken.wake_registrar()));
         Self {
             folder: peers.own_folder(),
             registrar: Registrar::new(register.clone(), peers),
@@ -144,7 +143,11 @@ impl World {
         let register = greeter.register.clone();
         for hello in std::mem::take(&mut greeter.waiting) {
             let peer = hello.from as NodeId + 1;
-            match register.meet(peer, hello.folder) {
+            let greeted = Greeted {
+                logged_here: false,
+                same_founders: true,
+            };
+            match register.meet(peer, hello.folder, greeted) {
                 Acquainted::Known => {
                     let (from, of) = (n, hello.life);
                     let welcome = Welcome { from, life, of };
@@ -155,7 +158,7 @@ impl World {
                         greeter.waiting.push(hello);
                     }
                 }
-                Acquainted::OtherFolder => {
+                Acquainted::OtherFolder | Acquainted::NoWitness => {
                     self.stats.refused += 1;
                     self.nodes[n].refuses.insert(peer as usize - 1);
                     trace!(self, "node {} refuses the folder of node {peer}", n + 1);
@@ -179,7 +182,7 @@ impl World {
         self.nodes[n].disk.heal();
         match written? {
             Written::Nothing => return Ok(()),
-            Written::Folder => self.wake_rpc(n),
+            Written::Folder | Written::FoundsNoMore => self.wake_rpc(n),
             Written::Admission => {
                 trace!(self, "node {} is admitted", n + 1);
                 self.stats.admitted += 1;
