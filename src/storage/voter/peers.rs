@@ -67,13 +67,13 @@
 //! committed or somebody came back. What was committed then is on `q` founders that were not blank.
 //! Let `b` founders be blank at `t`; so the laggards are `n - q - b` at most from then on.
 //!
-//! - A founder that is blank since before `t` may be admitted, by witnesses that came back one after
-//!   the other, each after it was a witness. But these founders and the laggards are `n - q` at
-//!   most, which is less than `q`.
-//! - A founder that held a configuration of the log and has gone blank after `t` is not admitted. Its
-//!   witnesses have held none after `t`: they are the laggards, and `f - 1` other blank founders.
-//!   As long as no new folder has taken the place of an old one in the log, the old folder in
-//!   question was admitted, so that its own witnesses among the laggards refuse:
+//! - A founder that is blank since before `t` may be admitted, by witnesses that came back one
+//!   after the other, each after it was a witness. But these founders and the laggards are `n - q`
+//!   at most, which is less than `q`.
+//! - A founder that held a configuration of the log and has gone blank after `t` is not admitted.
+//!   Its witnesses have held none after `t`: they are the laggards, and `f - 1` other blank
+//!   founders. As long as no new folder has taken the place of an old one in the log, the old
+//!   folder in question was admitted, so that its own witnesses among the laggards refuse:
 //!
 //!   | nodes | `q` | `w` | laggards | of these did not meet the old folder, at most | other blank founders | enough for `w`? |
 //!   | --- | --- | --- | --- | --- | --- | --- |
@@ -213,8 +213,8 @@ impl Peers {
         self.book.owner.folder
     }
 
-    /// Whether enough other nodes have welcomed this node with this folder. If not, nobody may count
-    /// this node who knows its id only.
+    /// Whether enough other nodes have welcomed this node with this folder. If not, nobody may
+    /// count this node who knows its id only.
     pub fn admitted(&self) -> bool {
         self.book.admitted
     }

@@ -242,7 +242,8 @@ impl State {
 
     fn check(&self) {
         let admitted = self.is_admitted();
-        // Unless somebody has come back since, no second folder is admitted beside one that counted.
+        // Unless somebody has come back since, no second folder is admitted beside one that
+        // counted.
         let is_second = self.subject == Place::Blank && admitted;
         assert!(!is_second, "a second folder is admitted: {self:?}");
         // Who may vote for a candidate that knows no configuration of the log: not the others that
