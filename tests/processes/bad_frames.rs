@@ -51,7 +51,10 @@ fn openings() -> Vec<Case> {
         (after_magic(header(MAX_HELLO + 1)), "over the limit of 4096"),
         (damaged(good), "checksum"),
         (after_magic(nonsense()), "no hello"),
-        (opening(&newer), "version 4 of the protocol"),
+        (
+            opening(&newer),
+            "version 5 of the protocol, this node version 4",
+        ),
         (opening(&hello("blue", Caller::Client)), "not of \"blue\""),
     ]
 }

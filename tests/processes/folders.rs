@@ -104,7 +104,7 @@ fn a_folder_of_another_format_is_refused_and_left_as_it_is() {
     let before = contents(&cluster.data(1));
     let end = refusal(&mut cluster.command(1));
     assert_eq!(end.status.code(), Some(4), "{end:#?}");
-    assert!(sentence(&end).contains("format 3"), "{end:#?}");
+    assert!(sentence(&end).contains("it has the format 4"), "{end:#?}");
     assert!(sentence(&end).contains("Run the version of kvnode that wrote it"));
     assert!(
         contents(&cluster.data(1)) == before,
