@@ -58,6 +58,10 @@ struct Args {
     /// Where to listen, if not at this node's address in the --cluster list.
     #[arg(long, env = "RAFTKV_LISTEN", value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Where this node dials other nodes, if not at their addresses in the --cluster list, for
+    /// instance through a tunnel. Only this node uses these addresses.
+    #[arg(long, env = "RAFTKV_REACH", value_name = "ID=HOST:PORT,...")]
+    reach: Option<String>,
     /// How often the leader sends heartbeats, in milliseconds.
     #[arg(
         long,
@@ -153,6 +157,9 @@ fn run(
     let mut config = Config::new(args.id, members, args.data);
     config.cluster = args.cluster_name;
     config.listen = args.listen;
+    if let Some(list) = args.reach {
+        config.reach = parse_members(&list).map_err(|why| usage(format!("--reach: {why}")))?;
+    }
     // The only negative number that the option allows is -1, which becomes `None`: no snapshot
     // unless a client asks for one.
     config.snapshot_log_bytes = u64::try_from(args.snapshot_log_bytes).ok();

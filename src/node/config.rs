@@ -18,6 +18,10 @@ pub struct Config {
     pub members: BTreeMap<NodeId, String>,
     /// Where to listen, if not at the node's own address in `members`.
     pub listen: Option<String>,
+    /// How this node dials other nodes for which the address in `members` does not do, for instance
+    /// through a proxy or past an address translation. It counts for this node only: the log and
+    /// what clients are told keep the address that `members` has.
+    pub reach: BTreeMap<NodeId, String>,
     /// The folder that holds all that must survive a crash. It belongs to this node alone.
     pub data: PathBuf,
     /// The times by which leaders are elected; see [`Timing`].
@@ -90,6 +94,7 @@ impl Config {
             cluster: "raftkv".to_string(),
             members: members.into_iter().collect(),
             listen: None,
+            reach: BTreeMap::new(),
             data: data.into(),
             timing: Timing::default(),
             max_request_time: Duration::from_secs(30),
@@ -105,6 +110,7 @@ impl Config {
     /// [`StartError::Config`] if the settings cannot work.
     pub fn raft(&self, seed: u64) -> Result<raft::Config, StartError> {
         self.timing.validate().map_err(StartError::Config)?;
+        self.validate_reach().map_err(StartError::Config)?;
         let founding = Configuration::founding(self.members.clone());
         let mut config = raft::Config::new(self.id, founding, seed);
         let tick = self.timing.tick.as_millis().max(1);
@@ -120,9 +126,67 @@ impl Config {
         Ok(config)
     }
 
+    /// Where this node dials a node whose address is `address` for everybody else.
+    pub(super) fn dials(&self, id: NodeId, address: &str) -> String {
+        let own_way = self.reach.get(&id).map(String::as_str);
+        own_way.unwrap_or(address).to_string()
+    }
+
+    /// Whom this node dials, and where: the others of `members`.
+    pub(super) fn dialled_members(&self) -> Vec<(NodeId, String)> {
+        let others = self.members.iter().filter(|(id, _)| **id != self.id);
+        let dialled = others.map(|(id, address)| (*id, self.dials(*id, address)));
+        dialled.collect()
+    }
+
+    /// A node of `reach` that is no member is no mistake: it may become a member later.
+    fn validate_reach(&self) -> Result<(), String> {
+        match self.reach.contains_key(&self.id) {
+            true => Err(format!(
+                "the addresses at which to reach other nodes name node {}, which is this node: a \
+                 node does not dial itself",
+                self.id
+            )),
+            false => Ok(()),
+        }
+    }
+
     /// A time as a number of ticks, rounded up.
     pub(super) fn ticks(&self, time: Duration) -> u64 {
         let tick = self.timing.tick.as_nanos().max(1);
         u64::try_from(time.as_nanos().div_ceil(tick)).unwrap_or(u64::MAX / 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_dials_the_addresses_of_its_own_and_else_those_that_all_have() {
+        let members = [(1, "a:1"), (2, "b:1"), (3, "c:1")];
+        let mut config = Config::new(1, members.map(|(id, at)| (id, at.to_string())), "data");
+        config.reach = BTreeMap::from([(3, "proxy:1".to_string()), (4, "proxy:2".to_string())]);
+        let dialled = [(2, "b:1".to_string()), (3, "proxy:1".to_string())];
+        assert_eq!(config.dialled_members(), dialled);
+        assert_eq!(config.dials(4, "d:1"), "proxy:2", "a member of later");
+        let core = config.raft(1).unwrap();
+        let addresses = core
+            .founding
+            .members()
+            .iter()
+            .map(|member| &*member.address);
+        assert_eq!(addresses.collect::<Vec<_>>(), ["a:1", "b:1", "c:1"]);
+    }
+
+    #[test]
+    fn a_node_that_is_told_how_to_dial_itself_does_not_start() {
+        let mut config = Config::new(1, [(1, "a:1".to_string())], "data");
+        config.reach = BTreeMap::from([(1, "proxy:1".to_string())]);
+        let error = config.raft(1).unwrap_err();
+        assert!(
+            error.to_string().contains("does not dial itself"),
+            "{error}"
+        );
     }
 }

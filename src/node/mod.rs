@@ -215,7 +215,7 @@ impl Node {
             cluster: config.cluster.clone(),
             machine: identity.clone(),
             folder: known.own_folder(),
-            peers: config.members.clone().into_iter().collect(),
+            peers: config.dialled_members(),
             limits: net::Limits::default(),
         })?;
         let (stopper, writer) = (net.stopper(), register.clone());

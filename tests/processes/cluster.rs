@@ -58,7 +58,6 @@ impl Cluster {
     pub fn leader(&self) -> NodeId {
         let clerk = self.clerk();
         clerk.get("any").unwrap();
-        // The address may be that of a link.
         clerk.status_of(&clerk.leader().unwrap()).unwrap().id
     }
 

@@ -8,7 +8,7 @@ use raftkv::raft::{NodeId, RoleName, Term};
 use raftkv::testkit::{Cable, Counts, Process, Quality};
 use raftkv::wire::client::Status;
 
-use super::cluster::{Cluster, text};
+use super::cluster::{Cluster, PATIENCE, clerk_at, text};
 use super::load::Load;
 
 type Cables = BTreeMap<(NodeId, NodeId), Cable>;
@@ -72,6 +72,19 @@ fn bytes_that_change_between_nodes_end_their_connection_and_the_cluster_goes_on(
     let lines: Vec<_> = lines.flatten().collect();
     let noticed = |line: &&String| line.contains("checksum");
     assert!(lines.iter().any(|line| noticed(&line)), "{lines:#?}");
+}
+
+/// The cables are each node's own: only the node that dials over them knows their addresses.
+#[test]
+fn clients_are_told_where_a_leader_listens_and_not_how_a_node_reaches_it() {
+    let (cluster, _) = cabled(3, &[]);
+    let leader = cluster.leader();
+    for id in cluster.ids().into_iter().filter(|id| *id != leader) {
+        let clerk = clerk_at(vec![cluster.address(id).to_string()], PATIENCE);
+        clerk.put("key", "value").unwrap();
+        let told = clerk.leader().unwrap();
+        assert!(cluster.addresses().contains(&told), "{told}");
+    }
 }
 
 #[test]

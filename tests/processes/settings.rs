@@ -55,6 +55,8 @@ fn settings_that_contradict_each_other_are_refused_in_the_words_of_the_options()
         (["--heartbeat-ms", "0"], "choose at least 10ms"),
         (["--max-value-bytes", "99999999"], "lower max_value_bytes"),
         (["--listen", "no port"], "cannot listen on \"no port\""),
+        (["--reach", "2=far"], "--reach: \"far\" has no port"),
+        (["--reach", "1=h:1"], "a node does not dial itself"),
     ];
     for (options, expected) in cases {
         let arguments = ["--id", "1", "--cluster", &list, "--data"];

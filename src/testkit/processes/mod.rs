@@ -35,7 +35,10 @@ pub struct ProcessCluster {
 }
 
 struct Member {
+    /// Where it listens.
     address: SocketAddr,
+    /// Its address in the list of the members.
+    announced: SocketAddr,
     options: Vec<String>,
     /// The words of the command under which the node runs.
     under: Vec<String>,
@@ -59,6 +62,7 @@ impl ProcessCluster {
         for (id, address) in (1..=size).zip(free_addresses(size as usize)?) {
             let member = Member {
                 address,
+                announced: address,
                 options: Vec::new(),
                 under: Vec::new(),
                 process: None,
@@ -88,6 +92,13 @@ impl ProcessCluster {
     /// the node, because it is the one that gets the signals.
     pub fn run_under(&mut self, id: NodeId, words: &[&str]) {
         self.member_mut(id).under = words.iter().map(|word| word.to_string()).collect();
+    }
+
+    /// Has the list of the members name this address for a node, from the next start of each node
+    /// on. It must lead to the node, for instance by a [`proxy`](Self::proxy). A client that is
+    /// told who leads then goes that way.
+    pub fn announce(&mut self, id: NodeId, address: SocketAddr) {
+        self.member_mut(id).announced = address;
     }
 
     /// Lets one node reach another one over a cable only, from its next start on.
@@ -131,16 +142,26 @@ impl ProcessCluster {
         let member = self.member(id);
         let mut words: Vec<&OsStr> = member.under.iter().map(OsStr::new).collect();
         words.push(self.program.as_os_str());
-        let members = self.nodes.iter().map(|(to, node)| {
-            let link = self.links.get(&(id, *to));
-            let address = link.map_or(node.address, Proxy::address);
-            format!("{to}={address}")
-        });
+        let listed = |(id, address)| format!("{id}={address}");
+        let members = self
+            .nodes
+            .iter()
+            .map(|(to, node)| listed((to, node.announced)));
         let members: Vec<_> = members.collect();
+        let links = self.links.range((id, 0)..=(id, NodeId::MAX));
+        let links: Vec<_> = links
+            .map(|((_, to), link)| listed((to, link.address())))
+            .collect();
         let mut command = program(words[0]);
         command.args(&words[1..]);
         command.args(["--id", &id.to_string(), "--cluster", &members.join(",")]);
         command.arg("--data").arg(self.data(id));
+        if member.announced != member.address {
+            command.args(["--listen", &member.address.to_string()]);
+        }
+        if !links.is_empty() {
+            command.args(["--reach", &links.join(",")]);
+        }
         command.args(&member.options);
         command
     }

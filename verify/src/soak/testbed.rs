@@ -44,7 +44,10 @@ impl Testbed {
                 &["--snapshot-log-bytes", &snapshot_log_bytes.to_string()],
             );
             let cable = Cable::default();
-            client_links.push(nodes.proxy(id, &cable)?);
+            let link = nodes.proxy(id, &cable)?;
+            // A client behind a proxy that is told who leads stays behind one.
+            nodes.announce(id, link.address());
+            client_links.push(link);
             client_cables.insert(id, cable);
         }
         let monitor = Clerk::with_options(nodes.addresses(), clients::options(0));
