@@ -22,12 +22,15 @@ pub use process::{End, Process, signal};
 /// What a node writes to its log as soon as it listens.
 const READY: &str = "starts in term";
 
-/// Nodes 1 to N, each in a process of its own. Dropping the cluster kills them.
+/// Nodes, each in a process of its own: 1 to N found the cluster, others join it later. Dropping the
+/// cluster kills them.
 ///
 /// All functions panic for a node that the cluster does not have.
 pub struct ProcessCluster {
     program: PathBuf,
     nodes: BTreeMap<NodeId, Member>,
+    /// The founders' addresses. The list stays the same when they move or leave.
+    founders: BTreeMap<NodeId, SocketAddr>,
     /// From one node to another. Where none is, a node connects directly.
     links: BTreeMap<(NodeId, NodeId), Proxy>,
     /// The last field: if this removes the folder when it is dropped, the nodes have ended by then.
@@ -35,6 +38,8 @@ pub struct ProcessCluster {
 }
 
 struct Member {
+    /// The nodes by way of which it joins. Empty: it is one of the founders.
+    joins: Vec<NodeId>,
     /// Where it listens.
     address: SocketAddr,
     /// Its address in the list of the members.
@@ -44,6 +49,20 @@ struct Member {
     under: Vec<String>,
     /// `None` if the node is down.
     process: Option<Process>,
+}
+
+impl Member {
+    /// A founder that is down.
+    fn at(address: SocketAddr) -> Self {
+        Self {
+            joins: Vec::new(),
+            address,
+            announced: address,
+            options: Vec::new(),
+            under: Vec::new(),
+            process: None,
+        }
+    }
 }
 
 impl ProcessCluster {
@@ -58,20 +77,15 @@ impl ProcessCluster {
         folder: impl AsRef<Path> + Send + Sync + 'static,
         size: u64,
     ) -> io::Result<Self> {
-        let mut nodes = BTreeMap::new();
+        let (mut nodes, mut founders) = (BTreeMap::new(), BTreeMap::new());
         for (id, address) in (1..=size).zip(free_addresses(size as usize)?) {
-            let member = Member {
-                address,
-                announced: address,
-                options: Vec::new(),
-                under: Vec::new(),
-                process: None,
-            };
-            nodes.insert(id, member);
+            nodes.insert(id, Member::at(address));
+            founders.insert(id, address);
         }
         let cluster = Self {
             program: program.into(),
             nodes,
+            founders,
             links: BTreeMap::new(),
             folder: Box::new(folder),
         };
@@ -79,6 +93,32 @@ impl ProcessCluster {
             fs::create_dir_all(cluster.path(&format!("node-{id}")))?;
         }
         Ok(cluster)
+    }
+
+    /// Lays out a node that is down, has an address and an empty folder of its own, and will join
+    /// by way of other nodes: a new node, or another machine for a node that is down.
+    ///
+    /// # Errors
+    /// If the node is up, the folder of the former machine cannot be removed, or no port is free.
+    pub fn lay_out_joiner(&mut self, id: NodeId, by: &[NodeId]) -> io::Result<()> {
+        if self.nodes.contains_key(&id) {
+            self.lose_data(id)?;
+        }
+        let mut member = Member::at(free_listener()?.local_addr()?);
+        member.joins = by.to_vec();
+        self.nodes.insert(id, member);
+        fs::create_dir_all(self.path(&format!("node-{id}")))
+    }
+
+    /// Removes the data folder of a node that is down, as if its disk were lost.
+    ///
+    /// # Errors
+    /// If the node is up, or the folder is not there.
+    pub fn lose_data(&mut self, id: NodeId) -> io::Result<()> {
+        if self.is_up(id) {
+            return Err(io::Error::other(format!("node {id} is up")));
+        }
+        fs::remove_dir_all(self.data(id))
     }
 
     /// Gives a node more options, from its next start on.
@@ -94,11 +134,12 @@ impl ProcessCluster {
         self.member_mut(id).under = words.iter().map(|word| word.to_string()).collect();
     }
 
-    /// Has the list of the members name this address for a node, from the next start of each node
-    /// on. It must lead to the node, for instance by a [`proxy`](Self::proxy). A client that is
-    /// told who leads then goes that way.
+    /// Has the list of the members name this address for a founder that has never run yet. It must
+    /// lead to the node, for instance by a [`proxy`](Self::proxy). A client that is told who leads
+    /// then goes that way.
     pub fn announce(&mut self, id: NodeId, address: SocketAddr) {
         self.member_mut(id).announced = address;
+        self.founders.insert(id, address);
     }
 
     /// Lets one node reach another one over a cable only, from its next start on.
@@ -142,28 +183,41 @@ impl ProcessCluster {
         let member = self.member(id);
         let mut words: Vec<&OsStr> = member.under.iter().map(OsStr::new).collect();
         words.push(self.program.as_os_str());
-        let listed = |(id, address)| format!("{id}={address}");
-        let members = self
-            .nodes
-            .iter()
-            .map(|(to, node)| listed((to, node.announced)));
-        let members: Vec<_> = members.collect();
-        let links = self.links.range((id, 0)..=(id, NodeId::MAX));
-        let links: Vec<_> = links
-            .map(|((_, to), link)| listed((to, link.address())))
-            .collect();
         let mut command = program(words[0]);
         command.args(&words[1..]);
-        command.args(["--id", &id.to_string(), "--cluster", &members.join(",")]);
+        command.args(["--id", &id.to_string()]);
+        command.args(self.way_in(id));
         command.arg("--data").arg(self.data(id));
-        if member.announced != member.address {
-            command.args(["--listen", &member.address.to_string()]);
-        }
-        if !links.is_empty() {
-            command.args(["--reach", &links.join(",")]);
-        }
         command.args(&member.options);
         command
+    }
+
+    /// The options that say where a node listens and how it finds the others.
+    fn way_in(&self, id: NodeId) -> Vec<String> {
+        let member = self.member(id);
+        let mut options = match &member.joins[..] {
+            [] => {
+                let founders = self.founders.iter();
+                let founders: Vec<_> = founders.map(|(id, at)| format!("{id}={at}")).collect();
+                vec!["--cluster".to_string(), founders.join(",")]
+            }
+            by => {
+                let addresses = by.iter().map(|id| self.member(*id).announced.to_string());
+                let addresses: Vec<_> = addresses.collect();
+                vec!["--join".to_string(), addresses.join(",")]
+            }
+        };
+        if member.announced != member.address || !member.joins.is_empty() {
+            options.extend(["--listen".to_string(), member.address.to_string()]);
+        }
+        let links = self.links.range((id, 0)..=(id, NodeId::MAX));
+        let links: Vec<_> = links
+            .map(|((_, to), link)| format!("{to}={}", link.address()))
+            .collect();
+        if !links.is_empty() {
+            options.extend(["--reach".to_string(), links.join(",")]);
+        }
+        options
     }
 
     /// Starts nodes that are down, and returns at once.
