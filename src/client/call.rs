@@ -4,7 +4,9 @@
 //!
 //! Attempts come in rounds. Within a round the call asks each server at most once, without delay:
 //! first the server that the last refusal named as the leader, then the server that led last, then
-//! the others in the order of the list. Between two rounds the call pauses; the pause doubles from
+//! the others in the order of the list. Servers that are members no longer are asked only in a round
+//! in which no member has answered: each of them may cost the time of an attempt, and during an
+//! election there is no other help than to ask the members again. Between two rounds the call pauses; the pause doubles from
 //! 5 ms to 100 ms and is jittered. So a call that asks an old leader finds the new one with one
 //! more request. Two servers that name each other as the leader, or a cluster without a leader, do
 //! not get a flood of requests.
@@ -30,9 +32,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::error::{Error, LastWord, Word};
-use super::routes::Routes;
-use super::transport::CallError;
+use super::routes::{MadeAnew, Routes};
+use super::transport::{Answered, CallError};
 use crate::kv::Reply;
+use crate::raft::Index;
 use crate::wire::client::{Answer, NotLeader};
 use crate::wire::codec;
 
@@ -48,7 +51,7 @@ pub enum Nature {
     /// A second execution does no harm, as for a read. The call is never in doubt.
     Harmless,
     /// A write in a session: the session recognises a second copy by its number and answers with
-    /// the first reply. So the call may send the same bytes again while it is in doubt.
+    /// the first reply. Or a change of members: the leader finds that it is made already. So the call may send the same bytes again while it is in doubt.
     Once,
     /// A second execution would act again, as for a transfer of leadership. So the call ends as
     /// soon as it is in doubt.
@@ -87,6 +90,13 @@ pub enum Heard {
     Reopen,
     /// The leader has begun to transfer its leadership.
     Transferring,
+    /// The change of members is in the leader's log.
+    Changed {
+        /// The index of the configuration that has the change.
+        index: Index,
+        /// Whether this copy of the request made it.
+        is_new: bool,
+    },
     /// The call has failed with this error.
     Failed(Error),
 }
@@ -112,6 +122,8 @@ pub struct Call {
     /// The servers that this round has asked: bit `n` for the server with the index `n`. There are
     /// at most [`MAX_SERVERS`](super::MAX_SERVERS), 64.
     asked: u64,
+    /// Whether a member has answered in this round, even with a refusal.
+    answered: bool,
     /// The server to ask first in the next attempt: the one that the latest refusal named as the
     /// leader, or one that leads and refused for lack of room.
     hint: Option<usize>,
@@ -143,6 +155,7 @@ impl Call {
             attempts: 0,
             rounds: 0,
             asked: 0,
+            answered: false,
             hint: None,
             rotation: None,
             not_before: Duration::ZERO,
@@ -189,16 +202,36 @@ impl Call {
         Next::Pause(self.not_before.min(self.deadline) - now)
     }
 
-    /// Handles the result of the attempt at `server`. The table at the top of this file says what
-    /// each result means.
+    /// Handles the result of the attempt at `server`: an [`Answer`] or, with the news of the
+    /// members, an [`Answered`]. The table at the top of this file says what each result means.
     pub fn heard(
+        &mut self,
+        now: Duration,
+        server: usize,
+        result: Result<impl Into<Answered>, CallError>,
+        routes: &mut Routes,
+    ) -> Heard {
+        self.no_room = false;
+        self.answered |= result.is_ok() && !routes.is_gone(server);
+        let result = result.map(|answered| {
+            let Answered { answer, members } = answered.into();
+            let learned = members.map_or(Ok(()), |list| routes.learned(&list));
+            (answer, learned)
+        });
+        match result {
+            Ok((answer, Err(MadeAnew))) => Heard::Failed(self.made_anew(&answer, server, routes)),
+            Ok((answer, Ok(()))) => self.answered(now, server, Ok(answer), routes),
+            Err(error) => self.answered(now, server, Err(error), routes),
+        }
+    }
+
+    fn answered(
         &mut self,
         now: Duration,
         server: usize,
         result: Result<Answer, CallError>,
         routes: &mut Routes,
     ) -> Heard {
-        self.no_room = false;
         match result {
             // The transport is certain that no server can execute this copy.
             Err(CallError::NotSent(why)) => {
@@ -219,17 +252,30 @@ impl Call {
                 Err(error) => self.doubtful(now, server, Word::Garbled(error.to_string()), routes),
             },
             Ok(Answer::Transferring) => Heard::Transferring,
+            // Only a leader answers so.
+            Ok(Answer::Changed { index, is_new }) => {
+                routes.leads(server);
+                Heard::Changed { index, is_new }
+            }
             // These answers belong to requests of another kind: the server is faulty, and may have
             // done anything with this request.
-            Ok(
-                Answer::Status(_)
-                | Answer::Snapshot { .. }
-                | Answer::Members(_)
-                | Answer::Changed { .. },
-            ) => {
+            Ok(Answer::Status(_) | Answer::Snapshot { .. } | Answer::Members(_)) => {
                 let what = "the answer to another kind of request".to_string();
                 self.doubtful(now, server, Word::Garbled(what), routes)
             }
+        }
+    }
+
+    /// The error of a call whose server belongs to another cluster, made anew under the same name.
+    /// That server has executed this copy unless its answer is a refusal.
+    fn made_anew(&self, answer: &Answer, server: usize, routes: &Routes) -> Error {
+        let refused = matches!(
+            answer,
+            Answer::NotLeader(_) | Answer::Busy | Answer::Invalid(_)
+        );
+        Error::MadeAnew {
+            server: routes.address(server).to_string(),
+            maybe_executed: self.doubt || !refused && self.nature != Nature::Harmless,
         }
     }
 
@@ -258,16 +304,20 @@ impl Call {
     }
 
     /// Chooses the server to ask next among those that this round has not asked: the server that
-    /// the last refusal named as the leader, else the server that led last, else the next one in
-    /// the order of the list. `None` if the round has asked all servers.
+    /// the last refusal named as the leader, else the server that led last, else the next member in
+    /// the order of the list, else, if no member has answered, the next one of the others. `None` if
+    /// the round has asked all of these.
     fn choose(&self, routes: &Routes) -> Option<usize> {
         let count = routes.servers().len();
         let first = self.rotation.unwrap_or_else(|| routes.turn());
-        let in_turn = (0..count).map(|step| (first + step) % count);
+        let in_turn = || (0..count).map(|step| (first + step) % count);
+        let members = in_turn().filter(|server| !routes.is_gone(*server));
+        let others = in_turn().filter(|server| routes.is_gone(*server) && !self.answered);
         self.hint
             .into_iter()
             .chain(routes.leader())
-            .chain(in_turn)
+            .chain(members)
+            .chain(others)
             .find(|server| self.asked & (1 << server) == 0)
     }
 
@@ -282,6 +332,7 @@ impl Call {
         self.not_before = now + full - Duration::from_micros(routes.below(half + 1));
         self.rounds = self.rounds.saturating_add(1);
         self.asked = 0;
+        self.answered = false;
     }
 
     fn go_on(&mut self, server: usize, word: Word) -> Heard {

@@ -25,8 +25,9 @@ use mio::{Events, Poll, Token};
 
 use self::link::Link;
 use self::timer::Timer;
-use super::transport::CallError;
-use crate::wire::client::{Answer, Ask};
+use super::transport::{Answered, CallError};
+use crate::raft::Index;
+use crate::wire::client::Ask;
 
 /// The time between two searches of the Carrier for requests whose time is up. So a request may end
 /// this much later than its timeout.
@@ -53,8 +54,8 @@ pub struct Carrier {
     /// The open connections. The link of a server and a lane is at the place `server * lanes +
     /// lane`, which is also its token.
     links: Vec<Option<Box<Link>>>,
-    /// For each server, by its index, the address that its name was found to have.
-    addresses: Vec<Option<SocketAddr>>,
+    /// For each server, by its index, what its name was found to mean.
+    addresses: Vec<Option<Resolved>>,
     /// The places in `links` of the connections that may have bytes to write.
     dirty: Vec<usize>,
     /// The requests that have ended, which the next [`wait`](Self::wait) hands out.
@@ -63,6 +64,12 @@ pub struct Carrier {
     scratch: Vec<u8>,
     /// When [`expire`](Self::expire) last looked for requests whose time is up.
     looked: Duration,
+}
+
+/// A server's address, as the client names it and as the operating system needs it.
+struct Resolved {
+    name: String,
+    address: SocketAddr,
 }
 
 /// The end of one request: its answer, or why there is none.
@@ -76,7 +83,7 @@ pub struct Told {
     /// When the answer arrived or the request failed, on the clock of [`Carrier::now`].
     pub at: Duration,
     /// The answer, or the reason why there is none.
-    pub result: Result<Answer, CallError>,
+    pub result: Result<Answered, CallError>,
 }
 
 impl Carrier {
@@ -112,19 +119,22 @@ impl Carrier {
 
     /// Hands in a request for the server with this index and address (host:port). The request is
     /// sent over this lane by the next [`wait`](Self::wait). A host name is looked up when it is
-    /// first used, which blocks this thread.
+    /// first used, which blocks this thread. If the index meant another address so far, the
+    /// connections to that one are closed: a client that has to forget a server gives its index to
+    /// another one. `known` is the index of the newest list of members that the client has.
     pub fn ask(
         &mut self,
         lane: usize,
         (server, address): (usize, &str),
         tag: usize,
-        ask: Ask,
+        (ask, known): (Ask, Index),
         timeout: Duration,
     ) {
         let now = self.now();
+        self.forget_another(server, address);
         let place = server * self.lanes + lane % self.lanes;
         let sent = match self.open(place, server, address, now) {
-            Ok(link) => link.ask(tag, ask, now, timeout),
+            Ok(link) => link.ask(tag, (ask, known), now, timeout),
             Err(why) => Err(why),
         };
         match sent {
@@ -201,16 +211,33 @@ impl Carrier {
         link.ok_or_else(|| "the connection is closed".into())
     }
 
-    fn look_up(&mut self, server: usize, address: &str) -> Result<SocketAddr, String> {
+    /// Closes the connections to the server that had this index, if that is not the one with this
+    /// address.
+    fn forget_another(&mut self, server: usize, address: &str) {
+        let slot = self.addresses.get_mut(server);
+        if slot.is_none_or(|slot| slot.take_if(|known| known.name != address).is_none()) {
+            return;
+        }
+        let first = server * self.lanes;
+        for place in first..(first + self.lanes).min(self.links.len()) {
+            self.close(place, "another server took its place");
+        }
+    }
+
+    fn look_up(&mut self, server: usize, name: &str) -> Result<SocketAddr, String> {
         if server >= self.addresses.len() {
-            self.addresses.resize(server + 1, None);
+            self.addresses.resize_with(server + 1, || None);
         }
-        if let Some(known) = self.addresses[server] {
-            return Ok(known);
+        if let Some(known) = &self.addresses[server] {
+            return Ok(known.address);
         }
-        let found = address.to_socket_addrs().map(|mut all| all.next());
+        let found = name.to_socket_addrs().map(|mut all| all.next());
         match found {
-            Ok(Some(found)) => Ok(*self.addresses[server].insert(found)),
+            Ok(Some(address)) => {
+                let name = name.to_string();
+                self.addresses[server] = Some(Resolved { name, address });
+                Ok(address)
+            }
             Ok(None) => Err("the name has no address".into()),
             Err(error) => Err(error.to_string()),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::error::Error;
+use super::members::{self, MembersChanged};
 use super::options::{Options, Stats};
 use super::routes::Routes;
 use super::shared::SharedClerk;
@@ -15,6 +16,7 @@ use crate::kv::{Op, Page, Query, Reply, Scan};
 use crate::raft::NodeId;
 use crate::wire::client::Status;
 use crate::wire::codec;
+use crate::wire::members::{ChangeRequest, MembersReport};
 
 /// A client of the cluster.
 ///
@@ -43,6 +45,11 @@ use crate::wire::codec;
 /// write opens another one. If it expires while the outcome of a write is not known, that write
 /// ends as [`Error::SessionExpired`]. After a call has ended as [`Error::Unknown`] or
 /// [`Error::Cancelled`], its write may still be executed, at most once.
+///
+/// # Members that change
+/// With its answers the cluster tells the Clerk who its members are. So a Clerk that makes a request
+/// now and then goes on when none of the servers is left that it began with. If the servers belong
+/// to another cluster of the same name all of a sudden, calls end as [`Error::MadeAnew`].
 ///
 /// Dropping the Clerk closes the session, and waits for that at most a tenth of a second.
 pub struct Clerk {
@@ -244,6 +251,71 @@ impl Clerk {
     /// [`CallError`] if it does not answer within [`Options::attempt_timeout`].
     pub fn take_snapshot(&self, server: &str) -> Result<SnapshotBegun, CallError> {
         status::take_snapshot(&self.shared, server)
+    }
+
+    /// Asks what the members are, how far each of them is, and what a change of them waits for. The
+    /// report is that of the leader; without a leader it is that of the node that knows most, and
+    /// [`MembersReport::members`] is empty. Makes one attempt at each server that the Clerk knows,
+    /// at the most.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if no server answers, [`Error::Cancelled`].
+    pub fn members(&self) -> Result<MembersReport, Error> {
+        members::report(&self.shared)
+    }
+
+    /// Asks one server what it knows of the members.
+    ///
+    /// # Errors
+    /// [`CallError`] if it does not answer within [`Options::attempt_timeout`].
+    pub fn members_of(&self, server: &str) -> Result<MembersReport, CallError> {
+        members::of_one(&self.shared, server)
+    }
+
+    /// Asks the leader to change the members. Returns when the change is in its log, not when it is
+    /// done: that takes as long as a new member needs to catch up, and
+    /// [`members`](Self::members) shows it. The cluster goes on with it by itself, whoever leads.
+    ///
+    /// The same request may be repeated at any time: what is made already is not made again. With
+    /// `force` the change is made even if too few of the voters answer that there would be.
+    ///
+    /// ```no_run
+    /// use std::{thread, time::Duration};
+    ///
+    /// use raftkv::client::Clerk;
+    /// use raftkv::raft::MemberRole;
+    /// use raftkv::wire::members::ChangeRequest;
+    ///
+    /// let clerk = Clerk::connect(["10.0.0.1:7000"])?;
+    /// let change = ChangeRequest::Add {
+    ///     id: 4,
+    ///     address: "10.0.0.4:7000".into(),
+    ///     role: MemberRole::Voter,
+    /// };
+    /// let changed = clerk.change_members(change, false)?;
+    /// let votes = || {
+    ///     let report = clerk.members()?;
+    ///     let newest = &report.configuration;
+    ///     let is_committed = report.committed == newest.index && newest.index >= changed.index;
+    ///     let mut voters = newest.configuration.voters();
+    ///     let is_done = is_committed && !newest.configuration.is_joint();
+    ///     Ok::<_, raftkv::client::Error>(is_done && voters.any(|voter| voter.id == 4))
+    /// };
+    /// while !votes()? {
+    ///     thread::sleep(Duration::from_millis(100));
+    /// }
+    /// # Ok::<(), raftkv::client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Any [`Error`]. [`Error::No`] has the reason why the cluster refuses; then nothing was
+    /// changed. [`Error::kind`] tells whether the change may have been made.
+    pub fn change_members(
+        &self,
+        change: ChangeRequest,
+        force: bool,
+    ) -> Result<MembersChanged, Error> {
+        members::change(&self.shared, change, force)
     }
 
     /// The options that this Clerk was made with.

@@ -22,8 +22,9 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::frames::{Frames, is_timeout};
-use super::transport::{CallError, Stop};
-use crate::wire::client::{Answer, Ask, Request, Response};
+use super::transport::{Answered, CallError, Stop};
+use crate::raft::Index;
+use crate::wire::client::{Ask, Request, Response};
 use crate::wire::{codec, frame};
 
 /// How long a thread waits for its answer before it checks whether its call is cancelled, and waits
@@ -78,7 +79,7 @@ struct Slot {
     /// Whether the thread has begun to wait for the answer. Before that it still writes its
     /// request, and could not take the role of the reader if it were woken.
     listening: bool,
-    answer: Option<Answer>,
+    answer: Option<Answered>,
 }
 
 impl Connection {
@@ -99,9 +100,17 @@ impl Connection {
     }
 
     /// Sends a request and waits for its answer, until `until` or until `stop` is set.
-    pub(super) fn call(&self, ask: &Ask, until: Instant, stop: &Stop) -> Result<Answer, CallError> {
+    /// `known` is the index of the newest list of members that this client has.
+    pub(super) fn call(
+        &self,
+        ask: &Ask,
+        known: Index,
+        until: Instant,
+        stop: &Stop,
+    ) -> Result<Answered, CallError> {
         let id = self.register().map_err(CallError::NotSent)?;
-        match self.send(id, ask, until, stop) {
+        let bytes = request(id, ask, known, until);
+        match bytes.and_then(|bytes| self.send(&bytes, until, stop)) {
             Ok(()) => self.wait(id, until, stop).map_err(CallError::Lost),
             // The server does not have the whole frame, so it cannot execute the request. It never
             // gets the rest, because `send` has closed the connection.
@@ -175,8 +184,7 @@ impl Connection {
 
     /// Writes a request. Closes the connection if the request cannot be written as a whole: the
     /// server would take the next request for the rest of this one.
-    fn send(&self, id: u64, ask: &Ask, until: Instant, stop: &Stop) -> Result<(), String> {
-        let bytes = request(id, ask, until)?;
+    fn send(&self, bytes: &[u8], until: Instant, stop: &Stop) -> Result<(), String> {
         let mut last_use = loop {
             if let Some(writer) = self.writer.try_lock_for(SLICE) {
                 break writer;
@@ -205,7 +213,7 @@ impl Connection {
 
     /// Waits for the answer to a request that was sent. This thread takes the role of the reader if
     /// no thread has it; otherwise it sleeps until the reader wakes it.
-    fn wait(&self, id: u64, until: Instant, stop: &Stop) -> Result<Answer, String> {
+    fn wait(&self, id: u64, until: Instant, stop: &Stop) -> Result<Answered, String> {
         let sent = Instant::now();
         let mut inbox = self.inbox.lock();
         loop {
@@ -285,14 +293,19 @@ impl Inbox {
     /// Puts answers into the slots of their requests. An answer without a slot is dropped: its
     /// thread has given up, and counts the request as lost.
     fn deliver(&mut self, responses: Vec<Response>) -> Result<(), String> {
-        for Response { id, answer, .. } in responses {
+        for Response {
+            id,
+            answer,
+            members,
+        } in responses
+        {
             if id == 0 || id > self.last_id {
                 return Err(format!(
                     "the server answers request {id}, which was never sent"
                 ));
             }
             if let Some(slot) = self.waiting.get_mut(&id) {
-                slot.answer = Some(answer);
+                slot.answer = Some(Answered { answer, members });
                 slot.thread.unpark();
             }
         }
@@ -320,7 +333,7 @@ impl Inbox {
 }
 
 /// Encodes a request as a frame.
-fn request(id: u64, ask: &Ask, until: Instant) -> Result<Vec<u8>, String> {
+fn request(id: u64, ask: &Ask, known: Index, until: Instant) -> Result<Vec<u8>, String> {
     let left = until.saturating_duration_since(Instant::now());
     // The server is given 90 % of the time that is left. So a slow server still has time to answer
     // that it does not know the outcome, before this client gives up.
@@ -331,7 +344,7 @@ fn request(id: u64, ask: &Ask, until: Instant) -> Result<Vec<u8>, String> {
         &Request {
             id,
             timeout_ms,
-            known: 0,
+            known,
             ask,
         },
         &mut payload,
@@ -361,6 +374,7 @@ fn give_up(until: Instant, stop: &Stop) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::client::Answer;
 
     /// A timeout that only a failing test reaches.
     const LONG: Duration = Duration::from_secs(20);

@@ -86,6 +86,21 @@ pub enum Error {
         /// Whether a write may have been executed before the call was cancelled, or may still be.
         maybe_executed: bool,
     },
+    /// A server of another cluster answers, which has the same name: the cluster was made anew, by
+    /// a restore or a recovery, while this client was running.
+    #[error(
+        "{server} belongs to another cluster of the same name: the cluster was made anew while \
+         this client was running, and this client does not go on with it, because it may lack \
+         what this client wrote; {}. Make sure that the server is one of the cluster that you \
+         mean, and start the client again",
+        if *maybe_executed { "outcome unknown" } else { "not executed" }
+    )]
+    MadeAnew {
+        /// The address of the server.
+        server: String,
+        /// Whether a write may have been executed, in one of the two clusters.
+        maybe_executed: bool,
+    },
     /// The answer does not fit the request: the server has another version or is faulty. The
     /// request may have been executed.
     #[error(
@@ -134,6 +149,10 @@ impl Error {
             | Error::Cancelled {
                 maybe_executed: true,
             } => Kind::Unknown,
+            Error::MadeAnew { maybe_executed, .. } => match maybe_executed {
+                true => Kind::Unknown,
+                false => Kind::Usage,
+            },
             Error::Servers(_) => Kind::Usage,
         }
     }

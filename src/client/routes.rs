@@ -1,16 +1,27 @@
-//! What a client knows of the servers: their addresses, and which server led last. The code is
-//! pure.
+//! What a client knows of the servers: their addresses, which of them are members, and which server
+//! led last. The code is pure.
 //!
 //! The leader is a guess that saves requests. A wrong guess costs an attempt and never correctness,
 //! because a server that does not lead refuses.
 //!
-//! Invariants: there are at least one and at most [`MAX_SERVERS`] addresses, and none twice. An
-//! address keeps its index for ever, because calls under way name servers by index.
+//! The members of a cluster change. With an answer, a server sends its list of members if it is
+//! newer than the client's. An address that the newest list does not have is *gone*: the client
+//! keeps it, because its user may have named the server in another way than the cluster does, but
+//! asks it only if no member answers. So a client that began with servers none of which is left
+//! goes on, as long as it makes a request now and then.
+//!
+//! Invariants: there are at least one and at most [`MAX_SERVERS`] addresses, and none twice. Calls
+//! under way name servers by index. An index keeps its address until there is no room for another
+//! member; then the address that has been gone longest gives its index up. A call that was under
+//! way at that address credits its answer to the other server: a wrong guess, which costs an
+//! attempt.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::error::Error;
+use crate::raft::Index;
+use crate::wire::members::MemberList;
 
 /// How many servers a client knows at most: those that its user named, and those that it learned
 /// from answers. A [`Call`](super::Call) has one bit for each server in a number of 64 bits.
@@ -21,6 +32,11 @@ pub const MAX_SERVERS: usize = 64;
 pub struct Routes {
     /// The servers' addresses, host:port. The place of an address is the server's index.
     servers: Vec<String>,
+    /// For each server, by its index: the index of the list of members that was the first not to
+    /// have its address, or 0 if the newest list has it or there was no list since it was learned.
+    gone: Vec<Index>,
+    /// The index of the newest list of members and the lineage of its cluster; 0 without a list.
+    newest: (Index, u64),
     /// The server to ask first: the one that acted as the leader last, or that another server has
     /// named as the leader since. `None` after that server turned out not to lead.
     leader: Option<usize>,
@@ -67,6 +83,8 @@ impl Routes {
             ));
         }
         Ok(Routes {
+            gone: vec![0; known.len()],
+            newest: (0, 0),
             servers: known,
             leader: None,
             answered_last: None,
@@ -103,11 +121,72 @@ impl Routes {
         if let Some(known) = self.servers.iter().position(|server| server == address) {
             return Some(known);
         }
-        if self.servers.len() == MAX_SERVERS || check(address).is_err() {
-            return None;
+        check(address).ok()?;
+        let place = match self.servers.len() {
+            MAX_SERVERS => self.gone_longest()?,
+            free => free,
+        };
+        match place == self.servers.len() {
+            true => {
+                self.servers.push(address.to_string());
+                self.gone.push(0);
+            }
+            false => {
+                self.servers[place] = address.to_string();
+                self.gone[place] = 0;
+            }
         }
-        self.servers.push(address.to_string());
-        Some(self.servers.len() - 1)
+        Some(place)
+    }
+
+    /// Takes in a list of members that a server has sent. A list that is not newer than the one
+    /// that the client has changes nothing: answers may overtake each other.
+    ///
+    /// # Errors
+    /// [`MadeAnew`] if the list is of another cluster than the one before: the cluster
+    /// was made anew, and has nothing of what this client wrote since. Nothing is changed then.
+    pub fn learned(&mut self, list: &MemberList) -> Result<(), MadeAnew> {
+        let (index, lineage) = self.newest;
+        if index > 0 && list.lineage != lineage {
+            return Err(MadeAnew);
+        }
+        if list.index <= index {
+            return Ok(());
+        }
+        self.newest = (list.index, list.lineage);
+        let is_listed = |server: &String| list.members.iter().any(|(_, at)| at == server);
+        for (server, gone) in self.servers.iter().zip(&mut self.gone) {
+            *gone = match (is_listed(server), *gone) {
+                (true, _) => 0,
+                (false, 0) => list.index,
+                (false, since) => since,
+            };
+        }
+        // A configuration has fewer members than a client may know servers, and all others are gone
+        // now. So there is room for each member.
+        for (_, address) in &list.members {
+            self.learn(address);
+        }
+        Ok(())
+    }
+
+    /// The index of the newest list of members that the client has; 0 without one. Each request
+    /// tells it, so that the answer brings a newer one.
+    pub fn known(&self) -> Index {
+        self.newest.0
+    }
+
+    /// Whether the newest list of members does not have this server's address.
+    pub fn is_gone(&self, server: usize) -> bool {
+        self.gone[server] > 0
+    }
+
+    /// The server that has been gone longest, without the one that is believed to lead.
+    fn gone_longest(&self) -> Option<usize> {
+        let gone = self.gone.iter().enumerate();
+        gone.filter(|(server, since)| **since > 0 && self.leader != Some(*server))
+            .min_by_key(|(_, since)| **since)
+            .map(|(server, _)| server)
     }
 
     /// Notes that this server has just acted as the leader: its answer is one that only a leader
@@ -148,6 +227,10 @@ impl Routes {
         self.random.next_u64().checked_rem(bound).unwrap_or(0)
     }
 }
+
+/// A list of members is of another cluster than the one before, although it has the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MadeAnew;
 
 /// Refuses an address that is not of the form host:port.
 fn check(address: &str) -> Result<(), Error> {
@@ -195,6 +278,88 @@ mod tests {
         }
         assert_eq!(routes.servers().len(), MAX_SERVERS);
         assert_eq!(routes.learn("a:1"), Some(0));
+    }
+
+    fn list(index: Index, members: &[&str]) -> MemberList {
+        let members = members.iter().zip(1..).map(|(at, id)| (id, at.to_string()));
+        MemberList {
+            index,
+            lineage: 77,
+            members: members.collect(),
+        }
+    }
+
+    /// The addresses that are not gone.
+    fn present(routes: &Routes) -> Vec<&str> {
+        let all = (0..routes.servers().len()).filter(|server| !routes.is_gone(*server));
+        all.map(|server| routes.address(server)).collect()
+    }
+
+    #[test]
+    fn a_newer_list_adds_members_and_marks_the_others_gone() {
+        let mut routes = Routes::new(["a:1", "b:1"], 0).unwrap();
+        assert_eq!(routes.known(), 0);
+        routes.learned(&list(5, &["b:1", "c:1"])).unwrap();
+        assert_eq!(routes.known(), 5);
+        assert_eq!(routes.servers(), ["a:1", "b:1", "c:1"]);
+        assert_eq!(present(&routes), ["b:1", "c:1"]);
+        routes.learned(&list(9, &["a:1"])).unwrap();
+        assert_eq!(present(&routes), ["a:1"]);
+    }
+
+    #[test]
+    fn a_list_that_was_overtaken_by_a_newer_one_changes_nothing() {
+        let mut routes = Routes::new(["a:1"], 0).unwrap();
+        routes.learned(&list(9, &["b:1"])).unwrap();
+        for index in [9, 8] {
+            routes.learned(&list(index, &["a:1", "c:1"])).unwrap();
+            assert_eq!((routes.known(), present(&routes)), (9, vec!["b:1"]));
+        }
+    }
+
+    #[test]
+    fn a_list_of_another_lineage_is_refused_whatever_its_index() {
+        let mut routes = Routes::new(["a:1"], 0).unwrap();
+        routes.learned(&list(9, &["a:1"])).unwrap();
+        for index in [8, 9, 10] {
+            let other = MemberList {
+                lineage: 78,
+                ..list(index, &["x:1"])
+            };
+            assert_eq!(routes.learned(&other), Err(MadeAnew));
+        }
+        assert_eq!((routes.known(), present(&routes)), (9, vec!["a:1"]));
+    }
+
+    #[test]
+    fn after_a_hundred_replacements_the_members_are_known_and_the_oldest_are_forgotten() {
+        let mut routes = Routes::new(["n1:1", "n2:1", "n3:1"], 0).unwrap();
+        for new in 4..104_u64 {
+            let members = [new - 2, new - 1, new].map(|id| format!("n{id}:1"));
+            let members = members.each_ref().map(String::as_str);
+            routes.learned(&list(new, &members)).unwrap();
+            let mut found = present(&routes);
+            found.sort_unstable();
+            let mut expected = members.to_vec();
+            expected.sort_unstable();
+            assert_eq!(found, expected);
+        }
+        assert_eq!(routes.servers().len(), MAX_SERVERS);
+        let all = routes.servers().iter();
+        let mut ids: Vec<u64> = all.map(|at| at[1..at.len() - 2].parse().unwrap()).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, (40..104).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_server_that_is_believed_to_lead_keeps_its_index_although_it_is_gone() {
+        let mut routes = Routes::new(["proxy:1"], 0).unwrap();
+        routes.leads(0);
+        for i in 1..100 {
+            routes.learned(&list(i, &[&format!("n{i}:1")])).unwrap();
+        }
+        assert_eq!(routes.address(0), "proxy:1");
+        assert_eq!(routes.leader(), Some(0));
     }
 
     #[test]

@@ -139,20 +139,22 @@ impl SharedClerk {
     /// Closes the session, if a connection to the leader is open. This only frees memory at the
     /// servers early: a session that is not closed expires.
     pub(super) fn close(&self) {
-        let (address, session) = {
+        let (address, known, session) = {
             let state = self.state.lock();
             let (Some(session), Some(leader)) = (state.session.id(), state.routes.leader()) else {
                 return;
             };
-            (state.routes.address(leader).to_string(), session)
+            let address = state.routes.address(leader).to_string();
+            (address, state.routes.known(), session)
         };
         if self.transport.is_connected(&address) {
             let ask = Ask::Submit(codec::to_bytes(&Command::CloseSession { session }));
-            let _ = self.transport.call(&address, &ask, GOODBYE, &Stop::never());
+            let stop = Stop::never();
+            let _ = self.transport.call(&address, &ask, known, GOODBYE, &stop);
         }
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.start.elapsed()
     }
 
@@ -161,13 +163,17 @@ impl SharedClerk {
     }
 
     fn begin_within(&self, nature: Nature, within: Duration) -> Call {
+        self.begin_with(nature, within, self.options.attempt_timeout)
+    }
+
+    pub(super) fn begin_with(&self, nature: Nature, within: Duration, attempt: Duration) -> Call {
         self.state.lock().stats.calls += 1;
-        Call::new(nature, self.now(), within, self.options.attempt_timeout)
+        Call::new(nature, self.now(), within, attempt)
     }
 
     /// Sends the request `ask` again and again until [`Call::heard`] returns something else than
     /// [`Heard::GoOn`], or until the call fails.
-    fn run(&self, call: &mut Call, ask: &Ask, stop: &Stop) -> Result<Heard, Error> {
+    pub(super) fn run(&self, call: &mut Call, ask: &Ask, stop: &Stop) -> Result<Heard, Error> {
         let mut state = self.state.lock();
         loop {
             if stop.is_set() {
@@ -186,10 +192,11 @@ impl SharedClerk {
             state.stats.retries += u64::from(call.attempts() > 1);
             state.stats.repeats_in_doubt += u64::from(call.in_doubt());
             let address = state.routes.address(server).to_string();
+            let known = state.routes.known();
             // Release the lock while the request is under way, so that other threads can send
             // theirs.
             drop(state);
-            let result = self.transport.call(&address, ask, timeout, stop);
+            let result = self.transport.call(&address, ask, known, timeout, stop);
             state = self.state.lock();
             match call.heard(self.now(), server, result, &mut state.routes) {
                 Heard::GoOn => {}

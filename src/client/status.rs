@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::thread;
 
-use super::error::shortened;
+use super::error::{Error, shortened};
 use super::shared::SharedClerk;
 use super::transport::CallError;
 use crate::raft::Index;
@@ -56,26 +56,46 @@ pub(super) fn take_snapshot(
     }
 }
 
-fn call(shared: &SharedClerk, address: &str, ask: &Ask) -> Result<Answer, CallError> {
+/// Asks one server once. If its answer brings a newer list of members, the Clerk takes it in.
+pub(super) fn call(shared: &SharedClerk, address: &str, ask: &Ask) -> Result<Answer, CallError> {
     let timeout = shared.options.attempt_timeout.min(shared.options.deadline);
     let stop = shared.stop();
-    shared.transport.call(address, ask, timeout, &stop)
+    let known = shared.state.lock().routes.known();
+    let answered = shared.transport.call(address, ask, known, timeout, &stop)?;
+    if let Some(list) = answered.members
+        && shared.state.lock().routes.learned(&list).is_err()
+    {
+        let error = Error::MadeAnew {
+            server: address.to_string(),
+            maybe_executed: false,
+        };
+        return Err(CallError::Lost(error.to_string()));
+    }
+    Ok(answered.answer)
 }
 
-/// Asks all known servers for their status, and then the members that their answers name and that
-/// have not answered. The Clerk adds those members to the servers that it knows.
+/// Asks all known members for their status, and then the members that their answers name and that
+/// have not answered. If nobody answers, asks the known servers that are members no longer. The
+/// Clerk adds the members to the servers that it knows.
 pub(super) fn of_all(shared: &SharedClerk) -> Vec<ServerStatus> {
-    let known = shared.state.lock().routes.servers().to_vec();
-    let mut all = ask(shared, known);
-    let members = unheard_members(&all);
+    let known = |is_gone: bool| {
+        let routes = &shared.state.lock().routes;
+        let servers = (0..routes.servers().len()).filter(|at| routes.is_gone(*at) == is_gone);
+        let addresses = servers.map(|at| routes.address(at).to_string());
+        addresses.collect::<Vec<_>>()
+    };
+    let mut all = ask(shared, known(false));
+    if all.iter().all(|server| server.result.is_err()) {
+        all.extend(ask(shared, known(true)));
+    }
+    let mut unheard = unheard_members(&all);
+    unheard.retain(|address| all.iter().all(|server| server.address != *address));
     let learned: Vec<String> = {
         let routes = &mut shared.state.lock().routes;
-        let mut is_new = |address: &String| {
-            !routes.servers().contains(address) && routes.learn(address).is_some()
-        };
-        members
+        let mut is_known = |address: &String| routes.learn(address).is_some();
+        unheard
             .into_iter()
-            .filter(|address| is_new(address))
+            .filter(|address| is_known(address))
             .collect()
     };
     all.extend(ask(shared, learned));

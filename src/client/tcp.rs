@@ -12,8 +12,9 @@ use parking_lot::{Condvar, Mutex};
 use super::connection::{Connection, SLICE};
 use super::frames::Frames;
 use super::routes::MAX_SERVERS;
-use super::transport::{CallError, Stop, Transport};
-use crate::wire::client::{Answer, Ask};
+use super::transport::{Answered, CallError, Stop, Transport};
+use crate::raft::Index;
+use crate::wire::client::Ask;
 use crate::wire::frame;
 use crate::wire::handshake::{Caller, Hello, MAGIC, MAX_HELLO, VERSION, Welcome};
 
@@ -30,7 +31,15 @@ pub struct Tcp {
     /// greeting of the first server decides it.
     cluster: Mutex<String>,
     /// The connection to each server, by the server's address, host:port.
-    links: Mutex<BTreeMap<String, Arc<ServerLink>>>,
+    links: Mutex<Links>,
+}
+
+#[derive(Default)]
+struct Links {
+    /// Each link, with the number of its last use. There are at most [`MAX_SERVERS`].
+    all: BTreeMap<String, (u64, Arc<ServerLink>)>,
+    /// How often links have been used.
+    uses: u64,
 }
 
 /// The connection to one server, if there is one. Shared by all threads that send requests to that
@@ -61,23 +70,25 @@ impl Tcp {
     pub fn new(cluster: impl Into<String>) -> Self {
         Tcp {
             cluster: Mutex::new(cluster.into()),
-            links: Mutex::new(BTreeMap::new()),
+            links: Mutex::default(),
         }
     }
 
-    fn link(&self, server: &str) -> Result<Arc<ServerLink>, CallError> {
-        let mut links = self.links.lock();
-        if let Some(link) = links.get(server) {
-            return Ok(Arc::clone(link));
+    /// The link to a server. If there are as many as the client may know servers, the one that was
+    /// used longest ago makes room: of the members that a cluster had in the course of time, a
+    /// client asks the present ones. A call that is under way on it ends as if nothing had
+    /// happened, because it holds the link.
+    fn link(&self, server: &str) -> Arc<ServerLink> {
+        let links = &mut *self.links.lock();
+        links.uses += 1;
+        if !links.all.contains_key(server) && links.all.len() >= MAX_SERVERS {
+            let oldest = links.all.iter().min_by_key(|(_, (used, _))| *used);
+            let oldest = oldest.map(|(address, _)| address.clone());
+            oldest.map(|address| links.all.remove(&address));
         }
-        if links.len() >= MAX_SERVERS {
-            let why =
-                format!("this client has connected to {MAX_SERVERS} servers, the most that it may");
-            return Err(CallError::NotSent(why));
-        }
-        let link = Arc::<ServerLink>::default();
-        links.insert(server.to_string(), Arc::clone(&link));
-        Ok(link)
+        let (used, link) = links.all.entry(server.to_string()).or_default();
+        *used = links.uses;
+        Arc::clone(link)
     }
 
     /// Returns the connection to a server. If there is none, this thread opens one, or waits for
@@ -187,19 +198,20 @@ impl Transport for Tcp {
         &self,
         server: &str,
         ask: &Ask,
+        known: Index,
         timeout: Duration,
         stop: &Stop,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<Answered, CallError> {
         let until = Instant::now() + timeout;
-        let link = self.link(server)?;
+        let link = self.link(server);
         self.connection(&link, server, until, stop)
             .map_err(CallError::NotSent)?
-            .call(ask, until, stop)
+            .call(ask, known, until, stop)
     }
 
     fn is_connected(&self, server: &str) -> bool {
-        let link = self.links.lock().get(server).cloned();
-        link.is_some_and(|link| link.state.lock().usable().is_some())
+        let link = self.links.lock().all.get(server).cloned();
+        link.is_some_and(|(_, link)| link.state.lock().usable().is_some())
     }
 }
 

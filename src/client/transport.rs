@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::raft::Index;
 use crate::wire::client::{Answer, Ask};
+use crate::wire::members::MemberList;
 
 /// Carries a request to a server, and the answer back. Many threads use it at once.
 pub trait Transport: Send + Sync {
     /// Asks the server at `server` (host:port), and waits for the answer until `timeout` has
-    /// passed or `stop` is set.
+    /// passed or `stop` is set. `known` is the index of the newest list of members that the client
+    /// has, 0 without one: if the server has a newer list, its answer brings it.
     ///
     /// # Errors
     /// [`CallError`]. A call counts a request that was [not sent](CallError::NotSent) as not
@@ -19,14 +22,32 @@ pub trait Transport: Send + Sync {
         &self,
         server: &str,
         ask: &Ask,
+        known: Index,
         timeout: Duration,
         stop: &Stop,
-    ) -> Result<Answer, CallError>;
+    ) -> Result<Answered, CallError>;
 
     /// Whether there is a connection to this server, so that a request could be sent at once.
     fn is_connected(&self, server: &str) -> bool {
         let _ = server;
         true
+    }
+}
+
+/// The answer of a server, with the list of members if the server has a newer one than the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// How the request ended.
+    pub answer: Answer,
+    /// The committed list of members; `None` if the client has the newest that the server knows.
+    pub members: Option<Box<MemberList>>,
+}
+
+/// An answer without news of the members.
+impl From<Answer> for Answered {
+    fn from(answer: Answer) -> Self {
+        let members = None;
+        Answered { answer, members }
     }
 }
 

@@ -10,8 +10,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::cluster::{Nodes, address};
-use crate::client::{CallError, Stop, Transport};
+use crate::client::{Answered, CallError, Stop, Transport};
 use crate::machine::StateMachine;
+use crate::raft::Index;
 use crate::wire::client::{Answer, Ask, Doubt};
 
 /// A transport that calls the nodes of a cluster directly, in the same process.
@@ -30,9 +31,10 @@ impl<S: StateMachine> Transport for InProcess<S> {
         &self,
         server: &str,
         ask: &Ask,
+        _known: Index,
         timeout: Duration,
         _stop: &Stop,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<Answered, CallError> {
         let nodes = self.nodes.read();
         let node = nodes.iter().find(|(id, _)| address(**id) == server);
         let Some(node) = node.map(|(_, node)| node.clone()) else {
@@ -44,7 +46,7 @@ impl<S: StateMachine> Transport for InProcess<S> {
             Answer::Unknown(Doubt::ShuttingDown) => {
                 Err(CallError::Lost(format!("{server} went down")))
             }
-            answer => Ok(answer),
+            answer => Ok(answer.into()),
         }
     }
 }
@@ -94,9 +96,10 @@ impl Transport for Unreliable {
         &self,
         server: &str,
         ask: &Ask,
+        known: Index,
         timeout: Duration,
         stop: &Stop,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<Answered, CallError> {
         let (delay, request_lost, answer_lost) = self.draw();
         if !delay.is_zero() {
             let _ = channel::after(delay).recv();
@@ -105,7 +108,7 @@ impl Transport for Unreliable {
         if request_lost {
             return Err(lost());
         }
-        let answer = self.inner.call(server, ask, timeout, stop)?;
+        let answer = self.inner.call(server, ask, known, timeout, stop)?;
         match answer_lost {
             true => Err(lost()),
             false => Ok(answer),

@@ -301,6 +301,7 @@ impl Clients {
                 self.counts.repeats_in_doubt += u64::from(call.in_doubt());
                 let lane = client % self.lanes;
                 let way = (server, self.routes.address(server));
+                let ask = (ask, self.routes.known());
                 self.carrier.ask(lane, way, slot, ask, timeout);
             }
             Next::Pause(pause) => self.pauses.push(Reverse((now + pause, slot))),
@@ -346,10 +347,9 @@ impl Clients {
                 }
                 self.advance(slot, at);
             }
-            Heard::Transferring => {
-                let error =
-                    Error::BadAnswer("a transfer of leadership that nobody asked for".into());
-                self.end(slot, at, Err(error));
+            Heard::Transferring | Heard::Changed { .. } => {
+                let what = "the answer to a request of another kind";
+                self.end(slot, at, Err(Error::BadAnswer(what.into())));
             }
         }
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::client::{CallError, Stop, Transport};
+use crate::client::{Answered, CallError, Stop, Transport};
 use crate::kv::{Command, Item, Op, Page, Query, Reply, Scan};
-use crate::raft::RoleName;
+use crate::raft::{Index, RoleName};
 use crate::wire::client::{Answer, Ask, Doubt, Status};
 use crate::wire::codec;
 
@@ -162,7 +162,20 @@ impl MapCluster {
 }
 
 impl Transport for MapCluster {
-    fn call(&self, _: &str, ask: &Ask, _: Duration, _: &Stop) -> Result<Answer, CallError> {
+    fn call(
+        &self,
+        _: &str,
+        ask: &Ask,
+        _: Index,
+        _: Duration,
+        _: &Stop,
+    ) -> Result<Answered, CallError> {
+        self.answer(ask).map(Answered::from)
+    }
+}
+
+impl MapCluster {
+    fn answer(&self, ask: &Ask) -> Result<Answer, CallError> {
         let reply = match ask {
             Ask::Status => return Ok(Answer::Status(Box::new(self.status()))),
             Ask::Transfer(_) => return Ok(Answer::Transferring),

@@ -8,6 +8,7 @@ use super::*;
 use crate::client::error::Kind;
 use crate::raft::RoleName;
 use crate::wire::client::Doubt;
+use crate::wire::members::MemberList;
 
 type Answered = Result<Answer, CallError>;
 
@@ -62,6 +63,7 @@ fn end(heard: Heard) -> String {
         Heard::Reply(reply) => format!("{reply:?}"),
         Heard::Reopen => "reopen".into(),
         Heard::Transferring => "transferring".into(),
+        Heard::Changed { index, is_new } => format!("{index} {is_new}"),
         Heard::Failed(Error::SessionExpired { .. }) => "expired".into(),
         Heard::Failed(error) => format!("{:?}", error.kind()).to_lowercase(),
     }
@@ -217,6 +219,91 @@ fn what_acts_again_when_repeated_is_not_repeated_in_doubt() {
     assert_eq!(single(&[not_sent(), busy(), over()]), "ab-b|transferring");
     assert_eq!(single(&[lost(), over()]), "a|unknown");
     assert_eq!(single(&[in_doubt(), over()]), "a|unknown");
+}
+
+#[test]
+fn a_change_of_members_is_repeated_in_doubt_because_the_leader_recognises_it() {
+    let changed = |is_new| Ok(Answer::Changed { index: 9, is_new });
+    let change = |script: &[Answered]| play(Nature::Once, script);
+    let hinted = not_leader(Some("c:1"));
+    assert_eq!(change(&[hinted, busy(), changed(true)]), "ac-c|9 true");
+    assert_eq!(change(&[lost(), changed(false)]), "ab|9 false");
+    assert_eq!(change(&[invalid()]), "a|no");
+    assert_eq!(change(&[lost(), not_sent(), not_sent()]), "abc-|unknown");
+}
+
+/// Routes whose newest list of members has `b:1` and `d:1`. The servers `a:1` and `c:1`, which the
+/// user has named, are gone.
+fn half_gone() -> Routes {
+    let mut routes = routes();
+    let members = vec![(2, "b:1".to_string()), (4, "d:1".to_string())];
+    let list = MemberList {
+        index: 5,
+        lineage: 7,
+        members,
+    };
+    routes.learned(&list).unwrap();
+    routes
+}
+
+#[test]
+fn servers_that_are_gone_are_asked_only_if_no_member_answers() {
+    let nobody_answers = vec![not_sent(); 6];
+    let trace = play_on(&mut half_gone(), Nature::Once, &nobody_answers);
+    assert_eq!(trace, "bdac-db|unavailable");
+    let an_election = [vec![not_sent()], vec![not_leader(None); 5]].concat();
+    let trace = play_on(&mut half_gone(), Nature::Once, &an_election);
+    assert_eq!(trace, "bd-bd-bd-|unavailable");
+}
+
+#[test]
+fn a_leader_is_asked_first_even_if_the_list_does_not_have_its_address() {
+    let mut routes = half_gone();
+    routes.leads(2);
+    let done = [reply(Reply::Done)];
+    assert_eq!(play_on(&mut routes, Nature::Once, &done), "c|Done");
+    let hinted = [not_sent(), not_leader(Some("a:1")), reply(Reply::Done)];
+    assert_eq!(play_on(&mut routes, Nature::Once, &hinted), "cda|Done");
+}
+
+/// What comes of an attempt whose answer brings a list of members of another lineage.
+fn from_another_cluster(nature: Nature, before: &[Answered], answer: Answered) -> Error {
+    let mut routes = half_gone();
+    let mut call = Call::new(nature, Duration::ZERO, DEADLINE, SECOND);
+    for result in before {
+        assert_eq!(
+            call.heard(Duration::ZERO, 0, result.clone(), &mut routes),
+            Heard::GoOn
+        );
+    }
+    let members = Some(Box::new(MemberList {
+        index: 50,
+        lineage: 8,
+        members: vec![(1, "x:1".into())],
+    }));
+    let answered = answer.map(|answer| super::Answered { answer, members });
+    let heard = call.heard(Duration::ZERO, 1, answered, &mut routes);
+    assert_eq!(routes.known(), 5, "the list is not taken in");
+    match heard {
+        Heard::Failed(error @ Error::MadeAnew { .. }) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_answer_of_a_cluster_made_anew_ends_the_call_and_says_what_may_have_been_executed() {
+    let kind =
+        |nature, before: &[Answered], answer| from_another_cluster(nature, before, answer).kind();
+    let done = || reply(Reply::Done);
+    assert_eq!(kind(Nature::Once, &[], done()), Kind::Unknown);
+    assert_eq!(kind(Nature::Once, &[], not_leader(None)), Kind::Usage);
+    assert_eq!(kind(Nature::Once, &[lost()], busy()), Kind::Unknown);
+    assert_eq!(kind(Nature::Harmless, &[lost()], done()), Kind::Usage);
+    let error = from_another_cluster(Nature::Once, &[], done()).to_string();
+    assert!(
+        error.contains("b:1") && error.contains("made anew"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -379,7 +466,7 @@ proptest! {
                     prop_assert_eq!(error.kind() == Kind::Unknown, doubt);
                     break;
                 }
-                Heard::Transferring => prop_assert!(false),
+                Heard::Transferring | Heard::Changed { .. } => prop_assert!(false),
             }
         }
     }

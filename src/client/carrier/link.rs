@@ -12,8 +12,9 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use serde::de::DeserializeOwned;
 
-use super::super::transport::CallError;
+use super::super::transport::{Answered, CallError};
 use super::Told;
+use crate::raft::Index;
 use crate::wire::client::{Ask, Request, Response};
 use crate::wire::handshake::{Caller, Hello, MAGIC, MAX_HELLO, VERSION, Welcome};
 use crate::wire::{codec, frame};
@@ -100,11 +101,12 @@ impl Link {
     }
 
     /// Adds a request to the bytes to write. Returns true if there were no bytes to write before,
-    /// so that the Carrier must flush the link.
+    /// so that the Carrier must flush the link. `known` is the index of the newest list of members
+    /// that this client has.
     pub(super) fn ask(
         &mut self,
         tag: usize,
-        ask: Ask,
+        (ask, known): (Ask, Index),
         now: Duration,
         timeout: Duration,
     ) -> Result<bool, String> {
@@ -137,7 +139,7 @@ impl Link {
             &Request {
                 id,
                 timeout_ms,
-                known: 0,
+                known,
                 ask,
             },
             out,
@@ -238,9 +240,14 @@ impl Link {
                 self.greet(welcome, cluster)?;
                 continue;
             }
-            let Some((Response { id, answer, .. }, len)) = next(rest, frame::MAX_PAYLOAD)? else {
+            let Some((response, len)) = next(rest, frame::MAX_PAYLOAD)? else {
                 return Ok(used);
             };
+            let Response {
+                id,
+                answer,
+                members,
+            } = response;
             used += len;
             if id == 0 || id > self.last_id {
                 return Err(format!(
@@ -253,7 +260,7 @@ impl Link {
                     tag: waiting.tag,
                     server: self.server,
                     at: self.heard,
-                    result: Ok(answer),
+                    result: Ok(Answered { answer, members }),
                 });
             }
         }

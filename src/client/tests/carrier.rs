@@ -23,7 +23,7 @@ fn query(tag: usize) -> Ask {
 }
 
 fn ask(carrier: &mut Carrier, address: &str, tag: usize) {
-    carrier.ask(tag, (0, address), tag, query(tag), LONG);
+    carrier.ask(tag, (0, address), tag, (query(tag), 0), LONG);
 }
 
 /// Waits until this many requests have ended. Returns the result of each, by its tag.
@@ -35,6 +35,7 @@ fn told(carrier: &mut Carrier, count: usize) -> BTreeMap<usize, Result<Answer, C
         assert!(carrier.now() < deadline, "{} of {count}", all.len());
         carrier.wait(deadline, &mut some).unwrap();
         for Told { tag, result, .. } in some.drain(..) {
+            let result = result.map(|answered| answered.answer);
             assert!(all.insert(tag, result).is_none(), "{tag} ended twice");
         }
     }
@@ -70,7 +71,7 @@ fn requests_and_answers_larger_than_any_buffer_arrive_whole() {
     let mut carrier = Carrier::new(1, "").unwrap();
     let large = |tag: u8| Ask::Query(Bytes::from(vec![tag; 3 << 20]));
     for tag in 0..3 {
-        carrier.ask(0, (0, &server.address), tag.into(), large(tag), LONG);
+        carrier.ask(0, (0, &server.address), tag.into(), (large(tag), 0), LONG);
     }
     for (tag, result) in told(&mut carrier, 3) {
         assert_eq!(result, Ok(echo_of(&large(tag as u8))));
@@ -82,7 +83,7 @@ fn a_request_that_fits_in_no_frame_is_not_sent() {
     let server = Server::echo();
     let mut carrier = Carrier::new(1, "").unwrap();
     let ask = Ask::Query(Bytes::from(vec![0; frame::MAX_PAYLOAD]));
-    carrier.ask(0, (0, &server.address), 1, ask, LONG);
+    carrier.ask(0, (0, &server.address), 1, (ask, 0), LONG);
     assert_not_sent(&told(&mut carrier, 1)[&1], "more than can be sent");
 }
 
@@ -153,9 +154,9 @@ fn servers_of_two_clusters_are_told_apart() {
         })
     });
     let mut carrier = Carrier::new(1, "").unwrap();
-    carrier.ask(0, (0, &servers[0].address), 1, query(1), LONG);
+    carrier.ask(0, (0, &servers[0].address), 1, (query(1), 0), LONG);
     assert_eq!(told(&mut carrier, 1)[&1], Ok(echo_of(&query(1))));
-    carrier.ask(0, (1, &servers[1].address), 2, query(2), LONG);
+    carrier.ask(0, (1, &servers[1].address), 2, (query(2), 0), LONG);
     assert_not_sent(
         &told(&mut carrier, 1)[&2],
         "cluster \"green\", not to \"blue\"",
@@ -255,7 +256,7 @@ fn a_request_ends_in_time_and_its_late_answer_harms_nobody() {
     ask(&mut carrier, &server.address, 1);
     assert_eq!(told(&mut carrier, 1)[&1], Ok(echo_of(&query(1))));
     let moment = Duration::from_millis(60);
-    carrier.ask(0, (0, &server.address), 2, query(2), moment);
+    carrier.ask(0, (0, &server.address), 2, (query(2), 0), moment);
     let late = Err(CallError::Lost("its time ran out".into()));
     assert_eq!(told(&mut carrier, 1)[&2], late);
     ask(&mut carrier, &server.address, 3);
@@ -276,7 +277,7 @@ fn a_connection_that_stays_silent_for_a_whole_request_is_replaced() {
     ask(&mut carrier, &server.address, 1);
     told(&mut carrier, 1);
     let while_silent = Duration::from_millis(350);
-    carrier.ask(0, (0, &server.address), 2, query(2), while_silent);
+    carrier.ask(0, (0, &server.address), 2, (query(2), 0), while_silent);
     assert!(told(&mut carrier, 1)[&2].is_err());
     ask(&mut carrier, &server.address, 3);
     assert_eq!(told(&mut carrier, 1)[&3], Ok(echo_of(&query(3))));

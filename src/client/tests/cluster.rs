@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::client::{CallError, Clerk, Options, Stop, Transport, WINDOW};
+use crate::client::{Answered, CallError, Clerk, Options, Stop, Transport, WINDOW};
 use crate::kv::{Command, Item, Op, Page, Query, Reply, SessionId};
-use crate::raft::RoleName;
+use crate::raft::{Index, RoleName};
 use crate::wire::client::{Answer, Ask, Doubt, NotLeader};
 use crate::wire::codec;
 
@@ -217,7 +217,20 @@ impl Inner {
 }
 
 impl Transport for ScriptedCluster {
-    fn call(&self, server: &str, ask: &Ask, _: Duration, _: &Stop) -> Result<Answer, CallError> {
+    fn call(
+        &self,
+        server: &str,
+        ask: &Ask,
+        _: Index,
+        _: Duration,
+        _: &Stop,
+    ) -> Result<Answered, CallError> {
+        self.answer(server, ask).map(Answered::from)
+    }
+}
+
+impl ScriptedCluster {
+    fn answer(&self, server: &str, ask: &Ask) -> Result<Answer, CallError> {
         let mut inner = self.inner.lock();
         let Trouble {
             not_sent,

@@ -41,7 +41,10 @@ fn behind_a_frame_that_was_written_in_part_nothing_is_sent_on_the_same_connectio
         }
     });
     let tcp = Tcp::new("");
-    let call = |ask: &Ask, timeout| tcp.call(&server.address, ask, timeout, &Stop::never());
+    let call = |ask: &Ask, timeout| {
+        let answered = tcp.call(&server.address, ask, 0, timeout, &Stop::never());
+        answered.map(|answered| answered.answer)
+    };
     let large = Ask::Submit(vec![7; 16 << 20].into());
     let given_up = call(&large, Duration::from_millis(200));
     assert!(
@@ -67,7 +70,7 @@ fn a_request_that_was_said_not_to_be_sent_does_not_leave_with_a_late_greeting() 
     });
     let mut carrier = Carrier::new(1, "").unwrap();
     let timeout = Duration::from_millis(60);
-    carrier.ask(0, (0, &server.address), 7, query("late"), timeout);
+    carrier.ask(0, (0, &server.address), 7, (query("late"), 0), timeout);
     let (mut told, mut some) = (None, Vec::new());
     let deadline = carrier.now() + LONG;
     while told.is_none() {

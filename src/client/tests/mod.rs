@@ -4,5 +4,7 @@ mod carrier;
 mod cluster;
 mod exactly_once;
 mod half_sent;
+mod member_reports;
+mod members;
 mod server;
 mod sockets;

@@ -29,8 +29,13 @@ fn answer(text: &str) -> Result<Answer, CallError> {
     Ok(Answer::Reply(Bytes::copy_from_slice(text.as_bytes())))
 }
 
+fn send(tcp: &Tcp, address: &str, ask: &Ask, timeout: Duration) -> Result<Answer, CallError> {
+    let answered = tcp.call(address, ask, 0, timeout, &Stop::never());
+    answered.map(|answered| answered.answer)
+}
+
 fn call(tcp: &Tcp, server: &Server, text: &str) -> Result<Answer, CallError> {
-    tcp.call(&server.address, &query(text), LONG, &Stop::never())
+    send(tcp, &server.address, &query(text), LONG)
 }
 
 fn call_in_thread(
@@ -39,7 +44,7 @@ fn call_in_thread(
     text: &'static str,
 ) -> JoinHandle<Result<Answer, CallError>> {
     let (tcp, address) = (Arc::clone(tcp), server.address.clone());
-    thread::spawn(move || tcp.call(&address, &query(text), LONG, &Stop::never()))
+    thread::spawn(move || send(&tcp, &address, &query(text), LONG))
 }
 
 fn tcp() -> Arc<Tcp> {
@@ -231,7 +236,7 @@ fn a_refused_handshake_and_a_closed_port_are_certainly_not_sent() {
         call(&tcp, &refusing, "?"),
         "the server refuses: the cluster is called",
     );
-    let refused = tcp.call(&dead_address(), &query("?"), LONG, &Stop::never());
+    let refused = send(&tcp, &dead_address(), &query("?"), LONG);
     assert_not_sent(refused, "connection refused");
 }
 
@@ -249,7 +254,7 @@ fn a_server_of_another_kind_is_recognised_at_the_handshake() {
         peer.try_receive::<Request>();
     });
     let moment = Duration::from_millis(300);
-    let greeting = tcp().call(&mute.address, &query("?"), moment, &Stop::never());
+    let greeting = send(&tcp(), &mute.address, &query("?"), moment);
     assert_not_sent(greeting, "does not greet");
 }
 
@@ -295,7 +300,7 @@ fn a_call_ends_in_time_and_its_late_answer_harms_nobody() {
     assert_eq!(call(&tcp, &server, "first"), answer("first"));
     let begun = Instant::now();
     let moment = Duration::from_millis(60);
-    let late = tcp.call(&server.address, &query("late"), moment, &Stop::never());
+    let late = send(&tcp, &server.address, &query("late"), moment);
     assert_lost(late, "its time ran out");
     assert!(begun.elapsed() < LONG / 2);
     assert_eq!(call(&tcp, &server, "next"), answer("next"));
@@ -314,7 +319,7 @@ fn a_connection_that_stays_silent_for_a_whole_request_is_replaced() {
     let tcp = tcp();
     assert_eq!(call(&tcp, &server, "first"), answer("first"));
     let while_silent = Duration::from_millis(350);
-    let silent = tcp.call(&server.address, &query("one"), while_silent, &Stop::never());
+    let silent = send(&tcp, &server.address, &query("one"), while_silent);
     assert_lost(silent, "its time ran out");
     assert_eq!(call(&tcp, &server, "two"), answer("two"));
     assert_eq!(server.connections(), 2);
@@ -332,7 +337,7 @@ fn a_server_that_does_not_read_gets_no_whole_request_so_it_was_not_sent() {
     let moment = Duration::from_millis(200);
     let tcp = tcp();
     assert_eq!(call(&tcp, &server, "first"), answer("first"));
-    let result = tcp.call(&server.address, &large, moment, &Stop::never());
+    let result = send(&tcp, &server.address, &large, moment);
     assert_not_sent(result, "its time ran out");
 }
 

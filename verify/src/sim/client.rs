@@ -305,7 +305,7 @@ impl World {
             Heard::Reply(reply) => self.replied(c, id, reply),
             Heard::Reopen => self.reopen(c, id),
             Heard::Failed(error) => self.failed(c, id, error),
-            Heard::Transferring => panic!("no call asks for a transfer"),
+            Heard::Transferring | Heard::Changed { .. } => panic!("no call asks for that"),
         }
         if let Some(ask) = ask {
             self.repeat(c, &ask);

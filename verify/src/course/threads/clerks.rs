@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{self, Receiver, Sender, bounded};
 use parking_lot::Mutex;
-use raftkv::client::{CallError, Clerk, Error, Options, Stop, Transport};
+use raftkv::client::{Answered, CallError, Clerk, Error, Options, Stop, Transport};
 use raftkv::kv::Reply;
 use raftkv::machine::StateMachine;
-use raftkv::raft::NodeId;
+use raftkv::raft::{Index, NodeId};
 use raftkv::testkit::{ClientLink, Cluster, Unreliable, address};
-use raftkv::wire::client::{Answer, Ask};
+use raftkv::wire::client::Ask;
 
 use super::{Threads, id_of};
 use crate::course::{Arena, Service};
@@ -223,7 +223,7 @@ impl Way {
     }
 
     /// What a client hears of a server that is cut off or down, after a while.
-    fn in_vain(&self, server: &str, timeout: Duration) -> Result<Answer, CallError> {
+    fn in_vain(&self, server: &str, timeout: Duration) -> Result<Answered, CallError> {
         let most = match self.law.long_delays.load(Ordering::Relaxed) {
             true => LONG_DELAY,
             false => PATIENCE,
@@ -239,15 +239,16 @@ impl Transport for Way {
         &self,
         server: &str,
         ask: &Ask,
+        known: Index,
         timeout: Duration,
         stop: &Stop,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<Answered, CallError> {
         if !self.reaches(server) {
             return self.in_vain(server, timeout);
         }
         let answer = match self.law.unreliable.load(Ordering::Relaxed) {
-            true => self.unreliable.call(server, ask, timeout, stop),
-            false => self.reliable.call(server, ask, timeout, stop),
+            true => self.unreliable.call(server, ask, known, timeout, stop),
+            false => self.reliable.call(server, ask, known, timeout, stop),
         };
         match answer {
             Err(CallError::NotSent(_)) => self.in_vain(server, timeout),
