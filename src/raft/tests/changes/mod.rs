@@ -3,10 +3,12 @@
 
 mod counting;
 mod elections;
+mod enumerated;
 mod founding;
 mod leading;
 mod leaving;
 mod restarts;
+mod stepwise;
 mod strangers;
 
 use super::harness::{Cluster, envelope, members, take_messages, take_write};

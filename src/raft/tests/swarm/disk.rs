@@ -24,6 +24,19 @@ impl Disk {
         self.queue.is_empty()
     }
 
+    /// Executes the next write, whenever it is due.
+    pub fn work_once(&mut self) -> Option<WriteId> {
+        let (_, write) = self.queue.pop_front()?;
+        let id = write.id;
+        self.execute(write, usize::MAX);
+        Some(id)
+    }
+
+    /// A crash that loses all writes under way.
+    pub fn lose_writes(&mut self) {
+        self.queue.clear();
+    }
+
     /// Executes the writes that are due; returns the last of them.
     pub fn work(&mut self, now: u64) -> Option<WriteId> {
         if now < self.stalled_until {

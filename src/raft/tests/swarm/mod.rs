@@ -3,8 +3,8 @@
 //!
 //! `RAFT_SWARM_SEEDS=5000` runs more seeds, `RAFT_SWARM_SEED=17` runs one again.
 
-mod checker;
-mod disk;
+pub(super) mod checker;
+pub(super) mod disk;
 mod faults;
 mod members;
 mod plan;
