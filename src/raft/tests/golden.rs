@@ -12,21 +12,23 @@
 //! | `propose ID TEXT`, `read ID N`, `transfer ID TO` | what a client or an operator wants |
 //! | `deliver`, `deliver N` | delivers all messages and what follows from them, or the first N |
 //! | `drop N` | loses the first N messages |
+//! | `wait N` | N ticks pass at all nodes and all is delivered, without the trace |
+//! | `new ID`, `wipe ID` | a node comes up that is no member; one loses its folder and comes back |
+//! | `change ID WHAT NODE` | the node is asked to `add`, `promote`, `demote`, `remove` or `replace` |
 //! | `cut A B`, `heal` | loses what A sends to B; ends all cuts |
 //! | `hold ID`, `sync ID` | the disk stops, and does all that it was given |
 //! | `crash ID`, `restart ID` | loses what is not on disk; comes up with what is |
 //! | `status` | where every node stands |
 //!
-//! A trace line is a message (`1>2 t3 append after 4@2 [5@3] commit 4`), a change of role, a
-//! commit, or a decided read.
+//! A trace line is a message (`1>2 t3 append after 4@2 [5@3] commit 4`), a change of role or of
+//! members, a commit, or a decided read.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use super::harness::Cluster;
-use crate::raft::{
-    Configuration, Conflict, Envelope, Member, MemberRole, Message, NodeId, Payload,
-};
+use super::told::describe;
+use crate::raft::{Change, Member, MemberRole, NodeId};
 
 struct Story {
     cluster: Cluster,
@@ -57,11 +59,22 @@ impl Story {
             }
             "tick" => (0..second).for_each(|_| self.cluster.node(id).tick()),
             "elect" => self.elect(id),
-            "lead" => {
-                let untold = self.trace.len();
-                self.elect(id);
-                self.trace.truncate(untold);
+            "lead" => self.untold(|story| story.elect(id)),
+            "wait" => self.untold(|story| {
+                for _ in 0..id {
+                    story.cluster.tick();
+                    story.look();
+                }
+            }),
+            "new" => {
+                self.cluster.add(id);
+                self.commits.resize(id as usize + 1, 0);
             }
+            "wipe" => {
+                self.crash(id);
+                self.cluster.wipe(id);
+            }
+            "change" => self.change(id, rest[1], number(2).unwrap_or(0)),
             "propose" => self.propose(id, rest[1]),
             "read" => {
                 let answer = self.cluster.node(id).read(second);
@@ -88,6 +101,38 @@ impl Story {
             other => panic!("no such command: {other}"),
         }
         self.look();
+    }
+
+    /// Goes on without the trace.
+    fn untold(&mut self, act: impl FnOnce(&mut Self)) {
+        let told = self.trace.len();
+        act(self);
+        self.trace.truncate(told);
+    }
+
+    fn change(&mut self, at: NodeId, what: &str, id: NodeId) {
+        let (folder, address) = (self.cluster.folder(id), format!("node-{id}"));
+        let change = match what {
+            "add" => Change::Add(Member {
+                id,
+                folder: Some(folder),
+                address,
+                role: MemberRole::Joining,
+            }),
+            "promote" => Change::Promote(id),
+            "demote" => Change::Demote(id),
+            "remove" => Change::Remove(id),
+            "replace" => Change::Replace {
+                id,
+                folder,
+                address,
+            },
+            other => panic!("no such change: {other}"),
+        };
+        match self.cluster.node(at).change(&change, false) {
+            Ok(changed) => self.line(format_args!("taken up at {}", changed.index)),
+            Err(refused) => self.line(format_args!("refused: {refused}")),
+        }
     }
 
     /// Ticks the node alone until it asks for votes, and lets the answers come.
@@ -155,8 +200,12 @@ impl Story {
         let node = self.cluster.nodes.get_mut(&id).expect("a node");
         let events = std::mem::take(&mut node.events);
         let reads = std::mem::take(&mut node.decided);
+        let changes = std::mem::take(&mut node.configuration_events);
         for event in events {
             self.line(format_args!("  {id} is {event}"));
+        }
+        for event in changes {
+            self.line(format_args!("  {id}: {event}"));
         }
         let commit = self.cluster.node(id).commit();
         if commit > std::mem::replace(&mut self.commits[id as usize], commit) {
@@ -184,105 +233,6 @@ impl Story {
             self.line(line);
         }
     }
-}
-
-/// The members, each with what it is for, and behind a bar the voters that leave.
-fn describe_members(configuration: &Configuration) -> String {
-    let name = |member: &Member| match member.role {
-        MemberRole::Voter => member.id.to_string(),
-        MemberRole::Learner => format!("{} learns", member.id),
-        MemberRole::Joining => format!("{} joins", member.id),
-    };
-    let names = |half: &[Member]| half.iter().map(name).collect::<Vec<_>>().join(", ");
-    let members = names(configuration.members());
-    match configuration.is_joint() {
-        true => format!("members {members} | {}", names(configuration.outgoing())),
-        false => format!("members {members}"),
-    }
-}
-
-fn describe(envelope: &Envelope) -> String {
-    let Envelope {
-        from,
-        to,
-        term,
-        message,
-        ..
-    } = envelope;
-    let text = match message {
-        Message::PreVote { next_term, last } => format!("pre-vote for t{next_term}? last {last}"),
-        Message::PreVoteReply { granted, .. } => format!("pre-vote {}", yes(*granted)),
-        Message::Vote {
-            last,
-            transfer: false,
-        } => format!("vote? last {last}"),
-        Message::Vote {
-            last,
-            transfer: true,
-        } => format!("vote, the leader wants it? last {last}"),
-        Message::VoteReply { granted } => format!("vote {}", yes(*granted)),
-        Message::Append {
-            prev,
-            entries,
-            commit,
-        } => {
-            let entries: Vec<String> = entries
-                .iter()
-                .map(|entry| match &entry.payload {
-                    Payload::Empty => format!("{} empty", entry.id),
-                    Payload::Configuration(c) => format!("{} {}", entry.id, describe_members(c)),
-                    Payload::Command(c) => format!("{} {}", entry.id, String::from_utf8_lossy(c)),
-                })
-                .collect();
-            let entries = entries.join(", ");
-            format!("append after {prev} [{entries}] commit {commit}")
-        }
-        Message::Accepted { matched } => format!("accepted up to {matched}"),
-        Message::Rejected { prev, conflict } => {
-            format!("rejected after {prev}, {}", describe_conflict(*conflict))
-        }
-        Message::Heartbeat { .. } => describe_heartbeat(message),
-        Message::HeartbeatReply { round } => format!("heartbeat heard, round {round}"),
-        Message::Snapshot {
-            meta,
-            bytes,
-            offset,
-            data,
-        } => format!(
-            "snapshot up to {}, {} bytes at {offset} of {bytes}",
-            meta.last,
-            data.len()
-        ),
-        Message::SnapshotReply { last, received } => {
-            format!("snapshot up to {last} received up to {received}")
-        }
-        Message::TimeoutNow => "campaign now".to_string(),
-        Message::Outdated => "your term has passed".to_string(),
-    };
-    format!("{from}>{to} t{term} {text}")
-}
-
-fn describe_heartbeat(message: &Message) -> String {
-    match message {
-        Message::Heartbeat {
-            commit,
-            matched_by_all,
-            round,
-        } => format!("heartbeat commit {commit} matched by all {matched_by_all} round {round}"),
-        other => panic!("{other:?} is no heartbeat"),
-    }
-}
-
-fn describe_conflict(conflict: Conflict) -> String {
-    let first = conflict.first_index;
-    match conflict.term {
-        Some(term) => format!("t{term} from {first}"),
-        None => format!("no term from {first}"),
-    }
-}
-
-fn yes(granted: bool) -> &'static str {
-    if granted { "yes" } else { "no" }
 }
 
 /// The script with the trace that the core makes now. Comments and empty lines stay.

@@ -16,4 +16,5 @@ mod silent_followers;
 mod snapshots;
 mod swarm;
 mod together;
+mod told;
 mod transfers;
