@@ -124,3 +124,33 @@ fn a_node_whose_core_has_found_a_fault_has_no_work() {
     assert!(consequences.work.is_empty());
     assert!(!replica.output(Wanted::NOTHING).left.work);
 }
+
+/// A configuration that is not committed may be taken back, and a snapshot cannot be.
+#[test]
+fn a_snapshot_names_the_members_as_of_its_last_entry_and_none_that_may_be_taken_back() {
+    let founding = Configuration::of_voters([1, 2]);
+    let config = Config::new(1, founding.clone(), 1);
+    let raft = Raft::new(config, HardState::default(), Vec::new());
+    let mut replica = Replica::new(raft, 10, None);
+    replica.step(append(EntryId::ZERO));
+    write(&mut replica);
+    let work = replica.output(Wanted::work(Share::EVERYTHING)).work;
+    let applied = work.entries.last().expect("it is committed").0.id;
+    replica.applied(applied.index);
+    // What follows is not committed.
+    let mut change = append(applied);
+    if let Message::Append {
+        entries, commit, ..
+    } = &mut change.message
+    {
+        let alone = Box::new(Configuration::of_voters([2]));
+        (entries[0].payload, *commit) = (Payload::Configuration(alone), applied.index);
+    }
+    replica.step(change);
+    write(&mut replica);
+    assert_eq!(replica.raft().configuration().index, 2);
+    assert!(replica.want_snapshot());
+    let meta = replica.begin_snapshot(applied, 0).expect("one is due");
+    let (index, named) = (meta.configuration.index, meta.configuration.configuration);
+    assert_eq!((index, named), (0, founding), "behind its last entry");
+}
