@@ -12,8 +12,8 @@ use super::snapshot_due::SnapshotDue;
 use super::waiters::{Reads, Writes};
 use super::work::{ReadyReads, Share, Takes, Work};
 use crate::raft::{
-    DecidedReads, Entry, EntryId, Envelope, Index, NodeId, ProposeError, Raft, ReadError, RoleName,
-    Room, SnapshotMeta, StoredSnapshot, Term, WriteId,
+    Change, ChangeError, Changed, DecidedReads, Entry, EntryId, Envelope, Index, NodeId,
+    ProposeError, Raft, ReadError, RoleName, Room, SnapshotMeta, StoredSnapshot, Term, WriteId,
 };
 use crate::wire::client::Doubt;
 
@@ -173,6 +173,14 @@ impl<W> Replica<W> {
     /// Hands leadership over; see [`Raft::transfer`].
     pub fn transfer(&mut self, to: Option<NodeId>) -> Option<NodeId> {
         self.raft.transfer(to)
+    }
+
+    /// Changes the members; see [`Raft::change`].
+    ///
+    /// # Errors
+    /// [`ChangeError`]; then nothing was changed.
+    pub fn change(&mut self, change: &Change, force: bool) -> Result<Changed, ChangeError> {
+        self.raft.change(change, force)
     }
 
     /// The disk has done all writes up to this one.
