@@ -19,14 +19,23 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use crate::kv::{Kv, Limits};
-use crate::node::{Config, Handle, Node, NodeError, StartError, Timing, parse_members};
-use crate::raft::{Fault, NodeId};
+use crate::node::{
+    Config, Handle, Node, NodeError, StartError, Timing, check_address, parse_members,
+};
+use crate::raft::{Fault, MemberRole, NodeId};
 use crate::storage::{Disk, StorageError};
 
 /// One node of a replicated key/value store.
 ///
-/// Start one on each machine with the same --cluster list and its own --id. It serves as soon as
-/// a majority of the list is up.
+/// To found a cluster, start one on each machine with the same --cluster list and its own --id. It
+/// serves as soon as a majority of the list is up.
+///
+/// To join a cluster that exists, start it with a new --id, with --listen and with --join, the
+/// addresses of some nodes of the cluster. It receives what the others have, and votes once it has
+/// caught up. A node that lost its data folder comes back in the same way, with its old --id.
+///
+/// Once the cluster is founded, the members are in its log: --cluster and --join count only for a
+/// data folder that has none. `kvcli member` shows and changes them.
 ///
 /// Other commands, each with its own --help:
 ///   kvnode inspect DIR          show what a data folder holds, and verify all of it
@@ -34,16 +43,37 @@ use crate::storage::{Disk, StorageError};
 ///   kvnode restore FILE ...     make a data folder for a new cluster from such a copy
 ///
 /// Exit codes: 0 stopped cleanly, 1 stopped by a failure, 2 wrong usage, 3 another process uses
-/// the data folder, 4 the data folder is damaged or another node's, 5 cannot listen.
+/// the data folder, 4 the data folder is damaged, another node's, or replaced by another one,
+/// 5 cannot listen.
 #[derive(Parser)]
 #[command(name = "kvnode", version, about, long_about, verbatim_doc_comment)]
 struct Args {
-    /// This node's id, one of the --cluster list.
+    /// This node's id: a number from 1 on, its own for good.
     #[arg(long, env = "RAFTKV_ID")]
     id: NodeId,
-    /// All nodes, this one included: ID=HOST:PORT,...; the same list on every node.
-    #[arg(long, env = "RAFTKV_MEMBERS", value_name = "ID=HOST:PORT,...")]
-    cluster: String,
+    /// Found a cluster of these nodes, this one included: ID=HOST:PORT,...; the same list on every
+    /// one.
+    #[arg(
+        long,
+        env = "RAFTKV_MEMBERS",
+        value_name = "ID=HOST:PORT,...",
+        conflicts_with = "join"
+    )]
+    cluster: Option<String>,
+    /// Join a cluster that exists: the addresses of some of its nodes, which let this one in.
+    #[arg(
+        long,
+        env = "RAFTKV_JOIN",
+        value_name = "HOST:PORT,...",
+        value_delimiter = ','
+    )]
+    join: Vec<String>,
+    /// With --join: receive the log and never vote.
+    #[arg(long, env = "RAFTKV_LEARNER")]
+    learner: bool,
+    /// With a new data folder, do not ask to be let in: wait for `kvcli member add` or `replace`.
+    #[arg(long, env = "RAFTKV_NO_REJOIN")]
+    no_rejoin: bool,
     /// The folder for everything that must survive a crash. It is made if it is missing.
     #[arg(long, env = "RAFTKV_DATA", value_name = "DIR")]
     data: std::path::PathBuf,
@@ -55,9 +85,13 @@ struct Args {
         value_name = "NAME"
     )]
     cluster_name: String,
-    /// Where to listen, if not at this node's address in the --cluster list.
+    /// Where to listen, if not at this node's own address.
     #[arg(long, env = "RAFTKV_LISTEN", value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Where the others and clients reach this node, if that is neither its address in the
+    /// --cluster list nor --listen.
+    #[arg(long, env = "RAFTKV_ADDRESS", value_name = "HOST:PORT")]
+    address: Option<String>,
     /// Where this node dials other nodes, if not at their addresses in the --cluster list, for
     /// instance through a tunnel. Only this node uses these addresses.
     #[arg(long, env = "RAFTKV_REACH", value_name = "ID=HOST:PORT,...")]
@@ -145,7 +179,20 @@ fn run(
     open_disk: impl FnOnce(&Path) -> Result<Arc<dyn Disk>, StorageError>,
 ) -> Result<Exit, (Exit, String)> {
     let usage = |sentence: String| (Exit::Usage, sentence);
-    let members = members(&args.cluster, args.id).map_err(usage)?;
+    let list = args.cluster.as_deref();
+    let members = list.map(|list| members(list, args.id)).transpose();
+    let members = members.map_err(usage)?.unwrap_or_default();
+    let addresses = [
+        ("--join", &args.join[..]),
+        ("--address", args.address.as_slice()),
+    ];
+    for (option, address) in addresses
+        .iter()
+        .flat_map(|(o, all)| all.iter().map(move |a| (o, a)))
+    {
+        let checked = check_address(address);
+        checked.map_err(|sentence| usage(format!("{option}: {sentence}")))?;
+    }
     let limits = Limits {
         max_key_bytes: args.max_key_bytes,
         max_value_bytes: args.max_value_bytes,
@@ -157,6 +204,12 @@ fn run(
     let mut config = Config::new(args.id, members, args.data);
     config.cluster = args.cluster_name;
     config.listen = args.listen;
+    config.address = args.address;
+    config.join = args.join;
+    config.rejoins = !args.no_rejoin;
+    if args.learner {
+        config.joins_as = MemberRole::Learner;
+    }
     if let Some(list) = args.reach {
         config.reach = parse_members(&list).map_err(|why| usage(format!("--reach: {why}")))?;
     }
@@ -222,6 +275,7 @@ fn serve(node: &Handle<Kv>, mut signals: Signals) -> Result<Exit, (Exit, String)
         Err(NodeError::Fault(fault @ Fault::AcknowledgedEntriesLost { .. })) => {
             Err((Exit::Folder, fault.to_string()))
         }
+        Err(error @ NodeError::Replaced { .. }) => Err((Exit::Folder, error.to_string())),
         Err(error) => Err((Exit::Failed, error.to_string())),
     }
 }

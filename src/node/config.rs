@@ -5,23 +5,38 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::StartError;
-use crate::raft::{self, Configuration, NodeId};
+use crate::raft::{self, Configuration, MemberRole, NodeId};
 
 /// The settings of one node.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// This node's id, one of `members`.
+    /// This node's id; one of `members`, if there are any.
     pub id: NodeId,
     /// The cluster's name. Nodes and clients of another name are refused.
     pub cluster: String,
-    /// Every voter with the address, `host:port`, at which the others and clients reach it.
+    /// The nodes that found the cluster, this one included, each with the address, `host:port`, at
+    /// which the others and clients reach it. Empty at a node that comes into a cluster which
+    /// exists. As soon as the log has a list of the members, only that one counts.
     pub members: BTreeMap<NodeId, String>,
-    /// Where to listen, if not at the node's own address in `members`.
+    /// Where to listen. By default at the node's own address: the one in `members`, else the one
+    /// in `address`, else the one that the log has.
     pub listen: Option<String>,
     /// How this node dials other nodes for which the address in `members` does not do, for instance
     /// through a proxy or past an address translation. It counts for this node only: the log and
     /// what clients are told keep the address that `members` has.
     pub reach: BTreeMap<NodeId, String>,
+    /// Where the others and clients reach this node, `host:port`, if that is neither its entry in
+    /// `members` nor `listen`.
+    pub address: Option<String>,
+    /// The addresses of nodes of a cluster that this one is to join. They are asked to let it in,
+    /// if its log has no list of members.
+    pub join: Vec<String>,
+    /// What the node becomes when it joins: [`MemberRole::Joining`], so that it votes once it has
+    /// caught up, or [`MemberRole::Learner`].
+    pub joins_as: MemberRole,
+    /// Whether a node with a new data folder asks by itself to be let in. If not, it waits until an
+    /// operator changes the members.
+    pub rejoins: bool,
     /// The folder that holds all that must survive a crash. It belongs to this node alone.
     pub data: PathBuf,
     /// The times by which leaders are elected; see [`Timing`].
@@ -95,6 +110,10 @@ impl Config {
             members: members.into_iter().collect(),
             listen: None,
             reach: BTreeMap::new(),
+            address: None,
+            join: Vec::new(),
+            joins_as: MemberRole::Joining,
+            rejoins: true,
             data: data.into(),
             timing: Timing::default(),
             max_request_time: Duration::from_secs(30),
@@ -111,6 +130,7 @@ impl Config {
     pub fn raft(&self, seed: u64) -> Result<raft::Config, StartError> {
         self.timing.validate().map_err(StartError::Config)?;
         self.validate_reach().map_err(StartError::Config)?;
+        self.check_told_address().map_err(StartError::Config)?;
         let founding = Configuration::founding(self.members.clone());
         let mut config = raft::Config::new(self.id, founding, seed);
         let tick = self.timing.tick.as_millis().max(1);
@@ -149,6 +169,33 @@ impl Config {
             )),
             false => Ok(()),
         }
+    }
+
+    /// Nobody can dial the address on which a node listens everywhere.
+    fn check_told_address(&self) -> Result<(), String> {
+        let told = self.told_address().unwrap_or_default();
+        let everywhere = ["0.0.0.0:", "[::]:"];
+        match everywhere.iter().any(|host| told.starts_with(host)) && !self.join.is_empty() {
+            false => Ok(()),
+            true => Err(format!(
+                "{told} is no address at which other nodes reach this one: name that one as well, \
+                 with --address HOST:PORT"
+            )),
+        }
+    }
+
+    /// Where the others are told to reach this node.
+    pub(super) fn told_address(&self) -> Option<String> {
+        let own = self.members.get(&self.id);
+        let told = self.address.as_ref().or(own).or(self.listen.as_ref());
+        told.cloned()
+    }
+
+    /// Where this node listens, if its log has it at the address `logged`.
+    pub(super) fn listens_at(&self, logged: Option<String>) -> Option<String> {
+        let own = self.members.get(&self.id);
+        let listens = self.listen.as_ref().or(own).or(self.address.as_ref());
+        listens.cloned().or(logged)
     }
 
     /// A time as a number of ticks, rounded up.

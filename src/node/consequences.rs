@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use super::replica::End;
 use super::work::{Share, Work};
-use crate::raft::{ConfigurationEvent, Envelope, Event, Fault, Part, PartRequest, Removed, Write};
+use crate::raft::{
+    ConfigurationEvent, Envelope, Event, Fault, News, Part, PartRequest, Removed, Write,
+};
 
 /// Which kinds of work a thread takes now. Each thread asks for its own kinds, when it has finished
 /// the work it took before; see [`Room`](crate::raft::Room).
@@ -75,6 +77,9 @@ pub struct Consequences<W> {
     pub work: Work<W>,
     /// Requests that end without having been executed here.
     pub ended: Vec<(W, End)>,
+    /// Whom the node speaks to, or the committed configuration, is another one now. The numbers
+    /// ascend: a thread that comes late must not put old news in the place of newer ones.
+    pub news: Option<(u64, News)>,
     /// Changes of role, term or leader, for the operator's log.
     pub events: Vec<Event>,
     /// What has changed about the members, for people.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::changing::Tell;
 use super::hub::Hub;
 use super::outcome::{Outcome, Pending, channel, receive};
 #[cfg(feature = "shuttle")]
@@ -13,11 +14,14 @@ use super::replica::Replica;
 use super::signals::Sleepers;
 use super::stages::Acknowledged;
 use super::steps::Parts;
+use super::sync::{Receiver, bounded};
 use super::threads::Threads;
 use super::{NodeError, StartError, service, sync};
 use crate::machine::StateMachine;
 use crate::raft::{Envelope, Raft, RoleName};
-use crate::wire::client::{Answer, Ask, Status};
+use crate::wire::client::{Answer, Ask, Doubt, Status};
+use crate::wire::handshake::{PeerWelcome, Standing};
+use crate::wire::members::MembersReport;
 
 /// A running node. Dropping it stops the node.
 pub struct Handle<S: StateMachine> {
@@ -110,11 +114,29 @@ impl<S: StateMachine> Handle<S> {
             Ask::Status => return Answer::Status(Box::new(self.status())),
             Ask::Transfer(to) => return service::transfer(&self.hub, *to),
             Ask::Snapshot => return service::snapshot(&self.hub),
-            Ask::Members | Ask::Change { .. } | Ask::Join(_) => {
-                return Answer::Invalid("the members of this node do not change".into());
+            Ask::Members => return Answer::Members(Box::new(self.members())),
+            Ask::Change { change, force } => {
+                let (tell, answer) = answer_channel();
+                self.hub.change(change.clone(), *force, tell);
+                return received(&answer, timeout);
+            }
+            Ask::Join(request) => {
+                let (tell, answer) = answer_channel();
+                self.hub.join(request.clone(), tell);
+                return received(&answer, timeout);
             }
         };
         self.hub.answer(outcome)
+    }
+
+    /// What the node knows of the members.
+    pub fn members(&self) -> MembersReport {
+        self.hub.members_report()
+    }
+
+    /// What the node says of itself to whoever probes its address.
+    pub fn introduction(&self) -> PeerWelcome {
+        self.hub.introduction(Standing::Member)
     }
 
     /// Hands over messages that have reached this node by another way than its own sockets.
@@ -187,6 +209,19 @@ impl<S: StateMachine> Handle<S> {
     fn join(&self) {
         self.threads.join();
     }
+}
+
+/// A channel for one answer.
+fn answer_channel() -> (Tell, Receiver<Answer>) {
+    let (sender, answer) = bounded(1);
+    // If the receiver has given up, sending fails, and no one waits for the answer.
+    let tell = move |answer| drop(sender.try_send(answer));
+    (Box::new(tell), answer)
+}
+
+fn received(answer: &Receiver<Answer>, timeout: Duration) -> Answer {
+    let answer = answer.recv_timeout(timeout);
+    answer.unwrap_or(Answer::Unknown(Doubt::Timeout))
 }
 
 impl<S: StateMachine> Drop for Handle<S> {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::announcing::Known;
 use super::clock::Clock;
 use super::config::Config;
 use super::consequences::{Consequences, Errands, Wanted};
@@ -21,14 +22,14 @@ use super::replica::{End, Replica};
 use super::scheduling::Scheduling;
 use super::signals::{Task, Wake};
 use super::stages::Stages;
-use super::sync::{self, AtomicBool, Condvar, Mutex, MutexGuard};
+use super::sync::{self, AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard};
 use super::taker::Copied;
 use super::work::{Share, Shares, Work};
 use super::{NodeError, Transport, admissible};
 use crate::kv;
 use crate::machine::StateMachine;
 use crate::net::Replies;
-use crate::raft::{Envelope, Index, NodeId, Raft, Write};
+use crate::raft::{Envelope, Index, Raft, Write};
 use crate::storage::Snapshots;
 use crate::wire::client::Answer;
 use crate::wire::frame;
@@ -61,13 +62,13 @@ pub struct Surroundings {
 /// What the tasks of a node share.
 ///
 /// Lock order: `sending`, then the machine's lock in `execution`, then `replica`. Under the locks
-/// of `files`, `copied`, `end`, `scheduling` and `stages` no other lock of the hub is taken; those
-/// of `stages` are not taken under `replica`. Under `replica` no system call is made and no waiter
-/// is answered.
+/// of `files`, `known`, `copied`, `end`, `scheduling` and `stages` no other lock of the hub is
+/// taken; those of `stages` are not taken under `replica`. Under `replica` no system call is made
+/// and no waiter is answered.
 pub struct Hub<S: StateMachine> {
     pub(super) config: Config,
     replica: Mutex<Replica<Waiter<S::Reply>>>,
-    /// Signalled when a role, a term or the applied index has changed.
+    /// Signalled when a role, a term, the applied index or the members have changed.
     changed: Condvar,
     /// Signalled when the node stops. A condition of its own, so that a thread that waits for the
     /// end of the node is not woken by each command.
@@ -77,6 +78,17 @@ pub struct Hub<S: StateMachine> {
     /// thread could send later messages first, and a follower that gets entries out of order
     /// refuses them as if the earlier ones had been lost.
     sending: Mutex<()>,
+    /// What was announced of the members last.
+    pub(super) known: Mutex<Known>,
+    /// Whether another node has told this one that the cluster exists, and has its id with another
+    /// folder.
+    pub(super) is_stranger: AtomicBool,
+    /// Whether this node may still help to found its cluster.
+    pub(super) founds: AtomicBool,
+    /// How many addresses are being probed.
+    pub(super) probes: Arc<AtomicU64>,
+    /// The identity of the state machine.
+    pub(super) identity: String,
     pub(super) execution: Execution<S>,
     pub(super) files: Files,
     /// A copy of the state that is to be written as a snapshot. At most one: the replica lets no
@@ -93,6 +105,7 @@ pub struct Hub<S: StateMachine> {
 impl<S: StateMachine> Hub<S> {
     pub(super) fn new(
         config: Config,
+        identity: String,
         replica: Replica<Waiter<S::Reply>>,
         machine: Machine<S>,
         files: Files,
@@ -100,6 +113,11 @@ impl<S: StateMachine> Hub<S> {
     ) -> Self {
         let started = sync::now();
         Self {
+            known: Mutex::new(Known::at_start(replica.raft())),
+            is_stranger: AtomicBool::new(false),
+            founds: AtomicBool::new(!config.members.is_empty()),
+            probes: Arc::default(),
+            identity,
             config,
             replica: Mutex::new(replica),
             changed: Condvar::new(),
@@ -175,6 +193,7 @@ impl<S: StateMachine> Hub<S> {
         }
         drop(replica);
         self.end_all(consequences.ended);
+        self.announce(consequences.news);
         (consequences.left.work || !work.is_empty()).then_some(work)
     }
 
@@ -260,6 +279,7 @@ impl<S: StateMachine> Hub<S> {
         for event in &consequences.configuration_events {
             log::info!("{event}");
         }
+        self.announce(consequences.news);
         if !consequences.events.is_empty() {
             self.changed.notify_all();
         }
@@ -306,10 +326,6 @@ impl<S: StateMachine> Hub<S> {
 
     pub(super) fn answer_to_end(&self, end: End) -> Answer {
         answer(end, self.config.id, |id| self.address_of(id))
-    }
-
-    fn address_of(&self, id: NodeId) -> Option<String> {
-        self.config.members.get(&id).cloned()
     }
 
     /// Whether a command may enter the log. The log must not hold a command that does not decode,
@@ -413,6 +429,18 @@ impl<S: StateMachine> Hub<S> {
     /// The machine has executed entries: wakes the threads that wait for that.
     pub(super) fn has_moved(&self) {
         self.changed.notify_all();
+    }
+
+    /// Something has changed that a thread may wait for and that the replica's lock does not guard.
+    /// With the lock taken once, a thread that waits has either seen the change or waits already.
+    pub(super) fn look_again(&self) {
+        drop(self.replica.lock());
+        self.changed.notify_all();
+    }
+
+    /// The way to the other nodes.
+    pub(super) fn transport(&self) -> &dyn Transport {
+        &*self.surroundings.transport
     }
 
     /// Waits until the condition holds, or the node stops, or the time is up. Returns whether it

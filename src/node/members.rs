@@ -50,7 +50,11 @@ pub fn parse_members(list: &str) -> Result<BTreeMap<NodeId, String>, String> {
     }
 }
 
-fn check_address(address: &str) -> Result<(), String> {
+/// Says what is wrong with an address that should be `host:port`, if anything is.
+///
+/// # Errors
+/// A sentence.
+pub fn check_address(address: &str) -> Result<(), String> {
     let (host, port) = address
         .rsplit_once(':')
         .ok_or_else(|| format!("\"{address}\" has no port: write HOST:PORT"))?;

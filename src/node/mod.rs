@@ -12,6 +12,7 @@
 //! | `apply` | [`Hub::finish_apply`](steps::Hub::finish_apply) | executes what is committed, answers |
 //! | `courier` | [`Courier::step`](steps::Courier::step) | sends and stores parts of snapshots, removes files |
 //! | `snapshot` | [`Taker::step`](steps::Taker::step) | writes snapshots |
+//! | `join` | | asks to be let in, if the node is new; ends when it is a member |
 //! | `peers` | [`Registrar::step`](steps::Registrar::step) | writes down which founders the node has met, and whether its folder is admitted; ends when nothing of that can change any more |
 //!
 //! The threads share a [`Hub`](steps::Hub): the core and the requests that wait for it under one
@@ -19,6 +20,8 @@
 //! [`Replica`] and the modules that it uses. A program starts a node with [`Node::start`].
 
 mod admissible;
+mod announcing;
+mod changing;
 mod clock;
 mod config;
 mod consequences;
@@ -28,12 +31,15 @@ mod executor;
 mod files;
 mod handle;
 mod hub;
+mod inquiry;
 mod intake;
+mod joining;
 mod members;
 mod outcome;
 mod register;
 mod replica;
 mod replicator;
+mod report;
 mod scheduling;
 mod sending;
 mod service;
@@ -55,17 +61,21 @@ mod work;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::machine::StateMachine;
-use crate::net::{self, Net, NetError, Peers};
-use crate::raft::{Envelope, Fault, Index};
+use crate::net::{self, Net, NetError};
+use crate::raft::{Contact, Envelope, Fault, Index, LoggedConfiguration, NodeId, Payload};
 use crate::storage::{self, Disk, Identity, RealDisk, Recovered, Storage, StorageError};
+use crate::wire::client::{Answer, Ask};
+use crate::wire::handshake::PeerWelcome;
+use crate::wire::members::MemberList;
 
 pub use admissible::{InadmissibleFromLeader, InadmissibleInLog};
 pub use config::{Config, Timing};
 pub use consequences::{Consequences, Errands, Left, Wanted};
 pub use handle::Handle;
-pub use members::parse_members;
+pub use members::{check_address, parse_members};
 pub use outcome::{Outcome, Pending};
 pub use replica::{End, Replica};
 pub use waiters::Read;
@@ -73,23 +83,47 @@ pub use work::{ReadyReads, Share, Shares, Takes, Work};
 
 use clock::Clock;
 use hub::Surroundings;
+use inquiry::Tcp;
+use joining::Joiner;
 use register::{Register, Registrar};
 use service::NodeService;
 use signals::between_threads;
 use steps::assemble;
 
-/// Carries messages to the other nodes. It may lose, repeat, delay and reorder messages, but must
-/// neither change them nor block.
+/// The way to the other nodes. It may lose, repeat, delay and reorder messages, but must neither
+/// change them nor block.
+///
+/// A transport that reaches every node by its id, and no address, needs [`send`](Self::send) only.
+/// Nodes on it cannot change their members.
 pub trait Transport: Send + Sync + 'static {
     /// Sends each message to the node that it names.
     fn send(&self, messages: Vec<Envelope>);
-}
 
-impl Transport for Peers {
-    fn send(&self, messages: Vec<Envelope>) {
-        Peers::send(self, &messages);
+    /// The members are others now: `contacts` are those that this node speaks to from now on, and
+    /// `list` is what clients may be told. Called in order, and soon after the start for the first
+    /// time.
+    fn members(&self, contacts: Vec<Contact>, list: MemberList) {
+        drop((contacts, list));
+    }
+
+    /// Finds out who is at an address at which node `id` is expected, and calls `then` with what
+    /// the node there says of itself, or a sentence. Must not block, but may call `then` at once.
+    fn probe(&self, id: NodeId, address: &str, then: ProbeEnd) {
+        then(Err(format!("node {id} cannot be asked at {address}")));
+    }
+
+    /// Sends a request to whoever is at an address, as a client, and waits for the answer.
+    ///
+    /// # Errors
+    /// A sentence, if there is no answer.
+    fn ask(&self, address: &str, ask: &Ask, timeout: Duration) -> Result<Answer, String> {
+        let _ = (ask, timeout);
+        Err(format!("nobody can be asked at {address}"))
     }
 }
+
+/// Takes what a probed node says of itself, or why nothing is known of it.
+pub type ProbeEnd = Box<dyn FnOnce(Result<PeerWelcome, String>) + Send>;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +171,21 @@ pub enum NodeError {
     /// A [`Fault`]: proof that the promises of the cluster are broken.
     #[error(transparent)]
     Fault(Fault),
+    /// Another folder has taken the place of this node's.
+    #[error(
+        "another data folder has taken the place of this one: since entry {index} of the cluster's \
+         log, node {id} is the one at {address}. This folder counts for nothing any more: move it \
+         away; to let this machine in again, start it on an empty folder with another --id and \
+         --join"
+    )]
+    Replaced {
+        /// The id of both.
+        id: NodeId,
+        /// Where the other one is reached.
+        address: String,
+        /// The index of the configuration that has the other one.
+        index: Index,
+    },
     /// The event loop failed.
     #[error(transparent)]
     Net(NetError),
@@ -183,7 +232,9 @@ impl Node {
     ) -> Result<Handle<S>, StartError> {
         // The settings are judged before any file is touched.
         config.raft(0)?;
-        listen_address(&config)?;
+        if let Some(text) = config.listens_at(None) {
+            resolve(&text)?;
+        }
         let disk = open_disk(&config.data)?;
         Self::serve(config, machine, &disk)
     }
@@ -194,15 +245,15 @@ impl Node {
         machine: S,
         disk: &Arc<dyn Disk>,
     ) -> Result<Handle<S>, StartError> {
-        let listen = listen_address(&config)?;
         let identity = machine.identity();
         let mut opened = open(&config, disk, &identity)?;
+        let listen = listen_address(&config, opened.logged.as_ref())?;
         let known = opened.storage.peers()?;
         let founders = config.members.keys().copied();
         let (nudger, nudged) = sync::nudges();
         let register = Register::new(&known, founders, Box::new(move || nudger.nudge()));
         opened.admitted = register.is_admitted();
-        if !opened.admitted {
+        if register.is_founding() && !opened.admitted {
             log::info!(
                 "this data folder is new to the cluster: the node votes and acknowledges once it \
                  has met {} others",
@@ -215,7 +266,7 @@ impl Node {
             cluster: config.cluster.clone(),
             machine: identity.clone(),
             folder: known.own_folder(),
-            peers: config.dialled_members(),
+            peers: opened.contacts(&config),
             limits: net::Limits::default(),
         })?;
         let (stopper, writer) = (net.stopper(), register.clone());
@@ -223,8 +274,17 @@ impl Node {
             stopper.stop();
             writer.stop();
         });
-        let mut handle = launch(config, machine, opened, Arc::new(net.peers()), on_stop)?;
+        let transport = Tcp {
+            peers: net.peers(),
+            register: register.clone(),
+            cluster: config.cluster.clone(),
+            reach: config.reach.clone(),
+        };
+        let mut handle = launch(config, machine, opened, Arc::new(transport), on_stop)?;
         handle.address = Some(net.local_addr());
+        if !register.is_founding() {
+            handle.hub.founds_no_more();
+        }
         let (registrar, wake) = (Registrar::new(register.clone(), known), net.waker());
         handle.threads.start("peers", &handle.hub, move |hub| {
             register::write(hub, registrar, &nudged, wake)
@@ -237,8 +297,9 @@ impl Node {
     }
 
     /// Starts a node on a disk and a transport that the caller brings: for clusters within one
-    /// process. The caller hands the node's incoming messages to [`Handle::deliver`], and must not
-    /// start a node that has lost its disk under the same id.
+    /// process. The caller hands the node's incoming messages to [`Handle::deliver`]. A node that
+    /// has lost its disk may come back under the same id only without [`Config::members`]: then it
+    /// counts for nothing before it has its place again.
     ///
     /// # Errors
     /// [`StartError`]: nothing has been started.
@@ -263,6 +324,37 @@ struct Opened {
     /// Whether this data folder is admitted, so that the node is known never to have voted or
     /// acknowledged with another folder.
     admitted: bool,
+    /// The newest list of members in the log or in the snapshot, if there is one.
+    logged: Option<LoggedConfiguration>,
+}
+
+impl Opened {
+    /// Whom to dial first, and where: the members that the log has, else the founders.
+    fn contacts(&self, config: &Config) -> Vec<(NodeId, String)> {
+        let Some(logged) = &self.logged else {
+            return config.dialled_members();
+        };
+        let others = logged.configuration.contacts();
+        let others = others.filter(|member| member.id != config.id);
+        let dialled = others.map(|it| (it.id, config.dials(it.id, &it.address)));
+        dialled.collect()
+    }
+}
+
+/// The newest list of members that was found, if there is one in the log or in the snapshot.
+fn logged(recovered: &Recovered) -> Option<LoggedConfiguration> {
+    let in_log = recovered.entries.iter().rev().find_map(|entry| {
+        let Payload::Configuration(configuration) = &entry.payload else {
+            return None;
+        };
+        Some(LoggedConfiguration {
+            index: entry.id.index,
+            configuration: (**configuration).clone(),
+        })
+    });
+    let snapshot = recovered.snapshot.as_ref();
+    let in_snapshot = snapshot.map(|snapshot| snapshot.meta.configuration.clone());
+    in_log.or(in_snapshot.filter(|it| it.index > 0))
 }
 
 fn open(config: &Config, disk: &Arc<dyn Disk>, machine: &str) -> Result<Opened, StorageError> {
@@ -278,17 +370,27 @@ fn open(config: &Config, disk: &Arc<dyn Disk>, machine: &str) -> Result<Opened, 
     }
     Ok(Opened {
         storage,
+        logged: logged(&recovered),
         recovered,
         seed: disk.unique_id(),
-        admitted: true,
+        admitted: !config.members.is_empty(),
     })
 }
 
-fn listen_address(config: &Config) -> Result<SocketAddr, StartError> {
-    let own = config.members.get(&config.id);
-    let text = config.listen.as_ref().or(own).ok_or_else(|| {
-        StartError::Config(format!("the members do not include node {}", config.id))
+/// Where a node listens, if its log has these members.
+fn listen_address(
+    config: &Config,
+    logged: Option<&LoggedConfiguration>,
+) -> Result<SocketAddr, StartError> {
+    let own = logged.and_then(|logged| logged.configuration.contact(config.id));
+    let text = config.listens_at(own.map(|member| member.address.clone()));
+    let text = text.ok_or_else(|| {
+        StartError::Config("nothing says where to listen: name it with --listen HOST:PORT".into())
     })?;
+    resolve(&text)
+}
+
+fn resolve(text: &str) -> Result<SocketAddr, StartError> {
     let resolved = text.to_socket_addrs().ok().and_then(|mut all| all.next());
     resolved.ok_or_else(|| {
         StartError::Config(format!(
@@ -305,14 +407,9 @@ fn launch<S: StateMachine>(
     transport: Arc<dyn Transport>,
     on_stop: Box<dyn Fn() + Send + Sync>,
 ) -> Result<Handle<S>, StartError> {
-    let Opened {
-        storage,
-        recovered,
-        seed,
-        admitted,
-    } = opened;
-    let mut core = config.raft(seed)?;
-    core.admitted = admitted;
+    let mut core = config.raft(opened.seed)?;
+    core.admitted = opened.admitted;
+    let joiner = joiner(&config, &opened)?;
     let (wake, sleepers) = between_threads();
     let surroundings = Surroundings {
         transport,
@@ -321,7 +418,43 @@ fn launch<S: StateMachine>(
         clock: Clock::default(),
         shares: Shares::default(),
     };
-    let opened = (storage, recovered);
+    let opened = (opened.storage, opened.recovered);
     let parts = assemble(config, core, machine, opened, surroundings, sync::now())?;
-    Handle::start_threads(parts, sleepers)
+    let mut handle = Handle::start_threads(parts, sleepers)?;
+    if let Some(joiner) = joiner {
+        let hub = handle.hub.clone();
+        handle.threads.start("join", &hub, |hub| joiner.run(hub))?;
+    }
+    Ok(handle)
+}
+
+/// Whoever asks for this node to be let in, if it has to ask. The members in the log, if there are
+/// any, make the settings of the first start idle.
+fn joiner(config: &Config, opened: &Opened) -> Result<Option<Joiner>, StartError> {
+    if let Some(logged) = &opened.logged {
+        let listed = config.members.iter();
+        let of_log = logged.configuration.contacts();
+        let is_same = listed.eq(of_log.map(|member| (&member.id, &member.address)));
+        if !config.join.is_empty() || !config.members.is_empty() && !is_same {
+            log::info!(
+                "the members are those of entry {} in the log, {}; the list of the first start \
+                 does not count any more",
+                logged.index,
+                logged.configuration
+            );
+        }
+        return Ok(None);
+    }
+    let is_told = !config.members.is_empty() || !config.join.is_empty();
+    if !is_told && config.rejoins {
+        return Err(StartError::Config(
+            "this data folder is new, and nothing says what to do with it: found a new cluster \
+             with --cluster, or name nodes of one that exists with --join"
+                .into(),
+        ));
+    }
+    if let (false, Some(address)) = (is_told, config.told_address()) {
+        joining::explain_waiting(config.id, &address);
+    }
+    Ok(Joiner::of(config, opened.storage.own_folder()))
 }

@@ -263,10 +263,13 @@ impl Registrar {
                 );
                 hub.input(Replica::admit);
             }
-            Written::FoundsNoMore => log::info!(
-                "the cluster exists, and this data folder is no member's: the node may vote and \
-                 acknowledge once a change of members has let it in"
-            ),
+            Written::FoundsNoMore => {
+                log::info!(
+                    "the cluster exists, and this data folder is no member's: the node may vote \
+                     and acknowledge once a change of members has let it in"
+                );
+                hub.founds_no_more();
+            }
         }
         Ok(written)
     }

@@ -50,6 +50,8 @@ pub struct Replica<W> {
     /// The term that this node led after the last input; `None` if it did not lead.
     led: Option<Term>,
     due: SnapshotDue,
+    /// How many news of the members were handed out.
+    news: u64,
     /// The node has stopped: every request ends at once.
     stopped: bool,
 }
@@ -72,6 +74,7 @@ impl<W> Replica<W> {
             ended: Vec::new(),
             max_waiting,
             led: None,
+            news: 0,
             stopped: false,
         }
     }
@@ -305,6 +308,7 @@ impl<W> Replica<W> {
             _ => Work::default(),
         };
         let reads_wait = self.reads.has_ready(self.applying);
+        self.news += u64::from(output.news.is_some());
         Consequences {
             fault: output.fault,
             messages: output.messages,
@@ -315,6 +319,7 @@ impl<W> Replica<W> {
             },
             work,
             ended: std::mem::take(&mut self.ended),
+            news: output.news.map(|news| (self.news, news)),
             events: output.events,
             configuration_events: output.configuration_events,
             removed: output.removed,

@@ -153,10 +153,17 @@ impl<S: StateMachine> Service for NodeService<S> {
             Ask::Status => self.ask_for_status.push(reply),
             Ask::Transfer(to) => reply.send(transfer(&self.hub, to)),
             Ask::Snapshot => reply.send(snapshot(&self.hub)),
-            Ask::Members | Ask::Change { .. } | Ask::Join(_) => {
-                reply.send(Answer::Invalid(
-                    "the members of this node do not change".into(),
-                ));
+            Ask::Members => {
+                let report = Box::new(self.hub.members_report());
+                reply.send(Answer::Members(report));
+            }
+            Ask::Change { change, force } => {
+                let tell = Box::new(|answer| reply.send(answer));
+                self.hub.change(change, force, tell);
+            }
+            Ask::Join(request) => {
+                let tell = Box::new(|answer| reply.send(answer));
+                self.hub.join(request, tell);
             }
         }
     }

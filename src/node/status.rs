@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::announcing::list_of;
 use super::hub::Hub;
 use super::sync;
 use crate::machine::StateMachine;
@@ -20,14 +21,18 @@ impl<S: StateMachine> Hub<S> {
         let newest = self.files.snapshots.newest();
         let sending = raft.snapshots_sending().into_iter();
         let sending = sending.map(|(to, received, snapshot)| (to, received, snapshot.bytes));
+        let committed = raft.committed_configuration();
+        let configuration = &committed.configuration;
+        let learners = configuration.contacts();
+        let learners = learners.filter(|member| !configuration.counts(member));
         Status {
             id: self.config.id,
             cluster: self.config.cluster.clone(),
             role: raft.role(),
             term: raft.term(),
             leader: raft.leader(),
-            members: self.config.members.clone().into_iter().collect(),
-            learners: Vec::new(),
+            members: list_of(committed).members,
+            learners: learners.map(|member| member.id).collect(),
             active: raft.active(),
             commit: raft.commit(),
             applied: raft.applied_index(),

@@ -22,6 +22,7 @@ use crate::machine::StateMachine;
 use crate::raft::{self, Raft, SnapshotMeta};
 use crate::storage::{Recovered, SnapshotInfo, Snapshots, Storage};
 
+pub use super::changing::Tell;
 pub use super::clock::Clock;
 pub use super::courier::Courier;
 pub use super::executor::restore;
@@ -66,6 +67,7 @@ pub fn assemble<S: StateMachine>(
 ) -> Result<Parts<S>, StartError> {
     admissible::in_log(&machine.gate(), &config.data, &recovered.entries)?;
     let files = Files::of(&storage);
+    let identity = machine.identity();
     let (machine, meta) = revive(machine, &files.snapshots, recovered.snapshot.as_ref())?;
     let executor = Executor::behind(meta);
     let snapshot = recovered.snapshot.clone().map(stored_as);
@@ -84,7 +86,7 @@ pub fn assemble<S: StateMachine>(
     let replica = Replica::new(raft, config.max_waiting, config.snapshot_log_bytes);
     let machine = Machine::new(machine, executor);
     let ticker = Ticker::new(&config.timing, now);
-    let hub = Hub::new(config, replica, machine, files, surroundings);
+    let hub = Hub::new(config, identity, replica, machine, files, surroundings);
     Ok(Parts {
         hub: Arc::new(hub),
         replicator: Replicator::new(storage),

@@ -3,6 +3,7 @@
 mod always_writing;
 pub(super) mod disk;
 mod handshakes;
+mod members;
 mod shutdown;
 mod snapshots;
 

@@ -22,6 +22,11 @@ impl Raft {
         self.common.me()
     }
 
+    /// Whether this node's folder is [admitted](super::Config::admitted).
+    pub fn is_admitted(&self) -> bool {
+        self.common.config.admitted
+    }
+
     /// The present role.
     pub fn role(&self) -> RoleName {
         self.role.name()

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,15 @@ use parking_lot::RwLock;
 
 use super::network::{Link, Network};
 use super::transport::InProcess;
+use super::way::Way;
 use crate::client::{self, Clerk, Options};
 use crate::kv::{Kv, Limits};
 use crate::machine::StateMachine;
 use crate::node::{Config, Handle, Node};
-use crate::raft::{Index, NodeId, RoleName};
+use crate::raft::{Index, MemberRole, NodeId, RoleName};
 use crate::storage::SimDisk;
+use crate::wire::client::{Answer, Ask};
+use crate::wire::members::ChangeRequest;
 
 /// How long a test waits for the cluster at the most. It is far longer than the cluster ever needs,
 /// so a wait that takes this long has failed.
@@ -27,15 +30,18 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// A timeout that is longer than any test takes.
 const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub(super) type Nodes<S> = Arc<RwLock<BTreeMap<NodeId, Arc<Handle<S>>>>>;
+pub(super) type NodeMap<S> = BTreeMap<NodeId, Arc<Handle<S>>>;
+pub(super) type Nodes<S> = Arc<RwLock<NodeMap<S>>>;
 
-/// Nodes 1 to N in one process.
+/// Nodes in one process: 1 to N at first, and those that are added.
 pub struct Cluster<S: StateMachine = Kv> {
-    configs: BTreeMap<NodeId, Config>,
+    configs: RwLock<BTreeMap<NodeId, Config>>,
     machine: Box<dyn Fn() -> S + Send + Sync>,
     nodes: Nodes<S>,
     disks: RwLock<BTreeMap<NodeId, SimDisk>>,
     network: Network,
+    /// The seed of the next disk.
+    blanks: AtomicU64,
 }
 
 impl Cluster<Kv> {
@@ -98,11 +104,12 @@ impl<S: StateMachine> Cluster<S> {
             (id, config)
         };
         let cluster = Self {
-            configs: (1..=size).map(config).collect(),
+            configs: RwLock::new((1..=size).map(config).collect()),
             machine: Box::new(machine),
             nodes: Arc::default(),
             disks: RwLock::new((1..=size).map(|id| (id, SimDisk::new(id))).collect()),
             network: Network::new(size),
+            blanks: AtomicU64::new(size + 1),
         };
         cluster.ids().for_each(|id| cluster.restart(id));
         cluster
@@ -110,7 +117,7 @@ impl<S: StateMachine> Cluster<S> {
 
     /// All ids, in ascending order.
     pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<S> {
-        let ids: Vec<NodeId> = self.configs.keys().copied().collect();
+        let ids: Vec<NodeId> = self.configs.read().keys().copied().collect();
         ids.into_iter()
     }
 
@@ -173,13 +180,9 @@ impl<S: StateMachine> Cluster<S> {
     /// If it does not start, or is up.
     pub fn restart(&self, id: NodeId) {
         assert!(!self.is_up(id), "node {id} is up");
-        let disk = self.disks.read()[&id].clone();
-        let started = Node::start_on(
-            self.configs[&id].clone(),
-            (self.machine)(),
-            Arc::new(disk),
-            Arc::new(self.network.clone()),
-        );
+        let (disk, config) = (self.disk(id), self.configs.read()[&id].clone());
+        let way = Arc::new(Way::new(id, &self.network, &self.nodes));
+        let started = Node::start_on(config, (self.machine)(), Arc::new(disk), way);
         let node = Arc::new(started.unwrap_or_else(|error| panic!("node {id}: {error}")));
         let target = Arc::downgrade(&node);
         self.nodes.write().insert(id, node);
@@ -191,6 +194,99 @@ impl<S: StateMachine> Cluster<S> {
                 }
             }),
         );
+    }
+
+    /// Starts a new node, which knows only the addresses of the others and asks them to let it in.
+    /// What it becomes is in `role`; as a [`MemberRole::Joining`] it votes once it has caught up.
+    ///
+    /// # Panics
+    /// If there is such a node already, or it does not start.
+    pub fn add(&self, id: NodeId, role: MemberRole) {
+        assert!(!self.disks.read().contains_key(&id), "node {id} is there");
+        self.start_blank(id, role);
+    }
+
+    /// A node loses its data folder. It comes back with a new one, knows only the addresses of the
+    /// others, and asks them for its place.
+    ///
+    /// # Panics
+    /// If there is no such node, or it does not start.
+    pub fn wipe(&self, id: NodeId) {
+        self.crash(id);
+        self.start_blank(id, MemberRole::Joining);
+    }
+
+    fn start_blank(&self, id: NodeId, role: MemberRole) {
+        let join = self.ids().filter(|other| *other != id).map(address);
+        let join: Vec<String> = join.collect();
+        let mut configs = self.configs.write();
+        let like = configs.get(&id).or(configs.values().next()).cloned();
+        let like = like.expect("a cluster has a node");
+        configs.insert(
+            id,
+            Config {
+                id,
+                members: BTreeMap::new(),
+                address: Some(address(id)),
+                join,
+                joins_as: role,
+                ..like
+            },
+        );
+        drop(configs);
+        // The numbers of folders are drawn from the seed of the disk: each disk has its own.
+        let seed = self.blanks.fetch_add(1, Ordering::Relaxed);
+        self.disks.write().insert(id, SimDisk::new(seed));
+        self.restart(id);
+    }
+
+    /// Asks the leader to change the members, again and again until it does, and returns the index
+    /// of the configuration with the change. It is done when
+    /// [`wait_for_members`](Self::wait_for_members) returns.
+    ///
+    /// # Panics
+    /// If the leader refuses the change for a reason that does not pass.
+    pub fn change(&self, change: &ChangeRequest) -> Index {
+        let force = false;
+        let ask = Ask::Change {
+            change: change.clone(),
+            force,
+        };
+        self.wait_for("the leader to change the members", |cluster| {
+            match cluster.node(cluster.leader()?).ask(&ask, PATIENCE) {
+                Answer::Changed { index, .. } => Some(index),
+                Answer::Busy | Answer::NotLeader(_) | Answer::Unknown(_) => None,
+                // The change before this one is not done yet.
+                Answer::Invalid(sentence) if sentence.contains("is under way") => None,
+                other => panic!("{change:?}: {other:?}"),
+            }
+        })
+    }
+
+    /// Waits until the committed configuration of each of these voters has these voters and these
+    /// learners, and no change is under way there.
+    ///
+    /// # Panics
+    /// If that takes a long time.
+    pub fn wait_for_members(&self, voters: &[NodeId], learners: &[NodeId]) {
+        self.wait_for("the members to be others", |cluster| {
+            let is_done = |id: &NodeId| {
+                let report = cluster.node_if_up(*id)?.members();
+                let logged = &report.configuration;
+                let configuration = &logged.configuration;
+                let with = |role| {
+                    let members = configuration.members().iter();
+                    let members = members.filter(move |member| member.role == role);
+                    members.map(|member| member.id).collect::<Vec<_>>()
+                };
+                let is_stable = report.committed == logged.index && !configuration.is_joint();
+                (is_stable
+                    && with(MemberRole::Voter) == voters
+                    && with(MemberRole::Learner) == learners)
+                    .then_some(())
+            };
+            voters.iter().map(is_done).collect::<Option<Vec<()>>>()
+        });
     }
 
     /// Ends the faults of all links.
@@ -264,7 +360,7 @@ impl<S: StateMachine> Cluster<S> {
         highest.map(|status| status.id)
     }
 
-    /// Waits until a majority of all nodes, up or down, follows one leader in its term.
+    /// Waits until a majority of all voters, up or down, follows one leader in its term.
     ///
     /// # Panics
     /// If there is none for a long time.
@@ -273,9 +369,12 @@ impl<S: StateMachine> Cluster<S> {
             let statuses: Vec<_> = cluster.up().iter().map(|node| node.status()).collect();
             let leaders = statuses.iter().filter(|s| s.role == RoleName::Leader);
             let leader = leaders.max_by_key(|s| s.term)?;
+            let voters = leader.members.iter().map(|(id, _)| *id);
+            let voters = voters.filter(|id| !leader.learners.contains(id));
+            let voters: BTreeSet<NodeId> = voters.collect();
             let followers = statuses.iter().filter(|s| s.leader == Some(leader.id));
-            let following = followers.filter(|s| s.term == leader.term).count();
-            (2 * following > cluster.configs.len()).then_some(leader.id)
+            let followers = followers.filter(|s| s.term == leader.term && voters.contains(&s.id));
+            (2 * followers.count() > voters.len()).then_some(leader.id)
         })
     }
 

@@ -28,6 +28,7 @@ mod processes;
 mod proxy;
 mod recorder;
 mod transport;
+mod way;
 
 pub use cluster::{Cluster, address};
 pub use hooked_disk::{Access, HookedDisk};

@@ -147,6 +147,12 @@ impl Network {
         self.shared.state.lock().links.insert((from, to), link);
     }
 
+    /// Whether no message gets through from one node to another.
+    pub(super) fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
+        let state = self.shared.state.lock();
+        state.links.get(&(from, to)).is_some_and(|link| link.cut)
+    }
+
     /// Loses the messages for which `filter` returns false, besides those that the links lose. The
     /// filter is called for each message with the network's lock held, so it must not call the
     /// network.

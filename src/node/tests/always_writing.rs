@@ -54,6 +54,7 @@ fn busy_node(during_sync: &DuringSync) -> Arc<Handle<Machine>> {
         recovered,
         seed: 1,
         admitted: true,
+        logged: None,
     };
     let node = launch(config, machine, opened, Arc::new(Nowhere), Box::new(|| {}));
     let node = Arc::new(node.expect("the node starts"));

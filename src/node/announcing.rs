@@ -1,0 +1,148 @@
+//! What a node makes known of the members: to its own network, to clients, to whoever waits for a
+//! change.
+
+use std::sync::atomic::Ordering;
+
+use super::NodeError;
+use super::hub::Hub;
+use crate::machine::StateMachine;
+use crate::raft::{Contact, FolderId, Index, LoggedConfiguration, News, NodeId, Raft};
+use crate::wire::handshake::{PeerWelcome, Standing};
+use crate::wire::members::MemberList;
+
+/// What was announced of the members last. It has a lock of its own, so that nobody waits for the
+/// replica's lock to look up an address.
+pub(super) struct Known {
+    /// The number of the news; see [`Consequences::news`](super::Consequences::news).
+    number: u64,
+    contacts: Vec<Contact>,
+    committed: LoggedConfiguration,
+}
+
+impl Known {
+    /// What the core knows when the node starts. The first news say the same.
+    pub fn at_start(raft: &Raft) -> Self {
+        Self {
+            number: 0,
+            contacts: raft.contacts(),
+            committed: raft.committed_configuration().clone(),
+        }
+    }
+
+    /// Where a node is reached: by the configuration in force, else by the committed one. A leader
+    /// may be in a configuration that is not committed yet.
+    fn address_of(&self, id: NodeId) -> Option<String> {
+        let contact = self.contacts.iter().find(|contact| contact.id == id);
+        let committed = self.committed.configuration.contact(id);
+        let address = contact.map(|contact| &contact.address);
+        let address = address.or(committed.map(|member| &member.address));
+        address.filter(|address| !address.is_empty()).cloned()
+    }
+}
+
+/// What clients are told of a committed configuration. In a joint one those who are about to leave
+/// are on the list: one of them may lead.
+pub(super) fn list_of(committed: &LoggedConfiguration) -> MemberList {
+    let contacts = committed.configuration.contacts();
+    MemberList {
+        index: committed.index,
+        lineage: committed.configuration.lineage(),
+        members: contacts
+            .map(|member| (member.id, member.address.clone()))
+            .collect(),
+    }
+}
+
+impl<S: StateMachine> Hub<S> {
+    /// Announces news of the members, unless later ones were announced already: two threads may
+    /// come here in another order than the one in which they got their news.
+    pub(super) fn announce(&self, news: Option<(u64, News)>) {
+        let Some((number, news)) = news else {
+            return;
+        };
+        let mut known = self.known.lock();
+        if number <= known.number {
+            return;
+        }
+        let list = list_of(&news.committed);
+        self.transport().members(news.contacts.clone(), list);
+        *known = Known {
+            number,
+            contacts: news.contacts,
+            committed: news.committed,
+        };
+        drop(known);
+        self.look_again();
+        if let Some(error) = self.with_raft(replaced) {
+            self.stop(Some(error));
+        }
+    }
+
+    /// What this node says of itself to a peer or a probe, to which its folder has this standing.
+    pub fn introduction(&self, standing: Standing) -> PeerWelcome {
+        let replica = self.replica();
+        let raft = replica.raft();
+        let is_empty = raft.last().index == 0 && raft.newest_snapshot().is_none();
+        PeerWelcome {
+            cluster: self.config.cluster.clone(),
+            id: self.config.id,
+            machine: self.identity.clone(),
+            folder: raft.member().folder,
+            lineage: raft.committed_configuration().configuration.lineage(),
+            is_blank: is_empty && !raft.is_admitted(),
+            standing,
+        }
+    }
+
+    pub(super) fn address_of(&self, id: NodeId) -> Option<String> {
+        self.known.lock().address_of(id)
+    }
+
+    /// Another node does not count this one with its folder as a member: its committed
+    /// configuration is the one at `configuration` (0: its cluster is being founded), and has this
+    /// node's id with the folder and the address in `known`, or does not have the id.
+    ///
+    /// A node without a logged configuration learns so that the cluster exists, and asks to be let
+    /// in. A node with an earlier one learns that another folder has taken its place, and stops: it
+    /// would only campaign in vain.
+    pub fn told_stranger(&self, configuration: Index, known: Option<(FolderId, String)>) {
+        let (committed, me, is_admitted) = self.with_raft(|raft| {
+            let committed = raft.committed_configuration().index;
+            (committed, raft.member(), raft.is_admitted())
+        });
+        // An id that the others do not have is one that was removed: to come back, it is added.
+        let taken = known.filter(|(folder, _)| *folder != me.folder);
+        let Some((_, address)) = taken.filter(|_| configuration > committed) else {
+            return;
+        };
+        if committed > 0 {
+            self.stop(Some(NodeError::Replaced {
+                id: me.id,
+                address,
+                index: configuration,
+            }));
+        } else if !is_admitted {
+            self.is_stranger.store(true, Ordering::SeqCst);
+            self.look_again();
+        }
+    }
+
+    /// This node takes no part in founding its cluster any more, and its disk says so. If it is
+    /// told that another folder has its place, it asks for it from now on.
+    pub(super) fn founds_no_more(&self) {
+        self.founds.store(false, Ordering::SeqCst);
+        self.look_again();
+    }
+}
+
+/// Why the node stops, if its own log says that another folder has taken the place of its own.
+fn replaced(raft: &Raft) -> Option<NodeError> {
+    let committed = raft.committed_configuration();
+    let member = committed.configuration.contact(raft.id())?;
+    let is_another = member.folder.is_some_and(|it| it != raft.member().folder);
+    (raft.is_removed() && is_another).then(|| NodeError::Replaced {
+        id: member.id,
+        address: member.address.clone(),
+        index: committed.index,
+    })
+}

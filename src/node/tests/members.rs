@@ -1,0 +1,255 @@
+//! Members that change, on nodes with threads and a network in memory.
+
+use super::PATIENCE;
+use crate::raft::{MemberRole, NodeId, RoleName};
+use crate::testkit::{Cluster, address};
+use crate::wire::client::{Answer, Ask};
+use crate::wire::members::{ChangeRequest, JoinRequest, MembersReport};
+
+/// What the leader answers, once it has time.
+fn ask_leader(cluster: &Cluster, ask: &Ask) -> Answer {
+    cluster.wait_for("an answer of the leader", |cluster| {
+        let answer = cluster.node(cluster.leader()?).ask(ask, PATIENCE);
+        let is_for_now = matches!(answer, Answer::Busy | Answer::NotLeader(_));
+        (!is_for_now).then_some(answer)
+    })
+}
+
+fn asked(cluster: &Cluster, change: ChangeRequest) -> Answer {
+    let force = false;
+    ask_leader(cluster, &Ask::Change { change, force })
+}
+
+/// The sentence with which the leader refuses a change.
+fn refusal(cluster: &Cluster, change: ChangeRequest) -> String {
+    match asked(cluster, change) {
+        Answer::Invalid(sentence) => sentence,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn add(id: NodeId, address: &str) -> ChangeRequest {
+    ChangeRequest::Add {
+        id,
+        address: address.to_string(),
+        role: MemberRole::Joining,
+    }
+}
+
+/// The addresses of these nodes.
+fn list(ids: &[NodeId]) -> Vec<(NodeId, String)> {
+    ids.iter().map(|id| (*id, address(*id))).collect()
+}
+
+fn leader_report(cluster: &Cluster) -> Option<MembersReport> {
+    let report = cluster.node(cluster.leader()?).members();
+    (!report.members.is_empty()).then_some(report)
+}
+
+#[test]
+fn a_blank_node_that_asks_is_let_in_and_votes_and_every_node_shows_it() {
+    let cluster = Cluster::of_stores(3);
+    let clerk = cluster.clerk();
+    clerk.put("key", "value").unwrap();
+    cluster.add(4, MemberRole::Joining);
+    cluster.wait_for_members(&[1, 2, 3, 4], &[]);
+    cluster.wait_for("every status to show it", |cluster| {
+        let shows = |id| cluster.node(id).status().members == list(&[1, 2, 3, 4]);
+        cluster.ids().all(shows).then_some(())
+    });
+    // Of four voters three are needed: with one of the founders gone, the new one is.
+    let leader = cluster.wait_for_leader();
+    let other = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.crash(other);
+    clerk.append("key", "s").unwrap();
+    assert_eq!(clerk.get("key").unwrap().as_deref(), Some(&b"values"[..]));
+}
+
+#[test]
+fn a_learner_stays_one_until_it_is_promoted_and_may_be_one_again() {
+    let cluster = Cluster::of_stores(3);
+    cluster.add(4, MemberRole::Learner);
+    cluster.wait_for_members(&[1, 2, 3], &[4]);
+    cluster.wait_for("the learner to be shown as one", |cluster| {
+        let shows = |id| cluster.node(id).status().learners == [4];
+        cluster.ids().all(shows).then_some(())
+    });
+    cluster.change(&ChangeRequest::Promote(4));
+    cluster.wait_for_members(&[1, 2, 3, 4], &[]);
+    cluster.change(&ChangeRequest::Demote(4));
+    cluster.wait_for_members(&[1, 2, 3], &[4]);
+}
+
+#[test]
+fn a_node_is_removed_also_the_one_that_leads_and_then_follows_nobody() {
+    let cluster = Cluster::of_stores(3);
+    let clerk = cluster.clerk();
+    let removed = cluster.wait_for_leader();
+    cluster.change(&ChangeRequest::Remove(removed));
+    let left: Vec<NodeId> = (1..=3).filter(|id| *id != removed).collect();
+    cluster.wait_for_members(&left, &[]);
+    clerk.put("key", "value").unwrap();
+    // It goes on, and sends clients to the others.
+    let node = cluster.node(removed);
+    assert!(node.wait_until(PATIENCE, |raft| {
+        raft.is_removed() && raft.role() == RoleName::Follower
+    }));
+    assert_eq!(node.status().members, list(&left));
+    let answer = node.ask(&Ask::Submit("".into()), PATIENCE);
+    assert!(
+        matches!(answer, Answer::NotLeader(_) | Answer::Invalid(_)),
+        "{answer:?}"
+    );
+}
+
+#[test]
+fn a_node_that_lost_its_folder_gets_its_place_back_by_itself() {
+    let cluster = Cluster::of_stores(3);
+    let clerk = cluster.clerk();
+    clerk.put("key", "value").unwrap();
+    let leader = cluster.wait_for_leader();
+    let lost = (1..=3).find(|id| *id != leader).unwrap();
+    let before = cluster.node(lost).introduction().folder;
+    // The folders of the founders have to be in the log: else nobody knows who was there before.
+    cluster.wait_for("the folders to be settled", |cluster| {
+        let report = leader_report(cluster)?;
+        let configuration = &report.configuration.configuration;
+        let member = configuration.contact(lost)?;
+        (member.folder == Some(before)).then_some(())
+    });
+    cluster.wipe(lost);
+    let after = cluster.node(lost).introduction().folder;
+    assert_ne!(before, after);
+    cluster.wait_for_members(&[1, 2, 3], &[]);
+    cluster.wait_for("the new folder to have the place", |cluster| {
+        let report = leader_report(cluster)?;
+        let member = report.configuration.configuration.contact(lost)?;
+        (member.folder == Some(after) && member.role == MemberRole::Voter).then_some(())
+    });
+    // It counts: with another one gone it is one of the two that are needed.
+    let third = (1..=3).find(|id| ![leader, lost].contains(id)).unwrap();
+    cluster.crash(third);
+    clerk.append("key", "s").unwrap();
+    assert_eq!(clerk.get("key").unwrap().as_deref(), Some(&b"values"[..]));
+}
+
+#[test]
+fn nobody_takes_the_place_of_a_node_that_answers() {
+    let cluster = Cluster::of_stores(3);
+    let leader = cluster.wait_for_leader();
+    let other = (1..=3).find(|id| *id != leader).unwrap();
+    let request = JoinRequest {
+        id: other,
+        folder: 12345,
+        address: "elsewhere:1".to_string(),
+        role: MemberRole::Joining,
+    };
+    let Answer::Invalid(sentence) = ask_leader(&cluster, &Ask::Join(request)) else {
+        panic!("it took the place");
+    };
+    for address in [address(other), "elsewhere:1".to_string()] {
+        assert!(sentence.contains(&address), "{sentence}");
+    }
+    assert!(sentence.contains("stop one of the two"), "{sentence}");
+}
+
+#[test]
+fn a_node_moves_to_where_it_answers() {
+    let cluster = Cluster::of_stores(3);
+    // The second address of the same node.
+    let address = format!("{}2", address(2));
+    let change = ChangeRequest::Move {
+        id: 2,
+        address: address.clone(),
+    };
+    cluster.change(&change);
+    cluster.wait_for("every status to show it", |cluster| {
+        let shows = |id| cluster.node(id).status().members[1] == (2, address.clone());
+        cluster.ids().all(shows).then_some(())
+    });
+    let again = asked(&cluster, change);
+    assert!(
+        matches!(again, Answer::Changed { is_new: false, .. }),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn an_address_at_which_the_wrong_node_answers_or_none_is_refused() {
+    let cluster = Cluster::of_stores(3);
+    let moved = |id, address: &str| ChangeRequest::Move {
+        id,
+        address: address.to_string(),
+    };
+    let cases = [
+        (add(4, "node-4:1"), "nobody answers at node-4:1"),
+        (add(4, "node-2:17"), "at node-2:17 is node 2 of cluster"),
+        (add(4, "node-2:1"), "is the address of node 2"),
+        (add(2, "node-5:1"), "node 2 is a member already"),
+        (moved(2, "node-9:1"), "nobody answers at node-9:1"),
+        (moved(2, "node-3:17"), "at node-3:17 is node 3 of cluster"),
+        (moved(7, "node-7:1"), "node 7 is no member"),
+        (ChangeRequest::Promote(7), "node 7 is no member"),
+        (add(0, "node-4:1"), "0 is no node id"),
+        (add(4, "node-4"), "\"node-4\" has no port"),
+    ];
+    for (change, says) in cases {
+        let sentence = refusal(&cluster, change);
+        assert!(sentence.contains(says), "{sentence}");
+    }
+    let report = cluster.wait_for("a leader", leader_report);
+    assert_eq!(report.configuration.configuration.members().len(), 3);
+}
+
+#[test]
+fn a_request_that_is_repeated_changes_nothing_more() {
+    let cluster = Cluster::of_stores(3);
+    cluster.add(4, MemberRole::Joining);
+    cluster.wait_for_members(&[1, 2, 3, 4], &[]);
+    let replace = ChangeRequest::Replace {
+        id: 3,
+        address: None,
+    };
+    for change in [add(4, &address(4)), ChangeRequest::Promote(4), replace] {
+        let answer = asked(&cluster, change);
+        assert!(
+            matches!(answer, Answer::Changed { is_new: false, .. }),
+            "{answer:?}"
+        );
+    }
+    cluster.change(&ChangeRequest::Remove(4));
+    let again = asked(&cluster, ChangeRequest::Remove(4));
+    assert!(
+        matches!(again, Answer::Changed { is_new: false, .. }),
+        "{again:?}"
+    );
+}
+
+#[test]
+fn a_report_says_how_far_the_members_are_and_what_a_change_waits_for() {
+    let cluster = Cluster::of_stores(3);
+    let clerk = cluster.clerk();
+    clerk.put("key", "value").unwrap();
+    cluster.network().set_filter(|message| message.to != 4);
+    cluster.add(4, MemberRole::Joining);
+    let report = cluster.wait_for("the leader to wait for node 4", |cluster| {
+        leader_report(cluster).filter(|report| {
+            let blocker = report.blocker.as_deref();
+            blocker.is_some_and(|blocker| blocker.contains("does not answer"))
+        })
+    });
+    let its = |id| report.members.iter().find(|member| member.id == id);
+    let new = its(4).expect("it is followed");
+    assert_eq!((new.matched, new.is_departing), (0, false));
+    assert!(new.silent_ms >= 1000);
+    let follower = report.members.iter().find(|member| member.id != 4);
+    assert!(follower.is_some_and(|member| member.matched > 0));
+    let member = report.configuration.configuration.contact(4);
+    assert_eq!(member.map(|m| m.role), Some(MemberRole::Joining));
+
+    cluster.network().clear_filter();
+    cluster.wait_for_members(&[1, 2, 3, 4], &[]);
+    let report = cluster.wait_for("a leader", leader_report);
+    assert_eq!(report.blocker, None);
+    assert_eq!(report.configuration.index, report.committed);
+}
