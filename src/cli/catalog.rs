@@ -326,6 +326,7 @@ pub static COMMANDS: &[Spec] = &[
             Ok(Command::Snapshot { id })
         },
     },
+    super::member::words::SPEC,
     Spec {
         name: "timing",
         aliases: &[],

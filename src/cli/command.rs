@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::catalog::{self, COMMON, Opt, Spec};
 use super::grammar::{self, Word};
 use crate::raft::NodeId;
+use crate::wire::members::ChangeRequest;
 
 /// A command of kvcli, checked as far as that is possible without a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +64,15 @@ pub enum Command {
     Snapshot {
         /// The node that is to take a snapshot; `None`: all nodes.
         id: Option<NodeId>,
+    },
+    /// Show the members and how far each of them is.
+    Members,
+    /// Change the members, and wait until that is done.
+    ChangeMembers {
+        /// The change.
+        change: ChangeRequest,
+        /// Whether to make it although too few of the voters answer that there would be.
+        force: bool,
     },
     /// Begin or cease to show how long each answer took.
     Timing(bool),

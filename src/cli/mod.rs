@@ -9,8 +9,8 @@
 //!    command has a row in the [`catalog`], from which [`help`] is made, too.
 //! 3. [`session`] executes the command through a [`Clerk`](crate::client::Clerk); [`interrupt`]
 //!    cancels it on Ctrl-C.
-//! 4. [`output`] writes the answer. [`status`] prepares the state of the cluster, and [`snapshot`]
-//!    waits for snapshots.
+//! 4. [`output`] writes the answer. [`status`] prepares the state of the cluster, [`snapshot`]
+//!    waits for snapshots, and [`member`] shows and changes the members.
 //!
 //! [`bench`](mod@bench) is separate, with other options: it puts load on the cluster.
 
@@ -22,6 +22,7 @@ pub mod completion;
 pub mod grammar;
 pub mod help;
 pub mod interrupt;
+pub mod member;
 pub mod output;
 pub mod piped;
 pub mod session;

@@ -12,6 +12,8 @@
 //! | scan              | `KEY VALUE` on each line | `{"items":[{"key":"k","value":"v"}],"next":null}` |
 //! | status            | a line for each node     | `{"leader":1,"nodes":[...],...}`            |
 //! | snapshot          | a line for each node     | `{"snapshots":[{"id":1,"snapshot_index":9,...}]}` |
+//! | member list       | a line for each member   | `{"index":9,"members":[{"id":1,"role":"voter",...}],...}` |
+//! | other members     | `ok`                     | `{"index":12,"new":true,"ok":true}`         |
 //! | error             | `(error)`                | `{"error":{"kind":"no","message":"..."}}`   |
 //!
 //! - For a single command, raw output is the value byte for byte. A newline follows only on a
@@ -31,6 +33,8 @@ use serde_json::{Value, json};
 
 use super::command::Format;
 use super::grammar;
+use super::member::Done;
+use super::member::list::Listing;
 use super::snapshot::Taken;
 use super::status::Report;
 use crate::kv::Item;
@@ -63,6 +67,10 @@ pub enum Answer {
     },
     /// The answer of `snapshot`: the result at each node that was asked to take a snapshot.
     Snapshots(Vec<Taken>),
+    /// The answer of `member list`.
+    Members(Listing),
+    /// The answer of the other `member` commands, when the change is done.
+    MembersChanged(Done),
     /// The answer of `help`: an explanation, in a long and in a short form.
     Help {
         /// The whole explanation: several lines, without the last newline.
@@ -157,6 +165,11 @@ impl<'a> Printer<'a> {
                 let lines: Vec<_> = all.iter().map(Taken::line).collect();
                 self.line(&lines.join(if piped { " " } else { "\n" }))
             }
+            (Answer::Members(listing), _) => {
+                let separator = if piped { " " } else { "\n" };
+                self.line(&listing.lines().join(separator))
+            }
+            (Answer::MembersChanged(_), _) => self.line("ok"),
             (Answer::Help { short, .. }, _) if piped => self.line(short),
             _ => self.line(&for_people(answer)),
         }
@@ -286,6 +299,8 @@ fn for_people(answer: &Answer) -> String {
             let lines: Vec<_> = all.iter().map(Taken::sentence).collect();
             lines.join("\n")
         }
+        Answer::Members(listing) => listing.table(),
+        Answer::MembersChanged(done) => done.sentence.clone(),
         Answer::Help { long, .. } => long.clone(),
     }
 }
@@ -337,6 +352,10 @@ fn to_json(answer: &Answer) -> Value {
         Answer::Status { report, .. } => report.json(),
         Answer::Snapshots(all) => {
             json!({"snapshots": all.iter().map(Taken::json).collect::<Vec<_>>()})
+        }
+        Answer::Members(listing) => listing.json(),
+        Answer::MembersChanged(done) => {
+            json!({"ok": true, "index": done.index, "new": done.is_new})
         }
         Answer::Help { long, .. } => json!({"help": long}),
     }

@@ -9,9 +9,10 @@ use bytes::Bytes;
 
 use super::command::{Command, Extent, Format, Input, Range, Request, UsageError};
 use super::interrupt::Interrupt;
+use super::member::list::Listing;
 use super::output::{Answer, Printer};
 use super::status::Report;
-use super::{grammar, help, snapshot};
+use super::{grammar, help, member, snapshot};
 use crate::client::{CasOutcome, Clerk, Error, Kind};
 use crate::kv::Scan;
 use crate::wire::frame::MAX_PAYLOAD;
@@ -73,6 +74,15 @@ pub enum Failure {
         /// Why the command failed at the next key.
         error: Error,
     },
+    /// A change of members is not done, or not by this command: it goes on, it is not known, or
+    /// another change has come in between.
+    #[error("{sentence}")]
+    Member {
+        /// What has become of the change, and what to do.
+        sentence: String,
+        /// The exit code.
+        code: u8,
+    },
     /// Ctrl-C came between two requests of the command.
     #[error("cancelled")]
     Interrupted,
@@ -90,6 +100,7 @@ impl Failure {
                 maybe_executed: false,
             })
             | Failure::Interrupted => exit::INTERRUPTED,
+            Failure::Member { code, .. } => *code,
             Failure::Client(error) | Failure::Partly { error, .. } => match error.kind() {
                 Kind::No => exit::NO,
                 Kind::Usage => exit::USAGE,
@@ -122,6 +133,10 @@ impl Failure {
             Failure::Output(_)
                 | Failure::Unreadable(_)
                 | Failure::Interrupted
+                | Failure::Member {
+                    code: exit::INTERRUPTED,
+                    ..
+                }
                 | Failure::Client(Error::Cancelled { .. })
                 | Failure::Partly {
                     error: Error::Cancelled { .. },
@@ -221,6 +236,11 @@ impl Session {
                 let taken = snapshot::take(&self.clerk, *id, &self.interrupt)?;
                 outcome.code = snapshot::code(&taken);
                 Answer::Snapshots(taken)
+            }
+            Command::Members => Answer::Members(Listing::new(self.clerk.members()?)),
+            Command::ChangeMembers { change, force } => {
+                let done = member::change(&self.clerk, change, *force, &self.interrupt)?;
+                Answer::MembersChanged(done)
             }
             Command::Help(name) => help::answer(*name),
             Command::Timing(on) => {

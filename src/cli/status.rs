@@ -11,13 +11,15 @@ use super::{grammar, stages};
 use crate::raft::{NodeId, RoleName};
 use crate::wire::client::Status;
 
-/// A report about the cluster: its nodes, which of them leads, and which are members.
+/// A report about the cluster: its nodes, which of them leads, and which of them vote.
 #[derive(Clone, Debug)]
 pub struct Report {
     nodes: Vec<Node>,
     leader: Option<NodeId>,
-    /// The members that the answers name. Empty if no node has answered.
-    members: BTreeSet<NodeId>,
+    /// The members that vote, according to the answers. Empty if no node has answered.
+    voters: BTreeSet<NodeId>,
+    /// The members that do not vote, according to the answers.
+    learners: BTreeSet<NodeId>,
 }
 
 /// One node, or an address from which no node has answered.
@@ -43,6 +45,9 @@ impl Report {
             .max_by_key(|status| (status.role == RoleName::Leader, status.term));
         let members: BTreeMap<NodeId, String> = best.map_or_else(BTreeMap::new, |status| {
             status.members.iter().cloned().collect()
+        });
+        let learners: BTreeSet<NodeId> = best.map_or_else(BTreeSet::new, |status| {
+            status.learners.iter().copied().collect()
         });
         let mut nodes: Vec<Node> = Vec::new();
         for (address, answer) in answers {
@@ -87,28 +92,32 @@ impl Report {
         Self {
             nodes,
             leader,
-            members: members.into_keys().collect(),
+            voters: members
+                .into_keys()
+                .filter(|id| !learners.contains(id))
+                .collect(),
+            learners,
         }
     }
 
-    /// How many members answer. Nodes that are not members do not count.
+    /// How many voters answer. Learners and nodes that are not members do not count.
     fn answering(&self) -> usize {
         let ids = self.nodes.iter().filter(|node| node.answer.is_ok());
         ids.filter_map(|node| node.id)
-            .filter(|id| self.members.contains(id))
+            .filter(|id| self.voters.contains(id))
             .count()
     }
 
-    /// How many members there are, according to the answers. Without any answer: how many addresses
+    /// How many voters there are, according to the answers. Without any answer: how many addresses
     /// were asked.
     fn voters(&self) -> usize {
-        match self.members.len() {
+        match self.voters.len() {
             0 => self.nodes.len(),
             known => known,
         }
     }
 
-    /// Whether a majority of the members answers, which the cluster needs to work.
+    /// Whether a majority of the voters answers, which the cluster needs to work.
     pub fn has_quorum(&self) -> bool {
         self.answering() > self.voters() / 2
     }
@@ -213,7 +222,11 @@ impl Report {
                 // the highest term is marked.
                 let mark = if self.leader == node.id { " *" } else { "" };
                 let gauge = |name: &str| find(status, name).map_or("-".into(), |n| n.to_string());
-                row.push(format!("{}{mark}", status.role));
+                let role = match self.learners.contains(&status.id) {
+                    true if status.role == RoleName::Follower => "learner".into(),
+                    _ => status.role.to_string(),
+                };
+                row.push(format!("{role}{mark}"));
                 let counts = [
                     status.term,
                     status.commit,
@@ -295,6 +308,7 @@ impl Report {
         json!({
             "leader": self.leader,
             "voters": self.voters(),
+            "learners": self.learners,
             "answering": self.answering(),
             "quorum": self.has_quorum(),
             "nodes": self.nodes.iter().map(node).collect::<Vec<_>>(),
@@ -341,7 +355,7 @@ fn snapshot(status: &Status) -> String {
 }
 
 /// What percentage of `whole` is `part`, rounded down, so that 100 means all of it.
-fn percent(part: u64, whole: u64) -> u64 {
+pub(super) fn percent(part: u64, whole: u64) -> u64 {
     let percent = u128::from(part) * 100 / u128::from(whole.max(1));
     percent.min(100) as u64
 }
@@ -360,7 +374,7 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 /// Writes a number of milliseconds in its two largest units.
-fn duration(ms: u64) -> String {
+pub(super) fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
     match (days, hours, minutes) {

@@ -245,3 +245,31 @@ fn where_no_time_has_gone_lately_there_is_no_table_of_it() {
     let table = one_down().table(true);
     assert!(!table.contains("stage"), "{table}");
 }
+
+#[test]
+fn learners_are_listed_and_do_not_count_as_voters() {
+    let with_learners = |id, role| {
+        let mut status = status(id, role, 5);
+        status.learners = vec![2, 3];
+        status
+    };
+    let report = asked([
+        Ok(with_learners(1, RoleName::Leader)),
+        Ok(with_learners(2, RoleName::Follower)),
+        Err("connection refused"),
+    ]);
+    assert_eq!(report.summary(), "1 of 1 voters answers, leader 1");
+    assert!(report.has_quorum());
+    let table = report.table(false);
+    assert!(table.contains("┆ learner "), "{table}");
+    assert!(table.contains("node 3 at 127.0.0.1:7003 does not answer"));
+    let json = report.json();
+    assert_eq!(json["voters"], 1);
+    assert_eq!(json["learners"], json!([2, 3]));
+    let report = asked([
+        Err("connection refused"),
+        Ok(with_learners(2, RoleName::Follower)),
+        Ok(with_learners(3, RoleName::Follower)),
+    ]);
+    assert!(!report.has_quorum(), "learners elect nobody");
+}

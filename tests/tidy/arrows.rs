@@ -14,10 +14,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("client", &["kv", "wire", "raft"]),
     ("node", &["net", "storage", "kv", "machine", "wire", "raft"]),
     ("kvnode", &["node", "storage", "kv", "machine", "raft"]),
-    // The two names are what a status, which is `wire`'s, is made of.
+    // The names are what a status and a report about the members, which are `wire`'s, are made of.
     (
         "cli",
-        &["client", "kv", "wire", "raft::NodeId", "raft::RoleName"],
+        &[
+            "client",
+            "kv",
+            "wire",
+            "raft::NodeId",
+            "raft::RoleName",
+            "raft::Index",
+            "raft::Configuration",
+            "raft::Member",
+            "raft::MemberRole",
+        ],
     ),
     (
         "testkit",
