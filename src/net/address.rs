@@ -5,14 +5,14 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
 
+use super::directory::DialerId;
 use super::loop_signals::LoopSignals;
-use crate::raft::NodeId;
 
 /// The address of a peer as it was configured. For a host name, also the IP addresses that the last
 /// look-up of the name found.
 ///
 /// A look-up of a name can take seconds and cannot be interrupted. So the event loop leaves it to a
-/// short-lived thread called `resolve`, of which each peer has at most one at a time. The addresses
+/// short-lived thread called `resolve`, of which each dialer has at most one at a time. The addresses
 /// from one look-up are tried one after the other. Then the name is looked up again, because it may
 /// refer to another machine by now. The event loop does not join this thread when the loop ends:
 /// the thread owns nothing but a reference to [`LoopSignals`], where it leaves the addresses.
@@ -51,9 +51,9 @@ impl Address {
         })
     }
 
-    /// The next address to dial for `peer`. If all addresses from the last look-up have been tried,
+    /// The next address to dial for `dialer`. If all addresses from the last look-up have been tried,
     /// starts a thread that looks the name up again.
-    pub(super) fn next(&mut self, peer: NodeId, signals: &Arc<LoopSignals>) -> Lookup {
+    pub(super) fn next(&mut self, dialer: DialerId, signals: &Arc<LoopSignals>) -> Lookup {
         let (text, untried) = match self {
             Address::Fixed(address) => return Lookup::Dial(*address),
             Address::Name { text, untried } => (text.clone(), untried),
@@ -64,7 +64,7 @@ impl Address {
         let signals = signals.clone();
         let lookup = move || {
             let found = text.to_socket_addrs().map(Iterator::collect);
-            signals.hand_in((peer, found));
+            signals.hand_in((dialer, found));
         };
         match thread::Builder::new().name("resolve".into()).spawn(lookup) {
             Ok(_) => Lookup::Resolving,

@@ -31,6 +31,7 @@ impl Protocol for ClientSide {
             let Some(request) = input.next::<Request>("request")? else {
                 return Ok(Next::Read);
             };
+            self.client.knows(request.known);
             let reply = ReplyTo::new(&self.client, request.id);
             turn.count_message();
             turn.service.request(request, reply);

@@ -9,10 +9,11 @@ use std::time::Instant;
 use mio::event::Event;
 use mio::net::TcpStream;
 
+use super::directory::DialerId;
 use super::input::Input;
 use super::outlet::Outlet;
+use super::peer_side::Called;
 use super::protocol::{Close, Next, Protocol, Stage, Turn};
-use crate::raft::NodeId;
 
 /// How many bytes are read from one connection before the event loop goes on to the next one.
 const READ_PER_TURN: usize = 256 << 10;
@@ -21,8 +22,8 @@ const READ_PER_TURN: usize = 256 << 10;
 pub(super) struct Connection {
     pub(super) address: SocketAddr,
     pub(super) outlet: Arc<Outlet>,
-    /// The peer that this node dialled; `None` if the connection was accepted.
-    pub(super) dialled: Option<NodeId>,
+    /// The dialer that opened the connection; `None` if the connection was accepted.
+    pub(super) dialled: Option<DialerId>,
     /// Whether this node dialled the connection and does not know yet whether it is established.
     pub(super) connecting: bool,
     /// Whether the event loop's list of runnable connections contains this one already.
@@ -78,6 +79,11 @@ impl Connection {
 
     pub(super) fn stage(&self) -> Stage {
         self.protocol.stage()
+    }
+
+    /// The peer that opened the connection, if it was let in.
+    pub(super) fn caller(&self) -> Option<&Called> {
+        self.protocol.caller()
     }
 
     /// Handles an event that the kernel reports about the socket: notes that the connection has

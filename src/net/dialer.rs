@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::address::{Address, Lookup};
+use super::directory::DialerId;
 use super::loop_signals::LoopSignals;
 use super::outlet::Outlet;
 use super::protocol::{Close, Local};
-use crate::raft::NodeId;
+use crate::raft::{FolderId, NodeId};
 use crate::wire::frame;
 use crate::wire::handshake::{Caller, Hello, MAGIC, PeerHello, VERSION};
 
@@ -19,9 +20,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Decides when to dial one peer, so that this node has a connection to it whenever possible.
 pub(super) struct Dialer {
-    pub(super) peer: NodeId,
+    id: DialerId,
+    peer: NodeId,
+    /// The folder that the peer is to have; `None` if the configuration has none yet.
+    pub(super) folder: Option<FolderId>,
+    /// Whether the peer is dialled only because it has called this node.
+    pub(super) is_stranger: bool,
     pub(super) outlet: Arc<Outlet>,
-    text: String,
+    /// Where the peer is dialled, as the configuration has it.
+    pub(super) text: String,
     address: Address,
     state: State,
     pause: Duration,
@@ -42,9 +49,17 @@ enum State {
 impl Dialer {
     /// Makes a dialer for the peer at address `text`; `None` if `text` is not of the form
     /// `HOST:PORT`.
-    pub(super) fn new(peer: NodeId, text: &str, outlet: Arc<Outlet>) -> Option<Self> {
+    pub(super) fn new(
+        id: DialerId,
+        (peer, folder): (NodeId, Option<FolderId>),
+        text: &str,
+        outlet: Arc<Outlet>,
+    ) -> Option<Self> {
         Some(Self {
+            id,
             peer,
+            folder,
+            is_stranger: false,
             outlet,
             text: text.to_string(),
             address: Address::parse(text)?,
@@ -70,7 +85,7 @@ impl Dialer {
             return None;
         }
         self.state = State::Busy;
-        match self.address.next(self.peer, signals) {
+        match self.address.next(self.id, signals) {
             Lookup::Dial(address) => return Some(address),
             Lookup::Resolving => {}
             Lookup::Failed(error) => self.lost(&Close::Io(error), now),
@@ -101,6 +116,7 @@ impl Dialer {
 
     /// The first bytes to send on an established connection: the magic and the hello.
     pub(super) fn prelude(&self, local: &Local) -> Vec<u8> {
+        let (list, founding) = (local.announced.list(), local.announced.founding());
         let hello = Hello {
             version: VERSION,
             cluster: local.cluster.clone(),
@@ -109,11 +125,11 @@ impl Dialer {
                 to: self.peer,
                 machine: local.machine.clone(),
                 folder: local.folder,
-                to_folder: None,
-                address: String::new(),
-                lineage: 0,
-                configuration: 0,
-                founding: 0,
+                to_folder: self.folder,
+                address: local.address.clone(),
+                lineage: list.lineage,
+                configuration: list.index,
+                founding,
             }),
         };
         let mut bytes = MAGIC.to_vec();
@@ -177,7 +193,8 @@ mod tests {
             when_full: WhenFull::BreakOff,
             keep: 0,
         };
-        Dialer::new(2, "127.0.0.1:1", Arc::new(Outlet::new(bounds))).unwrap()
+        let outlet = Arc::new(Outlet::new(bounds));
+        Dialer::new(1, (2, None), "127.0.0.1:1", outlet).unwrap()
     }
 
     fn pause(dialer: &Dialer, now: Instant) -> Duration {

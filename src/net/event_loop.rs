@@ -2,6 +2,7 @@
 //! socket and deliver its messages. What one connection does before the next one is its *turn*.
 
 mod connecting;
+mod contacts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
@@ -15,14 +16,16 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use super::accept::Acceptor;
+use super::address::Address;
+use super::announced::Announced;
 use super::connection::{Connection, Turned};
 use super::dialer::Dialer;
+use super::directory::DialerId;
 use super::loop_signals::{LoopSignals, Stopper};
-use super::outlet::{Bounds, Outlet, WhenFull};
 use super::peers::Peers;
 use super::protocol::{Close, Local, Stage, Turn};
 use super::{Config, NetError, Service};
-use crate::raft::NodeId;
+use crate::raft::{Contact, NodeId};
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -48,7 +51,11 @@ pub(super) struct EventLoop {
     address: SocketAddr,
     acceptor: Acceptor,
     connections: HashMap<Token, Connection>,
-    dialers: BTreeMap<NodeId, Dialer>,
+    dialers: BTreeMap<DialerId, Dialer>,
+    next_dialer: DialerId,
+    /// Whether the contacts have changed since the service was last asked about peers that are
+    /// connected.
+    judges_again: bool,
     /// The deadlines of connections that are being opened. Each equals the connection's own
     /// `deadline`.
     deadlines: BTreeSet<(Instant, Token)>,
@@ -76,12 +83,12 @@ impl EventLoop {
                 source,
             },
         })?;
-        let dialers = dialers(&config)?;
+        let contacts = first_contacts(&config)?;
         let poll = Poll::new()?;
         let registry = poll.registry();
         registry.register(&mut listener, LISTENER, Interest::READABLE)?;
         let signals = LoopSignals::new(Waker::new(registry, WAKER)?);
-        Ok(Self {
+        let mut event_loop = Self {
             address: listener.local_addr()?,
             poll,
             local: Local {
@@ -89,12 +96,17 @@ impl EventLoop {
                 cluster: config.cluster,
                 machine: config.machine,
                 folder: config.folder,
+                address: config.address,
                 limits: config.limits,
+                announced: Arc::new(Announced::new(config.founding)),
+                directory: Arc::default(),
                 signals: Arc::new(signals),
             },
             acceptor: Acceptor::new(listener),
             connections: HashMap::new(),
-            dialers,
+            dialers: BTreeMap::new(),
+            next_dialer: 0,
+            judges_again: false,
             deadlines: BTreeSet::new(),
             runnable: Vec::new(),
             suspended: BTreeSet::new(),
@@ -102,7 +114,9 @@ impl EventLoop {
             clients: 0,
             next_token: FIRST_CONNECTION,
             scratch: vec![0; SCRATCH],
-        })
+        };
+        event_loop.follow(contacts);
+        Ok(event_loop)
     }
 
     pub(super) fn local_addr(&self) -> SocketAddr {
@@ -110,11 +124,14 @@ impl EventLoop {
     }
 
     pub(super) fn peers(&self) -> Peers {
-        let outlets = self.dialers.iter();
-        let outlets = outlets.map(|(&id, dialer)| (id, dialer.outlet.clone()));
         Peers {
-            outlets: Arc::new(outlets.collect()),
+            directory: self.local.directory.clone(),
+            signals: self.local.signals.clone(),
         }
+    }
+
+    pub(super) fn announced(&self) -> Arc<Announced> {
+        self.local.announced.clone()
     }
 
     pub(super) fn stopper(&self) -> Stopper {
@@ -143,6 +160,7 @@ impl EventLoop {
             for event in events.iter() {
                 self.on_event(event);
             }
+            self.judge_again(service);
             self.close_overdue();
             self.accept();
             let delivered = self.give_turns(service);
@@ -179,10 +197,14 @@ impl EventLoop {
                 for token in std::mem::take(&mut self.suspended) {
                     self.make_runnable(token);
                 }
-                for (peer, found) in self.local.signals.take_resolved() {
-                    let dialer = self.dialers.get_mut(&peer);
+                if let Some(contacts) = self.local.signals.take_contacts() {
+                    self.follow(contacts);
+                    self.judges_again = true;
+                }
+                for (id, found) in self.local.signals.take_resolved() {
+                    let dialer = self.dialers.get_mut(&id);
                     if let Some(address) = dialer.and_then(|d| d.resolved(found, Instant::now())) {
-                        self.dial(peer, address);
+                        self.dial(id, address);
                     }
                 }
             }
@@ -235,7 +257,7 @@ impl EventLoop {
             delivered |= turn.delivered;
             let after = connection.stage();
             if after != before {
-                self.advanced(token, after, service);
+                self.advanced(token, after);
             }
             match turned {
                 Ok(Turned::Idle) => {}
@@ -252,23 +274,26 @@ impl EventLoop {
     /// Handles a connection that has reached another stage. Once the other side is accepted as a
     /// client or peer, the connection has no deadline any more. A client counts against the limit
     /// on clients.
-    fn advanced(&mut self, token: Token, stage: Stage, service: &mut dyn Service) {
+    fn advanced(&mut self, token: Token, stage: Stage) {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
         };
+        let has_called = connection.caller().is_some();
         match stage {
             Stage::Opening | Stage::Refused => return,
             Stage::Client => self.clients += 1,
             Stage::Peer => {
                 let dialled = connection.dialled;
-                if let Some(dialer) = dialled.and_then(|peer| self.dialers.get_mut(&peer)) {
+                if let Some(dialer) = dialled.and_then(|id| self.dialers.get_mut(&id)) {
                     dialer.welcomed(Instant::now());
-                    service.welcomed(dialer.peer());
                 }
             }
         }
         if let Some(deadline) = connection.deadline.take() {
             self.deadlines.remove(&(deadline, token));
+        }
+        if has_called {
+            self.mind_strangers();
         }
     }
 
@@ -306,15 +331,21 @@ impl EventLoop {
             self.clients -= 1;
         }
         let dialled = connection.dialled;
-        if let Some(dialer) = dialled.and_then(|peer| self.dialers.get_mut(&peer)) {
-            if connection.connecting && why.is_refusal() {
+        if let Some(dialer) = dialled.and_then(|id| self.dialers.get_mut(&id)) {
+            // A stranger is not awaited, and a contact may have the same id.
+            if connection.connecting && why.is_refusal() && !dialer.is_stranger {
                 self.absent.push(dialer.peer());
             }
             dialer.lost(why, now);
+        } else if dialled.is_some() {
+            log::debug!("the connection to {} ended: {why}", connection.address);
         } else if why.is_ordinary() {
             log::debug!("the connection from {} ended: {why}", connection.address);
         } else {
             log::warn!("closed the connection from {}: {why}", connection.address);
+        }
+        if connection.caller().is_some() {
+            self.mind_strangers();
         }
         // Dropping the last handle of the socket closes it and removes it from the poll.
     }
@@ -353,25 +384,24 @@ fn poll(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> Resu
     }
 }
 
-fn dialers(config: &Config) -> Result<BTreeMap<NodeId, Dialer>, NetError> {
-    let mut dialers = BTreeMap::new();
-    for (id, address) in &config.peers {
-        if *id == config.id {
-            continue;
+/// The contacts with which the loop begins.
+fn first_contacts(config: &Config) -> Result<Vec<Contact>, NetError> {
+    let mut contacts: BTreeMap<NodeId, Contact> = BTreeMap::new();
+    for (id, address) in config.peers.iter().filter(|(id, _)| *id != config.id) {
+        if Address::parse(address).is_none() {
+            return Err(NetError::PeerAddress {
+                id: *id,
+                address: address.clone(),
+            });
         }
-        let outlet = Arc::new(Outlet::new(Bounds {
-            queue: config.limits.peer_queue_bytes,
-            when_full: WhenFull::Drop(config.limits.peer_stall),
-            keep: PEER_KEEPS,
-        }));
-        let bad = || NetError::PeerAddress {
+        let contact = Contact {
             id: *id,
+            folder: None,
             address: address.clone(),
         };
-        let dialer = Dialer::new(*id, address, outlet).ok_or_else(bad)?;
-        if dialers.insert(*id, dialer).is_some() {
+        if contacts.insert(*id, contact).is_some() {
             return Err(NetError::PeerTwice { id: *id });
         }
     }
-    Ok(dialers)
+    Ok(contacts.into_values().collect())
 }

@@ -12,10 +12,12 @@
 //!                         │                                                  ▼
 //!                         └─────▶ PeerSide ──▶ Service::peer              Outlet ─▶ socket
 //!                                                                            ▲
-//!   dialled socket ◀── Dialer: one per other node                   Peers ───┘
+//!   dialled socket ◀── Dialer: one per contact or stranger          Peers ───┘
 //! ```
 //!
-//! - Between two nodes there are two connections, and each node sends on the one that it dialled. A
+//! - Between two nodes there are two connections, and each node sends on the one that it dialled.
+//!   Whom it dials can change at any time (`event_loop/contacts.rs`): the contacts that the node
+//!   sets, and strangers that call, so that they get answers. A
 //!   message to a node that is not connected, or for which too many bytes wait, is dropped. That is
 //!   safe, because consensus repeats what matters.
 //! - Every socket is registered once, edge-triggered, for reading and writing. The kernel reports
@@ -33,14 +35,15 @@
 //!   have no other effect.
 //!
 //! What is missing: encryption and authentication (use a private network); a bound on the memory of
-//! all connections together, because each connection is bounded separately; peers that join while
-//! the loop runs.
+//! all connections together, because each connection is bounded separately.
 
 mod accept;
 mod address;
+mod announced;
 mod client_side;
 mod connection;
 mod dialer;
+mod directory;
 mod event_loop;
 mod input;
 mod loop_signals;
@@ -56,12 +59,14 @@ mod tests;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::raft::{Envelope, NodeId};
+use crate::raft::{Envelope, FolderId, NodeId};
 use crate::wire::client::Request;
-use crate::wire::handshake::{Hello, Welcome};
+use crate::wire::handshake::{Hello, PeerWelcome, Welcome};
 
+pub use announced::Announced;
 use event_loop::EventLoop;
 pub use loop_signals::Stopper;
 pub use peers::Peers;
@@ -71,14 +76,17 @@ pub use reply::{Replies, ReplyTo};
 /// because nothing is received meanwhile.
 pub trait Service: Send {
     /// Decides whether a client or peer that opens a connection is welcome. Its protocol version is
-    /// this node's, or the loop would have refused it. The service judges the cluster, the ids and
-    /// the identity of the state machine. `None` means that the service cannot decide yet. The loop
+    /// this node's, or the loop would have refused it. The service judges the cluster, the ids, the
+    /// folders and the identity of the state machine. `None` means that the service cannot decide yet. The loop
     /// asks again each time the loop is [woken](Net::waker), until [`Limits::handshake`] has passed
-    /// and the connection is closed.
+    /// and the connection is closed. After the contacts have changed ([`Peers::set`]), the loop
+    /// asks again about the peers that are connected: those that have become strangers have to call
+    /// anew.
     fn hello(&mut self, hello: &Hello, from: SocketAddr) -> Option<Welcome>;
 
-    /// Reports that a peer has welcomed this node, on the connection that this node dialled.
-    fn welcomed(&mut self, peer: NodeId);
+    /// Reports that a peer has welcomed this node, on the connection that this node dialled, and
+    /// what the peer said of itself and of this node. `address` is where it was dialled.
+    fn welcomed(&mut self, welcome: &PeerWelcome, address: &str);
 
     /// Reports that no process listens at a peer's address, as the peer's operating system says.
     /// Most likely the peer's process has ended.
@@ -109,10 +117,15 @@ pub struct Config {
     /// The identity of this node's state machine, which its peers must share.
     pub machine: String,
     /// The random number of this node's data folder, by which peers recognise the folder.
-    pub folder: u128,
+    pub folder: FolderId,
+    /// Where other nodes reach this one, as `host:port`: it tells them when it dials them.
+    pub address: String,
+    /// The digest of the ids with which the node founds its cluster; 0 if it founds none.
+    pub founding: u64,
     /// The ids of the other nodes and their addresses, as `host:port`. This node itself may be
     /// among them and is left out. Host names are looked up on a separate thread when the node is
-    /// dialled, and again after failures.
+    /// dialled, and again after failures. These are the contacts until others are
+    /// [set](Peers::set).
     pub peers: Vec<(NodeId, String)>,
     /// Bounds on the connections, the memory and the time that clients and peers can take from this
     /// node.
@@ -228,6 +241,11 @@ impl Net {
     /// The handle through which any thread sends messages to the other nodes.
     pub fn peers(&self) -> Peers {
         self.event_loop.peers()
+    }
+
+    /// What this node says of itself and of its cluster, for any thread to change.
+    pub fn announced(&self) -> Arc<Announced> {
+        self.event_loop.announced()
     }
 
     /// The handle through which any thread stops the event loop.

@@ -5,11 +5,14 @@
 //! the magic's.
 
 use super::client_side::ClientSide;
+use super::directory::MAX_STRANGERS;
 use super::input::Input;
-use super::peer_side::PeerSide;
+use super::peer_side::{Called, PeerSide};
 use super::protocol::{Close, Next, Protocol, Stage, Turn};
 use crate::wire::frame;
-use crate::wire::handshake::{Caller, Hello, HelloError, MAGIC, MAX_HELLO, Welcome};
+use crate::wire::handshake::{
+    Caller, Hello, HelloError, MAGIC, MAX_HELLO, PeerHello, Standing, Welcome,
+};
 
 /// If a connection speaks another protocol, how many of its first bytes the line in the diagnostic
 /// log shows.
@@ -81,13 +84,22 @@ fn judge(hello: &Hello, turn: &mut Turn<'_>) -> Option<Box<dyn Protocol>> {
         let why = format!("{limit} clients are connected already, which is this node's limit");
         return Some(refuse(&who, why, turn));
     }
-    let protocol: Box<dyn Protocol> = match turn.service.hello(hello, turn.address)? {
+    let mut welcome = turn.service.hello(hello, turn.address)?;
+    if let (Caller::Peer(peer), Welcome::Peer(_)) = (&hello.caller, &welcome)
+        && let Some(why) = cannot_answer(peer, turn)
+    {
+        welcome = Welcome::Refused(why);
+    }
+    let protocol: Box<dyn Protocol> = match welcome {
         Welcome::Refused(why) => refuse(&who, why, turn),
         welcome @ (Welcome::Accepted { .. } | Welcome::Peer(_)) => {
             turn.outlet.send([&welcome]);
             match &hello.caller {
                 Caller::Client => Box::new(ClientSide::new(turn)),
-                Caller::Peer(peer) => Box::new(PeerSide::new(peer.from, peer.folder)),
+                Caller::Peer(peer) => Box::new(PeerSide::new(Called {
+                    hello: peer.clone(),
+                    is_stranger: is_stranger(&welcome),
+                })),
                 Caller::Probe { .. } => {
                     turn.outlet.finish();
                     Box::new(Refused)
@@ -96,6 +108,27 @@ fn judge(hello: &Hello, turn: &mut Turn<'_>) -> Option<Box<dyn Protocol>> {
         }
     };
     Some(protocol)
+}
+
+fn is_stranger(welcome: &Welcome) -> bool {
+    match welcome {
+        Welcome::Peer(welcome) => matches!(welcome.standing, Standing::Stranger { .. }),
+        Welcome::Accepted { .. } | Welcome::Refused(_) => false,
+    }
+}
+
+/// Why this node could not send anything to a peer, if it could not: the peer is no contact, and is
+/// one too many.
+fn cannot_answer(peer: &PeerHello, turn: &Turn<'_>) -> Option<String> {
+    let local = turn.local;
+    let is_full = !local.directory.has_room_for(peer);
+    is_full.then(|| {
+        format!(
+            "{MAX_STRANGERS} nodes that node {} does not know are connected to it already, which \
+             is the limit: stop those that are no members",
+            local.id
+        )
+    })
 }
 
 fn refuse(who: &str, why: String, turn: &mut Turn<'_>) -> Box<dyn Protocol> {

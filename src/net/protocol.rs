@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::announced::Announced;
+use super::directory::Directory;
 use super::input::Input;
 use super::loop_signals::LoopSignals;
 use super::outlet::Outlet;
+use super::peer_side::Called;
 use super::{Limits, Service};
-use crate::raft::NodeId;
+use crate::raft::{FolderId, NodeId};
 use crate::wire::codec::DecodeError;
 use crate::wire::frame::FrameError;
 use crate::wire::handshake::HelloError;
@@ -24,6 +27,11 @@ pub(super) trait Protocol: Send {
 
     /// How far the connection has come since it was opened.
     fn stage(&self) -> Stage;
+
+    /// The peer that opened the connection, if it was let in.
+    fn caller(&self) -> Option<&Called> {
+        None
+    }
 }
 
 /// What the event loop does next with a connection, as its protocol decides from the input.
@@ -63,8 +71,12 @@ pub(super) struct Local {
     pub(super) id: NodeId,
     pub(super) cluster: String,
     pub(super) machine: String,
-    pub(super) folder: u128,
+    pub(super) folder: FolderId,
+    /// Where other nodes reach this one, as this node tells them.
+    pub(super) address: String,
     pub(super) limits: Limits,
+    pub(super) announced: Arc<Announced>,
+    pub(super) directory: Arc<Directory>,
     pub(super) signals: Arc<LoopSignals>,
 }
 
@@ -124,12 +136,25 @@ pub(super) enum Close {
         from: NodeId,
         to: NodeId,
     },
+    #[error("node {0} sent a message to a folder that this node does not have")]
+    WrongFolder(NodeId),
     #[error("it refuses this node: {0}")]
     Refused(String),
     #[error(
         "node {id} of cluster {cluster:?} answers there: check the addresses of the cluster's nodes"
     )]
     Stranger { id: NodeId, cluster: String },
+    #[error(
+        "node {0} answers there with another data folder than the configuration has: it lost its \
+         folder, or another node took its place"
+    )]
+    OtherFolder(NodeId),
+    #[error("it welcomes this node as if it were a client")]
+    NotAsPeer,
+    #[error("the configuration does not name it any more, or names it with another address")]
+    NoContact,
+    #[error("what it is to this node has changed: it has to introduce itself again")]
+    Estranged,
     #[error("it sent {0} bytes where none were expected")]
     Unexpected(usize),
     #[error("{0}")]
@@ -145,6 +170,7 @@ impl Close {
     /// Whether a connection may also end for this reason when nothing is wrong. For an accepted
     /// connection, the diagnostic log has such an end only at the level `debug`.
     pub(super) fn is_ordinary(&self) -> bool {
-        matches!(self, Close::Ended | Close::Io(_))
+        use Close::{Ended, Estranged, Io, NoContact};
+        matches!(self, Ended | Io(_) | NoContact | Estranged)
     }
 }

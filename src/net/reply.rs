@@ -2,12 +2,15 @@
 //! under way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use super::announced::Announced;
 use super::loop_signals::LoopSignals;
 use super::outlet::Outlet;
 use super::protocol::Local;
+use crate::raft::Index;
 use crate::wire::client::{Answer, Response};
+use crate::wire::members::MemberList;
 
 /// A client, as seen by the threads that answer its requests.
 ///
@@ -22,6 +25,9 @@ pub(super) struct Client {
     max_in_flight: usize,
     max_queued: usize,
     signals: Arc<LoopSignals>,
+    /// The index of the newest list of members that the client has, or was sent on this connection.
+    told: AtomicU64,
+    announced: Arc<Announced>,
 }
 
 impl Client {
@@ -33,7 +39,29 @@ impl Client {
             max_in_flight: local.limits.max_in_flight,
             max_queued: local.limits.client_queue_bytes,
             signals: local.signals.clone(),
+            told: AtomicU64::new(0),
+            announced: local.announced.clone(),
         }
+    }
+
+    /// Notes the list of members that the client says it has.
+    pub(super) fn knows(&self, index: Index) {
+        if self.told.load(Ordering::Relaxed) < index {
+            self.told.fetch_max(index, Ordering::Relaxed);
+        }
+    }
+
+    /// The announced list of members, if the client has not got it yet: one response has to carry
+    /// it. Every response asks, so without news this only compares two numbers. If several threads
+    /// ask at once, one of them gets the list.
+    fn news(&self) -> Option<Box<MemberList>> {
+        let newest = self.announced.newest();
+        if newest <= self.told.load(Ordering::Relaxed) {
+            return None;
+        }
+        let list = self.announced.list();
+        let is_first = self.told.fetch_max(list.index, Ordering::Relaxed) < list.index;
+        is_first.then(|| Box::new((*list).clone()))
     }
 
     /// Decides whether to throttle the client. If so, returns true, and the thread whose answer
@@ -84,25 +112,23 @@ impl ReplyTo {
         }
     }
 
+    fn response(&self, answer: Answer) -> Response {
+        Response {
+            id: self.id,
+            answer,
+            members: self.client.news(),
+        }
+    }
+
     /// Sends the answer to the client at once, on the calling thread.
     pub fn send(self, answer: Answer) {
-        let id = self.id;
-        self.client.outlet.send([&Response {
-            id,
-            answer,
-            members: None,
-        }]);
+        self.client.outlet.send([&self.response(answer)]);
     }
 
     /// Adds the answer to the connection's buffer without sending it. It is sent when `replies` is
     /// flushed, or earlier if the buffer has become long.
     pub fn queue(self, answer: Answer, replies: &mut Replies) {
-        let id = self.id;
-        self.client.outlet.queue(&Response {
-            id,
-            answer,
-            members: None,
-        });
+        self.client.outlet.queue(&self.response(answer));
         // Answers to one client often follow each other, so comparing with the last client finds
         // most duplicates. Flushing a client twice costs little.
         let last = replies.touched.last();

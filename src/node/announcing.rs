@@ -4,9 +4,10 @@
 use std::sync::atomic::Ordering;
 
 use super::NodeError;
+use super::greeting::Estranged;
 use super::hub::Hub;
 use crate::machine::StateMachine;
-use crate::raft::{Contact, FolderId, Index, LoggedConfiguration, News, NodeId, Raft};
+use crate::raft::{Contact, LoggedConfiguration, News, NodeId, Raft};
 use crate::wire::handshake::{PeerWelcome, Standing};
 use crate::wire::members::MemberList;
 
@@ -98,32 +99,24 @@ impl<S: StateMachine> Hub<S> {
         self.known.lock().address_of(id)
     }
 
-    /// Another node does not count this one with its folder as a member: its committed
-    /// configuration is the one at `configuration` (0: its cluster is being founded), and has this
-    /// node's id with the folder and the address in `known`, or does not have the id.
+    /// Another node says that this one, with its folder, is outside of the cluster.
     ///
-    /// A node without a logged configuration learns so that the cluster exists, and asks to be let
-    /// in. A node with an earlier one learns that another folder has taken its place, and stops: it
-    /// would only campaign in vain.
-    pub fn told_stranger(&self, configuration: Index, known: Option<(FolderId, String)>) {
-        let (committed, me, is_admitted) = self.with_raft(|raft| {
-            let committed = raft.committed_configuration().index;
-            (committed, raft.member(), raft.is_admitted())
-        });
-        // An id that the others do not have is one that was removed: to come back, it is added.
-        let taken = known.filter(|(folder, _)| *folder != me.folder);
-        let Some((_, address)) = taken.filter(|_| configuration > committed) else {
+    /// If this node never was a member, it asks to be let in, provided that the cluster has its id:
+    /// an id that the others do not have is one that was removed, and to come back it is added. If
+    /// another folder has taken the place of this node's, it stops: it would only campaign in vain.
+    pub fn estranged(&self, estranged: &Estranged) {
+        let Some((folder, address)) = &estranged.known else {
             return;
         };
-        if committed > 0 {
-            self.stop(Some(NodeError::Replaced {
-                id: me.id,
-                address,
-                index: configuration,
-            }));
-        } else if !is_admitted {
+        if !estranged.was_member {
             self.is_stranger.store(true, Ordering::SeqCst);
             self.look_again();
+        } else if folder.is_some() {
+            self.stop(Some(NodeError::Replaced {
+                id: self.config.id,
+                address: address.clone(),
+                index: estranged.configuration,
+            }));
         }
     }
 

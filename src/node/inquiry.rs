@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
 use super::register::Register;
-use super::sync::thread;
+use super::sync::{AtomicU64, thread};
 use super::{ProbeEnd, Transport};
-use crate::net::Peers;
+use crate::net::{Announced, Peers};
 use crate::raft::{Contact, Envelope, NodeId};
 use crate::wire::client::{Answer, Ask, Request, Response};
 use crate::wire::handshake::{Caller, Hello, MAGIC, MAX_HELLO, PeerWelcome, VERSION, Welcome};
@@ -31,6 +32,9 @@ const MAX_ANSWER: usize = 64 << 10;
 /// The way to other nodes over TCP.
 pub(super) struct Tcp {
     pub peers: Peers,
+    pub announced: Arc<Announced>,
+    /// How many lists of members have come.
+    pub lists: AtomicU64,
     pub register: Arc<Register>,
     pub cluster: String,
     /// The nodes that this one reaches at other addresses than everybody else.
@@ -42,10 +46,18 @@ impl Transport for Tcp {
         self.peers.send(&messages);
     }
 
-    fn members(&self, _: Vec<Contact>, list: MemberList) {
+    fn members(&self, mut contacts: Vec<Contact>, list: MemberList) {
+        for contact in &mut contacts {
+            if let Some(way) = self.reach.get(&contact.id) {
+                contact.address.clone_from(way);
+            }
+        }
+        let number = self.lists.fetch_add(1, Ordering::SeqCst) + 1;
+        self.peers.set(number, contacts);
         if list.index > 0 {
             self.register.settled();
         }
+        self.announced.announce(list);
     }
 
     fn probe(&self, id: NodeId, address: &str, then: ProbeEnd) {

@@ -29,6 +29,7 @@ mod courier;
 mod execution;
 mod executor;
 mod files;
+mod greeting;
 mod handle;
 mod hub;
 mod inquiry;
@@ -82,6 +83,7 @@ pub use waiters::Read;
 pub use work::{ReadyReads, Share, Shares, Takes, Work};
 
 use clock::Clock;
+use greeting::{Estranged, Given, Greeter, founding_digest};
 use hub::Surroundings;
 use inquiry::Tcp;
 use joining::Joiner;
@@ -260,12 +262,21 @@ impl Node {
                 register.needed()
             );
         }
+        let founders = config.members.keys().copied();
+        let given = Given {
+            cluster: config.cluster.clone(),
+            machine: identity.clone(),
+            founding: founding_digest(founders.filter(|_| register.is_founding())),
+            address: config.told_address().unwrap_or_default(),
+        };
         let net = Net::bind(net::Config {
             listen,
             id: config.id,
             cluster: config.cluster.clone(),
-            machine: identity.clone(),
+            machine: identity,
             folder: known.own_folder(),
+            address: given.address.clone(),
+            founding: given.founding,
             peers: opened.contacts(&config),
             limits: net::Limits::default(),
         })?;
@@ -276,6 +287,8 @@ impl Node {
         });
         let transport = Tcp {
             peers: net.peers(),
+            announced: net.announced(),
+            lists: sync::AtomicU64::new(0),
             register: register.clone(),
             cluster: config.cluster.clone(),
             reach: config.reach.clone(),
@@ -289,7 +302,14 @@ impl Node {
         handle.threads.start("peers", &handle.hub, move |hub| {
             register::write(hub, registrar, &nudged, wake)
         })?;
-        let service = NodeService::new(handle.hub.clone(), identity, register);
+        let hub = Arc::downgrade(&handle.hub);
+        let on_estranged = Box::new(move |estranged: &Estranged| {
+            if let Some(hub) = hub.upgrade() {
+                hub.estranged(estranged);
+            }
+        });
+        let greeter = Greeter::new(given, register, net.announced(), on_estranged);
+        let service = NodeService::new(handle.hub.clone(), greeter);
         handle.threads.start("rpc", &handle.hub, move |_| {
             net.run(service).map_err(NodeError::Net)
         })?;

@@ -4,24 +4,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::greeting::Greeter;
 use super::hub::Hub;
 use super::intake::Intake;
 use super::outcome::Waiter;
-use super::register::{Acquainted, Greeted, Register};
 use super::scheduling::Worker;
 use crate::machine::StateMachine;
 use crate::net::{Replies, ReplyTo, Service};
-use crate::raft::{Envelope, NodeId};
+use crate::raft::{Envelope, NodeId, Raft};
 use crate::wire::client::{Answer, Ask, Request};
-use crate::wire::handshake::{Caller, Hello, PeerHello, Welcome};
+use crate::wire::handshake::{Hello, PeerWelcome, Welcome};
 
 /// The node as the event loop sees it.
 pub(super) struct NodeService<S: StateMachine> {
     hub: Arc<Hub<S>>,
-    machine: String,
-    /// The nodes that this node knows, by their folder numbers. The thread `peers` writes them to
-    /// the disk.
-    register: Arc<Register>,
+    /// Decides who is let in, and what to make of what others say.
+    greeter: Greeter,
     /// Gathers the requests and messages of one wake-up of the event loop.
     intake: Intake<S>,
     /// The clients that have asked for a status in this wake-up of the loop. All of them get the
@@ -33,56 +31,14 @@ pub(super) struct NodeService<S: StateMachine> {
 }
 
 impl<S: StateMachine> NodeService<S> {
-    pub fn new(hub: Arc<Hub<S>>, machine: String, register: Arc<Register>) -> Self {
+    pub fn new(hub: Arc<Hub<S>>, greeter: Greeter) -> Self {
         Self {
-            register,
+            greeter,
             intake: Intake::new(hub.clone()),
             hub,
-            machine,
             ask_for_status: Vec::new(),
             worker: Worker::new(),
         }
-    }
-
-    /// Why this node refuses a caller, if it does: the checks that need no knowledge of the
-    /// caller's data folder.
-    fn objection(&self, hello: &Hello) -> Option<String> {
-        let config = &self.hub.config;
-        let (id, cluster) = (config.id, &config.cluster);
-        let any_cluster = hello.cluster.is_empty() && hello.caller == Caller::Client;
-        if !any_cluster && hello.cluster != *cluster {
-            return Some(format!(
-                "this is node {id} of cluster \"{cluster}\", not of \"{}\": check the address and \
-                 the cluster's name",
-                hello.cluster
-            ));
-        }
-        let Caller::Peer(PeerHello {
-            from, to, machine, ..
-        }) = &hello.caller
-        else {
-            return None;
-        };
-        if *to != id {
-            return Some(format!(
-                "this is node {id}, not node {to}: check the addresses in the cluster list of \
-                 node {from}"
-            ));
-        }
-        if *from == id || !config.members.contains_key(from) {
-            return Some(format!(
-                "node {from} is not another node in the cluster list of node {id}: give all nodes \
-                 the same list"
-            ));
-        }
-        if *machine != self.machine {
-            return Some(format!(
-                "node {from} runs \"{machine}\" and node {id} \"{}\": give all nodes the same \
-                 limits",
-                self.machine
-            ));
-        }
-        None
     }
 }
 
@@ -101,40 +57,17 @@ impl<S: StateMachine> NodeService<S> {
 
 impl<S: StateMachine> Service for NodeService<S> {
     fn hello(&mut self, hello: &Hello, _: SocketAddr) -> Option<Welcome> {
-        if let Some(sentence) = self.objection(hello) {
-            return Some(Welcome::Refused(sentence));
-        }
-        let id = self.hub.config.id;
-        let welcome = Welcome::Accepted {
-            cluster: self.hub.config.cluster.clone(),
-            id,
-        };
-        let Caller::Peer(PeerHello { from, folder, .. }) = hello.caller else {
-            return Some(welcome);
-        };
-        // A greeting says nothing of configurations yet, so each node stays a witness for good.
-        let greeted = Greeted {
-            logged_here: false,
-            same_founders: true,
-        };
-        match self.register.meet(from, folder, greeted) {
-            Acquainted::Known => Some(welcome),
-            Acquainted::NotYet => None,
-            Acquainted::NoWitness => Some(Welcome::Refused(format!(
-                "node {id} does not help to found a cluster with node {from}: give all nodes the \
-                 same list"
-            ))),
-            Acquainted::OtherFolder => Some(Welcome::Refused(format!(
-                "node {id} knows node {from} with another data folder. A node that lost its folder \
-                 has forgotten its votes and what it acknowledged, and must not take part again: \
-                 bring its old folder back, or make a new cluster of a backup (kvnode backup, \
-                 kvnode restore)"
-            ))),
-        }
+        let greeter = &self.greeter;
+        let judged = self.hub.with_raft(|raft| greeter.judge(hello, raft));
+        greeter.answer(judged)
     }
 
-    fn welcomed(&mut self, peer: NodeId) {
-        self.register.welcomed_by(peer);
+    fn welcomed(&mut self, welcome: &PeerWelcome, address: &str) {
+        let greeter = &self.greeter;
+        let learned = |raft: &Raft| greeter.welcomed(welcome, address, raft);
+        if let Some(estranged) = self.hub.with_raft(learned) {
+            greeter.estranged(&estranged);
+        }
     }
 
     fn absent(&mut self, peer: NodeId) {

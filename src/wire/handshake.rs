@@ -134,15 +134,15 @@ pub enum Standing {
     /// The cluster is being founded, and the caller's folder is written down here: no other folder
     /// of the caller's id will be.
     Witness,
-    /// The newest configuration of this node has the caller with this folder, or has the caller
-    /// without any folder.
+    /// A configuration of this node has the caller with this folder.
     Member,
     /// It does not.
     Stranger {
         /// The index of that configuration; 0 while the cluster is being founded.
         configuration: Index,
-        /// The folder and the address that the caller's id has here, if it has any.
-        known: Option<(FolderId, String)>,
+        /// The folder and the address that the caller's id has here, if it is a member's. The folder
+        /// is missing if the log has none for the member yet.
+        known: Option<(Option<FolderId>, String)>,
     },
 }
 

@@ -26,8 +26,6 @@ pub enum Goal {
     HasPlace(NodeId),
     /// The node is reached at this address.
     IsAt(NodeId, String),
-    /// No change of voters is under way.
-    IsStable,
 }
 
 /// Where the change is, according to a report.
@@ -75,19 +73,17 @@ impl Goal {
             ChangeRequest::Remove(id) => Goal::IsGone(*id),
             ChangeRequest::Replace { id, .. } => Goal::HasPlace(*id),
             ChangeRequest::Move { id, address } => Goal::IsAt(*id, address.clone()),
-            ChangeRequest::Cancel => Goal::IsStable,
         }
     }
 
     /// The node of which it speaks.
-    fn id(&self) -> Option<NodeId> {
+    fn id(&self) -> NodeId {
         match self {
             Goal::Votes(id)
             | Goal::Learns(id)
             | Goal::IsGone(id)
             | Goal::HasPlace(id)
-            | Goal::IsAt(id, _) => Some(*id),
-            Goal::IsStable => None,
+            | Goal::IsAt(id, _) => *id,
         }
     }
 
@@ -101,7 +97,6 @@ impl Goal {
             (Goal::IsGone(_), role) => Some(role.is_none()),
             (Goal::HasPlace(_), role) => Some(role.is_some()),
             (Goal::IsAt(_, to), _) => Some(member.is_some_and(|member| member.address == *to)),
-            (Goal::IsStable, _) => Some(true),
         }
     }
 }
@@ -117,10 +112,8 @@ pub fn now(report: &MembersReport, goal: &Goal, index: Index) -> Now {
             false => step(report, None, not_there_yet(report)),
         };
     }
-    let all = configuration.members().iter();
-    let member = goal
-        .id()
-        .and_then(|id| all.clone().find(|member| member.id == id));
+    let mut all = configuration.members().iter();
+    let member = all.find(|member| member.id == goal.id());
     let known = member.and_then(|member| progress_of(report, member));
     if configuration.is_joint() {
         let text = "the voters before and after the change both have to agree";
@@ -144,19 +137,16 @@ pub fn now(report: &MembersReport, goal: &Goal, index: Index) -> Now {
 }
 
 /// What is so, in a sentence.
-fn describe(id: Option<NodeId>, member: Option<&Member>) -> String {
-    match (id, member) {
-        (None, _) => "no change of voters is under way".into(),
-        (Some(id), None) => format!("node {id} is no member"),
-        (Some(id), Some(member)) => {
-            let does = match member.role {
-                MemberRole::Voter => "votes",
-                MemberRole::Learner => "learns",
-                MemberRole::Joining => "catches up",
-            };
-            format!("node {id} {does}, at {}", member.address)
-        }
-    }
+fn describe(id: NodeId, member: Option<&Member>) -> String {
+    let Some(member) = member else {
+        return format!("node {id} is no member");
+    };
+    let does = match member.role {
+        MemberRole::Voter => "votes",
+        MemberRole::Learner => "learns",
+        MemberRole::Joining => "catches up",
+    };
+    format!("node {id} {does}, at {}", member.address)
 }
 
 fn catching_up(report: &MembersReport, member: &Member, known: Option<&MemberReport>) -> Now {

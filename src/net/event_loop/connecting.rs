@@ -11,12 +11,12 @@ use mio::{Interest, Token};
 use super::EventLoop;
 use crate::net::Limits;
 use crate::net::connection::Connection;
+use crate::net::directory::DialerId;
 use crate::net::opening::Opening;
 use crate::net::options;
 use crate::net::outlet::{Bounds, Outlet, WhenFull};
 use crate::net::peer_side::Dialled;
 use crate::net::protocol::Close;
-use crate::raft::NodeId;
 
 /// How many connections are accepted beyond the limit on clients: those of peers, and those on
 /// which the other side has not said yet whether it is a client or a peer.
@@ -74,29 +74,33 @@ impl EventLoop {
     pub(super) fn dial_due(&mut self) {
         let (now, signals) = (Instant::now(), &self.local.signals);
         let due = self.dialers.iter_mut();
-        let due = due.filter_map(|(&peer, dialer)| Some((peer, dialer.due(now, signals)?)));
-        for (peer, address) in due.collect::<Vec<_>>() {
-            self.dial(peer, address);
+        let due = due.filter_map(|(&id, dialer)| Some((id, dialer.due(now, signals)?)));
+        for (dialer, address) in due.collect::<Vec<_>>() {
+            self.dial(dialer, address);
         }
     }
 
-    pub(super) fn dial(&mut self, peer: NodeId, address: SocketAddr) {
+    pub(super) fn dial(&mut self, id: DialerId, address: SocketAddr) {
         let now = Instant::now();
         let socket = TcpStream::connect(address).and_then(|socket| {
             options::set_dialled(&socket, self.local.limits.peer_stall)?;
             self.register(socket)
         });
-        let Some(dialer) = self.dialers.get_mut(&peer) else {
+        let Some(dialer) = self.dialers.get_mut(&id) else {
             return;
         };
         let (token, socket) = match socket {
             Ok(registered) => registered,
             Err(error) => return dialer.lost(&Close::Io(error), now),
         };
-        let protocol = Box::new(Dialled::new(peer));
+        let protocol = Box::new(Dialled::new(
+            dialer.peer(),
+            dialer.folder,
+            dialer.text.clone(),
+        ));
         let mut connection = Connection::new(socket, address, dialer.outlet.clone(), protocol);
         let deadline = now + self.local.limits.connect;
-        connection.dialled = Some(peer);
+        connection.dialled = Some(id);
         connection.connecting = true;
         connection.deadline = Some(deadline);
         self.deadlines.insert((deadline, token));
@@ -118,7 +122,7 @@ impl EventLoop {
             self.deadlines.remove(&(deadline, token));
         }
         let dialled = connection.dialled;
-        if let Some(dialer) = dialled.and_then(|peer| self.dialers.get(&peer)) {
+        if let Some(dialer) = dialled.and_then(|id| self.dialers.get(&id)) {
             dialer.outlet.open(socket, dialer.prelude(&self.local));
         }
         Ok(())

@@ -1,6 +1,6 @@
+use super::peers::peer_hello;
 use super::*;
 use crate::net::outlet::{Bounds, Outlet, WhenFull};
-use crate::wire::handshake::PeerHello;
 
 /// How long to wait for something that must not happen.
 const A_WHILE: Duration = Duration::from_millis(200);
@@ -161,19 +161,7 @@ fn clients_over_their_number_are_told_so_and_peers_still_get_in() {
         welcome => panic!("{welcome:?}"),
     }
     third.expect_closed();
-    let machine = "none".into();
-    let (from, to) = (2, 1);
-    let peer = hello(Caller::Peer(PeerHello {
-        from,
-        to,
-        machine,
-        folder: 2,
-        to_folder: None,
-        address: String::new(),
-        lineage: 0,
-        configuration: 0,
-        founding: 0,
-    }));
+    let peer = peer_hello(2);
     let _peer = Remote::open(node.address, &peer);
     clients.iter_mut().for_each(|client| client.round_trip(1));
 
@@ -198,23 +186,10 @@ fn callers_over_the_number_of_connections_are_sent_away_until_one_closes() {
     let silent: Vec<Remote> = (0..64).map(|_| Remote::connect(node.address)).collect();
     Remote::connect(node.address).expect_closed();
     drop(silent);
-    let machine = "none".into();
-    let (from, to) = (2, 1);
-    let peer = opening(&hello(Caller::Peer(PeerHello {
-        from,
-        to,
-        machine,
-        folder: 2,
-        to_folder: None,
-        address: String::new(),
-        lineage: 0,
-        configuration: 0,
-        founding: 0,
-    })));
+    let peer = opening(&peer_hello(2));
     let again = (0..1000).any(|_| {
         let mut remote = Remote::connect(node.address);
-        remote.socket.write_all(&peer).is_ok()
-            && matches!(remote.read(), Ok(Welcome::Accepted { .. }))
+        remote.socket.write_all(&peer).is_ok() && matches!(remote.read(), Ok(Welcome::Peer(_)))
     });
     assert!(again, "nobody is let in any more");
 }

@@ -13,7 +13,6 @@ use crate::net::opening::Opening;
 use crate::net::outlet::{Bounds, Outlet, WhenFull};
 use crate::net::peer_side::Dialled;
 use crate::net::protocol::{Close, Local, Next, Protocol, Stage, Turn};
-use crate::wire::handshake::PeerHello;
 
 /// A service that accepts everybody and keeps all messages.
 #[derive(Default)]
@@ -23,15 +22,12 @@ struct Collector {
 }
 
 impl Service for Collector {
-    fn welcomed(&mut self, _: NodeId) {}
+    fn welcomed(&mut self, _: &PeerWelcome, _: &str) {}
 
     fn absent(&mut self, _: NodeId) {}
 
-    fn hello(&mut self, _: &Hello, _: SocketAddr) -> Option<Welcome> {
-        Some(Welcome::Accepted {
-            cluster: "test".into(),
-            id: 1,
-        })
+    fn hello(&mut self, hello: &Hello, _: SocketAddr) -> Option<Welcome> {
+        Some(welcome(hello, 1, Standing::Member))
     }
 
     fn peer(&mut self, envelope: Envelope) {
@@ -63,7 +59,10 @@ fn feed<'a>(first: Box<dyn Protocol>, pieces: impl IntoIterator<Item = &'a [u8]>
         cluster: config.cluster,
         machine: config.machine,
         folder: config.folder,
+        address: config.address,
         limits: config.limits,
+        announced: Arc::new(Announced::new(config.founding)),
+        directory: Arc::default(),
         signals: Arc::new(signals),
     };
     let outlet = Arc::new(Outlet::new(Bounds {
@@ -118,27 +117,29 @@ fn good_streams() -> [Vec<u8>; 3] {
         to: 1,
         machine: "none".into(),
         folder: 2,
-        to_folder: None,
-        address: String::new(),
-        lineage: 0,
-        configuration: 0,
-        founding: 0,
+        to_folder: Some(1),
+        address: "127.0.0.1:1".into(),
+        lineage: 7,
+        configuration: 8,
+        founding: 9,
     }));
-    let peer = [
+    let messages = [
         opening(&peer),
         frame_of(&heartbeat(2, 1, 1)),
         frame_of(&heartbeat(2, 1, 2)),
     ];
-    let dialled = Welcome::Accepted {
-        cluster: "test".into(),
-        id: 2,
+    let known = Some((Some(3), "127.0.0.1:1".into()));
+    let standing = Standing::Stranger {
+        configuration: 8,
+        known,
     };
-    [client.concat(), peer.concat(), frame_of(&dialled)]
+    let dialled = welcome(&peer, 2, standing);
+    [client.concat(), messages.concat(), frame_of(&dialled)]
 }
 
 fn protocol(stream: usize) -> Box<dyn Protocol> {
     match stream {
-        2 => Box::new(Dialled::new(2)),
+        2 => Box::new(Dialled::new(2, Some(2), String::new())),
         _ => Box::new(Opening::default()),
     }
 }

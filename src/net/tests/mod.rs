@@ -2,8 +2,10 @@
 
 mod bounds;
 mod clients;
+mod contacts;
 mod damage;
 mod logged;
+mod members;
 mod peers;
 
 use std::io::{self, Read, Write};
@@ -20,7 +22,7 @@ use serde::Serialize;
 use super::*;
 use crate::raft::Message;
 use crate::wire::client::{Answer, Ask, Response};
-use crate::wire::handshake::{Caller, MAGIC, VERSION};
+use crate::wire::handshake::{Caller, MAGIC, PeerHello, Standing, VERSION};
 use crate::wire::{codec, frame};
 
 /// Longer than anything takes here: a test that waits this long has failed.
@@ -40,10 +42,16 @@ struct Recorder {
     echo: bool,
     replies: Replies,
     refusing: Arc<AtomicBool>,
+    /// Whether to tell each peer that it is no member.
+    estranging: Arc<AtomicBool>,
+    welcomes: Sender<(PeerWelcome, String)>,
 }
 
 impl Service for Recorder {
-    fn welcomed(&mut self, _: NodeId) {}
+    fn welcomed(&mut self, welcome: &PeerWelcome, address: &str) {
+        // As below.
+        let _ = self.welcomes.send((welcome.clone(), address.to_string()));
+    }
 
     fn absent(&mut self, _: NodeId) {}
 
@@ -51,10 +59,14 @@ impl Service for Recorder {
         if hello.cluster != "test" || self.refusing.load(Ordering::SeqCst) {
             return Some(Welcome::Refused("another cluster".into()));
         }
-        Some(Welcome::Accepted {
-            cluster: "test".into(),
-            id: self.id,
-        })
+        let standing = match self.estranging.load(Ordering::SeqCst) {
+            false => Standing::Member,
+            true => Standing::Stranger {
+                configuration: 1,
+                known: None,
+            },
+        };
+        Some(welcome(hello, self.id, standing))
     }
 
     fn peer(&mut self, envelope: Envelope) {
@@ -75,6 +87,23 @@ impl Service for Recorder {
     }
 }
 
+/// The welcome of a node whose folder has the number of its id.
+fn welcome(hello: &Hello, id: NodeId, standing: Standing) -> Welcome {
+    let cluster = hello.cluster.clone();
+    if hello.caller == Caller::Client {
+        return Welcome::Accepted { cluster, id };
+    }
+    Welcome::Peer(PeerWelcome {
+        cluster,
+        id,
+        machine: "none".into(),
+        folder: id.into(),
+        lineage: 0,
+        is_blank: false,
+        standing,
+    })
+}
+
 /// A running event loop, which is stopped and joined when dropped.
 struct Node {
     address: SocketAddr,
@@ -82,6 +111,10 @@ struct Node {
     stopper: Stopper,
     told: Receiver<Told>,
     refusing: Arc<AtomicBool>,
+    estranging: Arc<AtomicBool>,
+    announced: Arc<Announced>,
+    /// The welcomes that the node got, with the addresses that they came from.
+    welcomes: Receiver<(PeerWelcome, String)>,
     /// The event loop's thread, while the loop runs.
     thread: Option<JoinHandle<()>>,
 }
@@ -93,6 +126,8 @@ fn config(id: NodeId) -> Config {
         cluster: "test".into(),
         machine: "none".into(),
         folder: id.into(),
+        address: String::new(),
+        founding: 0,
         peers: Vec::new(),
         limits: Limits::default(),
     }
@@ -106,13 +141,17 @@ impl Node {
     /// The service blocks while `room` messages wait for the test to take them.
     fn start_with_room(room: usize, config: Config, echo: bool) -> Self {
         let (sender, told) = channel::bounded(room);
+        let (sender_of_welcomes, welcomes) = channel::bounded(1 << 10);
         let refusing = Arc::new(AtomicBool::new(false));
+        let estranging = Arc::new(AtomicBool::new(false));
         let recorder = Recorder {
             id: config.id,
             told: sender,
             echo,
             replies: Replies::new(),
             refusing: refusing.clone(),
+            estranging: estranging.clone(),
+            welcomes: sender_of_welcomes,
         };
         let net = Net::bind(config).unwrap();
         Self {
@@ -121,6 +160,9 @@ impl Node {
             stopper: net.stopper(),
             told,
             refusing,
+            estranging,
+            announced: net.announced(),
+            welcomes,
             thread: Some(thread::spawn(move || net.run(recorder).unwrap())),
         }
     }
@@ -218,7 +260,8 @@ impl Remote {
         let mut caller = Self::connect(address);
         caller.write(&opening(hello));
         let welcome: Welcome = caller.read().unwrap();
-        assert!(matches!(welcome, Welcome::Accepted { .. }), "{welcome:?}");
+        let is_welcome = !matches!(welcome, Welcome::Refused(_));
+        assert!(is_welcome, "{welcome:?}");
         caller
     }
 

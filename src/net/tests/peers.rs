@@ -3,10 +3,9 @@ use std::time::Instant;
 
 use super::*;
 use crate::raft::{Entry, EntryId, Payload};
-use crate::wire::handshake::PeerHello;
 
 /// A running node 1 with these peers.
-fn node_with(peers: &[(NodeId, SocketAddr)], limits: Limits) -> Node {
+pub(super) fn node_with(peers: &[(NodeId, SocketAddr)], limits: Limits) -> Node {
     let peers = peers.iter().map(|(id, address)| (*id, address.to_string()));
     let config = Config {
         peers: peers.collect(),
@@ -17,7 +16,7 @@ fn node_with(peers: &[(NodeId, SocketAddr)], limits: Limits) -> Node {
 }
 
 /// Sends heartbeats from node 1, again and again as consensus does, until one arrives.
-fn deliver(from: &Node, to: &Node, id: NodeId) -> Envelope {
+pub(super) fn deliver(from: &Node, to: &Node, id: NodeId) -> Envelope {
     let deadline = Instant::now() + PATIENCE;
     for round in 0.. {
         from.peers.send(&[heartbeat(1, id, round)]);
@@ -46,7 +45,7 @@ fn large(to: NodeId, bytes: usize) -> Envelope {
     }
 }
 
-fn peer_hello(from: NodeId) -> Hello {
+pub(super) fn peer_hello(from: NodeId) -> Hello {
     let machine = "none".into();
     hello(Caller::Peer(PeerHello {
         from,
@@ -153,7 +152,7 @@ fn a_peer_that_does_not_read_is_bounded_and_dialled_anew_and_delays_no_other() {
     // Go on until the first node gives the connection up and dials again.
     while deaf.accept().is_err() {
         first.peers.send(&messages);
-        fullest = fullest.max(first.peers.outlets[&2].queued());
+        fullest = fullest.max(first.peers.directory.contact(2).unwrap().queued());
         let sent = Instant::now();
         deliver(&first, &third, 3);
         times.push(sent.elapsed());

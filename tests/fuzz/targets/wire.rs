@@ -111,7 +111,7 @@ pub fn handshake_seeds() -> Vec<Vec<u8>> {
         encoded(&Welcome::Peer(peer_welcome(Standing::Member))),
         encoded(&Welcome::Peer(peer_welcome(Standing::Stranger {
             configuration: 300,
-            known: Some((u128::MAX, "a:1".into())),
+            known: Some((Some(u128::MAX), "a:1".into())),
         }))),
     ]
 }

@@ -1,0 +1,465 @@
+//! What nodes make of each other's greetings: who is let in, what it is told, and what a node
+//! learns from what it is told.
+//!
+//! | the caller | gets |
+//! | --- | --- |
+//! | means another cluster, node or folder, or runs another machine | a refusal |
+//! | founds the same cluster as this node, which has its folder written down and no other of its id | [`Standing::Witness`] |
+//! | is a member with this folder, of the newest or of the committed configuration | [`Standing::Member`] |
+//! | is anybody else | [`Standing::Stranger`], with the index of the committed configuration |
+//!
+//! A stranger is let in, because it may be a leader of whose configuration this node has not heard.
+//! Its messages do no harm: the core decides which of them count. What is committed has to lack it
+//! before it is told so, for it may draw a conclusion from that which it cannot take back.
+
+use std::sync::Arc;
+
+use super::register::{Acquainted, Greeted, Register};
+use super::sync::Mutex;
+use crate::net::Announced;
+use crate::raft::{EntryId, FolderId, Index, LoggedConfiguration, MemberId, NodeId, Raft};
+use crate::wire::handshake::{Caller, Hello, PeerHello, PeerWelcome, Standing, Welcome};
+
+/// What a node that is greeted knows.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The name of its cluster.
+    pub cluster: &'a str,
+    /// The identity of its state machine.
+    pub machine: &'a str,
+    /// Its id and its folder.
+    pub own: MemberId,
+    /// Its newest configuration, committed or not.
+    pub newest: &'a LoggedConfiguration,
+    /// Its newest committed configuration.
+    pub committed: &'a LoggedConfiguration,
+    /// The [digest](founding_digest) of the ids with which it founds its cluster; 0 if it founds
+    /// none.
+    pub founding: u64,
+    /// Whether its folder holds nothing that counts: no log, no snapshot, no admission.
+    pub is_blank: bool,
+}
+
+/// How a greeting is judged, before it is known whether the caller's folder is written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// The caller gets this answer.
+    Answered(Welcome),
+    /// The caller is another node, and is let in: the register is asked about it, and [`let_in`]
+    /// makes the answer.
+    Peer {
+        /// The caller with its folder.
+        who: MemberId,
+        /// What the register needs to know.
+        greeted: Greeted,
+        /// What the caller is told, but for what the register knows.
+        welcome: PeerWelcome,
+    },
+}
+
+/// Judges a greeting.
+pub fn judge(hello: &Hello, view: &View<'_>) -> Judged {
+    if let Some(sentence) = objection(hello, view) {
+        return Judged::Answered(Welcome::Refused(sentence));
+    }
+    match &hello.caller {
+        Caller::Client => Judged::Answered(Welcome::Accepted {
+            cluster: view.cluster.to_string(),
+            id: view.own.id,
+        }),
+        Caller::Probe { .. } => Judged::Answered(Welcome::Peer(view.welcome(None))),
+        Caller::Peer(peer) => {
+            let who = MemberId {
+                id: peer.from,
+                folder: peer.folder,
+            };
+            let greeted = Greeted {
+                logged_here: view.newest.index > 0,
+                same_founders: view.founding != 0 && peer.founding == view.founding,
+            };
+            let welcome = view.welcome(Some(who));
+            Judged::Peer {
+                who,
+                greeted,
+                welcome,
+            }
+        }
+    }
+}
+
+/// The answer to a node that is let in, with what the register knows of its folder; `None` as long
+/// as that is not on disk.
+pub fn let_in(acquainted: Acquainted, mut welcome: PeerWelcome) -> Option<Welcome> {
+    match acquainted {
+        Acquainted::NotYet => return None,
+        Acquainted::Known => welcome.standing = Standing::Witness,
+        Acquainted::NoWitness => {}
+        Acquainted::OtherFolder => {
+            welcome.standing = Standing::Stranger {
+                configuration: 0,
+                known: None,
+            };
+        }
+    }
+    Some(Welcome::Peer(welcome))
+}
+
+/// Why the caller is refused, if it is.
+fn objection(hello: &Hello, view: &View<'_>) -> Option<String> {
+    let (id, cluster) = (view.own.id, view.cluster);
+    let any_cluster = hello.cluster.is_empty() && hello.caller == Caller::Client;
+    if !any_cluster && hello.cluster != *cluster {
+        return Some(format!(
+            "this is node {id} of cluster \"{cluster}\", not of \"{}\": check the address and the \
+             cluster's name",
+            hello.cluster
+        ));
+    }
+    match &hello.caller {
+        Caller::Client => None,
+        Caller::Probe { to } => {
+            (*to != id).then(|| format!("this is node {id}, not node {to}: check the address"))
+        }
+        Caller::Peer(peer) => peer_objection(peer, view),
+    }
+}
+
+fn peer_objection(peer: &PeerHello, view: &View<'_>) -> Option<String> {
+    let (id, from) = (view.own.id, peer.from);
+    if peer.to != id {
+        return Some(format!(
+            "this is node {id}, not node {}: check the addresses of the members that node {from} \
+             has",
+            peer.to
+        ));
+    }
+    if from == id || from == 0 {
+        return Some(format!(
+            "this is node {id} itself, and the caller says that it is node {from}: give each node \
+             an id of its own"
+        ));
+    }
+    if peer.machine != view.machine {
+        return Some(format!(
+            "node {from} runs \"{}\" and node {id} \"{}\": give all nodes the same limits",
+            peer.machine, view.machine
+        ));
+    }
+    if let Some(folder) = peer.to_folder
+        && folder != view.own.folder
+    {
+        let (meant, own) = (short(folder), short(view.own.folder));
+        return Some(format!(
+            "node {from} means node {id} with the data folder {meant}, and this one has the folder \
+             {own}: node {id} lost its folder, or runs twice"
+        ));
+    }
+    let lineage = view.committed.configuration.lineage();
+    if lineage != 0 && peer.lineage != 0 && lineage != peer.lineage {
+        return Some(format!(
+            "node {from} belongs to another cluster of the same name: its lineage is {:016x}, that \
+             of node {id} {lineage:016x}. Give one of the clusters another name, or start node \
+             {from} with an empty data folder",
+            peer.lineage
+        ));
+    }
+    if view.founding != 0 && peer.founding != 0 && view.founding != peer.founding {
+        return Some(format!(
+            "node {from} founds its cluster with other members than node {id}: give all nodes the \
+             same list"
+        ));
+    }
+    None
+}
+
+/// The begin of a folder's number, as people read it.
+fn short(folder: FolderId) -> String {
+    format!("{:08x}", (folder >> 96) as u32)
+}
+
+impl<'a> View<'a> {
+    /// What a node knows whose core is `raft`, with what it was `given` at its start.
+    pub fn of(raft: &'a Raft, given: &'a Given, register: &Register) -> Self {
+        let newest = raft.configuration();
+        let founds = newest.index == 0 && register.is_founding();
+        Self {
+            cluster: &given.cluster,
+            machine: &given.machine,
+            own: raft.member(),
+            newest,
+            committed: raft.committed_configuration(),
+            founding: if founds { given.founding } else { 0 },
+            is_blank: raft.last() == EntryId::ZERO && !register.is_admitted(),
+        }
+    }
+
+    fn welcome(&self, caller: Option<MemberId>) -> PeerWelcome {
+        PeerWelcome {
+            cluster: self.cluster.to_string(),
+            id: self.own.id,
+            machine: self.machine.to_string(),
+            folder: self.own.folder,
+            lineage: self.committed.configuration.lineage(),
+            is_blank: self.is_blank,
+            standing: self.standing(caller),
+        }
+    }
+
+    /// What a caller is here, as far as configurations tell.
+    fn standing(&self, caller: Option<MemberId>) -> Standing {
+        if caller.is_some_and(|who| is_member(self.newest, who) || is_member(self.committed, who)) {
+            return Standing::Member;
+        }
+        let named = caller.and_then(|who| self.newest.configuration.contact(who.id));
+        Standing::Stranger {
+            configuration: self.committed.index,
+            known: named.map(|member| (member.folder, member.address.clone())),
+        }
+    }
+}
+
+/// Whether a configuration has a node with its folder, in either half. While the cluster is being
+/// founded it has each folder of its nodes.
+fn is_member(logged: &LoggedConfiguration, who: MemberId) -> bool {
+    let configuration = &logged.configuration;
+    let both = configuration.members().iter();
+    let mut both = both.chain(configuration.outgoing());
+    both.any(|member| configuration.seats(member, who))
+}
+
+/// A number by which nodes notice that they were given different members to found a cluster with;
+/// 0 without members.
+pub fn founding_digest(ids: impl IntoIterator<Item = NodeId>) -> u64 {
+    let mut ids: Vec<NodeId> = ids.into_iter().collect();
+    ids.sort_unstable();
+    let bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    u64::from(crc32c::crc32c(&bytes))
+}
+
+/// What a node was given at its start, as far as greetings need it.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The name of its cluster.
+    pub cluster: String,
+    /// The identity of its state machine.
+    pub machine: String,
+    /// The [digest](founding_digest) of the ids with which it founds its cluster; 0 if it founds
+    /// none.
+    pub founding: u64,
+    /// Where other nodes reach it.
+    pub address: String,
+}
+
+/// What a node that was welcomed knows of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Own<'a> {
+    /// Its id and its folder.
+    pub me: MemberId,
+    /// Its newest committed configuration.
+    pub committed: &'a LoggedConfiguration,
+    /// Whether its folder is admitted: enough founders have it written down.
+    pub is_admitted: bool,
+    /// Whether it helps to found its cluster.
+    pub founds: bool,
+}
+
+/// What a node learns from a welcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// Nothing that it has to act on.
+    Nothing,
+    /// The other node is a witness of its folder.
+    Witness,
+    /// While the cluster is being founded, the other node knows it with another folder.
+    OtherFolder,
+    /// The cluster exists, and its folder never was a member: it can only join.
+    Outside,
+    /// Its folder was a member, and a later committed configuration does not have it.
+    Removed,
+}
+
+/// What a node learns from being welcomed.
+pub fn learn(welcome: &PeerWelcome, own: &Own<'_>) -> Learned {
+    let Standing::Stranger {
+        configuration,
+        known,
+    } = &welcome.standing
+    else {
+        return match welcome.standing {
+            Standing::Witness => Learned::Witness,
+            _ => Learned::Nothing,
+        };
+    };
+    let committed = own.committed;
+    if *configuration == 0 {
+        return match committed.index == 0 && own.founds && !own.is_admitted {
+            true => Learned::OtherFolder,
+            // The other node has not heard yet what this one has, or what the cluster has decided.
+            false => Learned::Nothing,
+        };
+    }
+    if *configuration <= committed.index {
+        return Learned::Nothing;
+    }
+    if committed.index > 0 {
+        // A node that catches up as it joins has committed configurations that lack it.
+        return match is_member(committed, own.me) {
+            true => Learned::Removed,
+            false => Learned::Outside,
+        };
+    }
+    // This node has heard of no configuration of the log. An admitted founder's seat may be empty
+    // in it: the leader fills it with this folder. Only if another folder has the seat it is lost.
+    match (own.is_admitted, known) {
+        (false, _) => Learned::Outside,
+        (true, Some((Some(_), _))) => Learned::Removed,
+        (true, Some((None, _)) | None) => Learned::Nothing,
+    }
+}
+
+/// That another node knows this one with another folder, or not at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Estranged {
+    /// The node that says so, and where it was dialled.
+    pub by: (NodeId, String),
+    /// The index of its committed configuration, one of the log.
+    pub configuration: Index,
+    /// The folder and the address that this node's id has there, if it has any.
+    pub known: Option<(Option<FolderId>, String)>,
+    /// Whether this node's folder was a member before. If not, it can join.
+    pub was_member: bool,
+}
+
+/// The greetings of a node that runs.
+pub struct Greeter {
+    given: Given,
+    /// The founders that this node knows, by their folder numbers. The thread `peers` writes them
+    /// to the disk.
+    register: Arc<Register>,
+    announced: Arc<Announced>,
+    /// Called when another node says that this one is a stranger. It must not block.
+    on_estranged: Box<dyn Fn(&Estranged) + Send>,
+    /// What was logged already about what others say of this node's folder.
+    said: Mutex<Vec<Learned>>,
+}
+
+impl Greeter {
+    /// Greets for a node with these settings and this register. `on_estranged` is called, on the
+    /// thread of the event loop, whenever another node says that this one is outside of the cluster.
+    pub fn new(
+        given: Given,
+        register: Arc<Register>,
+        announced: Arc<Announced>,
+        on_estranged: Box<dyn Fn(&Estranged) + Send>,
+    ) -> Self {
+        Self {
+            given,
+            register,
+            announced,
+            on_estranged,
+            said: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Judges a greeting by what the core knows.
+    pub fn judge(&self, hello: &Hello, raft: &Raft) -> Judged {
+        judge(hello, &View::of(raft, &self.given, &self.register))
+    }
+
+    /// The answer to a greeting that was judged so; `None` if it cannot be given yet. The event
+    /// loop is woken when it may be.
+    pub fn answer(&self, judged: Judged) -> Option<Welcome> {
+        match judged {
+            Judged::Answered(welcome) => Some(welcome),
+            Judged::Peer {
+                who,
+                greeted,
+                welcome,
+            } => {
+                if welcome.lineage != 0 {
+                    self.register.settled();
+                }
+                let_in(self.register.meet(who.id, who.folder, greeted), welcome)
+            }
+        }
+    }
+
+    /// Draws the conclusions from a welcome that came from `address`.
+    pub fn welcomed(&self, welcome: &PeerWelcome, address: &str, raft: &Raft) -> Option<Estranged> {
+        let own = Own {
+            me: raft.member(),
+            committed: raft.committed_configuration(),
+            is_admitted: self.register.is_admitted(),
+            founds: self.register.is_founding(),
+        };
+        let learned = learn(welcome, &own);
+        match learned {
+            Learned::Nothing => return None,
+            Learned::Witness => {
+                self.register.welcomed_by(welcome.id);
+                return None;
+            }
+            Learned::OtherFolder | Learned::Outside | Learned::Removed => {}
+        }
+        self.say(learned, welcome, address);
+        let Standing::Stranger {
+            configuration,
+            known,
+        } = &welcome.standing
+        else {
+            return None;
+        };
+        (learned != Learned::OtherFolder).then(|| Estranged {
+            by: (welcome.id, address.to_string()),
+            configuration: *configuration,
+            known: known.clone(),
+            was_member: learned == Learned::Removed,
+        })
+    }
+
+    /// Another node says that this one is outside of the cluster.
+    pub fn estranged(&self, estranged: &Estranged) {
+        if !estranged.was_member {
+            self.register.stranger_at(estranged.configuration);
+            self.announced.found_no_more();
+        }
+        (self.on_estranged)(estranged);
+    }
+
+    /// Logs what was learned of this node's folder, once.
+    fn say(&self, learned: Learned, welcome: &PeerWelcome, address: &str) {
+        let mut said = self.said.lock();
+        if said.contains(&learned) {
+            return;
+        }
+        said.push(learned);
+        let (by, own) = (welcome.id, &self.given.address);
+        let place = match &welcome.standing {
+            Standing::Stranger {
+                known: Some((Some(folder), at)),
+                ..
+            } => format!("the folder {} at {at} has its place", short(*folder)),
+            _ => "nobody has its place".to_string(),
+        };
+        match learned {
+            Learned::Nothing | Learned::Witness => {}
+            Learned::OtherFolder => log::warn!(
+                "node {by} at {address} knows this node, at {own}, with another data folder. A \
+                 node that lost its folder while its cluster is founded has forgotten its votes, \
+                 and must not take part again: bring its old folder back, or found the cluster \
+                 anew with empty folders"
+            ),
+            Learned::Outside => log::info!(
+                "node {by} at {address} says that the cluster exists, and that this node's folder, \
+                 at {own}, is no member: {place}"
+            ),
+            Learned::Removed => log::warn!(
+                "node {by} at {address} says that this node's folder, at {own}, is no member any \
+                 more: {place}. This node takes no part any more; stop it"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
