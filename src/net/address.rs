@@ -12,9 +12,9 @@ use super::loop_signals::LoopSignals;
 /// look-up of the name found.
 ///
 /// A look-up of a name can take seconds and cannot be interrupted. So the event loop leaves it to a
-/// short-lived thread called `resolve`, of which each dialer has at most one at a time. The addresses
-/// from one look-up are tried one after the other. Then the name is looked up again, because it may
-/// refer to another machine by now. The event loop does not join this thread when the loop ends:
+/// short-lived thread called `resolve`, of which each dialer has at most one at a time. The
+/// addresses from one look-up are tried one after the other. Then the name is looked up again,
+/// because it may refer to another machine by now. The event loop does not join this thread when the loop ends:
 /// the thread owns nothing but a reference to [`LoopSignals`], where it leaves the addresses.
 pub(super) enum Address {
     Fixed(SocketAddr),
@@ -51,8 +51,8 @@ impl Address {
         })
     }
 
-    /// The next address to dial for `dialer`. If all addresses from the last look-up have been tried,
-    /// starts a thread that looks the name up again.
+    /// The next address to dial for `dialer`. If all addresses from the last look-up have been
+    /// tried, starts a thread that looks the name up again.
     pub(super) fn next(&mut self, dialer: DialerId, signals: &Arc<LoopSignals>) -> Lookup {
         let (text, untried) = match self {
             Address::Fixed(address) => return Lookup::Dial(*address),

@@ -13,7 +13,8 @@ use crate::wire::members::MemberList;
 /// Nothing here goes back: an older list never takes the place of a newer one, whichever thread
 /// comes last, and a node that does not found its cluster any more never says again that it does.
 pub struct Announced {
-    /// The index of the list. Each answer to a client reads this number, and nearly none reads more.
+    /// The index of the list. Each answer to a client reads this number; only an answer that has to
+    /// carry the list reads more.
     newest: AtomicU64,
     state: RwLock<State>,
 }

@@ -46,8 +46,8 @@ impl LoopSignals {
         }
     }
 
-    /// Wakes the event loop. The loop then takes the results of look-ups and the list of contacts, reads again from its
-    /// suspended connections, and sees whether it is to stop.
+    /// Wakes the event loop. The loop then takes the results of look-ups and the list of contacts,
+    /// reads again from its suspended connections, and sees whether it is to stop.
     pub(super) fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             log::error!("cannot wake the event loop: {error}");

@@ -75,13 +75,15 @@ pub use reply::{Replies, ReplyTo};
 /// The functions that the event loop calls, always on its own thread. None of them may block,
 /// because nothing is received meanwhile.
 pub trait Service: Send {
-    /// Decides whether a client or peer that opens a connection is welcome. Its protocol version is
-    /// this node's, or the loop would have refused it. The service judges the cluster, the ids, the
-    /// folders and the identity of the state machine. `None` means that the service cannot decide yet. The loop
-    /// asks again each time the loop is [woken](Net::waker), until [`Limits::handshake`] has passed
-    /// and the connection is closed. After the contacts have changed ([`Peers::set`]), the loop
-    /// asks again about the peers that are connected: those that have become strangers have to call
-    /// anew.
+    /// Decides whether whoever opens a connection is welcome: a client gets [`Welcome::Accepted`],
+    /// a peer or a probe [`Welcome::Peer`]. Its protocol version is this node's, or the loop would
+    /// have refused it. The service judges the cluster, the ids, the folders and the identity of
+    /// the state machine. `None` means that the service cannot decide yet. The loop asks again each
+    /// time the loop is [woken](Net::waker), until [`Limits::handshake`] has passed and the
+    /// connection is closed.
+    ///
+    /// After the contacts have changed ([`Peers::set`]), the loop asks again about the peers that
+    /// are connected. Those that have become strangers have to call anew.
     fn hello(&mut self, hello: &Hello, from: SocketAddr) -> Option<Welcome>;
 
     /// Reports that a peer has welcomed this node, on the connection that this node dialled, and

@@ -10,9 +10,7 @@ use super::input::Input;
 use super::peer_side::{Called, PeerSide};
 use super::protocol::{Close, Next, Protocol, Stage, Turn};
 use crate::wire::frame;
-use crate::wire::handshake::{
-    Caller, Hello, HelloError, MAGIC, MAX_HELLO, PeerHello, Standing, Welcome,
-};
+use crate::wire::handshake::{Caller, Hello, HelloError, MAGIC, MAX_HELLO, PeerHello, Welcome};
 
 /// If a connection speaks another protocol, how many of its first bytes the line in the diagnostic
 /// log shows.
@@ -90,31 +88,27 @@ fn judge(hello: &Hello, turn: &mut Turn<'_>) -> Option<Box<dyn Protocol>> {
     {
         welcome = Welcome::Refused(why);
     }
-    let protocol: Box<dyn Protocol> = match welcome {
-        Welcome::Refused(why) => refuse(&who, why, turn),
-        welcome @ (Welcome::Accepted { .. } | Welcome::Peer(_)) => {
+    let protocol: Box<dyn Protocol> = match (welcome, &hello.caller) {
+        (Welcome::Refused(why), _) => refuse(&who, why, turn),
+        (welcome @ Welcome::Accepted { .. }, _) => {
             turn.outlet.send([&welcome]);
-            match &hello.caller {
-                Caller::Client => Box::new(ClientSide::new(turn)),
-                Caller::Peer(peer) => Box::new(PeerSide::new(Called {
-                    hello: peer.clone(),
-                    is_stranger: is_stranger(&welcome),
-                })),
-                Caller::Probe { .. } => {
-                    turn.outlet.finish();
-                    Box::new(Refused)
-                }
-            }
+            Box::new(ClientSide::new(turn))
+        }
+        (Welcome::Peer(welcome), Caller::Peer(peer)) => {
+            let called = Called {
+                hello: peer.clone(),
+                standing: welcome.standing.clone(),
+            };
+            turn.outlet.send([&Welcome::Peer(welcome)]);
+            Box::new(PeerSide::new(called))
+        }
+        (welcome @ Welcome::Peer(_), Caller::Probe { .. } | Caller::Client) => {
+            turn.outlet.send([&welcome]);
+            turn.outlet.finish();
+            Box::new(Refused)
         }
     };
     Some(protocol)
-}
-
-fn is_stranger(welcome: &Welcome) -> bool {
-    match welcome {
-        Welcome::Peer(welcome) => matches!(welcome.standing, Standing::Stranger { .. }),
-        Welcome::Accepted { .. } | Welcome::Refused(_) => false,
-    }
 }
 
 /// Why this node could not send anything to a peer, if it could not: the peer is no contact, and is
@@ -138,9 +132,9 @@ fn refuse(who: &str, why: String, turn: &mut Turn<'_>) -> Box<dyn Protocol> {
     Box::new(Refused)
 }
 
-/// Discards what a refused client or peer still sends, until it closes or its deadline passes. If
-/// this node closed the socket at once, with bytes unread, the operating system would reset the
-/// connection, and the other side might never read the refusal.
+/// Discards what a refused client or peer, or a probe that was answered, still sends, until it
+/// closes or its deadline passes. If this node closed the socket at once, with bytes unread, the
+/// operating system would reset the connection, and the other side might never read the answer.
 struct Refused;
 
 impl Protocol for Refused {

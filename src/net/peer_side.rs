@@ -4,15 +4,27 @@
 use super::input::Input;
 use super::protocol::{Close, Next, Protocol, Stage, Turn};
 use crate::raft::{Envelope, FolderId, NodeId};
-use crate::wire::handshake::{MAX_HELLO, PeerHello, PeerWelcome, Welcome};
+use crate::wire::handshake::{MAX_HELLO, PeerHello, PeerWelcome, Standing, Welcome};
 use crate::wire::{codec, frame};
 
 /// A peer that has called this node, and was let in.
 pub(super) struct Called {
     /// What it said of itself.
     pub(super) hello: PeerHello,
-    /// Whether it was told that it is no member here.
-    pub(super) is_stranger: bool,
+    /// What it was told that it is here.
+    pub(super) standing: Standing,
+}
+
+impl Called {
+    /// Whether the peer has to hear of it that it is this now. It has to if it has become a
+    /// stranger, and again when that is committed: it acts on nothing less.
+    pub(super) fn is_news(&self, standing: &Standing) -> bool {
+        let strangeness = |standing: &Standing| match standing {
+            Standing::Witness | Standing::Member => 0,
+            Standing::Stranger { configuration, .. } => 1 + u8::from(*configuration > 0),
+        };
+        strangeness(standing) > strangeness(&self.standing)
+    }
 }
 
 /// A connection between nodes, at the node that was dialled: it receives messages and sends none.

@@ -6,11 +6,11 @@
 //! | means another cluster, node or folder, or runs another machine | a refusal |
 //! | founds the same cluster as this node, which has its folder written down and no other of its id | [`Standing::Witness`] |
 //! | is a member with this folder, of the newest or of the committed configuration | [`Standing::Member`] |
-//! | is anybody else | [`Standing::Stranger`], with the index of the committed configuration |
+//! | is anybody else | [`Standing::Stranger`], with the index of the committed configuration; 0 if none of the log is known to be |
 //!
 //! A stranger is let in, because it may be a leader of whose configuration this node has not heard.
-//! Its messages do no harm: the core decides which of them count. What is committed has to lack it
-//! before it is told so, for it may draw a conclusion from that which it cannot take back.
+//! Its messages do no harm: the core decides which of them count. It draws a conclusion that it
+//! cannot take back only from an index above 0: then what is committed lacks its folder.
 
 use std::sync::Arc;
 
@@ -50,6 +50,8 @@ pub enum Judged {
     Peer {
         /// The caller with its folder.
         who: MemberId,
+        /// The address that the newest configuration has for the caller's id, if it has any.
+        address: Option<String>,
         /// What the register needs to know.
         greeted: Greeted,
         /// What the caller is told, but for what the register knows.
@@ -77,9 +79,12 @@ pub fn judge(hello: &Hello, view: &View<'_>) -> Judged {
                 logged_here: view.newest.index > 0,
                 same_founders: view.founding != 0 && peer.founding == view.founding,
             };
+            let contact = view.newest.configuration.contact(who.id);
+            let address = contact.map(|member| member.address.clone());
             let welcome = view.welcome(Some(who));
             Judged::Peer {
                 who,
+                address,
                 greeted,
                 welcome,
             }
@@ -88,8 +93,13 @@ pub fn judge(hello: &Hello, view: &View<'_>) -> Judged {
 }
 
 /// The answer to a node that is let in, with what the register knows of its folder; `None` as long
-/// as that is not on disk.
-pub fn let_in(acquainted: Acquainted, mut welcome: PeerWelcome) -> Option<Welcome> {
+/// as that is not on disk. `known` is the folder that is written down for the node's id, and the
+/// address of that.
+pub fn let_in(
+    acquainted: Acquainted,
+    mut welcome: PeerWelcome,
+    known: Option<(FolderId, String)>,
+) -> Option<Welcome> {
     match acquainted {
         Acquainted::NotYet => return None,
         Acquainted::Known => welcome.standing = Standing::Witness,
@@ -97,7 +107,7 @@ pub fn let_in(acquainted: Acquainted, mut welcome: PeerWelcome) -> Option<Welcom
         Acquainted::OtherFolder => {
             welcome.standing = Standing::Stranger {
                 configuration: 0,
-                known: None,
+                known: known.map(|(folder, address)| (Some(folder), address)),
             };
         }
     }
@@ -206,8 +216,13 @@ impl<'a> View<'a> {
     }
 
     /// What a caller is here, as far as configurations tell.
+    ///
+    /// The newest configuration decides, and who is leaving is a member as long as that is not
+    /// committed. The founding configuration stands for any folder, so it says nothing any more
+    /// once there is another one.
     fn standing(&self, caller: Option<MemberId>) -> Standing {
-        if caller.is_some_and(|who| is_member(self.newest, who) || is_member(self.committed, who)) {
+        let is_kept = |who| self.committed.index > 0 && is_member(self.committed, who);
+        if caller.is_some_and(|who| is_member(self.newest, who) || is_kept(who)) {
             return Standing::Member;
         }
         let named = caller.and_then(|who| self.newest.configuration.contact(who.id));
@@ -255,12 +270,12 @@ pub struct Given {
 pub struct Own<'a> {
     /// Its id and its folder.
     pub me: MemberId,
-    /// Its newest committed configuration.
+    /// Its newest configuration, committed or not.
+    pub newest: &'a LoggedConfiguration,
+    /// Its newest configuration that it knows to be committed.
     pub committed: &'a LoggedConfiguration,
     /// Whether its folder is admitted: enough founders have it written down.
     pub is_admitted: bool,
-    /// Whether it helps to found its cluster.
-    pub founds: bool,
 }
 
 /// What a node learns from a welcome.
@@ -270,7 +285,7 @@ pub enum Learned {
     Nothing,
     /// The other node is a witness of its folder.
     Witness,
-    /// While the cluster is being founded, the other node knows it with another folder.
+    /// The other node knows it with another folder, and does not know whether that is committed.
     OtherFolder,
     /// The cluster exists, and its folder never was a member: it can only join.
     Outside,
@@ -290,23 +305,35 @@ pub fn learn(welcome: &PeerWelcome, own: &Own<'_>) -> Learned {
             _ => Learned::Nothing,
         };
     };
-    let committed = own.committed;
+    let (committed, newest) = (own.committed, own.newest);
     if *configuration == 0 {
-        return match committed.index == 0 && own.founds && !own.is_admitted {
+        // Nothing follows from that: the other node may not have heard what this one has.
+        let is_another = matches!(known, Some((Some(_), _)));
+        let is_news = committed.index == 0 && !own.is_admitted && is_another;
+        return match is_news && !(newest.index > 0 && is_member(newest, own.me)) {
             true => Learned::OtherFolder,
-            // The other node has not heard yet what this one has, or what the cluster has decided.
             false => Learned::Nothing,
         };
     }
     if *configuration <= committed.index {
         return Learned::Nothing;
     }
-    if committed.index > 0 {
-        // A node that catches up as it joins has committed configurations that lack it.
-        return match is_member(committed, own.me) {
+    // After a restart the log has configurations of which the node does not know yet that they are
+    // committed.
+    let logged = if committed.index > 0 {
+        committed
+    } else {
+        newest
+    };
+    if logged.index > 0 && is_member(logged, own.me) {
+        return match *configuration > logged.index {
             true => Learned::Removed,
-            false => Learned::Outside,
+            false => Learned::Nothing,
         };
+    }
+    if logged.index > 0 {
+        // A node that catches up as it joins has configurations that lack it.
+        return Learned::Outside;
     }
     // This node has heard of no configuration of the log. An admitted founder's seat may be empty
     // in it: the leader fills it with this folder. Only if another folder has the seat it is lost.
@@ -344,8 +371,8 @@ pub struct Greeter {
 }
 
 impl Greeter {
-    /// Greets for a node with these settings and this register. `on_estranged` is called, on the
-    /// thread of the event loop, whenever another node says that this one is outside of the cluster.
+    /// Greets for a node with these settings and this register. `on_estranged` is called on the
+    /// thread of the event loop, each time that another node says that this one is a stranger.
     pub fn new(
         given: Given,
         register: Arc<Register>,
@@ -363,7 +390,15 @@ impl Greeter {
 
     /// Judges a greeting by what the core knows.
     pub fn judge(&self, hello: &Hello, raft: &Raft) -> Judged {
+        self.notice(raft);
         judge(hello, &View::of(raft, &self.given, &self.register))
+    }
+
+    /// Stops announcing that this node founds its cluster, if the core's log has a configuration.
+    pub fn notice(&self, raft: &Raft) {
+        if self.given.founding != 0 && raft.configuration().index > 0 {
+            self.announced.found_no_more();
+        }
     }
 
     /// The answer to a greeting that was judged so; `None` if it cannot be given yet. The event
@@ -373,13 +408,16 @@ impl Greeter {
             Judged::Answered(welcome) => Some(welcome),
             Judged::Peer {
                 who,
+                address,
                 greeted,
                 welcome,
             } => {
                 if welcome.lineage != 0 {
                     self.register.settled();
                 }
-                let_in(self.register.meet(who.id, who.folder, greeted), welcome)
+                let acquainted = self.register.meet(who.id, who.folder, greeted);
+                let known = self.register.folder_of(who.id);
+                let_in(acquainted, welcome, known.zip(address))
             }
         }
     }
@@ -388,9 +426,9 @@ impl Greeter {
     pub fn welcomed(&self, welcome: &PeerWelcome, address: &str, raft: &Raft) -> Option<Estranged> {
         let own = Own {
             me: raft.member(),
+            newest: raft.configuration(),
             committed: raft.committed_configuration(),
             is_admitted: self.register.is_admitted(),
-            founds: self.register.is_founding(),
         };
         let learned = learn(welcome, &own);
         match learned {
@@ -434,28 +472,28 @@ impl Greeter {
         }
         said.push(learned);
         let (by, own) = (welcome.id, &self.given.address);
-        let place = match &welcome.standing {
+        let how = match &welcome.standing {
             Standing::Stranger {
                 known: Some((Some(folder), at)),
                 ..
-            } => format!("the folder {} at {at} has its place", short(*folder)),
-            _ => "nobody has its place".to_string(),
+            } => format!("with another data folder, {} at {at}", short(*folder)),
+            _ => "as no member".to_string(),
         };
         match learned {
             Learned::Nothing | Learned::Witness => {}
             Learned::OtherFolder => log::warn!(
-                "node {by} at {address} knows this node, at {own}, with another data folder. A \
-                 node that lost its folder while its cluster is founded has forgotten its votes, \
-                 and must not take part again: bring its old folder back, or found the cluster \
-                 anew with empty folders"
+                "node {by} at {address} knows this node, at {own}, {how}. A node that lost its \
+                 folder has forgotten its votes and what it acknowledged: it takes part again only \
+                 if a majority of the others is there to let it in. Start them, or bring the old \
+                 folder back"
             ),
-            Learned::Outside => log::info!(
-                "node {by} at {address} says that the cluster exists, and that this node's folder, \
-                 at {own}, is no member: {place}"
+            Learned::Outside => log::warn!(
+                "node {by} at {address} knows this node, at {own}, {how}: the cluster exists, and \
+                 this node has to be let in"
             ),
             Learned::Removed => log::warn!(
-                "node {by} at {address} says that this node's folder, at {own}, is no member any \
-                 more: {place}. This node takes no part any more; stop it"
+                "node {by} at {address} knows this node, at {own}, {how} since a later change of \
+                 members: this folder was removed or replaced, and counts no more. Stop this node"
             ),
         }
     }

@@ -125,6 +125,11 @@ impl Register {
         self.state.lock().founding
     }
 
+    /// The number of the folder that is on disk for a node, if one is.
+    pub fn folder_of(&self, peer: NodeId) -> Option<u128> {
+        self.state.lock().known.get(&peer).copied()
+    }
+
     /// Looks up a node that calls with this folder number. If this node may be a witness and knows
     /// no folder of the caller, this number will be written, unless another folder of the caller
     /// waits to be written already: the first folder that a node calls with is the one that counts.

@@ -32,6 +32,7 @@ pub(super) struct NodeService<S: StateMachine> {
 
 impl<S: StateMachine> NodeService<S> {
     pub fn new(hub: Arc<Hub<S>>, greeter: Greeter) -> Self {
+        hub.with_raft(|raft| greeter.notice(raft));
         Self {
             greeter,
             intake: Intake::new(hub.clone()),

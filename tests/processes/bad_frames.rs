@@ -82,7 +82,10 @@ fn strangers(folder: u128) -> Vec<Case> {
     };
     vec![
         (peer("blue", 2, 1, &machine), "not of \"blue\""),
-        (peer("raftkv", 9, 1, &machine), "node 9 is not another node"),
+        (
+            peer("raftkv", 1, 1, &machine),
+            "give each node an id of its own",
+        ),
         (peer("raftkv", 2, 3, &machine), "this is node 1, not node 3"),
         (peer("raftkv", 2, 1, "other"), "node 2 runs \"other\""),
         (
@@ -92,15 +95,15 @@ fn strangers(folder: u128) -> Vec<Case> {
                     from: 2,
                     to: 1,
                     machine: machine.clone(),
-                    folder: folder + 1,
-                    to_folder: None,
+                    folder,
+                    to_folder: Some(folder),
                     address: String::new(),
                     lineage: 0,
                     configuration: 0,
                     founding: 0,
                 }),
             )),
-            "knows node 2 with another data folder",
+            "and this one has the folder",
         ),
         (
             [peer("raftkv", 2, 1, &machine), nonsense()].concat(),

@@ -28,9 +28,7 @@ fn a_wiped_node_does_not_vote_and_the_others_go_on_without_it() {
     fs::remove_dir_all(cluster.data(2)).unwrap();
 
     cluster.restart([1, 2]).unwrap();
-    cluster
-        .node(2)
-        .line("knows node 2 with another data folder");
+    cluster.node(2).line("with another data folder");
     let clerk = cluster.clerk_for(Duration::from_secs(2));
     let error = clerk.put("lost", "value").unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");

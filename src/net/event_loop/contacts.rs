@@ -18,7 +18,7 @@ use crate::net::directory::{DialerId, MAX_STRANGERS, Target, caller};
 use crate::net::outlet::{Bounds, Outlet, WhenFull};
 use crate::net::protocol::Close;
 use crate::raft::{Contact, MemberId, NodeId};
-use crate::wire::handshake::{Caller, Hello, Standing, VERSION, Welcome};
+use crate::wire::handshake::{Caller, Hello, VERSION, Welcome};
 
 impl EventLoop {
     /// Dials these contacts from now on. The connections to contacts that stay are left alone.
@@ -117,8 +117,8 @@ impl EventLoop {
     }
 
     /// Asks the service again what the peers are that have a connection to this node, after the
-    /// members may have changed. Closes the connections of those that have become strangers: they
-    /// call again, and then learn so from their welcome.
+    /// members may have changed. Closes the connections of those that have become strangers or are
+    /// not welcome any more: they call again, and then learn so.
     pub(super) fn judge_again(&mut self, service: &mut dyn Service) {
         if !mem::take(&mut self.judges_again) {
             return;
@@ -128,18 +128,13 @@ impl EventLoop {
             let Some(called) = connection.caller() else {
                 continue;
             };
-            if called.is_stranger {
-                continue;
-            }
             let hello = Hello {
                 version: VERSION,
                 cluster: self.local.cluster.clone(),
                 caller: Caller::Peer(called.hello.clone()),
             };
             let stays = match service.hello(&hello, connection.address) {
-                Some(Welcome::Peer(welcome)) => {
-                    !matches!(welcome.standing, Standing::Stranger { .. })
-                }
+                Some(Welcome::Peer(welcome)) => !called.is_news(&welcome.standing),
                 Some(Welcome::Refused(_)) => false,
                 Some(Welcome::Accepted { .. }) | None => true,
             };

@@ -248,22 +248,43 @@ fn a_stranger_whose_address_is_none_is_let_in_and_gets_no_answers() {
 fn a_peer_that_has_become_a_stranger_has_to_call_again() {
     let (_home, address) = listener();
     let node = node_with(&[], Limits::default());
-    node.peers.set(1, vec![contact(2, Some(2), address)]);
-    let mut caller = Remote::open(node.address, &stranger(2, address));
-    node.peers.set(2, Vec::new());
-    caller.write(&frame_of(&heartbeat(2, 1, 3)));
-    assert!(matches!(
-        node.told.recv_timeout(PATIENCE),
-        Ok(Told::Peer(_))
-    ));
-    node.estranging.store(true, Ordering::SeqCst);
-    node.peers.set(3, Vec::new());
-    caller.expect_closed();
-    let mut again = Remote::open(node.address, &stranger(2, address));
-    node.peers.set(4, Vec::new());
-    again.write(&frame_of(&heartbeat(2, 1, 4)));
-    assert!(
-        matches!(node.told.recv_timeout(PATIENCE), Ok(Told::Peer(_))),
-        "it knows already"
-    );
+    let mut sequence = 0;
+    let mut change = || {
+        sequence += 1;
+        let second = contact(2, Some(2), address);
+        node.peers.set(sequence, vec![second]);
+    };
+    let still_heard = |caller: &mut Remote, round| {
+        caller.write(&frame_of(&heartbeat(2, 1, round)));
+        match node.told.recv_timeout(PATIENCE) {
+            Ok(Told::Peer(envelope)) => assert_eq!(envelope, heartbeat(2, 1, round)),
+            _ => panic!("no message in round {round}"),
+        }
+    };
+    let stands = |configuration| {
+        let known = None;
+        let standing = Standing::Stranger {
+            configuration,
+            known,
+        };
+        *node.standing.lock().unwrap() = standing;
+    };
+    let mut member = Remote::open(node.address, &stranger(2, address));
+    change();
+    still_heard(&mut member, 1);
+    // The configuration that lacks it may be taken back.
+    stands(0);
+    still_heard(&mut member, 2);
+    change();
+    member.expect_closed();
+    let mut uncertain = Remote::open(node.address, &stranger(2, address));
+    change();
+    still_heard(&mut uncertain, 3);
+    // It is committed.
+    stands(7);
+    change();
+    uncertain.expect_closed();
+    let mut knows = Remote::open(node.address, &stranger(2, address));
+    change();
+    still_heard(&mut knows, 4);
 }

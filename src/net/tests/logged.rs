@@ -2,7 +2,7 @@
 //! loops are kept apart by the thread that logs them.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex};
+use std::sync::LazyLock;
 use std::thread::ThreadId;
 
 use super::*;

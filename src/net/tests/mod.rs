@@ -10,8 +10,8 @@ mod peers;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ struct Recorder {
     echo: bool,
     replies: Replies,
     refusing: Arc<AtomicBool>,
-    /// Whether to tell each peer that it is no member.
-    estranging: Arc<AtomicBool>,
+    /// What each peer is told that it is.
+    standing: Arc<Mutex<Standing>>,
     welcomes: Sender<(PeerWelcome, String)>,
 }
 
@@ -59,13 +59,7 @@ impl Service for Recorder {
         if hello.cluster != "test" || self.refusing.load(Ordering::SeqCst) {
             return Some(Welcome::Refused("another cluster".into()));
         }
-        let standing = match self.estranging.load(Ordering::SeqCst) {
-            false => Standing::Member,
-            true => Standing::Stranger {
-                configuration: 1,
-                known: None,
-            },
-        };
+        let standing = self.standing.lock().unwrap().clone();
         Some(welcome(hello, self.id, standing))
     }
 
@@ -111,7 +105,7 @@ struct Node {
     stopper: Stopper,
     told: Receiver<Told>,
     refusing: Arc<AtomicBool>,
-    estranging: Arc<AtomicBool>,
+    standing: Arc<Mutex<Standing>>,
     announced: Arc<Announced>,
     /// The welcomes that the node got, with the addresses that they came from.
     welcomes: Receiver<(PeerWelcome, String)>,
@@ -143,14 +137,14 @@ impl Node {
         let (sender, told) = channel::bounded(room);
         let (sender_of_welcomes, welcomes) = channel::bounded(1 << 10);
         let refusing = Arc::new(AtomicBool::new(false));
-        let estranging = Arc::new(AtomicBool::new(false));
+        let standing = Arc::new(Mutex::new(Standing::Member));
         let recorder = Recorder {
             id: config.id,
             told: sender,
             echo,
             replies: Replies::new(),
             refusing: refusing.clone(),
-            estranging: estranging.clone(),
+            standing: standing.clone(),
             welcomes: sender_of_welcomes,
         };
         let net = Net::bind(config).unwrap();
@@ -160,7 +154,7 @@ impl Node {
             stopper: net.stopper(),
             told,
             refusing,
-            estranging,
+            standing,
             announced: net.announced(),
             welcomes,
             thread: Some(thread::spawn(move || net.run(recorder).unwrap())),

@@ -70,12 +70,15 @@ fn judged(peer: PeerHello, view: &View<'_>) -> Judged {
     judge(&hello(Caller::Peer(peer)), view)
 }
 
-/// What a peer is told if the register says this of it.
+/// What a peer is told if the register says this of it, and knows the folder 20 of its id.
 fn told(peer: PeerHello, view: &View<'_>, register: Acquainted) -> Standing {
-    let Judged::Peer { welcome, .. } = judged(peer, view) else {
+    let Judged::Peer {
+        welcome, address, ..
+    } = judged(peer, view)
+    else {
         panic!("it is not let in");
     };
-    match let_in(register, welcome) {
+    match let_in(register, welcome, Some(20).zip(address)) {
         Some(Welcome::Peer(welcome)) => welcome.standing,
         other => panic!("{other:?}"),
     }
@@ -203,9 +206,8 @@ fn a_caller_is_a_member_with_the_folder_of_the_configuration_and_a_stranger_with
     assert_eq!(stands(4, 40), stranger(None));
 }
 
-/// Who hears that it is a stranger founds no cluster any more. So what is committed has to lack it.
 #[test]
-fn a_configuration_that_may_be_taken_back_makes_members_and_no_strangers() {
+fn who_is_a_stranger_only_to_what_may_be_taken_back_is_told_so_with_the_index_0() {
     let (old, new) = (
         logged(5, &[(1, 10), (2, 20)]),
         logged(9, &[(1, 10), (2, 21)]),
@@ -223,7 +225,11 @@ fn a_configuration_that_may_be_taken_back_makes_members_and_no_strangers() {
     assert_eq!(told(with(20), &after, no_witness), stranger);
     let founds = founding();
     let settling = view(&old, &founds);
-    assert_eq!(told(with(22), &settling, no_witness), Standing::Member);
+    let stranger = Standing::Stranger {
+        configuration: 0,
+        known: Some((Some(20), "host2:1".into())),
+    };
+    assert_eq!(told(with(22), &settling, no_witness), stranger);
 }
 
 #[test]
@@ -232,7 +238,7 @@ fn while_a_cluster_is_founded_the_register_decides() {
     let view = view(&founds, &founds);
     let stranger = Standing::Stranger {
         configuration: 0,
-        known: None,
+        known: Some((Some(20), "host2:1".into())),
     };
     assert_eq!(told(peer(), &view, Acquainted::Known), Standing::Witness);
     assert_eq!(told(peer(), &view, Acquainted::OtherFolder), stranger);
@@ -240,7 +246,7 @@ fn while_a_cluster_is_founded_the_register_decides() {
     let Judged::Peer { welcome, .. } = judged(peer(), &view) else {
         panic!("it is not let in");
     };
-    assert_eq!(let_in(Acquainted::NotYet, welcome), None);
+    assert_eq!(let_in(Acquainted::NotYet, welcome, None), None);
 }
 
 #[test]
@@ -271,11 +277,20 @@ fn a_probe_learns_who_answers_and_a_client_is_let_in_by_any_name() {
 
 /// What node 2 with folder 20 learns from this standing.
 fn learned(standing: Standing, committed: &LoggedConfiguration, is_admitted: bool) -> Learned {
+    learned_with(standing, (committed, committed), is_admitted)
+}
+
+/// As above, with a newest configuration before a committed one.
+fn learned_with(
+    standing: Standing,
+    (newest, committed): (&LoggedConfiguration, &LoggedConfiguration),
+    is_admitted: bool,
+) -> Learned {
     let own = Own {
         me: who(2, 20),
+        newest,
         committed,
         is_admitted,
-        founds: committed.index == 0,
     };
     let welcome = PeerWelcome {
         cluster: "test".into(),
@@ -299,9 +314,14 @@ fn a_node_draws_conclusions_only_from_what_is_committed_later_than_what_it_has()
     assert_eq!(learned(Standing::Witness, &founds, false), Learned::Witness);
     assert_eq!(learned(Standing::Member, &founds, false), Learned::Nothing);
     // It founds, and the other one knows another folder of it, or has the log already.
+    assert_eq!(learned(stranger(0, None), &founds, false), Learned::Nothing);
     assert_eq!(
-        learned(stranger(0, None), &founds, false),
+        learned(stranger(0, Some(21)), &founds, false),
         Learned::OtherFolder
+    );
+    assert_eq!(
+        learned(stranger(0, Some(21)), &founds, true),
+        Learned::Nothing
     );
     assert_eq!(learned(stranger(5, None), &founds, false), Learned::Outside);
     assert_eq!(
@@ -322,6 +342,11 @@ fn a_node_draws_conclusions_only_from_what_is_committed_later_than_what_it_has()
         learned(stranger(6, Some(21)), &log, false),
         Learned::Removed
     );
+    // It has started again, and does not know yet that its log is committed.
+    let restarted = |standing| learned_with(standing, (&log, &founds), false);
+    assert_eq!(restarted(stranger(0, Some(21))), Learned::Nothing);
+    assert_eq!(restarted(stranger(5, Some(21))), Learned::Nothing);
+    assert_eq!(restarted(stranger(6, Some(21))), Learned::Removed);
     // It joins, and has read of the time before it was let in.
     let before = logged(5, &[(1, 10)]);
     assert_eq!(learned(stranger(6, None), &before, false), Learned::Outside);
@@ -332,9 +357,9 @@ fn a_node_that_joins_learns_nothing_of_its_folder_from_a_founder() {
     let nothing = LoggedConfiguration::default();
     let own = Own {
         me: who(4, 40),
+        newest: &nothing,
         committed: &nothing,
         is_admitted: false,
-        founds: false,
     };
     let founds = founding();
     let caller = PeerHello {
