@@ -11,6 +11,7 @@ mod snapshot_damage;
 mod snapshots;
 mod spares;
 mod story;
+mod upgrades;
 mod writes;
 
 use std::sync::Arc;
