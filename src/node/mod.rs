@@ -234,8 +234,19 @@ impl Node {
     ) -> Result<Handle<S>, StartError> {
         // The settings are judged before any file is touched.
         config.raft(0)?;
-        if let Some(text) = config.listens_at(None) {
-            resolve(&text)?;
+        match config.data.exists() {
+            // There is no log that could say it.
+            false => {
+                check_is_told(&config)?;
+                listen_address(&config, None)?;
+            }
+            true => drop(
+                config
+                    .listens_at(None)
+                    .as_deref()
+                    .map(resolve)
+                    .transpose()?,
+            ),
         }
         let disk = open_disk(&config.data)?;
         Self::serve(config, machine, &disk)
@@ -465,16 +476,22 @@ fn joiner(config: &Config, opened: &Opened) -> Result<Option<Joiner>, StartError
         }
         return Ok(None);
     }
+    check_is_told(config)?;
     let is_told = !config.members.is_empty() || !config.join.is_empty();
-    if !is_told && config.rejoins {
-        return Err(StartError::Config(
-            "this data folder is new, and nothing says what to do with it: found a new cluster \
-             with --cluster, or name nodes of one that exists with --join"
-                .into(),
-        ));
-    }
     if let (false, Some(address)) = (is_told, config.told_address()) {
         joining::explain_waiting(config.id, &address);
     }
     Ok(Joiner::of(config, opened.storage.own_folder()))
+}
+
+/// Refuses settings that do not say what a node with a new data folder is to do.
+fn check_is_told(config: &Config) -> Result<(), StartError> {
+    match config.members.is_empty() && config.join.is_empty() && config.rejoins {
+        false => Ok(()),
+        true => Err(StartError::Config(
+            "this data folder is new, and nothing says what to do with it: found a new cluster \
+             with --cluster, or name nodes of one that exists with --join"
+                .into(),
+        )),
+    }
 }

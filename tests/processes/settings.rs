@@ -72,8 +72,11 @@ fn unknown_and_missing_options_are_named() {
     let cases: [(&[&str], &str); 4] = [
         (&["--frob"], "--frob"),
         (&["--id", "one"], "invalid value 'one' for '--id <ID>'"),
-        (&["--id", "1"], "--cluster"),
-        (&["--id", "1", "--cluster", "1=h:1"], "--data"),
+        (&["--id", "1"], "--data"),
+        (
+            &["--id", "1", "--cluster", "1=h:1", "--join", "h:2"],
+            "cannot be used with",
+        ),
     ];
     for (arguments, expected) in cases {
         let end = refusal(kvnode().args(arguments));
@@ -81,6 +84,37 @@ fn unknown_and_missing_options_are_named() {
         assert!(end.lines[0].starts_with("error: "), "{end:#?}");
         assert!(end.lines.concat().contains(expected), "{end:#?}");
     }
+}
+
+/// A node that is neither told to found a cluster nor to join one does not make up its mind.
+#[test]
+fn a_new_folder_is_not_made_before_it_is_said_what_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let cases: [(&[&str], &str); 5] = [
+        (
+            &["--listen", "127.0.0.1:7"],
+            "with --cluster, or name nodes",
+        ),
+        (&[], "with --cluster, or name nodes"),
+        (&["--join", "127.0.0.1:7"], "name it with --listen"),
+        (
+            &["--join", "127.0.0.1:7", "--listen", "0.0.0.0:7000"],
+            "with --address HOST:PORT",
+        ),
+        (&["--join", "nowhere"], "--join: \"nowhere\" has no port"),
+    ];
+    for (options, expected) in cases {
+        let end = refusal(
+            kvnode()
+                .args(["--id", "1", "--data"])
+                .arg(&data)
+                .args(options),
+        );
+        assert_eq!(end.status.code(), Some(2), "{options:?}: {end:#?}");
+        assert!(sentence(&end).contains(expected), "{end:#?}");
+    }
+    assert!(!data.exists());
 }
 
 #[test]

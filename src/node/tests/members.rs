@@ -1,7 +1,14 @@
 //! Members that change, on nodes with threads and a network in memory.
 
-use super::PATIENCE;
-use crate::raft::{MemberRole, NodeId, RoleName};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+use super::{Machine, PATIENCE};
+use crate::machine::StateMachine;
+use crate::node::{Config, NodeError, Transport, launch, open};
+use crate::raft::{Contact, Envelope, MemberRole, News, NodeId, Raft, RoleName};
+use crate::storage::{Disk, SimDisk};
 use crate::testkit::{Cluster, address};
 use crate::wire::client::{Answer, Ask};
 use crate::wire::members::{ChangeRequest, JoinRequest, MembersReport};
@@ -252,4 +259,105 @@ fn a_report_says_how_far_the_members_are_and_what_a_change_waits_for() {
     let report = cluster.wait_for("a leader", leader_report);
     assert_eq!(report.blocker, None);
     assert_eq!(report.configuration.index, report.committed);
+}
+
+/// Waits until the log has the folders of the founders.
+fn settled(cluster: &Cluster) -> MembersReport {
+    cluster.wait_for("the folders to be settled", |cluster| {
+        leader_report(cluster).filter(|report| report.committed > 0)
+    })
+}
+
+#[test]
+fn a_node_whose_place_another_folder_has_taken_stops_and_says_what_to_do() {
+    let cluster = Cluster::of_stores(3);
+    let report = settled(&cluster);
+    let node = cluster.node((1..=3).find(|id| *id != report.id).unwrap());
+    let has_heard = |raft: &Raft| raft.committed_configuration().index == report.committed;
+    assert!(node.wait_until(PATIENCE, has_heard));
+    let own = node.introduction().folder;
+    let elsewhere = |folder| Some((folder, "elsewhere:1".to_string()));
+    // By configurations that are not later than the own one, and by those that name the own folder
+    // or none, nothing has happened.
+    node.hub.told_stranger(report.committed, elsewhere(own + 1));
+    node.hub.told_stranger(report.committed + 1, elsewhere(own));
+    node.hub.told_stranger(report.committed + 1, None);
+    assert!(!node.hub.is_stopping());
+    node.hub
+        .told_stranger(report.committed + 1, elsewhere(own + 1));
+    let end = node.wait();
+    let Err(error @ NodeError::Replaced { .. }) = end else {
+        panic!("{end:?}");
+    };
+    let sentence = error.to_string();
+    assert!(sentence.contains("elsewhere:1"), "{sentence}");
+    assert!(sentence.contains("--join"), "{sentence}");
+}
+
+/// A transport on which requests to an address come out at the other end of a channel.
+struct Asked(SyncSender<(String, Ask)>);
+
+impl Transport for Asked {
+    fn send(&self, _: Vec<Envelope>) {}
+
+    fn ask(&self, address: &str, ask: &Ask, _: Duration) -> Result<Answer, String> {
+        // The test has seen enough if it does not listen any more.
+        let _ = self.0.try_send((address.to_string(), ask.clone()));
+        Err("nobody answers".to_string())
+    }
+}
+
+#[test]
+fn a_founder_with_a_new_folder_asks_for_its_place_once_it_knows_that_the_cluster_exists() {
+    let (sender, asked) = sync_channel(1);
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+    let mut config = Config::new(1, list(&[1, 2]), "in memory");
+    config.timing = super::config().timing;
+    let machine = Machine(Box::new(|| {}), |_| Ok(()));
+    let mut opened = open(&config, &disk, &machine.identity()).expect("a new folder opens");
+    opened.admitted = false;
+    let folder = opened.storage.own_folder();
+    let transport = Arc::new(Asked(sender));
+    let node = launch(config, machine, opened, transport, Box::new(|| {}));
+    let node = node.expect("the node starts");
+    assert!(node.introduction().is_blank);
+    node.hub.told_stranger(7, Some((folder + 1, address(1))));
+    assert!(asked.try_recv().is_err(), "it may still found the cluster");
+    node.hub.founds_no_more();
+    let (whom, ask) = asked.recv_timeout(PATIENCE).expect("it asks");
+    assert_eq!(whom, address(2));
+    let request = JoinRequest {
+        id: 1,
+        folder,
+        address: address(1),
+        role: MemberRole::Joining,
+    };
+    assert_eq!(ask, Ask::Join(request));
+}
+
+#[test]
+fn news_that_come_late_do_not_take_the_place_of_newer_ones() {
+    let machine = Machine(Box::new(|| {}), |_| Ok(()));
+    let node = super::leader(machine, Box::new(|| {}));
+    let news = |number, address: &str| {
+        let contact = Contact {
+            id: 2,
+            folder: None,
+            address: address.to_string(),
+        };
+        let committed = node
+            .hub
+            .with_raft(|raft| raft.committed_configuration().clone());
+        let contacts = vec![contact];
+        node.hub.announce(Some((
+            number,
+            News {
+                contacts,
+                committed,
+            },
+        )));
+    };
+    news(1002, "new:1");
+    news(1001, "old:1");
+    assert_eq!(node.hub.address_of(2).as_deref(), Some("new:1"));
 }
