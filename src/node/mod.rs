@@ -240,13 +240,10 @@ impl Node {
                 check_is_told(&config)?;
                 listen_address(&config, None)?;
             }
-            true => drop(
-                config
-                    .listens_at(None)
-                    .as_deref()
-                    .map(resolve)
-                    .transpose()?,
-            ),
+            true => {
+                let listens = config.listens_at(None);
+                listens.as_deref().map(resolve).transpose()?;
+            }
         }
         let disk = open_disk(&config.data)?;
         Self::serve(config, machine, &disk)

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::{Machine, PATIENCE};
 use crate::machine::StateMachine;
+use crate::node::greeting::Estranged;
 use crate::node::{Config, NodeError, Transport, launch, open};
-use crate::raft::{Contact, Envelope, MemberRole, News, NodeId, Raft, RoleName};
+use crate::raft::{Contact, Envelope, FolderId, Index, MemberRole, News, NodeId, RoleName};
 use crate::storage::{Disk, SimDisk};
 use crate::testkit::{Cluster, address};
 use crate::wire::client::{Answer, Ask};
@@ -261,6 +262,19 @@ fn a_report_says_how_far_the_members_are_and_what_a_change_waits_for() {
     assert_eq!(report.configuration.index, report.committed);
 }
 
+fn estranged(
+    configuration: Index,
+    known: Option<(Option<FolderId>, String)>,
+    was_member: bool,
+) -> Estranged {
+    Estranged {
+        by: (2, address(2)),
+        configuration,
+        known,
+        was_member,
+    }
+}
+
 /// Waits until the log has the folders of the founders.
 fn settled(cluster: &Cluster) -> MembersReport {
     cluster.wait_for("the folders to be settled", |cluster| {
@@ -273,18 +287,16 @@ fn a_node_whose_place_another_folder_has_taken_stops_and_says_what_to_do() {
     let cluster = Cluster::of_stores(3);
     let report = settled(&cluster);
     let node = cluster.node((1..=3).find(|id| *id != report.id).unwrap());
-    let has_heard = |raft: &Raft| raft.committed_configuration().index == report.committed;
-    assert!(node.wait_until(PATIENCE, has_heard));
     let own = node.introduction().folder;
     let elsewhere = |folder| Some((folder, "elsewhere:1".to_string()));
-    // By configurations that are not later than the own one, and by those that name the own folder
-    // or none, nothing has happened.
-    node.hub.told_stranger(report.committed, elsewhere(own + 1));
-    node.hub.told_stranger(report.committed + 1, elsewhere(own));
-    node.hub.told_stranger(report.committed + 1, None);
+    // It goes on if it was removed and nobody has its place, or only a seat without a folder is left.
+    for known in [None, elsewhere(None)] {
+        node.hub
+            .estranged(&estranged(report.committed + 1, known, true));
+    }
     assert!(!node.hub.is_stopping());
-    node.hub
-        .told_stranger(report.committed + 1, elsewhere(own + 1));
+    let replaced = estranged(report.committed + 1, elsewhere(Some(own + 1)), true);
+    node.hub.estranged(&replaced);
     let end = node.wait();
     let Err(error @ NodeError::Replaced { .. }) = end else {
         panic!("{end:?}");
@@ -321,7 +333,8 @@ fn a_founder_with_a_new_folder_asks_for_its_place_once_it_knows_that_the_cluster
     let node = launch(config, machine, opened, transport, Box::new(|| {}));
     let node = node.expect("the node starts");
     assert!(node.introduction().is_blank);
-    node.hub.told_stranger(7, Some((folder + 1, address(1))));
+    let known = Some((Some(folder + 1), address(1)));
+    node.hub.estranged(&estranged(7, known, false));
     assert!(asked.try_recv().is_err(), "it may still found the cluster");
     node.hub.founds_no_more();
     let (whom, ask) = asked.recv_timeout(PATIENCE).expect("it asks");
