@@ -165,6 +165,8 @@ mod tests {
             ("help sc", 5, &["scan "]),
             ("output j", 7, &["json "]),
             ("timing o", 7, &["on ", "off "]),
+            ("member re", 7, &["remove ", "replace "]),
+            ("member add --l", 11, &["--learner "]),
             ("scan --l", 5, &["--limit "]),
             ("scan --from ap", 12, &["apple", "apricot"]),
             ("scan --limit a", 13, &[]),

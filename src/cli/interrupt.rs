@@ -82,6 +82,12 @@ impl Interrupt {
         }
     }
 
+    /// Acts as Ctrl-C does on the command under way.
+    #[cfg(test)]
+    pub(super) fn press(&self) {
+        self.advance();
+    }
+
     /// Notes that a command begins. The command ends when the guard is dropped.
     pub fn begin(&self) -> Busy<'_> {
         self.state.store(BUSY, Ordering::SeqCst);

@@ -16,6 +16,7 @@ use super::{grammar, help, member, snapshot};
 use crate::client::{CasOutcome, Clerk, Error, Kind};
 use crate::kv::Scan;
 use crate::wire::frame::MAX_PAYLOAD;
+use crate::wire::members::ChangeRequest;
 
 /// The exit codes of kvcli.
 pub mod exit {
@@ -219,13 +220,11 @@ impl Session {
                 key,
                 expected,
                 value,
-            } => match self.clerk.cas(key, expected.as_deref(), value)? {
-                CasOutcome::Swapped => Answer::Swapped(Ok(())),
-                CasOutcome::Mismatch(present) => {
-                    outcome.code = exit::NO;
-                    Answer::Swapped(Err(present))
-                }
-            },
+            } => {
+                let result = self.cas(key, expected.as_deref(), value)?;
+                outcome.code = if result.is_ok() { exit::DONE } else { exit::NO };
+                Answer::Swapped(result)
+            }
             Command::Scan(range) => return self.scan(range, printer),
             Command::Status { verbose } => return self.status(*verbose, printer),
             Command::Transfer { to } => {
@@ -238,10 +237,7 @@ impl Session {
                 Answer::Snapshots(taken)
             }
             Command::Members => Answer::Members(Listing::new(self.clerk.members()?)),
-            Command::ChangeMembers { change, force } => {
-                let done = member::change(&self.clerk, change, *force, &self.interrupt)?;
-                Answer::MembersChanged(done)
-            }
+            Command::ChangeMembers { change, force } => self.change_members(change, *force)?,
             Command::Help(name) => help::answer(*name),
             Command::Timing(on) => {
                 self.timing = *on;
@@ -258,6 +254,23 @@ impl Session {
         };
         printer.answer(&answer)?;
         Ok(outcome)
+    }
+
+    fn cas(
+        &self,
+        key: &Bytes,
+        expected: Option<&[u8]>,
+        value: &Bytes,
+    ) -> Result<Result<(), Option<Bytes>>, Error> {
+        Ok(match self.clerk.cas(key, expected, value)? {
+            CasOutcome::Swapped => Ok(()),
+            CasOutcome::Mismatch(present) => Err(present),
+        })
+    }
+
+    fn change_members(&self, change: &ChangeRequest, force: bool) -> Result<Answer, Failure> {
+        let done = member::change(&self.clerk, change, force, &self.interrupt)?;
+        Ok(Answer::MembersChanged(done))
     }
 
     fn delete(&self, keys: &[Bytes]) -> Result<Answer, Failure> {

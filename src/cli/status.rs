@@ -46,9 +46,8 @@ impl Report {
         let members: BTreeMap<NodeId, String> = best.map_or_else(BTreeMap::new, |status| {
             status.members.iter().cloned().collect()
         });
-        let learners: BTreeSet<NodeId> = best.map_or_else(BTreeSet::new, |status| {
-            status.learners.iter().copied().collect()
-        });
+        let learners = best.map_or(&[][..], |status| &status.learners);
+        let learners: BTreeSet<NodeId> = learners.iter().copied().collect();
         let mut nodes: Vec<Node> = Vec::new();
         for (address, answer) in answers {
             let id = match &answer {
@@ -92,10 +91,7 @@ impl Report {
         Self {
             nodes,
             leader,
-            voters: members
-                .into_keys()
-                .filter(|id| !learners.contains(id))
-                .collect(),
+            voters: &members.into_keys().collect() - &learners,
             learners,
         }
     }

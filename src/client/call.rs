@@ -4,12 +4,12 @@
 //!
 //! Attempts come in rounds. Within a round the call asks each server at most once, without delay:
 //! first the server that the last refusal named as the leader, then the server that led last, then
-//! the others in the order of the list. Servers that are members no longer are asked only in a round
-//! in which no member has answered: each of them may cost the time of an attempt, and during an
-//! election there is no other help than to ask the members again. Between two rounds the call pauses; the pause doubles from
-//! 5 ms to 100 ms and is jittered. So a call that asks an old leader finds the new one with one
-//! more request. Two servers that name each other as the leader, or a cluster without a leader, do
-//! not get a flood of requests.
+//! the others in the order of the list. Servers that are members no longer are asked only in a
+//! round in which no member has answered: each of them may cost the time of an attempt, and during
+//! an election there is no other help than to ask the members again. Between two rounds the call
+//! pauses; the pause doubles from 5 ms to 100 ms and is jittered. So a call that asks an old leader
+//! finds the new one with one more request. Two servers that name each other as the leader, or a
+//! cluster without a leader, do not get a flood of requests.
 //!
 //! At its end, a call must tell whether its request may have been executed. Each attempt sends one
 //! *copy* of the request. If after an attempt it is not known whether its copy was executed, the
@@ -51,7 +51,8 @@ pub enum Nature {
     /// A second execution does no harm, as for a read. The call is never in doubt.
     Harmless,
     /// A write in a session: the session recognises a second copy by its number and answers with
-    /// the first reply. Or a change of members: the leader finds that it is made already. So the call may send the same bytes again while it is in doubt.
+    /// the first reply. Or a change of members: the leader finds that it is made already. So the
+    /// call may send the same bytes again while it is in doubt.
     Once,
     /// A second execution would act again, as for a transfer of leadership. So the call ends as
     /// soon as it is in doubt.
@@ -305,8 +306,8 @@ impl Call {
 
     /// Chooses the server to ask next among those that this round has not asked: the server that
     /// the last refusal named as the leader, else the server that led last, else the next member in
-    /// the order of the list, else, if no member has answered, the next one of the others. `None` if
-    /// the round has asked all of these.
+    /// the order of the list, else, if no member has answered, the next one of the others. `None`
+    /// if the round has asked all of these.
     fn choose(&self, routes: &Routes) -> Option<usize> {
         let count = routes.servers().len();
         let first = self.rotation.unwrap_or_else(|| routes.turn());

@@ -47,9 +47,9 @@ use crate::wire::members::{ChangeRequest, MembersReport};
 /// [`Error::Cancelled`], its write may still be executed, at most once.
 ///
 /// # Members that change
-/// With its answers the cluster tells the Clerk who its members are. So a Clerk that makes a request
-/// now and then goes on when none of the servers is left that it began with. If the servers belong
-/// to another cluster of the same name all of a sudden, calls end as [`Error::MadeAnew`].
+/// With its answers the cluster tells the Clerk who its members are. So a Clerk that makes a
+/// request now and then goes on when none of the servers is left that it began with. If the servers
+/// belong to another cluster of the same name all of a sudden, calls end as [`Error::MadeAnew`].
 ///
 /// Dropping the Clerk closes the session, and waits for that at most a tenth of a second.
 pub struct Clerk {

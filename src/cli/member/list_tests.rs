@@ -261,9 +261,10 @@ fn lines_and_json_carry_exact_numbers() {
     assert_eq!(
         listing.lines(),
         [
-            "id=1 role=voter address=10.0.0.1:7000 folder=11111111000000000000000000000000 behind=0",
-            "id=2 role=voter address=10.0.0.2:7000 folder=22222222000000000000000000000000 behind=0 \
-             silent_ms=12",
+            "id=1 role=voter address=10.0.0.1:7000 folder=11111111000000000000000000000000 \
+             behind=0",
+            "id=2 role=voter address=10.0.0.2:7000 folder=22222222000000000000000000000000 \
+             behind=0 silent_ms=12",
         ]
     );
     let json = listing.json();

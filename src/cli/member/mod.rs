@@ -22,9 +22,10 @@ use super::session::{Failure, exit};
 use crate::client::{Clerk, Error, MembersChanged};
 use crate::wire::members::ChangeRequest;
 
-/// The pauses between two requests for a report: the first pause and the longest. Each pause is
-/// twice as long as the one before, up to the longest.
-const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(200)];
+/// The longest pause between two requests for a report. The first pause is a twentieth of it, and
+/// each is twice as long as the one before, up to the longest. An impatient client makes shorter
+/// pauses: it has looked fifty times before it gives up.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// A change of members that is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +57,8 @@ pub fn change(
     let mut changed = ask(clerk, change, force)?;
     let bar = bar();
     let (mut deadline, mut before) = (Instant::now() + patience, None);
-    let mut pause = PAUSES[0];
+    let longest = LONGEST_PAUSE.min(patience / 50);
+    let mut pause = longest / 20;
     let result = loop {
         let step = match look(clerk, &goal, &changed) {
             Ok(Now::Done { sentence, index }) => {
@@ -88,22 +90,23 @@ pub fn change(
             break Err((exit::INTERRUPTED, sentence.into()));
         }
         if Instant::now() >= deadline {
-            let waited = patience.as_secs_f64();
-            break Err((
-                exit::UNKNOWN,
-                format!(
-                    "no progress for {waited:.1} s: {text}. The change goes on by itself; `kvcli \
-                     member list` shows it, and to wait again repeat the command"
-                ),
-            ));
+            break Err((exit::UNKNOWN, no_progress(patience, &text)));
         }
         bar.set_message(text);
         bar.tick();
         thread::sleep(pause);
-        pause = (2 * pause).min(PAUSES[1]);
+        pause = (2 * pause).min(longest);
     };
     bar.finish_and_clear();
     result.map_err(|(code, sentence)| Failure::Member { sentence, code })
+}
+
+fn no_progress(patience: Duration, text: &str) -> String {
+    let waited = patience.as_secs_f64();
+    format!(
+        "no progress for {waited:.1} s: {text}. The change goes on by itself; `kvcli member list` \
+         shows it, and to wait again repeat the command"
+    )
 }
 
 /// Asks the leader for the change. What its errors say about writes is said about changes here.

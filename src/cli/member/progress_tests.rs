@@ -57,7 +57,7 @@ fn text(now: Now) -> String {
 }
 
 #[test]
-fn each_change_is_done_when_the_member_has_its_role_in_a_stable_committed_configuration() {
+fn each_change_is_done_when_the_member_has_its_role() {
     use MemberRole::{Joining, Learner, Voter};
     let id = 4;
     let address = || "h4:7000".to_string();
@@ -66,42 +66,30 @@ fn each_change_is_done_when_the_member_has_its_role_in_a_stable_committed_config
         address: address(),
         role,
     };
+    let replace = || ChangeRequest::Replace { id, address: None };
+    let moved = || ChangeRequest::Move {
+        id,
+        address: address(),
+    };
+    let promote = ChangeRequest::Promote(id);
     let table = [
         (add(Voter), Some(Voter), [None, Some(Learner)]),
         (add(Learner), Some(Learner), [None, Some(Voter)]),
+        (promote, Some(Voter), [None, Some(Learner)]),
         (
-            ChangeRequest::Promote(4),
-            Some(Voter),
-            [None, Some(Learner)],
-        ),
-        (ChangeRequest::Demote(4), Some(Learner), [None, Some(Voter)]),
-        (ChangeRequest::Remove(4), None, [Some(Learner), Some(Voter)]),
-        (
-            ChangeRequest::Replace { id, address: None },
-            Some(Voter),
-            [None, None],
-        ),
-        (
-            ChangeRequest::Replace { id, address: None },
+            ChangeRequest::Demote(id),
             Some(Learner),
-            [None, None],
+            [None, Some(Voter)],
         ),
         (
-            ChangeRequest::Move {
-                id,
-                address: address(),
-            },
-            Some(Voter),
-            [None, None],
+            ChangeRequest::Remove(id),
+            None,
+            [Some(Learner), Some(Voter)],
         ),
-        (
-            ChangeRequest::Move {
-                id,
-                address: address(),
-            },
-            Some(Joining),
-            [None, None],
-        ),
+        (replace(), Some(Voter), [None, None]),
+        (replace(), Some(Learner), [None, None]),
+        (moved(), Some(Voter), [None, None]),
+        (moved(), Some(Joining), [None, None]),
     ];
     for (change, done, undone) in table {
         let goal = Goal::of(&change);

@@ -23,8 +23,8 @@ use crate::wire::members::MemberList;
 /// A timeout that only a failing test reaches.
 const LONG: Duration = Duration::from_secs(20);
 
-/// A cluster of whose members that run the first one leads. A node that was removed goes on for as long as it runs: it
-/// refuses what it is asked, and knows the list in which it is missing.
+/// A cluster of whose members that run the first one leads. A node that was removed goes on for as
+/// long as it runs: it refuses what it is asked, and knows the list in which it is missing.
 #[derive(Default)]
 struct Changing {
     inner: Mutex<Inner>,
