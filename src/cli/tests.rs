@@ -16,6 +16,7 @@ use super::session::{Failure, Outcome, Session, exit};
 use crate::client::{Clerk, Error, LastWord, Options, Transport, Word};
 
 mod cluster;
+mod live;
 mod member;
 
 use cluster::{MapCluster, Trouble};

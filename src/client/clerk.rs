@@ -279,31 +279,30 @@ impl Clerk {
     /// The same request may be repeated at any time: what is made already is not made again. With
     /// `force` the change is made even if too few of the voters answer that there would be.
     ///
-    /// ```no_run
+    /// ```
     /// use std::{thread, time::Duration};
     ///
-    /// use raftkv::client::Clerk;
-    /// use raftkv::raft::MemberRole;
+    /// use raftkv::testkit::Cluster;
     /// use raftkv::wire::members::ChangeRequest;
     ///
-    /// let clerk = Clerk::connect(["10.0.0.1:7000"])?;
-    /// let change = ChangeRequest::Add {
-    ///     id: 4,
-    ///     address: "10.0.0.4:7000".into(),
-    ///     role: MemberRole::Voter,
-    /// };
-    /// let changed = clerk.change_members(change, false)?;
-    /// let votes = || {
+    /// // Against running nodes: Clerk::connect(["10.0.0.1:7000"])
+    /// let cluster = Cluster::of_stores(3);
+    /// let clerk = cluster.clerk();
+    ///
+    /// let changed = clerk.change_members(ChangeRequest::Remove(3), false)?;
+    /// let is_done = || {
     ///     let report = clerk.members()?;
     ///     let newest = &report.configuration;
     ///     let is_committed = report.committed == newest.index && newest.index >= changed.index;
-    ///     let mut voters = newest.configuration.voters();
-    ///     let is_done = is_committed && !newest.configuration.is_joint();
-    ///     Ok::<_, raftkv::client::Error>(is_done && voters.any(|voter| voter.id == 4))
+    ///     let is_stable = !newest.configuration.is_joint();
+    ///     let mut members = newest.configuration.members().iter();
+    ///     let is_gone = members.all(|member| member.id != 3);
+    ///     Ok::<_, raftkv::client::Error>(is_committed && is_stable && is_gone)
     /// };
-    /// while !votes()? {
-    ///     thread::sleep(Duration::from_millis(100));
+    /// while !is_done()? {
+    ///     thread::sleep(Duration::from_millis(10));
     /// }
+    /// assert!(clerk.change_members(ChangeRequest::Promote(3), false).is_err());
     /// # Ok::<(), raftkv::client::Error>(())
     /// ```
     ///

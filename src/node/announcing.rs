@@ -7,7 +7,7 @@ use super::NodeError;
 use super::greeting::Estranged;
 use super::hub::Hub;
 use crate::machine::StateMachine;
-use crate::raft::{Contact, LoggedConfiguration, News, NodeId, Raft};
+use crate::raft::{Contact, Index, LoggedConfiguration, News, NodeId, Raft};
 use crate::wire::handshake::{PeerWelcome, Standing};
 use crate::wire::members::MemberList;
 
@@ -77,6 +77,12 @@ impl<S: StateMachine> Hub<S> {
         if let Some(error) = self.with_raft(replaced) {
             self.stop(Some(error));
         }
+    }
+
+    /// The committed list of members, if it is newer than the one with this index.
+    pub fn members_after(&self, known: Index) -> Option<Box<MemberList>> {
+        let committed = &self.known.lock().committed;
+        (committed.index > known).then(|| Box::new(list_of(committed)))
     }
 
     /// What this node says of itself to a peer or a probe, to which its folder has this standing.

@@ -18,10 +18,10 @@ use super::sync::{Receiver, bounded};
 use super::threads::Threads;
 use super::{NodeError, StartError, service, sync};
 use crate::machine::StateMachine;
-use crate::raft::{Envelope, Raft, RoleName};
+use crate::raft::{Envelope, Index, Raft, RoleName};
 use crate::wire::client::{Answer, Ask, Doubt, Status};
 use crate::wire::handshake::{PeerWelcome, Standing};
-use crate::wire::members::MembersReport;
+use crate::wire::members::{MemberList, MembersReport};
 
 /// A running node. Dropping it stops the node.
 pub struct Handle<S: StateMachine> {
@@ -132,6 +132,12 @@ impl<S: StateMachine> Handle<S> {
     /// What the node knows of the members.
     pub fn members(&self) -> MembersReport {
         self.hub.members_report()
+    }
+
+    /// The committed list of members, if it is newer than the one with this index: what a client
+    /// is told with an answer.
+    pub fn members_after(&self, known: Index) -> Option<Box<MemberList>> {
+        self.hub.members_after(known)
     }
 
     /// What the node says of itself to whoever probes its address.

@@ -31,7 +31,7 @@ impl<S: StateMachine> Transport for InProcess<S> {
         &self,
         server: &str,
         ask: &Ask,
-        _known: Index,
+        known: Index,
         timeout: Duration,
         _stop: &Stop,
     ) -> Result<Answered, CallError> {
@@ -46,7 +46,10 @@ impl<S: StateMachine> Transport for InProcess<S> {
             Answer::Unknown(Doubt::ShuttingDown) => {
                 Err(CallError::Lost(format!("{server} went down")))
             }
-            answer => Ok(answer.into()),
+            answer => Ok(Answered {
+                answer,
+                members: node.members_after(known),
+            }),
         }
     }
 }

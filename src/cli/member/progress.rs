@@ -112,8 +112,8 @@ pub fn now(report: &MembersReport, goal: &Goal, index: Index) -> Now {
             false => step(report, None, not_there_yet(report)),
         };
     }
-    let mut all = configuration.members().iter();
-    let member = all.find(|member| member.id == goal.id());
+    let mut members = configuration.members().iter();
+    let member = members.find(|member| member.id == goal.id());
     let known = member.and_then(|member| progress_of(report, member));
     if configuration.is_joint() {
         let text = "the voters before and after the change both have to agree";
@@ -138,15 +138,17 @@ pub fn now(report: &MembersReport, goal: &Goal, index: Index) -> Now {
 
 /// What is so, in a sentence.
 fn describe(id: NodeId, member: Option<&Member>) -> String {
-    let Some(member) = member else {
-        return format!("node {id} is no member");
-    };
-    let does = match member.role {
-        MemberRole::Voter => "votes",
-        MemberRole::Learner => "learns",
-        MemberRole::Joining => "catches up",
-    };
-    format!("node {id} {does}, at {}", member.address)
+    match member {
+        None => format!("node {id} is no member"),
+        Some(member) => {
+            let does = match member.role {
+                MemberRole::Voter => "votes",
+                MemberRole::Learner => "learns",
+                MemberRole::Joining => "catches up",
+            };
+            format!("node {id} {does}, at {}", member.address)
+        }
+    }
 }
 
 fn catching_up(report: &MembersReport, member: &Member, known: Option<&MemberReport>) -> Now {

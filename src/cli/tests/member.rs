@@ -261,7 +261,6 @@ fn change(request: &ChangeRequest, now: &Configuration) -> Change {
             folder: now.contact(id).and_then(|one| one.folder).unwrap_or(0),
             address,
         },
-        ChangeRequest::Cancel => panic!("kvcli has no word for it"),
     }
 }
 

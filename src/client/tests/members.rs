@@ -87,15 +87,16 @@ impl Changing {
 impl Inner {
     fn answer(&mut self, ask: &Ask, id: u64, list: &MemberList) -> Answer {
         let mut members = list.members.iter();
-        let leader = members.find(|(id, _)| self.running.contains(id));
-        let (leader, at) = leader.cloned().expect("a member runs");
+        let leader = members.find(|(id, _)| self.running.contains(id)).cloned();
         match ask {
-            Ask::Submit(_) | Ask::Query(_) if leader != id => Answer::NotLeader(NotLeader {
-                id,
-                role: RoleName::Follower,
-                term: 3,
-                leader: Some((leader, at)),
-            }),
+            Ask::Submit(_) | Ask::Query(_) if leader.as_ref().is_none_or(|(it, _)| *it != id) => {
+                Answer::NotLeader(NotLeader {
+                    id,
+                    role: RoleName::Follower,
+                    term: 3,
+                    leader,
+                })
+            }
             Ask::Submit(command) => Answer::Reply(codec::to_bytes(&self.store.submit(command))),
             Ask::Status => Answer::Status(Box::new(status(id, list))),
             _ => Answer::Invalid("not here".into()),

@@ -6,5 +6,6 @@ mod exactly_once;
 mod half_sent;
 mod member_reports;
 mod members;
+mod replaced;
 mod server;
 mod sockets;

@@ -254,7 +254,9 @@ impl Transport for Way {
             Err(CallError::NotSent(_)) => self.in_vain(server, timeout),
             // The way may have been cut while the server was at work.
             Ok(_) if !self.reaches(server) => self.in_vain(server, timeout),
-            answer => answer,
+            // The scenario says which servers a client knows, so it does not learn others.
+            Ok(Answered { answer, .. }) => Ok(answer.into()),
+            lost => lost,
         }
     }
 }
