@@ -234,8 +234,8 @@ impl Inspection {
         let Some(hard_state) = self.hard_state else {
             return Ok(None);
         };
-        super::check_term(folder, hard_state, "the log", replay.outline.last())?;
-        super::check_term(folder, hard_state, "a snapshot", snapshots.last())?;
+        recovery::check_term(folder, hard_state, "the log", replay.outline.last())?;
+        recovery::check_term(folder, hard_state, "a snapshot", snapshots.last())?;
         let fit = snapshots.fit(folder, &mut replay)?;
         let base = snapshots.last();
         Ok(Some(match fit {

@@ -8,10 +8,11 @@
 //! | --- | --- | --- |
 //! | `log/` | writes, replays and cuts the log | `log-` and a number |
 //! | `snapshot/` | states that take the place of a part of the log | `snapshot-`, an index and a term |
-//! | `voter/` | who votes, how it voted, whether its vote counts | `identity`, `vote`, `peers` |
+//! | `voter/` | who votes, how it voted, whether its vote counts | `identity`, `vote`, `peers`, `members` |
 //! | `disk/` | reads and writes any disk, real or simulated | `lock` |
 //! | `recovery.rs` | chooses the snapshot to start from, and fits the log to it | |
 //! | `archive.rs` | makes backups, and data folders from backups | |
+//! | `repair/` | puts a new folder in the place of one that is damaged, or has lost its cluster | |
 //! | `inspection.rs` | reports what a folder holds, for `kvnode inspect` | |
 //! | `block.rs` | the format of the small files, and of the heads of segments and snapshots | |
 //! | `error.rs` | the errors, each with advice for the operator | |
@@ -69,6 +70,7 @@ mod error;
 mod inspection;
 mod log;
 mod recovery;
+mod repair;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -79,20 +81,23 @@ use std::sync::Arc;
 use crate::raft::{Entry, EntryId, FolderId, HardState, Index, Write};
 
 pub use archive::{Backup, back_up, restore};
-pub use disk::{Disk, DiskFile, Outcome, ReadOnlyDisk, RealDisk, SimDisk, Unreadable};
+pub use disk::{Disk, DiskFile, Outcome, Parent, ReadOnlyDisk, RealDisk, SimDisk, Unreadable};
 pub use error::StorageError;
 pub use inspection::{
     InspectedCommand, InspectedSegment, InspectedSnapshot, Inspection, Judge, inspect, inspect_with,
 };
 pub use log::{Spares, Unneeded};
+pub use repair::{
+    DamagedFolder, Recovery, SetAside, Survivor, finish_recovery, finish_recovery_in,
+};
 pub use snapshot::{Incoming, Sealed, SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots};
-pub use voter::{Acquaintance, Grounds, Identity, Peers, may_witness, welcomes_needed};
+pub use voter::{
+    Acquaintance, AddressBook, Grounds, Identity, Peers, may_witness, welcomes_needed,
+};
 
 use disk::Folder;
-use error::VOTE_ADVICE;
-use log::replay;
 use log::writer::{self, LogWriter};
-use recovery::Fit;
+use recovery::{Contents, Fit};
 use voter::identity::{self, FolderOwner};
 use voter::vote::{self, VoteFile};
 
@@ -189,22 +194,17 @@ impl Storage {
             Some(found) => found.owner.clone(),
             None => create(&folder, identity, &options)?,
         };
-        let settle_identity = |folder: &Folder| match &found {
-            Some(found) => found.settle(folder),
-            None => Ok(()),
-        };
-        let vote = vote::read(&folder, &owner)?;
         let snapshot_owner = snapshot::SnapshotOwner::from(identity);
-        let mut snapshots = recovery::find(&folder, &snapshot_owner)?;
+        let Contents {
+            vote,
+            snapshots,
+            mut replay,
+            last,
+            fit,
+        } = recovery::read(&folder, &owner, &snapshot_owner, &options)?;
         let base = snapshots.last();
-        let (mut replay, last) = replay::read(&folder, &owner, &options, base.index)?;
-        let hard_state = vote.state();
-        check_term(&folder, hard_state, "the log", replay.outline.last())?;
-        check_term(&folder, hard_state, "a snapshot", base)?;
-        let fit = snapshots.fit(&folder, &mut replay)?;
-
         let recovered = Recovered {
-            hard_state,
+            hard_state: vote.state(),
             base,
             notes: (vote.note().into_iter())
                 .chain(last.note())
@@ -213,7 +213,9 @@ impl Storage {
             snapshot: snapshots.newest.clone(),
             entries: std::mem::take(&mut replay.entries),
         };
-        settle_identity(&folder)?;
+        if let Some(found) = &found {
+            found.settle(&folder)?;
+        }
         folder.remove_unfinished()?;
         let vote = vote.settle()?;
         let writing = snapshot::SnapshotOptions::from(&options);
@@ -314,6 +316,11 @@ impl Storage {
         Peers::open(&self.folder, &self.owner)
     }
 
+    /// The file `members`, in which the node writes down who the members are.
+    pub fn address_book(&self) -> AddressBook {
+        AddressBook::open(&self.folder, &self.owner)
+    }
+
     /// A handle of the snapshots in this data folder. Any thread may use it, also while another
     /// thread writes the log.
     pub fn snapshots(&self) -> Snapshots {
@@ -393,28 +400,4 @@ fn create(
     writer::create(folder, &owner, options)?;
     identity::finish(folder)?;
     Ok(owner)
-}
-
-/// Checks that the node's term is at least that of the last entry in the log or in a snapshot
-/// (`what`). A term is durable before any entry of that term is written. So a lower term means that
-/// an older vote file has taken the place of the right one, and the node could vote twice in a
-/// term.
-fn check_term(
-    folder: &Folder,
-    state: HardState,
-    what: &str,
-    last: EntryId,
-) -> Result<(), StorageError> {
-    if last.term <= state.term {
-        return Ok(());
-    }
-    Err(StorageError::Damaged {
-        path: folder.path().join(vote::NAME),
-        offset: 0,
-        problem: format!(
-            "it holds term {}, but {what} ends with entry {last}: a vote has been lost",
-            state.term
-        ),
-        advice: VOTE_ADVICE,
-    })
 }

@@ -39,12 +39,71 @@
 //! nothing of it. The entries that the snapshot covers beyond this node's log were committed by a
 //! majority that did not need this node.
 
-use crate::raft::EntryId;
+use crate::raft::{EntryId, HardState};
 
+use super::Options;
 use super::disk::Folder;
-use super::error::{NO_START_ADVICE, StorageError};
-use super::log::replay::{self, Replay};
+use super::error::{NO_START_ADVICE, StorageError, VOTE_ADVICE};
+use super::log::replay::{self, LastSegment, Replay};
 use super::snapshot::{self, SnapshotInfo, SnapshotOwner};
+use super::voter::identity::FolderOwner;
+use super::voter::vote::{self, FoundVote};
+
+/// What a data folder holds, as a start reads it.
+pub(super) struct Contents {
+    pub(super) vote: FoundVote,
+    pub(super) snapshots: FoundSnapshots,
+    pub(super) replay: Replay,
+    pub(super) last: LastSegment,
+    pub(super) fit: Fit,
+}
+
+/// Reads and verifies all that a start needs. Changes nothing.
+pub(super) fn read(
+    folder: &Folder,
+    owner: &FolderOwner,
+    snapshot_owner: &SnapshotOwner,
+    options: &Options,
+) -> Result<Contents, StorageError> {
+    let vote = vote::read(folder, owner)?;
+    let mut snapshots = find(folder, snapshot_owner)?;
+    let base = snapshots.last();
+    let (mut replay, last) = replay::read(folder, owner, options, base.index)?;
+    check_term(folder, vote.state(), "the log", replay.outline.last())?;
+    check_term(folder, vote.state(), "a snapshot", base)?;
+    let fit = snapshots.fit(folder, &mut replay)?;
+    Ok(Contents {
+        vote,
+        snapshots,
+        replay,
+        last,
+        fit,
+    })
+}
+
+/// Checks that the node's term is at least that of the last entry in the log or in a snapshot
+/// (`what`). A term is durable before any entry of that term is written. So a lower term means that
+/// an older vote file has taken the place of the right one, and the node could vote twice in a
+/// term.
+pub(super) fn check_term(
+    folder: &Folder,
+    state: HardState,
+    what: &str,
+    last: EntryId,
+) -> Result<(), StorageError> {
+    if last.term <= state.term {
+        return Ok(());
+    }
+    Err(StorageError::Damaged {
+        path: folder.path().join(vote::NAME),
+        offset: 0,
+        problem: format!(
+            "it holds term {}, but {what} ends with entry {last}: a vote has been lost",
+            state.term
+        ),
+        advice: VOTE_ADVICE,
+    })
+}
 
 /// The snapshots that recovery finds in a data folder.
 pub(super) struct FoundSnapshots {

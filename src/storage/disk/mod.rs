@@ -5,8 +5,9 @@
 //! | `mod.rs` | what is assumed of a disk, and the traits |
 //! | [`real_disk`], [`real_file`] | the machine's file system, with the file `lock` in the folder |
 //! | [`read_only_disk`] | a folder that can be read but not changed |
-//! | [`sim_disk`], [`sim_contents`] | a disk in memory, for tests, and the contents of its files |
+//! | [`sim_disk`], [`sim_contents`], [`sim_names`] | a disk in memory, for tests: the contents of its files, and their names |
 //! | [`folder`] | adds the file's name to errors, and creates files as a whole |
+//! | [`parent`] | the folder above, in which a data folder is put in the place of another one |
 //!
 //! # Assumptions
 //!
@@ -27,25 +28,29 @@
 //! module.
 
 mod folder;
+mod parent;
 pub(super) mod read_only_disk;
 pub(super) mod real_disk;
 mod real_file;
 mod sim_contents;
 mod sim_disk;
+mod sim_names;
 
 use std::io;
 use std::path::Path;
 
+pub use parent::Parent;
 pub use read_only_disk::ReadOnlyDisk;
 pub use real_disk::RealDisk;
 pub use sim_disk::{Outcome, SimDisk, Unreadable};
 
 pub(super) use folder::{Folder, NamedFile, is_unfinished, unfinished};
+pub(super) use parent::RealParent;
 
 /// The unit in bytes that a disk writes as a whole. The log's memory and files are aligned to it.
 pub(super) const SECTOR: usize = 512;
 
-/// The folder of one node. File names contain no path, because there are no folders inside it.
+/// The folder of one node. File names contain no path: the node makes no folders inside it.
 pub trait Disk: Send + Sync {
     /// The folder's path, for error messages.
     fn folder(&self) -> &Path;

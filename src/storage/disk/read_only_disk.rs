@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::real_disk::names_in;
+use crate::storage::error::StorageError;
+
+use super::real_disk::{self, names_in};
 use super::real_file::RealFile;
 use super::{Disk, DiskFile};
 
@@ -16,6 +18,7 @@ use super::{Disk, DiskFile};
 #[derive(Debug)]
 pub struct ReadOnlyDisk {
     folder: PathBuf,
+    _lock: Option<File>,
 }
 
 impl ReadOnlyDisk {
@@ -23,7 +26,18 @@ impl ReadOnlyDisk {
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: folder.into(),
+            _lock: None,
         }
+    }
+
+    /// Like [`new`](Self::new), but no other process opens the folder meanwhile. If the folder has
+    /// no file to lock, no process has it open.
+    ///
+    /// # Errors
+    /// [`StorageError::Locked`] if another process has it open; [`StorageError::Io`].
+    pub(in crate::storage) fn locked(folder: PathBuf) -> Result<Self, StorageError> {
+        let _lock = real_disk::lock_as_it_is(&folder)?;
+        Ok(Self { folder, _lock })
     }
 }
 

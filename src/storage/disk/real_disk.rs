@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
-use crate::storage::archive;
 use crate::storage::error::StorageError;
+use crate::storage::{archive, repair};
 
 use super::real_file::RealFile;
 use super::{Disk, DiskFile};
@@ -49,18 +49,12 @@ impl RealDisk {
     ///
     /// # Errors
     /// [`StorageError::Locked`] if another process has it open; [`StorageError::Unusable`] if
-    /// restoring it from a backup was interrupted; [`StorageError::Io`] if it cannot be created,
+    /// restoring or recovering it was interrupted; [`StorageError::Io`] if it cannot be created,
     /// read or written.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, StorageError> {
         let folder = folder.into();
-        let failed = |operation| {
-            let path = folder.clone();
-            move |source| StorageError::Io {
-                path,
-                operation,
-                source,
-            }
-        };
+        let failed = |operation| failed_in(&folder, operation);
+        repair::before_open(&folder)?;
         archive::check_not_half_restored(&folder)?;
         create_durably(&folder).map_err(failed("create the data folder"))?;
         let mut lock = OpenOptions::new()
@@ -70,14 +64,7 @@ impl RealDisk {
             .write(true)
             .open(folder.join(LOCK))
             .map_err(failed("open the lock file in the data folder"))?;
-        match lock_soon(&lock) {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let owner = process_id(&mut lock);
-                return Err(StorageError::Locked { folder, owner });
-            }
-            Err(TryLockError::Error(error)) => return Err(failed("lock the data folder")(error)),
-        }
+        lock_for_us(&folder, &mut lock)?;
         lock.set_len(0)
             .and_then(|()| write!(lock, "{}", std::process::id()))
             .map_err(failed("write the lock file in the data folder"))?;
@@ -91,6 +78,43 @@ impl RealDisk {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+}
+
+fn failed_in(
+    folder: &Path,
+    operation: &'static str,
+) -> impl FnOnce(io::Error) -> StorageError + use<> {
+    let path = folder.to_path_buf();
+    move |source| StorageError::Io {
+        path,
+        operation,
+        source,
+    }
+}
+
+/// Locks a data folder without changing it. `None` if nobody ever had it open where it lies.
+pub(super) fn lock_as_it_is(folder: &Path) -> Result<Option<File>, StorageError> {
+    let failed = |operation| failed_in(folder, operation);
+    File::open(folder).map_err(failed("open the data folder"))?;
+    let mut lock = match File::open(folder.join(LOCK)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("open the lock file in the data folder")(error)),
+    };
+    lock_for_us(folder, &mut lock)?;
+    Ok(Some(lock))
+}
+
+/// Locks the lock file of a data folder, or says who has locked it.
+fn lock_for_us(folder: &Path, lock: &mut File) -> Result<(), StorageError> {
+    match lock_soon(lock) {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(StorageError::Locked {
+            folder: folder.to_path_buf(),
+            owner: process_id(lock),
+        }),
+        Err(TryLockError::Error(error)) => Err(failed_in(folder, "lock the data folder")(error)),
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! The disk never loses what was synced successfully, and never tears a write within a sector.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,12 +16,18 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::sim_contents::Contents;
+use super::sim_names::{Names, Renaming};
 use super::{Disk, DiskFile};
 
 /// A simulated disk. Clones are the same disk.
+///
+/// It is the data folder of a node. As a [`Parent`](super::Parent) it is the folder above other
+/// data folders, each of which is a `SimDisk`, too: they crash together.
 #[derive(Clone, Debug)]
 pub struct SimDisk {
     folder: Arc<PathBuf>,
+    /// Which of the disk's folders this is, as an index into [`DiskState::folders`].
+    at: usize,
     state: Arc<Mutex<DiskState>>,
 }
 
@@ -51,12 +57,13 @@ pub enum Unreadable {
 }
 
 #[derive(Clone, Debug)]
-struct DiskState {
+pub(super) struct DiskState {
     random: u64,
     files: Vec<Contents>,
-    names: BTreeMap<String, usize>,
-    durable_names: BTreeMap<String, usize>,
-    renamings: Vec<Renaming>,
+    /// The names of the files in each folder. The first is the one that the disk is made with.
+    pub(super) folders: Vec<Names>,
+    /// The names of folders; the first folder has none.
+    pub(super) folder_names: Names,
     /// How many operations have changed the disk or tried to, since it was made.
     operations: u64,
     stop_at: Option<u64>,
@@ -67,32 +74,48 @@ struct DiskState {
     failed_reads: BTreeSet<String>,
 }
 
-/// One atomic change of names: for each name, the file that it refers to afterwards, or `None`.
-type Renaming = Vec<(String, Option<usize>)>;
-
 impl SimDisk {
     /// An empty disk, whose random choices follow from `seed`.
     pub fn new(seed: u64) -> Self {
-        Self::with(DiskState {
+        let state = DiskState {
             random: seed,
             files: Vec::new(),
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
-            renamings: Vec::new(),
+            folders: vec![Names::default()],
+            folder_names: Names::default(),
             operations: 0,
             stop_at: None,
             fail_at: None,
             capacity: None,
             unreadable: Unreadable::Nothing,
             failed_reads: BTreeSet::new(),
-        })
-    }
-
-    fn with(state: DiskState) -> Self {
+        };
         Self {
             folder: Arc::new(PathBuf::from("/simulated")),
+            at: 0,
             state: Arc::new(Mutex::new(state)),
         }
+    }
+
+    /// The same folder on a disk in this state.
+    fn with(&self, state: DiskState) -> Self {
+        Self {
+            folder: self.folder.clone(),
+            at: self.at,
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// The folder of this number, called `name`, on the same disk.
+    pub(super) fn folder_at(&self, at: usize, name: &str) -> Self {
+        Self {
+            folder: Arc::new(self.folder.join(name)),
+            at,
+            state: self.state.clone(),
+        }
+    }
+
+    pub(super) fn state(&self) -> &Mutex<DiskState> {
+        &self.state
     }
 
     /// Returns the disk as it may be after a power failure at this moment. Everything on the
@@ -107,20 +130,17 @@ impl SimDisk {
     pub fn crash_with(&self, outcome: Outcome) -> Self {
         let mut state = self.state.lock();
         let mut random = next(&mut state.random);
-        let mut names = state.durable_names.clone();
-        for renaming in &state.renamings {
-            if kept(outcome, &mut random) {
-                apply(&mut names, renaming);
-            }
-        }
+        let folders = state.folders.iter();
+        let folders = folders.map(|names| names.after_crash(outcome, &mut random));
+        let folders = folders.collect();
+        let folder_names = state.folder_names.after_crash(outcome, &mut random);
         let files = state.files.iter();
         let files = files.map(|file| file.after_crash(outcome, &mut random));
         let files = files.collect();
-        Self::with(DiskState {
+        self.with(DiskState {
             files,
-            durable_names: names.clone(),
-            names,
-            renamings: Vec::new(),
+            folders,
+            folder_names,
             random,
             operations: 0,
             stop_at: None,
@@ -181,7 +201,7 @@ impl SimDisk {
     /// If there is no such file, or the file ends before the offset.
     pub fn flip_bit(&self, name: &str, offset: usize, bit: u8) {
         let mut state = self.state.lock();
-        let id = state.names[name];
+        let id = state.folders[self.at].now[name];
         let file = &mut state.files[id];
         file.flip(offset, bit);
     }
@@ -190,14 +210,15 @@ impl SimDisk {
     /// one's byte, and its place in the byte. None if the file is not there.
     pub fn flipped_bits(&self, name: &str) -> Vec<(usize, u8)> {
         let state = self.state.lock();
-        let file = state.names.get(name).map(|id| &state.files[*id]);
+        let id = state.folders[self.at].now.get(name);
+        let file = id.map(|id| &state.files[*id]);
         file.map_or(Vec::new(), |file| file.flipped.iter().copied().collect())
     }
 
     /// Returns all bytes of a file, durable or not; `None` if there is no such file.
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.state.lock();
-        let id = *state.names.get(name)?;
+        let id = *state.folders[self.at].now.get(name)?;
         Some(state.files[id].written.clone())
     }
 
@@ -206,28 +227,26 @@ impl SimDisk {
         let mut state = self.state.lock();
         let id = state.files.len();
         state.files.push(Contents::durable(bytes));
-        state.names.insert(name.into(), id);
-        state.durable_names.insert(name.into(), id);
+        state.folders[self.at].change_durably(vec![(name.into(), Some(id))]);
     }
 
     /// Removes a file, durably.
     pub fn take_away(&self, name: &str) {
         let mut state = self.state.lock();
-        state.names.remove(name);
-        state.durable_names.remove(name);
+        state.folders[self.at].change_durably(vec![(name.into(), None)]);
     }
 
     /// Returns a copy of this disk, with the same contents, durable and not. Later changes to one
     /// disk do not affect the other.
     pub fn fork(&self) -> Self {
-        Self::with(self.state.lock().clone())
+        self.with(self.state.lock().clone())
     }
 }
 
 impl DiskState {
     /// Counts an operation that is about to change the disk. Returns whether this operation has to
     /// fail; an error if the machine has stopped.
-    fn operate(&mut self) -> io::Result<bool> {
+    pub(super) fn operate(&mut self) -> io::Result<bool> {
         let number = self.operations;
         if self.stop_at.is_some_and(|stop| number >= stop) {
             return Err(io::Error::other("the simulated machine has stopped"));
@@ -240,7 +259,10 @@ impl DiskState {
     fn read(&mut self, file: Option<usize>) -> io::Result<()> {
         let fails = match &mut self.unreadable {
             Unreadable::Nothing => false,
-            Unreadable::File(name) => file.is_some() && self.names.get(name) == file.as_ref(),
+            Unreadable::File(name) => {
+                let is_it = |names: &Names| names.now.get(name) == file.as_ref();
+                file.is_some() && self.folders.iter().any(is_it)
+            }
             Unreadable::Everything => true,
             Unreadable::Once(after) => match after.checked_sub(1) {
                 Some(left) => {
@@ -256,38 +278,25 @@ impl DiskState {
         if !fails {
             return Ok(());
         }
-        let name = self.names.iter().find(|(_, id)| Some(**id) == file);
+        let mut names = self.folders.iter().flat_map(|names| &names.now);
+        let name = names.find(|(_, id)| Some(**id) == file);
         let name = name.map(|(name, _)| name.clone()).unwrap_or_default();
         self.failed_reads.insert(name);
         Err(io::Error::other("the simulated disk cannot read this"))
     }
 
-    fn rename(&mut self, renaming: Renaming) -> io::Result<()> {
+    fn rename(&mut self, at: usize, renaming: Renaming) -> io::Result<()> {
         if self.operate()? {
             return Err(failure());
         }
-        apply(&mut self.names, &renaming);
-        self.renamings.push(renaming);
+        self.folders[at].change(renaming);
         Ok(())
     }
 
-    fn id(&self, name: &str) -> io::Result<usize> {
-        let id = self.names.get(name).copied();
-        id.ok_or_else(|| io::ErrorKind::NotFound.into())
-    }
-
     fn used(&self) -> u64 {
-        let files = self.names.values().map(|id| &self.files[*id]);
+        let names = self.folders.iter().flat_map(|names| names.now.values());
+        let files = names.map(|id| &self.files[*id]);
         files.map(|file| file.written.len() as u64).sum()
-    }
-}
-
-fn apply(names: &mut BTreeMap<String, usize>, renaming: &Renaming) {
-    for (name, file) in renaming {
-        match file {
-            Some(id) => names.insert(name.clone(), *id),
-            None => names.remove(name),
-        };
     }
 }
 
@@ -308,7 +317,7 @@ pub(super) fn next(random: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn failure() -> io::Error {
+pub(super) fn failure() -> io::Error {
     io::Error::other("the simulated disk failed")
 }
 
@@ -326,13 +335,13 @@ impl Disk for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut state = self.state.lock();
         state.read(None)?;
-        Ok(state.names.keys().cloned().collect())
+        Ok(state.folders[self.at].now.keys().cloned().collect())
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.state.lock();
         let id = state.files.len();
-        state.rename(vec![(name.into(), Some(id))])?;
+        state.rename(self.at, vec![(name.into(), Some(id))])?;
         state.files.push(Contents::default());
         let state = self.state.clone();
         Ok(Box::new(SimFile { state, id }))
@@ -340,7 +349,7 @@ impl Disk for SimDisk {
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.state.lock();
-        let id = state.id(name)?;
+        let id = state.folders[self.at].id(name)?;
         state.read(Some(id))?;
         let state = self.state.clone();
         Ok(Box::new(SimFile { state, id }))
@@ -348,14 +357,15 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut state = self.state.lock();
-        let id = state.id(from)?;
-        state.rename(vec![(from.into(), None), (to.into(), Some(id))])
+        let id = state.folders[self.at].id(from)?;
+        let renaming = vec![(from.into(), None), (to.into(), Some(id))];
+        state.rename(self.at, renaming)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.state.lock();
-        state.id(name)?;
-        state.rename(vec![(name.into(), None)])
+        state.folders[self.at].id(name)?;
+        state.rename(self.at, vec![(name.into(), None)])
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -363,8 +373,7 @@ impl Disk for SimDisk {
         if state.operate()? {
             return Err(failure());
         }
-        state.renamings.clear();
-        state.durable_names = state.names.clone();
+        state.folders[self.at].sync();
         Ok(())
     }
 

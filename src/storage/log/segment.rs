@@ -34,8 +34,8 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::raft::{Entry, EntryId, Index};
-use crate::storage::block::Body;
-use crate::storage::disk::SECTOR;
+use crate::storage::block::{self, BLOCK, Body};
+use crate::storage::disk::{Folder, SECTOR};
 use crate::storage::voter::identity::FolderOwner;
 
 use super::record;
@@ -106,6 +106,14 @@ pub(in crate::storage) fn note_record(
 /// The name of the file of segment `number`.
 pub(in crate::storage) fn name(number: u64) -> String {
     format!("{PREFIX}{number:020}")
+}
+
+/// The owner that the segment's file of this name has in its header; `None` if that cannot be read.
+pub(in crate::storage) fn owner(folder: &Folder, name: &str) -> Option<FolderOwner> {
+    let mut bytes = vec![0; BLOCK];
+    folder.open(name).ok()?.read(&mut bytes, 0).ok()?;
+    let header: SegmentHeader = block::unseal(MAGIC, &bytes).ok()?;
+    Some(header.owner)
 }
 
 /// The number of the segment with this file name; `None` if the name is not a segment's.

@@ -57,16 +57,24 @@ fn a_folder_of_another_format_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_folder_with_a_log_or_a_vote_but_no_identity_is_refused() {
+fn a_folder_without_an_identity_is_damaged_if_its_files_name_this_node_and_else_refused() {
     let disk = SimDisk::new(1);
     open(&disk);
     disk.take_away("identity");
     let before = disk.operations();
-    let message = refusal(try_open(&disk));
-    assert!(message.contains("\"log-0"), "{message}");
+    let damaged = try_open(&disk).err().expect("it is no new folder");
+    assert!(matches!(damaged, StorageError::Damaged { .. }), "{damaged}");
+    assert!(damaged.to_string().contains("\"log-0"), "{damaged}");
     disk.take_away(&segments(&disk)[0]);
+    let damaged = try_open(&disk).err().expect("it is no new folder");
+    assert!(damaged.to_string().contains("\"vote\""), "{damaged}");
+    let mut other = identity();
+    other.node = 9;
+    let message = refusal(Storage::open(Arc::new(disk.clone()), &other, small()));
+    assert!(message.contains("no \"identity\""), "{message}");
+    disk.set_contents("vote", b"nobody's");
     let message = refusal(try_open(&disk));
-    assert!(message.contains("\"vote\""), "{message}");
+    assert!(message.contains("no \"identity\""), "{message}");
     assert_eq!(disk.operations(), before);
 }
 

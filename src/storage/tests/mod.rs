@@ -5,6 +5,8 @@ mod crashes;
 mod damage;
 mod folders;
 mod inspections;
+mod recoveries;
+mod repairs;
 mod replays;
 mod snapshot_crashes;
 mod snapshot_damage;

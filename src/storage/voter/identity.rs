@@ -18,8 +18,9 @@
 //!
 //! So a folder with an `identity` was complete once, and a file that is missing in it was lost. A
 //! folder that has only an `identity.new` was never used, because no node runs before step 3. Its
-//! files are made again. If a folder has other files of a node but neither of these two, the files
-//! come from elsewhere or the `identity` was lost. Such a folder is refused.
+//! files are made again. If a folder has other files of a node but neither of these two, the
+//! `identity` was lost, or the files come from elsewhere. The folder is damaged if another file
+//! names this node as its owner; otherwise it is refused as another node's.
 
 use std::fmt;
 
@@ -32,7 +33,7 @@ use crate::storage::error::{LOG_ADVICE, StorageError};
 use crate::storage::log::segment;
 use crate::storage::snapshot;
 
-use super::vote;
+use super::{peers, vote};
 
 /// The name of the file that says whom a folder belongs to.
 pub(in crate::storage) const NAME: &str = "identity";
@@ -98,6 +99,13 @@ impl FoundIdentity {
     }
 }
 
+impl FolderOwner {
+    /// Whether this is a folder of that node; it may run another state machine.
+    fn is_of(&self, wanted: &Identity) -> bool {
+        self.cluster == wanted.cluster && self.node == wanted.node
+    }
+}
+
 impl fmt::Display for FolderOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
@@ -130,13 +138,22 @@ pub(in crate::storage) fn read(
         return Err(wrong(problem, "Choose a shorter name for the cluster"));
     }
     if !names.iter().any(|name| name == NAME) {
-        return match names.iter().find(|name| !may_precede(name, names)) {
-            Some(stray) => Err(wrong(
+        let Some(stray) = names.iter().find(|name| !may_precede(name, names)) else {
+            return Ok(None);
+        };
+        // Another file may say whose the folder is. If it is this node's, the identity was lost.
+        return Err(match named_elsewhere(folder, names) {
+            Some(owner) if owner.is_of(wanted) => StorageError::Damaged {
+                path: folder.path().join(NAME),
+                offset: 0,
+                problem: format!("the file is missing, and {stray:?} is there"),
+                advice: LOG_ADVICE,
+            },
+            _ => wrong(
                 format!("it holds {stray:?} but no {NAME:?} file that says whose it is"),
                 "Restore the missing file, or give the node an empty folder",
-            )),
-            None => Ok(None),
-        };
+            ),
+        });
     }
     let (body, format) = load(folder)?;
     match body.difference(wanted) {
@@ -181,6 +198,37 @@ fn load(folder: &Folder) -> Result<(Body, u32), StorageError> {
         },
     })?;
     Ok((body, block::format_of(&bytes)))
+}
+
+/// The owner of a folder whose identity is damaged or missing, as the other files name it; `None`
+/// if none of them can be read.
+///
+/// # Errors
+/// [`StorageError::WrongFolder`] if that is another node than `wanted`.
+pub(in crate::storage) fn owner_elsewhere(
+    folder: &Folder,
+    names: &[String],
+    wanted: &Identity,
+) -> Result<Option<FolderOwner>, StorageError> {
+    match named_elsewhere(folder, names) {
+        Some(owner) if !owner.is_of(wanted) => Err(StorageError::WrongFolder {
+            folder: folder.path().to_path_buf(),
+            problem: format!("its files are of {owner}, and this is node {}", wanted.node),
+            advice: "Name the right node id and cluster, or another folder",
+        }),
+        owner => Ok(owner),
+    }
+}
+
+fn named_elsewhere(folder: &Folder, names: &[String]) -> Option<FolderOwner> {
+    let segments = names.iter().filter(|name| segment::number(name).is_some());
+    vote::owner(folder)
+        .or_else(|| peers::owner(folder))
+        .or_else(|| {
+            segments
+                .into_iter()
+                .find_map(|name| segment::owner(folder, name))
+        })
 }
 
 /// Whether a file may be in a folder that has no `identity`. The vote file and the first segment

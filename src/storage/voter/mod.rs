@@ -1,6 +1,6 @@
 //! The node as a voter: who votes, how the node voted, and whether its vote counts.
 //!
-//! This module keeps three small files. Each is replaced or changed as a whole, so that a crash
+//! This module keeps four small files. Each is replaced or changed as a whole, so that a crash
 //! leaves the old contents or the new ones:
 //!
 //! | file | what it keeps | specified in |
@@ -8,6 +8,7 @@
 //! | `identity` | which cluster, node and state machine the folder belongs to | [`identity`] |
 //! | `vote` | the node's term, and the candidate that the node voted for in that term | [`vote`] |
 //! | `peers` | the folders of the other nodes, and whether this node's own folder is admitted | [`peers`] |
+//! | `members` | the members of the cluster and their addresses; decides nothing | [`members`] |
 //!
 //! # Invariants
 //!
@@ -18,8 +19,10 @@
 //! 3. Two folders of the same node never both count towards a majority.
 
 pub(super) mod identity;
+pub(super) mod members;
 pub(super) mod peers;
 pub(super) mod vote;
 
 pub use identity::Identity;
+pub use members::AddressBook;
 pub use peers::{Acquaintance, Grounds, Peers, may_witness, welcomes_needed};

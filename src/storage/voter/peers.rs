@@ -275,6 +275,14 @@ impl Peers {
     }
 }
 
+/// The owner that the file names; `None` if it cannot be read.
+pub(in crate::storage) fn owner(folder: &Folder) -> Option<FolderOwner> {
+    let mut bytes = Vec::new();
+    folder.open(NAME).ok()?.read_all(&mut bytes).ok()?;
+    let book: Book = block::unseal(MAGIC, &bytes).ok()?;
+    Some(book.owner)
+}
+
 fn read(folder: &Folder, owner: &FolderOwner) -> Result<Book, StorageError> {
     let damaged = |problem| StorageError::Damaged {
         path: folder.path().join(NAME),

@@ -148,6 +148,16 @@ pub(in crate::storage) fn read(
     })
 }
 
+/// The owner that the vote file names; `None` if no copy in it can be read.
+pub(in crate::storage) fn owner(folder: &Folder) -> Option<FolderOwner> {
+    let mut bytes = Vec::new();
+    folder.open(NAME).ok()?.read_all(&mut bytes).ok()?;
+    COPIES.iter().find_map(|at| {
+        let copy: Result<Ballot, _> = block::unseal(MAGIC, bytes.get(*at as usize..)?);
+        Some(copy.ok()?.owner)
+    })
+}
+
 fn read_copy(bytes: &[u8], at: u64, owner: &FolderOwner) -> Result<Ballot, String> {
     let bytes = bytes.get(at as usize..).unwrap_or_default();
     let copy: Ballot = block::unseal(MAGIC, bytes).map_err(|error| error.to_string())?;

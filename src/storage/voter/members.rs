@@ -1,0 +1,231 @@
+//! The file `members`: who the members of the cluster are, as far as this node knows them to be
+//! committed, and where they are reached.
+//!
+//! It is an address book: who counts stands in the log and in snapshots. It is for a node that
+//! cannot read these any more, and has to ask the others. And it says whether this folder has taken
+//! the place of a damaged one and was not let in yet, so that the node asks for it at each start. A
+//! node that was removed does not.
+//!
+//! The file is one [block] with the magic `rkvmemb\n`. Its body is, in this order: the owner, as in
+//! the file `identity`; the index of the configuration; the configuration, encoded as in the log;
+//! whether the node has to ask for its place. If the file is missing or damaged, nothing is known,
+//! and the node starts all the same.
+//!
+//! # What a crash may leave on disk
+//!
+//! The file is replaced as a whole, so it holds the old configuration or the new one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::raft::{LoggedConfiguration, MemberId};
+use crate::storage::block::{self, Body};
+use crate::storage::disk::{Folder, NamedFile};
+use crate::storage::error::StorageError;
+use crate::wire::codec::{self, DecodeError};
+
+use super::identity::FolderOwner;
+
+/// The name of the file that lists the members.
+pub(in crate::storage) const NAME: &str = "members";
+
+const MAGIC: &[u8; 8] = b"rkvmemb\n";
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Page {
+    owner: FolderOwner,
+    members: LoggedConfiguration,
+    begins_anew: bool,
+}
+
+impl Body for Page {
+    fn decode(_format: u32, bytes: &[u8]) -> Result<Self, DecodeError> {
+        let page: Self = codec::decode(bytes)?;
+        let validated = page.members.configuration.validate();
+        validated.map(|()| page).map_err(DecodeError::Malformed)
+    }
+}
+
+/// The members that a data folder names for a node that cannot read its log any more.
+pub struct AddressBook {
+    folder: Folder,
+    owner: FolderOwner,
+    written: Option<Page>,
+}
+
+impl AddressBook {
+    /// Opens the address book of a folder. What cannot be read counts as not written.
+    pub(in crate::storage) fn open(folder: &Folder, owner: &FolderOwner) -> Self {
+        Self {
+            written: read(folder, owner).ok(),
+            folder: folder.clone(),
+            owner: owner.clone(),
+        }
+    }
+
+    /// The configuration that the book holds.
+    pub fn members(&self) -> Option<&LoggedConfiguration> {
+        self.written.as_ref().map(|page| &page.members)
+    }
+
+    /// Whether this folder has taken the place of a damaged one, and was in no committed
+    /// configuration since: the node has to ask to be let in.
+    pub fn begins_anew(&self) -> bool {
+        self.written.as_ref().is_some_and(|page| page.begins_anew)
+    }
+
+    /// Writes down a configuration that is committed, durably when this returns. Nothing is written
+    /// if the book holds it already, or if it is the one that the cluster was founded with, which
+    /// each node is told at its start.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`]; then the book is as it was, or holds the new configuration.
+    pub fn write(&mut self, members: &LoggedConfiguration) -> Result<(), StorageError> {
+        let begins_anew = self.begins_anew() && !self.has_this_folder(members);
+        let is_new = self.members() != Some(members) || begins_anew != self.begins_anew();
+        match members.index > 0 && is_new {
+            true => self.replace(members.clone(), begins_anew),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes the book of a folder that takes the place of a damaged one.
+    pub(in crate::storage) fn begin(
+        &mut self,
+        members: LoggedConfiguration,
+    ) -> Result<(), StorageError> {
+        self.replace(members, true)
+    }
+
+    fn has_this_folder(&self, members: &LoggedConfiguration) -> bool {
+        let me = MemberId {
+            id: self.owner.node,
+            folder: self.owner.folder,
+        };
+        let configuration = &members.configuration;
+        let mut all = configuration.contacts();
+        all.any(|member| configuration.seats(member, me))
+    }
+
+    fn replace(
+        &mut self,
+        members: LoggedConfiguration,
+        begins_anew: bool,
+    ) -> Result<(), StorageError> {
+        let page = Page {
+            owner: self.owner.clone(),
+            members,
+            begins_anew,
+        };
+        let block = block::seal(MAGIC, &page);
+        self.folder
+            .create(NAME, |file: &NamedFile| file.write(&block, 0))?;
+        self.written = Some(page);
+        Ok(())
+    }
+}
+
+/// What the book of this owner holds.
+///
+/// # Errors
+/// [`StorageError::Damaged`] if it is not valid; [`StorageError::Io`], also if it is missing.
+pub(in crate::storage) fn members(
+    folder: &Folder,
+    owner: &FolderOwner,
+) -> Result<LoggedConfiguration, StorageError> {
+    read(folder, owner).map(|page| page.members)
+}
+
+fn read(folder: &Folder, owner: &FolderOwner) -> Result<Page, StorageError> {
+    let file = folder.open(NAME)?;
+    let mut bytes = Vec::new();
+    file.read_all(&mut bytes)?;
+    let damaged = |problem: String| StorageError::Damaged {
+        path: file.path().to_path_buf(),
+        offset: 0,
+        problem,
+        advice: "The node does not need it, and writes it anew",
+    };
+    let page: Page = block::unseal(MAGIC, &bytes).map_err(|error| damaged(error.to_string()))?;
+    match page.owner == *owner {
+        true => Ok(page),
+        false => Err(damaged(format!(
+            "it belongs to {}, not to {owner}",
+            page.owner
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::raft::{Configuration, Member};
+    use crate::storage::{Outcome, SimDisk};
+
+    fn book(disk: &SimDisk) -> AddressBook {
+        let owner = FolderOwner {
+            cluster: "test".into(),
+            node: 1,
+            folder: 77,
+        };
+        AddressBook::open(&Folder::new(Arc::new(disk.clone())), &owner)
+    }
+
+    fn logged(index: u64) -> LoggedConfiguration {
+        LoggedConfiguration {
+            index,
+            configuration: Configuration::of_voters([1, index]),
+        }
+    }
+
+    #[test]
+    fn the_members_that_were_written_down_are_known_after_a_crash() {
+        let disk = SimDisk::new(1);
+        assert_eq!(book(&disk).members(), None);
+        book(&disk).write(&logged(3)).unwrap();
+        book(&disk).write(&logged(4)).unwrap();
+        let lost = disk.crash_with(Outcome::Lost);
+        assert_eq!(book(&lost).members(), Some(&logged(4)));
+    }
+
+    #[test]
+    fn what_is_in_the_book_already_costs_no_write() {
+        let disk = SimDisk::new(1);
+        book(&disk).write(&logged(3)).unwrap();
+        let before = disk.operations();
+        book(&disk).write(&logged(3)).unwrap();
+        book(&disk).write(&logged(0)).unwrap();
+        assert_eq!(disk.operations(), before);
+    }
+
+    #[test]
+    fn a_folder_that_begins_anew_says_so_until_it_is_a_member() {
+        let disk = SimDisk::new(1);
+        book(&disk).begin(logged(3)).unwrap();
+        // Here node 1 has another folder.
+        book(&disk).write(&logged(4)).unwrap();
+        assert!(book(&disk.crash()).begins_anew());
+        let mut let_in = logged(4);
+        let member = Member {
+            folder: Some(77),
+            ..let_in.configuration.members()[0].clone()
+        };
+        let_in.configuration = Configuration::of(1, vec![member], Vec::new());
+        book(&disk).write(&let_in).unwrap();
+        assert!(!book(&disk.crash()).begins_anew());
+        // It is removed, and stays away.
+        book(&disk).write(&logged(9)).unwrap();
+        assert!(!book(&disk.crash()).begins_anew());
+    }
+
+    #[test]
+    fn a_damaged_book_knows_nobody_and_is_written_anew() {
+        let disk = SimDisk::new(1);
+        book(&disk).write(&logged(3)).unwrap();
+        disk.flip_bit(NAME, 100, 2);
+        assert_eq!(book(&disk).members(), None);
+        book(&disk).write(&logged(3)).unwrap();
+        assert_eq!(book(&disk).members(), Some(&logged(3)));
+    }
+}
