@@ -4,6 +4,7 @@
 //! tests run it on a disk that loses everything that was not synced when the process is killed.
 
 mod offline;
+mod recover;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -41,6 +42,7 @@ use crate::storage::{Disk, StorageError};
 ///   kvnode inspect DIR          show what a data folder holds, and verify all of it
 ///   kvnode backup DIR FILE      copy the newest snapshot out of a data folder
 ///   kvnode restore FILE ...     make a data folder for a new cluster from such a copy
+///   kvnode recover DIR          make a cluster of one, after a majority was lost
 ///
 /// Exit codes: 0 stopped cleanly, 1 stopped by a failure, 2 wrong usage, 3 another process uses
 /// the data folder, 4 the data folder is damaged, another node's, or replaced by another one,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
 
-use super::{Exit, members, of_storage};
+use super::{Exit, members, of_storage, recover};
 use crate::kv::Kv;
 use crate::machine::StateMachine;
 use crate::raft::{Configuration, NodeId};
@@ -65,6 +65,29 @@ pub enum Command {
         )]
         cluster_name: String,
     },
+    /// Make a cluster of one node from the data folder of a node that has survived, after a majority
+    /// of its cluster was lost for good. What only the lost nodes had is lost with them; this
+    /// command says what it knows of that, and asks before it changes anything.
+    ///
+    /// The new cluster has the name of the old one, but another identity: nodes of the old one that
+    /// come back are refused by it, and refuse it. The folder stays, as DIR.before-recover.
+    ///
+    /// Exit codes: 0 done, 1 not confirmed or an error of the operating system, 2 there is no such
+    /// folder, 3 a node runs on it, 4 it is damaged or no data folder. Unless it is 0, nothing has
+    /// changed.
+    #[command(verbatim_doc_comment)]
+    Recover {
+        /// The data folder of the node that has survived. Of several, choose the one with the
+        /// longest log: kvnode inspect shows it.
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// Where the node is reached from now on, if not at the address that it has had.
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Option<String>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 impl Command {
@@ -89,6 +112,11 @@ pub fn run(command: Command) -> Exit {
             cluster,
             cluster_name,
         } => make(&file, &data, id, &cluster, &cluster_name),
+        Command::Recover {
+            folder,
+            address,
+            yes,
+        } => recover::recover(&folder, address, yes),
     };
     done.unwrap_or_else(|(exit, sentence)| {
         eprintln!("kvnode: {sentence}");
@@ -96,9 +124,9 @@ pub fn run(command: Command) -> Exit {
     })
 }
 
-type Done = Result<Exit, (Exit, String)>;
+pub(super) type Done = Result<Exit, (Exit, String)>;
 
-fn failed(error: StorageError) -> (Exit, String) {
+pub(super) fn failed(error: StorageError) -> (Exit, String) {
     match &error {
         StorageError::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
             let (exit, what) = match path.file_name().is_some_and(|name| name == "identity") {
@@ -158,7 +186,7 @@ fn make(file: &Path, data: &Path, id: NodeId, list: &str, name: &str) -> Done {
 }
 
 /// Writes to standard output. An error is ignored: the reader of a pipe may close it early.
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
