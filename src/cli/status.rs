@@ -191,6 +191,7 @@ impl Report {
             }
             .expect("writing into a string does not fail");
         }
+        text.extend(self.nodes.iter().flat_map(disk_lines));
         text + &self.summary()
     }
 
@@ -261,6 +262,10 @@ impl Report {
                     }));
                     let gauges = status.gauges.iter();
                     words.extend(gauges.map(|(name, number)| format!("{name}={number}")));
+                    let trouble = disk_trouble(status).into_iter();
+                    words.extend(trouble.map(|(name, sentence)| {
+                        format!("{name}={}", grammar::word(sentence.as_bytes()))
+                    }));
                 }
             }
             words.join(" ")
@@ -297,6 +302,9 @@ impl Report {
                     fields.insert("sending".into(), sending.collect());
                     fields.insert("gauges".into(), gauges.into());
                     fields.insert("stages".into(), stages::json(&status.stages));
+                    for (name, sentence) in disk_trouble(status) {
+                        fields.insert(name.into(), json!(sentence));
+                    }
                 }
             }
             Value::Object(fields)
@@ -332,8 +340,40 @@ fn numbers(status: &Status) -> impl Iterator<Item = (&'static str, u64)> + use<>
         ("snapshot_age_ms", status.snapshot_age_ms),
         ("snapshot_written", status.snapshot_written),
         ("uptime_ms", status.uptime_ms),
+        ("write_ms", status.disk.write_ms),
+        ("verified_bytes", status.disk.verified_bytes),
+        ("verified_times", status.disk.verified_times),
     ]
     .into_iter()
+}
+
+/// What is wrong with a node's disk, by the name that scripts and programs know it by.
+fn disk_trouble(status: &Status) -> Vec<(&'static str, &str)> {
+    let no_space = status.disk.no_space.iter().map(|why| ("no_space", why));
+    let damage = status.disk.damage.iter().map(|what| ("damage", what));
+    let trouble = no_space.chain(damage);
+    trouble.map(|(name, text)| (name, text.as_str())).collect()
+}
+
+/// A write that takes so long is worth a line, in milliseconds: no disk in order takes so long.
+const SLOW_WRITE_MS: u64 = 250;
+
+/// One line for each thing that is wrong with a node's disk.
+fn disk_lines(node: &Node) -> Vec<String> {
+    let Ok(status) = &node.answer else {
+        return Vec::new();
+    };
+    let id = status.id;
+    let mut lines = Vec::new();
+    if status.disk.write_ms >= SLOW_WRITE_MS && status.disk.no_space.is_none() {
+        let seconds = status.disk.write_ms as f64 / 1000.0;
+        lines.push(format!(
+            "node {id} has a slow disk: a write of its log has not returned for {seconds:.1} s\n"
+        ));
+    }
+    let trouble = disk_trouble(status).into_iter();
+    lines.extend(trouble.map(|(_, sentence)| format!("node {id}: {sentence}\n")));
+    lines
 }
 
 /// Describes a node's newest snapshot: its last index, its size and its age.

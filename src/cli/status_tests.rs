@@ -26,6 +26,7 @@ fn status(id: NodeId, role: RoleName, term: u64) -> Status {
         snapshot_pending: false,
         snapshot_written: 0,
         stages: Vec::new(),
+        disk: Default::default(),
     }
 }
 
@@ -129,7 +130,8 @@ fn lines_and_json_carry_exact_numbers() {
         lines[1],
         "id=2 address=127.0.0.1:7002 role=leader term=5 commit=40 applied=40 last_index=41 \
          log_bytes=3145728 first_index=1 snapshot_index=0 snapshot_bytes=0 \
-         snapshot_age_ms=0 snapshot_written=0 uptime_ms=3725000 keys=7 sessions=2"
+         snapshot_age_ms=0 snapshot_written=0 uptime_ms=3725000 \
+         write_ms=0 verified_bytes=0 verified_times=0 keys=7 sessions=2"
     );
     assert_eq!(
         lines[2],
@@ -196,6 +198,42 @@ fn snapshots_and_their_transfers_are_shown() {
     assert_eq!(json["nodes"][0]["snapshot_written"], 3 << 20);
     assert_eq!(json["nodes"][1]["snapshot_index"], 30);
     assert_eq!(json["nodes"][1]["sending"][0]["to"], 3);
+}
+
+#[test]
+fn what_is_wrong_with_a_disk_is_said_in_words() {
+    let mut slow = status(1, RoleName::Follower, 5);
+    slow.disk.write_ms = 3240;
+    let mut full = status(2, RoleName::Leader, 5);
+    full.disk.no_space = Some("there is no space for the log".into());
+    let mut rotten = status(3, RoleName::Follower, 5);
+    rotten.disk.damage = Some("log-1 is damaged at offset 7".into());
+    rotten.disk.write_ms = 20;
+    let report = asked([Ok(slow), Ok(full), Ok(rotten)]);
+    let table = report.table(false);
+    let expected = "node 1 has a slow disk: a write of its log has not returned for 3.2 s\n\
+                    node 2: there is no space for the log\n\
+                    node 3: log-1 is damaged at offset 7\n";
+    assert!(table.contains(expected), "{table}");
+    let lines = report.lines();
+    assert!(lines[0].contains(" write_ms=3240 "), "{}", lines[0]);
+    assert!(
+        lines[1].ends_with(" no_space=\"there is no space for the log\""),
+        "{}",
+        lines[1]
+    );
+    assert!(
+        lines[2].ends_with(" damage=\"log-1 is damaged at offset 7\""),
+        "{}",
+        lines[2]
+    );
+    let json = report.json();
+    assert_eq!(json["nodes"][0]["write_ms"], 3240);
+    assert_eq!(
+        json["nodes"][1]["no_space"],
+        "there is no space for the log"
+    );
+    assert_eq!(json["nodes"][2]["damage"], "log-1 is damaged at offset 7");
 }
 
 #[test]

@@ -20,7 +20,7 @@
 //! | --- | --- | --- |
 //! | not sent | no | the next server |
 //! | `NotLeader` | no | the leader that the refusal names, or the next server |
-//! | `Busy`, `TooManyInFlight` | no | the same server after a pause |
+//! | `Busy`, `NoSpace`, `TooManyInFlight` | no | the same server after a pause |
 //! | `Invalid` | not this copy | the call ends; if it is in doubt, the next server |
 //! | `Refused` | no copy | the call ends |
 //! | no answer, `Unknown`, nonsense | perhaps | the same bytes to the next server |
@@ -243,6 +243,7 @@ impl Call {
             Err(CallError::Lost(why)) => self.doubtful(now, server, Word::Lost(why), routes),
             Ok(Answer::NotLeader(refusal)) => self.redirected(server, refusal, routes),
             Ok(Answer::Busy) => self.no_room(now, server, Word::Busy, routes),
+            Ok(Answer::NoSpace(why)) => self.no_room(now, server, Word::NoSpace(why), routes),
             Ok(Answer::Invalid(reason)) => self.invalid(server, reason, routes),
             // The server cannot say whether the command was, or will be, committed.
             Ok(Answer::Unknown(doubt)) => self.doubtful(now, server, Word::InDoubt(doubt), routes),
@@ -287,11 +288,22 @@ impl Call {
         let waited = now.saturating_sub(self.started);
         if self.doubt {
             Error::Unknown { asked, waited }
+        } else if self.no_room && self.last_was_no_space() {
+            Error::NoSpace { asked, waited }
         } else if self.no_room {
             Error::Refused { asked, waited }
         } else {
             Error::Unavailable { asked, waited }
         }
+    }
+
+    /// Whether the leader that refused last has a full disk. After such a refusal the call goes on
+    /// until its deadline, like after any other for lack of room: most often another node with
+    /// space leads within some milliseconds, and the user sees nothing. If none has space, the
+    /// error at the deadline says whose disk is full.
+    fn last_was_no_space(&self) -> bool {
+        let last = self.hint.and_then(|server| self.words.get(&server));
+        matches!(last, Some(Word::NoSpace(_)))
     }
 
     /// The result of the last attempt at each server that was asked, in the order of the servers'

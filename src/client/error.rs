@@ -34,6 +34,19 @@ pub enum Error {
         /// How long the call went on before it gave up.
         waited: Duration,
     },
+    /// There is a leader, but its disk was full until the call's deadline, and no other node could
+    /// lead. Not executed.
+    #[error(
+        "not executed: for {} s the leader had no space on its disk{}",
+        seconds(waited),
+        Asked(asked)
+    )]
+    NoSpace {
+        /// The servers that were asked, each with the result of the last attempt.
+        asked: Vec<LastWord>,
+        /// How long the call went on before it gave up.
+        waited: Duration,
+    },
     /// No server that leads could be reached until the call's deadline. Not executed.
     #[error(
         "not executed: no leader answered within {} s{}. {}",
@@ -138,7 +151,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::No { .. } => Kind::No,
-            Error::Refused { .. } => Kind::Refused,
+            Error::Refused { .. } | Error::NoSpace { .. } => Kind::Refused,
             Error::Cancelled {
                 maybe_executed: false,
             } => Kind::Refused,
@@ -178,6 +191,8 @@ pub enum Word {
     NotLeader(NotLeader),
     /// The server refused the request, because too many requests were under way there.
     Busy,
+    /// The server leads, and its disk is full. The text says what to do.
+    NoSpace(String),
     /// The session refused the operation, because too many of its operations were unanswered, or
     /// their replies were too large.
     TooManyInFlight,
@@ -224,6 +239,7 @@ impl fmt::Display for Word {
                 }
             }
             Word::Busy => write!(f, "busy"),
+            Word::NoSpace(why) => write!(f, "{why}"),
             Word::TooManyInFlight => write!(f, "too many requests of this client are under way"),
             Word::InDoubt(Doubt::LeadershipLost) => write!(f, "lost its leadership meanwhile"),
             Word::InDoubt(Doubt::Timeout) => write!(f, "leads, but no quorum answered it in time"),

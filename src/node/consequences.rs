@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::own_disk::DiskNotice;
 use super::replica::End;
 use super::work::{Share, Work};
 use crate::raft::{
@@ -84,6 +85,8 @@ pub struct Consequences<W> {
     pub events: Vec<Event>,
     /// What has changed about the members, for people.
     pub configuration_events: Vec<ConfigurationEvent>,
+    /// What has changed about this node's disk, for the operator's log.
+    pub disk_notices: Vec<DiskNotice>,
     /// Entries that the log has dropped. They are freed last and without the replica's lock,
     /// because to free many takes long.
     pub removed: Removed,

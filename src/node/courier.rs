@@ -114,8 +114,14 @@ impl Courier {
                 return Ok(None);
             }
             Errand::MakeSpare => {
-                if let Err(error) = hub.files.spares.make() {
-                    log::warn!("the log's next segment is not ready ahead of time: {error}");
+                let was_short = hub.files.spares.shortage().is_some();
+                match hub.files.spares.make() {
+                    // A disk that stays full is in the log once.
+                    Err(StorageError::NoSpace { .. }) if was_short => {}
+                    Err(error) => {
+                        log::warn!("the log's next segment is not ready ahead of time: {error}");
+                    }
+                    Ok(()) => {}
                 }
                 return Ok(None);
             }

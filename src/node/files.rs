@@ -6,11 +6,15 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use super::hub::Hub;
+use super::own_disk::DiskState;
 use super::signals::Task;
-use super::sync::{AtomicU64, Mutex};
+use super::sync::{AtomicBool, AtomicU64, Mutex};
 use crate::machine::StateMachine;
-use crate::raft::Index;
+use crate::raft::{Index, WriteId};
 use crate::storage::{Snapshots, Spares, Storage, Unneeded};
+
+/// Stands for no write.
+const NO_WRITE: WriteId = WriteId::MAX;
 
 /// The files of a node, as the replicator, the courier and the taker of snapshots share them.
 pub(super) struct Files {
@@ -23,6 +27,10 @@ pub(super) struct Files {
     /// The replicator may drop the log on disk up to this index, inclusive; 0 if nothing is to be
     /// dropped.
     cut_to: AtomicU64,
+    /// The write of the log that is under way, or [`NO_WRITE`].
+    write: AtomicU64,
+    /// Whether a write that waits for space may be tried again.
+    may_write_again: AtomicBool,
     /// Files that the log needs no more and that the courier has not removed yet. At most one item
     /// for each snapshot that was taken since.
     unneeded: Mutex<VecDeque<Unneeded>>,
@@ -35,6 +43,8 @@ impl Files {
             spares: storage.spares(),
             log_bytes: AtomicU64::new(storage.log_bytes()),
             cut_to: AtomicU64::new(0),
+            write: AtomicU64::new(NO_WRITE),
+            may_write_again: AtomicBool::new(false),
             unneeded: Mutex::new(VecDeque::new()),
         }
     }
@@ -45,6 +55,43 @@ impl Files {
 
     pub fn note_log_bytes(&self, bytes: u64) {
         self.log_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The replicator notes which write is under way, from when the core hands it out until it is
+    /// durable.
+    pub fn note_write(&self, write: Option<WriteId>) {
+        self.write
+            .store(write.unwrap_or(NO_WRITE), Ordering::Relaxed);
+    }
+
+    /// How the disk is, for the next tick.
+    pub fn disk_state(&self) -> DiskState {
+        let write = self.write.load(Ordering::Relaxed);
+        DiskState {
+            is_full: self.spares.shortage().is_some(),
+            write: Some(write).filter(|write| *write != NO_WRITE),
+        }
+    }
+
+    /// Has the courier and the replicator look whether a full disk has space again. No system tells
+    /// that by itself, so the ticker calls this now and then.
+    pub fn look_for_space<S: StateMachine>(&self, hub: &Hub<S>) {
+        let Some(shortage) = self.spares.shortage() else {
+            return;
+        };
+        if shortage.log_waits {
+            self.may_write_again.store(true, Ordering::SeqCst);
+            hub.wake(Task::Replicate);
+        } else {
+            self.spares.try_again();
+            hub.wake(Task::Carry);
+        }
+    }
+
+    /// Whether a write that waits for space may be tried again; only once for each
+    /// [`look_for_space`](Self::look_for_space).
+    pub fn take_another_try(&self) -> bool {
+        self.may_write_again.swap(false, Ordering::SeqCst)
     }
 
     /// The index up to which, inclusive, the replicator is to drop the log on disk, if there is

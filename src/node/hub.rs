@@ -280,6 +280,9 @@ impl<S: StateMachine> Hub<S> {
             log::info!("{event}");
         }
         self.announce(consequences.news);
+        for notice in &consequences.disk_notices {
+            log::warn!("{notice}");
+        }
         if !consequences.events.is_empty() {
             self.changed.notify_all();
         }
@@ -325,7 +328,11 @@ impl<S: StateMachine> Hub<S> {
     }
 
     pub(super) fn answer_to_end(&self, end: End) -> Answer {
-        answer(end, self.config.id, |id| self.address_of(id))
+        let shortage = match end {
+            End::NoSpace => self.files.spares.shortage(),
+            _ => None,
+        };
+        answer(end, self.config.id, shortage, |id| self.address_of(id))
     }
 
     /// Whether a command may enter the log. The log must not hold a command that does not decode,

@@ -7,6 +7,7 @@ use super::sync::{Receiver, bounded};
 use crate::machine::StateMachine;
 use crate::net::{Replies, ReplyTo};
 use crate::raft::EntryId;
+use crate::storage::Shortage;
 use crate::wire::client::{Answer, Doubt, NotLeader};
 
 /// How a command or a query ended.
@@ -91,10 +92,12 @@ pub(super) fn encode<S: StateMachine>(reply: &S::Reply) -> Answer {
     Answer::Reply(bytes.into())
 }
 
-/// The answer that tells a client how its request ended. `address_of` gives a node's address.
+/// The answer that tells a client how its request ended. `shortage` is why the disk is full, and
+/// `address_of` gives a node's address.
 pub(super) fn answer(
     end: End,
     id: crate::raft::NodeId,
+    shortage: Option<Shortage>,
     address_of: impl Fn(crate::raft::NodeId) -> Option<String>,
 ) -> Answer {
     match end {
@@ -105,6 +108,11 @@ pub(super) fn answer(
             leader: leader.and_then(|leader| Some((leader, address_of(leader)?))),
         }),
         End::Busy => Answer::Busy,
+        End::NoSpace => Answer::NoSpace(match shortage {
+            Some(shortage) => format!("on node {id} {}", shortage.reason),
+            // It has ended since the request was refused.
+            None => format!("the disk of node {id} was full until now"),
+        }),
         End::Unknown(doubt) => Answer::Unknown(doubt),
     }
 }

@@ -8,6 +8,7 @@
 use bytes::Bytes;
 
 use super::consequences::{Consequences, Errands, Left, Wanted};
+use super::own_disk::{DiskState, OwnDisk};
 use super::snapshot_due::SnapshotDue;
 use super::waiters::{Reads, Writes};
 use super::work::{ReadyReads, Share, Takes, Work};
@@ -32,6 +33,8 @@ pub enum End {
     /// Refused, not executed: too many requests wait already, too much of the leader's log is not
     /// committed yet, or leadership is being transferred.
     Busy,
+    /// Refused, not executed: the disk of this node, which leads, is full.
+    NoSpace,
     /// Not known: a write may still be executed; a read has no answer.
     Unknown(Doubt),
 }
@@ -52,6 +55,7 @@ pub struct Replica<W> {
     due: SnapshotDue,
     /// How many news of the members were handed out.
     news: u64,
+    own_disk: OwnDisk,
     /// The node has stopped: every request ends at once.
     stopped: bool,
 }
@@ -75,6 +79,7 @@ impl<W> Replica<W> {
             max_waiting,
             led: None,
             news: 0,
+            own_disk: OwnDisk::default(),
             stopped: false,
         }
     }
@@ -89,10 +94,24 @@ impl<W> Replica<W> {
         self.raft.admit();
     }
 
+    /// How the disk of this node is. To be called before each tick, for what does not return is
+    /// measured in ticks.
+    pub fn note_disk(&mut self, state: DiskState) {
+        self.own_disk.note(state);
+    }
+
+    /// For how many ticks the present write of the log has been under way.
+    pub fn write_ticks(&self) -> u64 {
+        self.own_disk.write_ticks()
+    }
+
     /// One tick of time has passed.
     pub fn tick(&mut self) {
         self.ticks += 1;
         self.raft.tick();
+        if let Some(to) = self.own_disk.tick(&self.raft) {
+            self.raft.transfer(Some(to));
+        }
         let late = self.writes.expired(self.ticks).into_iter();
         let late = late.chain(self.reads.expired(self.ticks));
         let ends = late.map(|waiter| (waiter, End::Unknown(Doubt::Timeout)));
@@ -102,6 +121,9 @@ impl<W> Replica<W> {
 
     /// A message of a peer has arrived.
     pub fn step(&mut self, envelope: Envelope) {
+        if !self.own_disk.admits(&envelope.message, &self.raft) {
+            return;
+        }
         self.raft.step(envelope);
         self.settle();
     }
@@ -117,6 +139,9 @@ impl<W> Replica<W> {
     pub fn submit(&mut self, command: Bytes, timeout: u64, waiter: W) -> Option<EntryId> {
         if self.stopped {
             return self.refuse(waiter, End::Unknown(Doubt::ShuttingDown));
+        }
+        if self.own_disk.is_full() && self.raft.role() == RoleName::Leader {
+            return self.refuse(waiter, End::NoSpace);
         }
         let accepted = match self.is_overloaded() {
             true => Err(ProposeError::Busy),
@@ -322,6 +347,7 @@ impl<W> Replica<W> {
             news: output.news.map(|news| (self.news, news)),
             events: output.events,
             configuration_events: output.configuration_events,
+            disk_notices: self.own_disk.take_notices(),
             removed: output.removed,
             left: Left {
                 write: left.write,

@@ -10,7 +10,7 @@ use super::stages::Written;
 use super::sync::{self, Nudged};
 use crate::machine::StateMachine;
 use crate::raft::Write;
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageError};
 
 /// Writes the log, one write after the other. All entries that are proposed or received while one
 /// write is under way go into the next write together (group commit).
@@ -18,6 +18,8 @@ pub struct Replicator {
     storage: Storage,
     /// The write that the core has handed out and that is not durable yet.
     under_way: Option<Write>,
+    /// Whether the write that is under way waits for space on the disk.
+    waits: bool,
 }
 
 impl Replicator {
@@ -25,12 +27,19 @@ impl Replicator {
         Self {
             storage,
             under_way: None,
+            waits: false,
         }
     }
 
     /// The write that the next step brings to the disk, if there is one.
     pub fn under_way(&self) -> Option<&Write> {
         self.under_way.as_ref()
+    }
+
+    /// Whether the write that is under way waits for space on the disk. Of such a write term and
+    /// vote are durable, and nothing of its entries is written.
+    pub fn waits_for_space(&self) -> bool {
+        self.waits
     }
 
     /// The files of the log on disk.
@@ -41,7 +50,9 @@ impl Replicator {
     /// Brings the write that is under way to the disk, reports it as durable, and takes the next
     /// one. In the same step the messages leave that waited for the disk, and so do the entries of
     /// the next write, before that write begins: the followers write at the same time as this node
-    /// (thesis 10.2.1). Returns false if there is nothing to write.
+    /// (thesis 10.2.1). Returns false if there is nothing to write, or no space for it: then the
+    /// same write is tried again later, when [`Task::Replicate`](super::signals::Task::Replicate)
+    /// is woken.
     ///
     /// # Errors
     /// [`NodeError::Storage`] if the disk failed. The node must stop: after a failed sync it is not
@@ -49,10 +60,33 @@ impl Replicator {
     pub fn step<S: StateMachine>(&mut self, hub: &Arc<Hub<S>>) -> Result<bool, NodeError> {
         self.under_way = match self.under_way.take() {
             None => hub.next_write(),
-            Some(write) => self.write(hub, &write)?,
+            // Whatever else wakes the replicator, a full disk is not asked more often than that.
+            Some(write) if self.waits && !hub.files.take_another_try() => Some(write),
+            Some(write) => self.try_to_write(hub, write)?,
         };
+        hub.files
+            .note_write(self.under_way.as_ref().map(|write| write.id));
         self.look_after_log(hub);
-        Ok(self.under_way.is_some())
+        Ok(self.under_way.is_some() && !self.waits)
+    }
+
+    /// Makes a write durable, if there is space for it. Returns the next one, or the same one if
+    /// there is no space.
+    fn try_to_write<S: StateMachine>(
+        &mut self,
+        hub: &Arc<Hub<S>>,
+        write: Write,
+    ) -> Result<Option<Write>, NodeError> {
+        match self.write(hub, &write) {
+            Err(NodeError::Storage(StorageError::NoSpace { .. })) => {
+                self.waits = true;
+                Ok(Some(write))
+            }
+            done => {
+                self.waits = false;
+                done
+            }
+        }
     }
 
     /// Makes a write durable. Returns the next one.

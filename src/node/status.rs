@@ -7,7 +7,7 @@ use super::hub::Hub;
 use super::sync;
 use crate::machine::StateMachine;
 use crate::storage::SnapshotInfo;
-use crate::wire::client::Status;
+use crate::wire::client::{DiskStatus, Status};
 
 impl<S: StateMachine> Hub<S> {
     /// The node's status at present.
@@ -54,6 +54,11 @@ impl<S: StateMachine> Hub<S> {
                 false => 0,
             },
             stages,
+            disk: DiskStatus {
+                write_ms: replica.write_ticks().saturating_mul(raft.tick_ms()),
+                no_space: self.files.spares.shortage().map(|shortage| shortage.reason),
+                ..DiskStatus::default()
+            },
         }
     }
 }

@@ -15,17 +15,28 @@ pub struct Ticker {
     most: u64,
     /// When the next tick is due.
     next: Instant,
+    /// How many ticks there are between two looks whether a full disk has space again.
+    look_every: u64,
+    /// After how many ticks the next look is due.
+    look_in: u64,
 }
+
+/// How often a node whose disk is full looks whether there is space again.
+const LOOK_FOR_SPACE: Duration = Duration::from_millis(500);
 
 impl Ticker {
     /// A ticker whose first tick is due one tick after `now`.
     pub fn new(timing: &Timing, now: Instant) -> Self {
         let tick = timing.tick.max(Duration::from_nanos(1));
+        let looks = LOOK_FOR_SPACE.as_nanos() / tick.as_nanos();
+        let look_every = u64::try_from(looks).unwrap_or(u64::MAX).max(1);
         let per_heartbeat = timing.heartbeat.as_nanos() / tick.as_nanos();
         Self {
             tick,
             most: u64::try_from(per_heartbeat).unwrap_or(u64::MAX).max(1),
             next: now + tick,
+            look_every,
+            look_in: look_every,
         }
     }
 
@@ -45,7 +56,18 @@ impl Ticker {
         let passed_ticks = u32::try_from(passed).unwrap_or(u32::MAX);
         self.next += self.tick.saturating_mul(passed_ticks);
         let ticks = passed.min(self.most);
-        hub.exchange(|replica| (0..ticks).for_each(|_| replica.tick()));
+        self.look_in = self.look_in.saturating_sub(ticks);
+        if self.look_in == 0 {
+            self.look_in = self.look_every;
+            hub.files.look_for_space(hub);
+        }
+        let disk = hub.files.disk_state();
+        hub.exchange(|replica| {
+            for _ in 0..ticks {
+                replica.note_disk(disk);
+                replica.tick();
+            }
+        });
         self.next
     }
 

@@ -20,6 +20,7 @@ mod message;
 mod news;
 mod outbox;
 mod output;
+mod own_disk;
 mod progress;
 mod reads;
 mod refusal;

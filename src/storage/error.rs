@@ -100,6 +100,20 @@ pub enum StorageError {
         /// The error that the operating system returned.
         source: io::Error,
     },
+    /// There is no space for the next record of the log. Nothing of the log has been touched, so
+    /// the same write can be tried again when there is space.
+    #[error(
+        "there is no space for the log: cannot {operation} {}: {source}. {}",
+        path.display(), space_advice(source.kind())
+    )]
+    NoSpace {
+        /// The path of the file that cannot grow.
+        path: PathBuf,
+        /// The operation that failed, in words that follow "cannot".
+        operation: &'static str,
+        /// The error that the operating system returned.
+        source: io::Error,
+    },
     /// An earlier write failed. Nobody knows what the disk holds until the folder is opened again,
     /// so nothing more is written.
     #[error("the node writes nothing more, as an earlier write failed ({reason}). Restart it")]
@@ -107,6 +121,64 @@ pub enum StorageError {
         /// The error of the write that failed.
         reason: String,
     },
+}
+
+impl StorageError {
+    /// The same error, as [`NoSpace`](Self::NoSpace) if a file could not be made or made longer for
+    /// lack of space. Only for operations on space that no record uses yet: what such an operation
+    /// has left in the file is overwritten before a record relies on it.
+    ///
+    /// A failed sync stays what it is, whatever its reason: see assumption 4 in `disk/mod.rs`.
+    pub(super) fn or_no_space(self) -> Self {
+        match self {
+            StorageError::Io {
+                path,
+                operation: operation @ (CREATE | WRITE | ALLOCATE),
+                source,
+            } if is_lack_of_space(source.kind()) => StorageError::NoSpace {
+                path,
+                operation,
+                source,
+            },
+            other => other,
+        }
+    }
+
+    /// The same error, for a node that does not run yet: it tries nothing again by itself.
+    pub(super) fn at_start(self) -> Self {
+        match self {
+            StorageError::NoSpace {
+                path,
+                operation,
+                source,
+            } => StorageError::Io {
+                path,
+                operation,
+                source,
+            },
+            other => other,
+        }
+    }
+}
+
+/// The operations that need space, as [`StorageError::Io`] names them.
+pub(super) const CREATE: &str = "create";
+pub(super) const WRITE: &str = "write to";
+pub(super) const ALLOCATE: &str = "allocate space in";
+
+fn is_lack_of_space(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(kind, StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// What the operator can do about a lack of space for the log, while the node runs.
+fn space_advice(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::FileTooLarge => {
+            "Raise the limit (prlimit --fsize): writes are accepted again by themselves then"
+        }
+        _ => "Make room: writes are accepted again by themselves then",
+    }
 }
 
 /// What the operator can do about an error of the operating system.

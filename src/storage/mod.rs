@@ -39,7 +39,10 @@
 //!    `torn_bytes` in `log/segment.rs`. The operator is told of each cut. If the log is damaged,
 //!    recovery changes nothing and the node does not start.
 //! 4. **After the first write or sync that fails, the storage writes nothing more.** Nobody knows
-//!    what the disk holds after such a failure, and a later sync that succeeds proves nothing. The
+//!    what the disk holds after such a failure, and a later sync that succeeds proves nothing. A
+//!    lack of space is no such failure if it shows when space is made for a record, before any byte
+//!    of it is written: then nothing that a record is in was touched, and the same write is tried
+//!    again when there is space. A sync that fails is one, whatever its reason. The
 //!    process that wrote the files may have ended after such a failure, so a start does not trust
 //!    that what it can read is on the disk: it writes the log's last record and the vote file once
 //!    more, and syncs them.
@@ -86,7 +89,7 @@ pub use error::StorageError;
 pub use inspection::{
     InspectedCommand, InspectedSegment, InspectedSnapshot, Inspection, Judge, inspect, inspect_with,
 };
-pub use log::{Spares, Unneeded};
+pub use log::{Shortage, Spares, Unneeded};
 pub use repair::{
     DamagedFolder, Recovery, SetAside, Survivor, finish_recovery, finish_recovery_in,
 };
@@ -223,7 +226,8 @@ impl Storage {
         let kept = snapshots.settle(&folder)?;
         folder.sync()?;
         if fit == Fit::StartsAnew {
-            log.append(Some(base), &[], || ())?;
+            log.append(Some(base), &[], || ())
+                .map_err(StorageError::at_start)?;
         }
         let storage = Self {
             owner,
@@ -241,6 +245,9 @@ impl Storage {
     /// # Errors
     /// [`StorageError::Io`] if the write could not be made durable; after a restart it may be there
     /// or not. Every later write then fails with [`StorageError::Stopped`].
+    /// [`StorageError::NoSpace`] if there is no space for the write's entries: they are not
+    /// written, but its term and vote are durable. The caller tries the same write again, and no
+    /// other one.
     ///
     /// # Panics
     /// If the write breaks the order that recovery relies on: the term goes back, the vote in a
@@ -349,7 +356,9 @@ impl Storage {
             return Err(StorageError::Stopped { reason });
         }
         let result = act(self);
-        if let Err(error) = &result {
+        if let Err(error) = &result
+            && !matches!(error, StorageError::NoSpace { .. })
+        {
             self.stopped = Some(error.to_string());
         }
         result

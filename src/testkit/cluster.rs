@@ -16,7 +16,7 @@ use crate::kv::{Kv, Limits};
 use crate::machine::StateMachine;
 use crate::node::{Config, Handle, Node};
 use crate::raft::{Index, MemberRole, NodeId, RoleName};
-use crate::storage::SimDisk;
+use crate::storage::{Disk, SimDisk};
 use crate::wire::client::{Answer, Ask};
 use crate::wire::members::ChangeRequest;
 
@@ -33,12 +33,16 @@ const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) type NodeMap<S> = BTreeMap<NodeId, Arc<Handle<S>>>;
 pub(super) type Nodes<S> = Arc<RwLock<NodeMap<S>>>;
 
+type DiskFor = Box<dyn Fn(NodeId, SimDisk) -> Arc<dyn Disk> + Send + Sync>;
+
 /// Nodes in one process: 1 to N at first, and those that are added.
 pub struct Cluster<S: StateMachine = Kv> {
     configs: RwLock<BTreeMap<NodeId, Config>>,
     machine: Box<dyn Fn() -> S + Send + Sync>,
     nodes: Nodes<S>,
     disks: RwLock<BTreeMap<NodeId, SimDisk>>,
+    /// The disk that a node gets, made of its simulated one.
+    disk_for: DiskFor,
     network: Network,
     /// The seed of the next disk.
     blanks: AtomicU64,
@@ -97,6 +101,20 @@ impl<S: StateMachine> Cluster<S> {
         machine: impl Fn() -> S + Send + Sync + 'static,
         adjust: impl Fn(&mut Config),
     ) -> Self {
+        Self::start_on(size, machine, adjust, |_, disk| Arc::new(disk))
+    }
+
+    /// As [`start_with`](Self::start_with), with each node on the disk that `disk_for` makes of its
+    /// simulated one: for disks that hang, or that are watched.
+    ///
+    /// # Panics
+    /// If a node does not start.
+    pub fn start_on(
+        size: u64,
+        machine: impl Fn() -> S + Send + Sync + 'static,
+        adjust: impl Fn(&mut Config),
+        disk_for: impl Fn(NodeId, SimDisk) -> Arc<dyn Disk> + Send + Sync + 'static,
+    ) -> Self {
         let members: BTreeMap<_, _> = (1..=size).map(|id| (id, address(id))).collect();
         let config = |id| {
             let mut config = Config::new(id, members.clone(), "in memory");
@@ -108,6 +126,7 @@ impl<S: StateMachine> Cluster<S> {
             machine: Box::new(machine),
             nodes: Arc::default(),
             disks: RwLock::new((1..=size).map(|id| (id, SimDisk::new(id))).collect()),
+            disk_for: Box::new(disk_for),
             network: Network::new(size),
             blanks: AtomicU64::new(size + 1),
         };
@@ -181,8 +200,9 @@ impl<S: StateMachine> Cluster<S> {
     pub fn restart(&self, id: NodeId) {
         assert!(!self.is_up(id), "node {id} is up");
         let (disk, config) = (self.disk(id), self.configs.read()[&id].clone());
+        let disk = (self.disk_for)(id, disk);
         let way = Arc::new(Way::new(id, &self.network, &self.nodes));
-        let started = Node::start_on(config, (self.machine)(), Arc::new(disk), way);
+        let started = Node::start_on(config, (self.machine)(), disk, way);
         let node = Arc::new(started.unwrap_or_else(|error| panic!("node {id}: {error}")));
         let target = Arc::downgrade(&node);
         self.nodes.write().insert(id, node);

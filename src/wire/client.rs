@@ -100,6 +100,10 @@ pub enum Answer {
         /// repeat of one whose answer was lost.
         is_new: bool,
     },
+    /// The request was refused and not executed, because the disk of the leader is full. The text
+    /// says on which node, and what to do. The client may try again: leadership goes to a node that
+    /// has space, and this one accepts commands again as soon as it has space.
+    NoSpace(String),
 }
 
 /// The reply of a node that refuses a request because it does not lead.
@@ -183,6 +187,25 @@ pub struct Status {
     /// How long each stage of a command's way through the node has taken in the last 10 to 20
     /// seconds. The stages are in the order in which a command passes them.
     pub stages: Vec<Stage>,
+    /// How the node's disk is.
+    pub disk: DiskStatus,
+}
+
+/// How the disk of a node is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    /// How long the present write of the log has been under way, in milliseconds, counted in ticks;
+    /// 0 if none is, or it has just begun.
+    pub write_ms: u64,
+    /// Why the log cannot grow; `None` while there is space.
+    pub no_space: Option<String>,
+    /// How many bytes of the log and of snapshots have been read again and verified since the node
+    /// started.
+    pub verified_bytes: u64,
+    /// How many times all of the log and all snapshots have been verified since the node started.
+    pub verified_times: u64,
+    /// The damage that was found in them, with its file and offset; `None` if none was.
+    pub damage: Option<String>,
 }
 
 /// How long one stage of a command's way through the node has taken lately. The time is measured

@@ -157,6 +157,7 @@ impl MapCluster {
             snapshot_pending: left > 1,
             snapshot_written: self.written[0].fetch_add(self.written[1].load(SeqCst), SeqCst),
             stages: Vec::new(),
+            disk: Default::default(),
         }
     }
 }

@@ -44,6 +44,10 @@ fn busy() -> Answered {
     Ok(Answer::Busy)
 }
 
+fn no_space() -> Answered {
+    Ok(Answer::NoSpace("on node 1 there is no space".into()))
+}
+
 fn in_doubt() -> Answered {
     Ok(Answer::Unknown(Doubt::Timeout))
 }
@@ -65,6 +69,7 @@ fn end(heard: Heard) -> String {
         Heard::Transferring => "transferring".into(),
         Heard::Changed { index, is_new } => format!("{index} {is_new}"),
         Heard::Failed(Error::SessionExpired { .. }) => "expired".into(),
+        Heard::Failed(Error::NoSpace { .. }) => "no space".into(),
         Heard::Failed(error) => format!("{:?}", error.kind()).to_lowercase(),
     }
 }
@@ -134,6 +139,11 @@ fn every_end_of_a_request_leads_to_what_the_design_says() {
             "a-a|Done",
         ),
         (
+            "its disk is full: likewise, and then who leads instead",
+            &[no_space(), not_leader(Some("c:1")), done()],
+            "a-ac|Done",
+        ),
+        (
             "the session is full: likewise",
             &[reply(Reply::TooManyInFlight), done()],
             "a-a|Done",
@@ -160,6 +170,10 @@ fn a_write_is_unknown_exactly_if_an_attempt_may_have_been_executed() {
             "abc-|unavailable",
         ),
         (&[busy()], "a-|refused"),
+        (&[no_space()], "a-|no space"),
+        (&[no_space(), busy()], "a-a-|refused"),
+        (&[no_space(), not_leader(None)], "a-a|unavailable"),
+        (&[lost(), no_space()], "ab-|unknown"),
         (&[reply(Reply::TooManyInFlight)], "a-|refused"),
         (&[busy(), not_leader(None)], "a-a|unavailable"),
         (&[lost()], "a|unknown"),

@@ -357,6 +357,7 @@ fn status(id: u64, list: &MemberList) -> Status {
         snapshot_pending: false,
         snapshot_written: 0,
         stages: Vec::new(),
+        disk: Default::default(),
     }
 }
 

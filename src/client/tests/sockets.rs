@@ -453,6 +453,7 @@ fn the_status_of_all_servers_comes_without_a_leader_and_with_one_dead() {
         snapshot_pending: false,
         snapshot_written: 0,
         stages: Vec::new(),
+        disk: Default::default(),
     };
     let serve = |status: Status| {
         Server::greeting(move |_, mut peer| {

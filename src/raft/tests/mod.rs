@@ -7,6 +7,7 @@ mod golden;
 mod harness;
 mod holding;
 mod hostile;
+mod own_disk;
 mod paper;
 mod rejoining;
 mod removed;

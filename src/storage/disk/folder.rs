@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::storage::error::StorageError;
+use crate::storage::error::{ALLOCATE, CREATE, StorageError, WRITE};
 
 use super::{Disk, DiskFile};
 
@@ -76,7 +76,7 @@ impl Folder {
         unfinished: &str,
     ) -> Result<NamedFile, StorageError> {
         let path = self.path().join(unfinished);
-        let file = self.disk.create(unfinished).map_err(at(&path, "create"))?;
+        let file = self.disk.create(unfinished).map_err(at(&path, CREATE))?;
         Ok(self.file(path, file))
     }
 
@@ -185,7 +185,7 @@ impl NamedFile {
 
     pub(in crate::storage) fn write(&self, bytes: &[u8], offset: u64) -> Result<(), StorageError> {
         let written = self.file.write_at(bytes, offset);
-        written.map_err(at(&self.path, "write to"))
+        written.map_err(at(&self.path, WRITE))
     }
 
     /// Announces writes of whole sectors: see [`DiskFile::expect_whole_sectors`].
@@ -195,7 +195,7 @@ impl NamedFile {
 
     pub(in crate::storage) fn allocate(&self, from: u64, to: u64) -> Result<(), StorageError> {
         let allocated = self.file.allocate(from, to);
-        allocated.map_err(at(&self.path, "allocate space in"))
+        allocated.map_err(at(&self.path, ALLOCATE))
     }
 
     pub(in crate::storage) fn sync(&self) -> Result<(), StorageError> {

@@ -36,5 +36,5 @@ pub(super) mod segment;
 mod spares;
 pub(super) mod writer;
 
-pub use spares::Spares;
+pub use spares::{Shortage, Spares};
 pub use writer::Unneeded;

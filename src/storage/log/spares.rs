@@ -14,12 +14,15 @@
 //!
 //! If there is neither an old nor a new file, the log creates a file itself.
 //!
+//! Here a full disk is noticed first, while the present segment still has room: see
+//! [`Spares::shortage`]. The node takes no new commands then, and what is on its way still fits.
+//!
 //! All spares have names that end in `.new`, so the next start removes them. They hold no part of
 //! the log: the file of an old segment is renamed, and the folder is synced, before the file
 //! becomes a spare.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -55,10 +58,27 @@ struct SpareFiles {
     /// Up to which byte, exclusive, no more zeros are written: the file is filled up to there, or
     /// the log has begun the segment, or filling the file has failed.
     done: AtomicU64,
+    /// Set after a lack of space, until somebody says to [try again](Spares::try_again).
+    rests: AtomicBool,
+    /// Set while the log itself waits for space: then no spare takes any of it.
+    log_waits: AtomicBool,
+    /// The error that showed the lack of space; `None` as long as there was none. It ends when a
+    /// whole segment is ready: so the node does not go back and forth with every 64 KiB.
+    shortage: Mutex<Option<String>>,
     /// The new file that is being filled with zeros, if there is one.
     spare: Mutex<Option<NewFile>>,
     /// The files of old segments, which can become segments again without being filled with zeros.
     used: Mutex<Vec<ReadyFile>>,
+}
+
+/// A disk is full: there is no space for the log's next segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// Which file cannot grow, why, and what the operator can do.
+    pub reason: String,
+    /// Whether the log already waits for space to write its next record. If not, the present
+    /// segment still has room for the entries that are on their way.
+    pub log_waits: bool,
 }
 
 struct NewFile {
@@ -89,15 +109,35 @@ impl Spares {
     /// Whether zeros have to be written to the next segment's file, so that [`make`](Self::make)
     /// should be called. Never waits.
     pub fn are_wanted(&self) -> bool {
-        let SpareFiles { wanted, done, .. } = &*self.files;
-        wanted.load(Ordering::SeqCst) > done.load(Ordering::SeqCst)
+        let files = &*self.files;
+        let missing = files.wanted.load(Ordering::SeqCst) > files.done.load(Ordering::SeqCst);
+        missing && !files.rests.load(Ordering::SeqCst)
+    }
+
+    /// The lack of space for the next segment, if there is one. It is noticed when the next segment
+    /// is made ready, before the present one is full.
+    pub fn shortage(&self) -> Option<Shortage> {
+        let reason = self.files.shortage.lock().clone()?;
+        let log_waits = self.files.log_waits.load(Ordering::SeqCst);
+        Some(Shortage { reason, log_waits })
+    }
+
+    /// After a lack of space: lets [`make`](Self::make) look whether there is space now. Called now
+    /// and then, for nobody tells when a disk has space again. While the log itself waits, it looks
+    /// first.
+    pub fn try_again(&self) {
+        if !self.files.log_waits.load(Ordering::SeqCst) {
+            self.files.rests.store(false, Ordering::SeqCst);
+        }
     }
 
     /// Fills the next 64 KiB of the next segment's file with zeros, if the log has grown enough.
+    /// After a lack of space, fills the whole file, in as many calls.
     ///
     /// # Errors
-    /// [`StorageError::Io`]. The file is removed, and is not filled again. The log will create the
-    /// segment's file itself, and reports the error if that fails too.
+    /// [`StorageError::NoSpace`] if the disk is full: there is a [`shortage`](Self::shortage) from
+    /// now on. [`StorageError::Io`]: the file is removed, and is not filled again. The log will
+    /// create the segment's file itself, and reports the error if that fails too.
     pub fn make(&self) -> Result<(), StorageError> {
         let mut spare = self.files.spare.lock();
         if !self.are_wanted() {
@@ -105,46 +145,110 @@ impl Spares {
         }
         let number = (self.files.wanted.load(Ordering::SeqCst) - 1) / self.bytes;
         let name = unfinished(&segment::name(number));
-        let begun = spare.take().filter(|spare| spare.number == number);
-        let filled = self.fill(number, &name, begun);
-        // After a failure the file counts as filled, so that filling it is not tried again.
-        let up_to = filled.as_ref().map_or(self.bytes, |spare| spare.filled);
-        let done = number * self.bytes + up_to;
-        self.files.done.store(done, Ordering::SeqCst);
-        if filled.is_err() {
-            // The disk may be full, and the log needs the space more. If removing fails as well,
-            // the next start removes the file.
-            let _ = self.folder.remove(&name);
+        if spare.as_ref().is_some_and(|spare| spare.number != number) {
+            *spare = None;
         }
-        *spare = Some(filled?);
-        Ok(())
+        match self.fill(number, &name, &mut spare) {
+            Ok(filled) => {
+                let done = number * self.bytes + filled;
+                self.files.done.store(done, Ordering::SeqCst);
+                if filled == self.bytes {
+                    self.files.shortage.lock().take();
+                }
+                Ok(())
+            }
+            Err(error @ StorageError::NoSpace { .. }) => {
+                self.note_shortage(number, &error);
+                Err(error)
+            }
+            Err(error) => {
+                // The file counts as filled, so that filling it is not tried again.
+                let done = (number + 1) * self.bytes;
+                self.files.done.store(done, Ordering::SeqCst);
+                // If removing fails as well, the next start removes the file.
+                *spare = None;
+                let _ = self.folder.remove(&name);
+                Err(error)
+            }
+        }
     }
 
     /// Fills the next piece of the file with zeros, and creates the file first if there is none
-    /// yet.
+    /// yet. Returns up to where the file is filled.
     fn fill(
         &self,
         number: u64,
         name: &str,
-        begun: Option<NewFile>,
-    ) -> Result<NewFile, StorageError> {
-        let mut spare = match begun {
+        spare: &mut Option<NewFile>,
+    ) -> Result<u64, StorageError> {
+        let spare = match spare {
             Some(spare) => spare,
             None => {
-                let mut file = self.folder.create_unfinished(name)?;
+                let created = self.folder.create_unfinished(name);
+                let mut file = created.map_err(StorageError::or_no_space)?;
                 file.expect_whole_sectors();
-                NewFile {
+                spare.insert(NewFile {
                     number,
                     file,
                     filled: 0,
-                }
+                })
             }
         };
         let to = self.bytes.min(spare.filled + STEP);
-        spare.file.allocate(spare.filled, to)?;
+        let allocated = spare.file.allocate(spare.filled, to);
+        allocated.map_err(StorageError::or_no_space)?;
         spare.file.sync()?;
         spare.filled = to;
-        Ok(spare)
+        Ok(to)
+    }
+
+    /// There is no space for the file of segment `number`. From now on all of that file is wanted,
+    /// and the shortage ends when all of it is there.
+    fn note_shortage(&self, number: u64, error: &StorageError) {
+        let files = &*self.files;
+        let all = (number + 1) * self.bytes;
+        files.wanted.fetch_max(all, Ordering::SeqCst);
+        files.rests.store(true, Ordering::SeqCst);
+        *files.shortage.lock() = Some(error.to_string());
+    }
+
+    /// The log has no space for its next record; `next` is the number of the segment after the
+    /// present one.
+    pub(super) fn log_waits(&self, next: u64, error: &StorageError) {
+        self.files.log_waits.store(true, Ordering::SeqCst);
+        self.note_shortage(next, error);
+    }
+
+    /// The log has space for its next record. If it waited for that, the shortage goes on until a
+    /// whole segment is ready.
+    pub(super) fn log_goes_on(&self) {
+        if self.files.log_waits.swap(false, Ordering::SeqCst) {
+            self.end_shortage_if_files_are_kept();
+        }
+    }
+
+    /// Files of old segments need no more space.
+    fn end_shortage_if_files_are_kept(&self) {
+        let log_waits = self.files.log_waits.load(Ordering::SeqCst);
+        if !log_waits && !self.files.used.lock().is_empty() {
+            self.files.shortage.lock().take();
+        }
+    }
+
+    /// Removes the new file, or the file of an old segment, if there is one: the log needs its
+    /// space more. Returns whether there was one. If another thread is in [`make`](Self::make),
+    /// this waits until that is over.
+    pub(super) fn release(&self) -> bool {
+        let Some(spare) = self.files.spare.lock().take() else {
+            let used = self.files.used.lock().pop();
+            let path = used.as_ref().map(|ready| ready.file.path());
+            let name = path.and_then(|path| path.file_name());
+            return name.is_some_and(|name| self.folder.remove(&name.to_string_lossy()).is_ok());
+        };
+        let begin = spare.number * self.bytes;
+        self.files.done.fetch_min(begin, Ordering::SeqCst);
+        let name = unfinished(&segment::name(spare.number));
+        self.folder.remove(&name).is_ok()
     }
 
     /// Computes how far the file of the next segment, `number`, should be filled with zeros, now
@@ -160,7 +264,7 @@ impl Spares {
         let up_to = written.saturating_sub(begin).min(left) * self.bytes / left;
         if up_to > 0 {
             let place = number * self.bytes + up_to;
-            self.files.wanted.store(place, Ordering::SeqCst);
+            self.files.wanted.fetch_max(place, Ordering::SeqCst);
         }
     }
 
@@ -171,6 +275,11 @@ impl Spares {
         let mut spare = self.files.spare.lock();
         let done = (number + 1) * self.bytes;
         self.files.done.store(done, Ordering::SeqCst);
+        if self.files.shortage.lock().is_some() {
+            // It goes on until the segment after this one is ready as a whole.
+            let all = (number + 2) * self.bytes;
+            self.files.wanted.fetch_max(all, Ordering::SeqCst);
+        }
         let spare = spare.take().filter(|spare| spare.number == number);
         let filled = spare.map(|spare| ReadyFile {
             file: spare.file,
@@ -202,6 +311,7 @@ impl Spares {
             marks,
         };
         self.files.used.lock().push(ready);
+        self.end_shortage_if_files_are_kept();
         Ok(true)
     }
 }

@@ -19,6 +19,11 @@
 //! Either way the log has the entries that it had before. A record that is larger than a segment
 //! gets a segment as large as it needs.
 //!
+//! A disk that is full shows in the first part, before the record is written: the file cannot be
+//! made, or made longer. Nothing that a record is in was touched then, so the same write is simply
+//! tried again later ([`StorageError::NoSpace`]). Any other failure leaves in doubt what the disk
+//! holds, and so does any failure of a sync: the storage writes nothing more then.
+//!
 //! # Taking over at a start
 //!
 //! Recovery reads all records, and changes nothing on disk before it has read all of them without
@@ -166,7 +171,10 @@ impl LogWriter {
         entries: &[Entry],
         written: impl FnOnce(),
     ) -> Result<(), StorageError> {
-        let previous = self.outline.last();
+        record::fill(restart, entries, &mut self.record);
+        let len = (self.record.len() / DATA * SECTOR) as u64;
+        // First of all, so that nothing has changed if there is no space.
+        self.make_room(len)?;
         if let Some(base) = restart {
             self.outline = Outline::after(base);
         }
@@ -175,12 +183,6 @@ impl LogWriter {
         {
             panic!("a write reached the disk that does not continue the log: {problem}");
         }
-        record::fill(restart, entries, &mut self.record);
-        let len = (self.record.len() / DATA * SECTOR) as u64;
-        if self.end > BLOCK as u64 && self.end + len > self.options.segment_bytes {
-            self.roll(previous)?;
-        }
-        self.reserve(len)?;
         let marks = self.header.marks;
         record::stamp(&mut self.record, self.sequence, marks);
         self.sectors.fill(&self.record, marks);
@@ -216,6 +218,38 @@ impl LogWriter {
             spares: self.spares.clone(),
             segments,
         }
+    }
+
+    /// Makes sure that there is space for a record of `len` bytes: begins the next segment if the
+    /// record does not fit into the present one, and makes the segment's file longer if needed.
+    ///
+    /// # Errors
+    /// [`StorageError::NoSpace`] if there is no space. Then nothing that a record is in has been
+    /// touched, and this may be called again: what a failed attempt has written lies behind
+    /// `allocated`, or in a file whose name ends in `.new`, and the next attempt writes over it.
+    /// Any other error leaves the log in doubt.
+    fn make_room(&mut self, len: u64) -> Result<(), StorageError> {
+        let mut made = self.try_to_make_room(len);
+        while matches!(made, Err(StorageError::NoSpace { .. })) && self.spares.release() {
+            // What was ready for the next segments has made room.
+            made = self.try_to_make_room(len);
+        }
+        match &made {
+            Ok(()) => self.spares.log_goes_on(),
+            Err(error @ StorageError::NoSpace { .. }) => {
+                self.spares.log_waits(self.header.number + 1, error);
+            }
+            Err(_) => {}
+        }
+        made
+    }
+
+    fn try_to_make_room(&mut self, len: u64) -> Result<(), StorageError> {
+        if self.end > BLOCK as u64 && self.end + len > self.options.segment_bytes {
+            self.roll(self.outline.last())
+                .map_err(StorageError::or_no_space)?;
+        }
+        self.reserve(len).map_err(StorageError::or_no_space)
     }
 
     /// Begins a new segment; `previous` is the last entry in the segments before it. All earlier
@@ -317,7 +351,12 @@ fn begin_again(
     file: NamedFile,
     header: &SegmentHeader,
 ) -> Result<NamedFile, StorageError> {
-    file.write(&block::seal(segment::MAGIC, header), 0)?;
+    let written = file.write(&block::seal(segment::MAGIC, header), 0);
+    if let (Err(_), Some(name)) = (&written, file.path().file_name()) {
+        // Nobody knows this file any more. If removing fails as well, the next start removes it.
+        let _ = folder.remove(&name.to_string_lossy());
+    }
+    written?;
     file.sync()?;
     folder.finish_file(file, &segment::name(header.number))
 }

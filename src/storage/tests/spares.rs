@@ -90,6 +90,13 @@ fn a_segment_that_is_ready_in_part_is_taken_over_and_filled_as_it_goes() {
     holds(&disk, WRITES);
 }
 
+/// How many bytes the files of a disk have together.
+fn used(disk: &SimDisk) -> u64 {
+    let names = disk.list().expect("a simulated folder can be listed");
+    let files = names.iter().filter_map(|name| disk.contents(name));
+    files.map(|bytes| bytes.len() as u64).sum()
+}
+
 #[test]
 fn a_disk_that_has_no_room_for_the_next_segment_yet_takes_what_the_present_one_has_room_for() {
     let disk = SimDisk::new(7);
@@ -97,22 +104,58 @@ fn a_disk_that_has_no_room_for_the_next_segment_yet_takes_what_the_present_one_h
     let spares = storage.spares();
     let first = write(1, 1, 1, 100 << 10);
     storage.write(&first).expect("this disk does not fail");
-    let names = disk.list().expect("a simulated folder can be listed");
-    let used = names.iter().filter_map(|name| disk.contents(name));
-    let used: u64 = used.map(|bytes| bytes.len() as u64).sum();
-    disk.set_capacity(Some(used + (20 << 10)));
-    assert!(matches!(spares.make(), Err(StorageError::Io { .. })));
+    disk.set_capacity(Some(used(&disk) + (20 << 10)));
+    let error = spares.make().expect_err("there is no room for 64 KiB");
+    assert!(matches!(error, StorageError::NoSpace { .. }), "{error}");
     assert!(!spares.are_wanted(), "it is not tried over and over");
-    assert_eq!(
-        disk.list().expect("as before"),
-        names,
-        "what was begun is gone"
-    );
     let second = write(1, 2, 1, 2 << 10);
     storage.write(&second).expect("there is room for this");
+    let names = disk.list().expect("as before");
+    let is_spare = |name: &String| name.ends_with(".new");
+    assert!(!names.iter().any(is_spare), "the log needs it more");
     let memory = Memory::default().after(&first).after(&second);
     let (_, recovered) = try_open_large(&disk).expect("nothing is damaged");
     assert_eq!(Memory::from(&recovered), memory);
+}
+
+#[test]
+fn a_full_disk_shows_ahead_of_the_log_and_until_a_whole_segment_is_ready() {
+    let disk = SimDisk::new(7);
+    let (mut storage, _) = try_open_large(&disk).expect("this disk does not fail");
+    let spares = storage.spares();
+    storage
+        .write(&write(1, 1, 1, 30 << 10))
+        .expect("this disk does not fail");
+    assert_eq!(spares.shortage(), None);
+    disk.set_capacity(Some(used(&disk) + (70 << 10)));
+    spares.make().expect("there is room for 64 KiB");
+    assert_eq!(spares.shortage(), None);
+    storage
+        .write(&write(1, 2, 1, 60 << 10))
+        .expect("there is room in the present segment, but not for the spare");
+    let error = spares.make().expect_err("there is no room for more");
+    let shortage = spares.shortage().expect("it was noticed");
+    assert!(!shortage.log_waits && shortage.reason == error.to_string());
+    assert!(!spares.are_wanted(), "it waits to be told to try again");
+    spares.try_again();
+    spares.make().expect_err("there is still no room");
+    assert!(spares.shortage().is_some());
+
+    disk.set_capacity(None);
+    spares.try_again();
+    let mut steps = 0;
+    while spares.shortage().is_some() {
+        assert!(spares.are_wanted(), "the shortage would never end");
+        spares.make().expect("there is room");
+        steps += 1;
+    }
+    assert!(steps > 1, "a small piece is not enough");
+    assert!(!spares.are_wanted());
+    for index in 3..=WRITES {
+        let next = write(1, index, 1, 30 << 10);
+        storage.write(&next).expect("there is room");
+    }
+    assert_eq!(segments(&disk).len(), 2);
 }
 
 /// How many writes the node makes, with a snapshot after every second one. That is enough for a

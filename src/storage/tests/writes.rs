@@ -1,8 +1,9 @@
 //! Tests that write to the storage and read it back, with no crash in between.
 
 use crate::raft::Write;
-use crate::storage::{RealDisk, SimDisk, Storage, StorageError};
+use crate::storage::{Outcome, RealDisk, SimDisk, Storage, StorageError};
 
+use super::crashes::stop_everywhere;
 use super::*;
 
 #[test]
@@ -176,26 +177,118 @@ fn after_a_write_or_sync_that_failed_nothing_more_is_written() {
     assert_eq!(disk.operations(), before);
 }
 
+/// Writes until the disk is full. Returns what was written, and the write that was refused.
+fn fill(storage: &mut Storage) -> (Memory, Write, StorageError) {
+    let mut written = Memory::default();
+    loop {
+        let next = write(1, written.entries.len() as u64 + 1, 1, 300);
+        match storage.write(&next) {
+            Ok(()) => written = written.after(&next),
+            Err(error) => return (written, next, error),
+        }
+    }
+}
+
 #[test]
 fn a_full_disk_loses_nothing_and_the_log_goes_on_when_there_is_space_again() {
-    let disk = SimDisk::new(1);
-    let (mut storage, _) = open(&disk);
-    disk.set_capacity(Some(60_000));
-    let mut expected = Memory::default();
-    let (refused, error) = loop {
-        let next = write(1, expected.entries.len() as u64 + 1, 1, 300);
-        match storage.write(&next) {
-            Ok(()) => expected = expected.after(&next),
-            Err(error) => break (next, error),
-        }
+    // Each capacity has another operation fail: the segment is created, its header is written, or
+    // it is made longer.
+    for capacity in (50_000..58_000).step_by(100) {
+        let disk = SimDisk::new(1);
+        let (mut storage, _) = open(&disk);
+        let spares = storage.spares();
+        disk.set_capacity(Some(capacity));
+        let (expected, refused, error) = fill(&mut storage);
+        assert!(expected.entries.len() > 10, "it was full at once");
+        assert!(matches!(error, StorageError::NoSpace { .. }), "{error}");
+        let shortage = spares.shortage().expect("the disk is full");
+        assert!(shortage.log_waits && shortage.reason == error.to_string());
+        let again = storage.write(&refused).expect_err("it is still full");
+        assert_eq!(again.to_string(), error.to_string());
+        let restarted = disk.fork();
+        assert_eq!(recovered(&restarted), expected, "while the disk is full");
+        disk.set_capacity(None);
+        storage.write(&refused).expect("there is space");
+        assert_eq!(recovered(&disk), expected.after(&refused));
+        let shortage = spares.shortage().expect("no whole segment is ready");
+        assert!(!shortage.log_waits);
+    }
+}
+
+#[test]
+fn a_sync_that_fails_for_lack_of_space_is_a_failed_sync() {
+    let error = |operation, kind: std::io::ErrorKind| StorageError::Io {
+        path: "log-1".into(),
+        operation,
+        source: kind.into(),
     };
-    assert!(expected.entries.len() > 20, "it was full at once");
-    assert!(error.to_string().contains("log-"), "{error}");
-    assert_eq!(recovered(&disk), expected, "while the disk is still full");
-    disk.set_capacity(None);
+    let waits = |operation, kind| {
+        let error = error(operation, kind).or_no_space();
+        matches!(error, StorageError::NoSpace { .. })
+    };
+    use std::io::ErrorKind::{FileTooLarge, Other, QuotaExceeded, StorageFull};
+    for kind in [StorageFull, QuotaExceeded, FileTooLarge] {
+        assert!(waits("allocate space in", kind) && waits("create", kind));
+        assert!(waits("write to", kind));
+        assert!(!waits("sync", kind) && !waits("sync the folder", kind));
+        assert!(!waits("rename a file to", kind));
+    }
+    assert!(!waits("allocate space in", Other));
+}
+
+/// The node may crash while it waits for space, or just when it gets some.
+#[test]
+fn a_crash_while_a_write_waits_for_space_loses_nothing() {
+    for capacity in [40_000, 41_300, 42_700] {
+        let full = SimDisk::new(1);
+        full.set_capacity(Some(capacity));
+        let (mut storage, _) = open(&full);
+        let (expected, refused, _) = fill(&mut storage);
+        drop(storage);
+        let refused = Write {
+            hard_state: term(2, Some(1)),
+            ..refused
+        };
+        stop_everywhere(
+            &full,
+            20,
+            |disk| {
+                let (mut storage, _) = try_open(disk)?;
+                let error = storage
+                    .write(&refused)
+                    .expect_err("it is full, or it stopped");
+                if !matches!(error, StorageError::NoSpace { .. }) {
+                    return Err(error);
+                }
+                disk.set_capacity(None);
+                storage.write(&refused)
+            },
+            |disk| {
+                disk.set_capacity(None);
+                let found = recovered(disk);
+                assert!(expected.may_become(&refused).contains(&found), "{found:?}");
+            },
+        );
+    }
+}
+
+#[test]
+fn term_and_vote_are_durable_though_there_is_no_space_for_the_entries() {
+    let disk = SimDisk::new(1);
+    disk.set_capacity(Some(40_000));
     let (mut storage, _) = open(&disk);
-    storage.write(&refused).unwrap();
-    assert_eq!(recovered(&disk), expected.after(&refused));
+    let (expected, refused, _) = fill(&mut storage);
+    let refused = Write {
+        hard_state: term(2, Some(1)),
+        ..refused
+    };
+    let error = storage.write(&refused).expect_err("it is full");
+    assert!(matches!(error, StorageError::NoSpace { .. }), "{error}");
+    let [_, vote_only, all] = expected.may_become(&refused);
+    assert_eq!(recovered(&disk.fork().crash_with(Outcome::Lost)), vote_only);
+    disk.set_capacity(None);
+    storage.write(&refused).expect("there is space");
+    assert_eq!(recovered(&disk.crash_with(Outcome::Lost)), all);
 }
 
 #[test]

@@ -95,6 +95,11 @@ impl Process {
         self.errors.state.lock().lines.clone()
     }
 
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends the process a signal by its name, such as TERM, STOP or CONT.
     ///
     /// # Errors

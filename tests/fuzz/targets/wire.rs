@@ -6,7 +6,9 @@ use raftkv::raft::{
     Configuration, Conflict, Entry, EntryId, Envelope, Index, LoggedConfiguration, Member,
     MemberRole, Message, Payload, RoleName, SnapshotMeta, Term,
 };
-use raftkv::wire::client::{Answer, Ask, Doubt, NotLeader, Request, Response, Stage, Status};
+use raftkv::wire::client::{
+    Answer, Ask, DiskStatus, Doubt, NotLeader, Request, Response, Stage, Status,
+};
 use raftkv::wire::handshake::{
     Caller, Hello, HelloError, PeerHello, PeerWelcome, Standing, VERSION, Welcome,
 };
@@ -226,7 +228,17 @@ fn members_report() -> MembersReport {
     }
 }
 
-fn answers() -> [Answer; 10] {
+fn disk_status() -> DiskStatus {
+    DiskStatus {
+        write_ms: 10,
+        no_space: Some("full".into()),
+        verified_bytes: 1 << 40,
+        verified_times: 3,
+        damage: Some("damaged".into()),
+    }
+}
+
+fn answers() -> [Answer; 11] {
     let not_leader = NotLeader {
         id: 1,
         role: RoleName::PreCandidate,
@@ -262,6 +274,7 @@ fn answers() -> [Answer; 10] {
             p99_ns: 1 << 20,
             max_ns: 1 << 33,
         }],
+        disk: disk_status(),
     };
     [
         Answer::Reply("reply".into()),
@@ -280,6 +293,7 @@ fn answers() -> [Answer; 10] {
             index: 300,
             is_new: true,
         },
+        Answer::NoSpace("full".into()),
     ]
 }
 

@@ -264,7 +264,12 @@ impl World {
         node.durable.cut = node.durable.cut.max(running.hub.cut_to());
         let stepped = running.replicator.step(&running.hub);
         if let Some(write) = write {
-            if stepped.is_ok() {
+            if running.replicator.waits_for_space() {
+                // Its term and vote are there, and no entry.
+                node.durable.unfinished = Some(write);
+                self.stats.waits_for_space += 1;
+            } else if stepped.is_ok() {
+                node.durable.unfinished = None;
                 node.promised.replaced(node.durable.kept_by(&write));
                 node.durable.apply(write);
             } else {

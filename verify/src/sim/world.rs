@@ -71,6 +71,8 @@ pub struct Stats {
     pub crashes: u64,
     /// Nodes that stopped because their disk failed.
     pub disk_failures: u64,
+    /// Attempts to write that had to wait, because the disk was full.
+    pub waits_for_space: u64,
     /// Snapshots that nodes took of their own state.
     pub snapshots: u64,
     /// Snapshots that could not be taken.

@@ -233,34 +233,36 @@ impl Nemesis<'_> {
         };
         fill(&mut self.testbed.filler(id).map_err(sentence)?);
         self.keys.flood.store(true, Ordering::Relaxed);
-        self.spared = Some(id);
         let outcome = self.full(id, fault);
+        self.keys.flood.store(false, Ordering::Relaxed);
         self.testbed.remove_filler(id).map_err(sentence)?;
-        // It may be about to end.
-        self.testbed.nodes.kill([id]).map_err(sentence)?;
-        self.spared = None;
-        outcome
+        let note = outcome?;
+        let is_over = |this: &Self| {
+            thread::sleep(STEP);
+            this.no_space(id).is_none()
+        };
+        self.until("a disk that has space again is not used", &is_over)?;
+        Ok(note)
     }
 
-    /// Waits for the node to notice: it must end with exit code 1 and say why.
+    /// Waits for the node to notice: its status must say so, and it must go on.
     fn full(&mut self, id: NodeId, fault: &Fault) -> Verdict<String> {
         let begun_us = self.history.now_us();
         self.work_goes_on("while a disk is full")?;
         while self.history.now_us() - begun_us < 2 * fault.hold.as_micros() as u64 {
             self.pause(STEP)?;
-            if let Some(end) = self.testbed.nodes.ended(id).map_err(sentence)? {
-                let (status, last) = (end.status, end.lines.last());
-                let last = last.map_or("", String::as_str);
-                return match status.code() {
-                    Some(1) if last.starts_with("kvnode: cannot ") => {
-                        self.hold(fault)?;
-                        Ok(format!("node {id} stopped: {last}"))
-                    }
-                    _ => Err(format!("node {id} on a full disk ended, {status}: {last}")),
-                };
+            if let Some(reason) = self.no_space(id) {
+                self.work_goes_on("while a disk is known to be full")?;
+                self.hold(fault)?;
+                return Ok(format!("node {id} went on: {reason}"));
             }
         }
         Ok(format!("node {id} had room enough in its files"))
+    }
+
+    /// Why a node has no space on its disk, as it says itself.
+    fn no_space(&self, id: NodeId) -> Option<String> {
+        self.testbed.status(id)?.disk.no_space
     }
 
     /// A fault of the network that leaves processes alone.
