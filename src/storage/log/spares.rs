@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::storage::block::BLOCK;
 use crate::storage::disk::{Folder, NamedFile, unfinished};
 use crate::storage::error::StorageError;
 
@@ -280,7 +281,10 @@ impl Spares {
             let all = (number + 2) * self.bytes;
             self.files.wanted.fetch_max(all, Ordering::SeqCst);
         }
-        let spare = spare.take().filter(|spare| spare.number == number);
+        // A file in which not even the header has durable space is of no use: the log makes one of
+        // the same name anew.
+        let is_ready = |spare: &NewFile| spare.number == number && spare.filled >= BLOCK as u64;
+        let spare = spare.take().filter(is_ready);
         let filled = spare.map(|spare| ReadyFile {
             file: spare.file,
             len: spare.filled,

@@ -158,6 +158,25 @@ fn a_full_disk_shows_ahead_of_the_log_and_until_a_whole_segment_is_ready() {
     assert_eq!(segments(&disk).len(), 2);
 }
 
+/// The spare has its name, and no byte of it is filled, because the disk was full just then.
+#[test]
+fn a_segment_of_whose_file_nothing_was_filled_keeps_its_header() {
+    let disk = SimDisk::new(7);
+    let (mut storage, _) = try_open_large(&disk).expect("this disk does not fail");
+    let spares = storage.spares();
+    let first = write(1, 1, 1, 100 << 10);
+    storage.write(&first).expect("this disk does not fail");
+    disk.set_capacity(Some(used(&disk) + (20 << 10)));
+    spares.make().expect_err("there is no room for 64 KiB");
+    disk.set_capacity(None);
+    let second = write(1, 2, 1, 100 << 10);
+    storage.write(&second).expect("there is room for a segment");
+    assert_eq!(segments(&disk).len(), 2);
+    let memory = Memory::default().after(&first).after(&second);
+    let (_, recovered) = try_open_large(&disk).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(Memory::from(&recovered), memory);
+}
+
 /// How many writes the node makes, with a snapshot after every second one. That is enough for a
 /// file to be used as a segment three times. Each write but the last takes two sectors.
 const TURNS: u64 = 14;
