@@ -284,8 +284,11 @@ impl<W> Replica<W> {
             return None;
         }
         // As of that entry, and not the newest one: that may be taken back.
-        let Some(configuration) = self.raft.configuration_at(applied.index).cloned() else {
-            // A snapshot of the leader's is about to take the place of this state.
+        let known = self.raft.configuration_at(applied.index);
+        let known = known.filter(|known| !known.configuration.is_empty());
+        let Some(configuration) = known.cloned() else {
+            // A snapshot of the leader's is about to take the place of this state. Or this node was
+            // told of no member, and has not come in the log to where the first ones stand.
             self.due.failed();
             return None;
         };

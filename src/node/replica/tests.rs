@@ -40,6 +40,34 @@ fn a_snapshot_that_is_wanted_before_anything_has_happened_leaves_no_work() {
     assert!(!replica.output(Wanted::NOTHING).left.work);
 }
 
+/// The header of a snapshot has the members, and a reader refuses one without any.
+#[test]
+fn a_node_that_knows_no_member_yet_takes_no_snapshot() {
+    let config = Config::new(1, Configuration::default(), 1);
+    let raft = Raft::new(config, HardState::default(), Vec::new());
+    let mut replica = Replica::new(raft, 10, None);
+    replica.step(append(EntryId::ZERO));
+    write(&mut replica);
+    let work = replica.output(Wanted::work(Share::EVERYTHING)).work;
+    assert_eq!(work.entries.len(), 1);
+    assert!(replica.want_snapshot());
+    let applied = EntryId { term: 1, index: 1 };
+    assert_eq!(replica.begin_snapshot(applied, 0), None);
+    let members = Payload::Configuration(Box::new(Configuration::of_voters([1, 2])));
+    let mut second = append(applied);
+    if let Message::Append { entries, .. } = &mut second.message {
+        entries[0].payload = members;
+    }
+    replica.step(second);
+    write(&mut replica);
+    let work = replica.output(Wanted::work(Share::EVERYTHING)).work;
+    assert_eq!(work.entries.len(), 1);
+    assert!(replica.want_snapshot());
+    let applied = EntryId { term: 1, index: 2 };
+    let meta = replica.begin_snapshot(applied, 0);
+    assert_eq!(meta.map(|meta| meta.configuration.index), Some(2));
+}
+
 const SHORT: Share = Share {
     takes: Takes::Short,
     ..Share::EVERYTHING
