@@ -4,7 +4,7 @@ use crate::raft::LoggedConfiguration;
 fn member(id: NodeId, role: MemberRole) -> Member {
     Member {
         id,
-        folder: Some(0x1111_1111 * u128::from(id) << 96),
+        folder: Some((0x1111_1111 * u128::from(id)) << 96),
         address: format!("10.0.0.{id}:7000"),
         role,
     }
