@@ -2,6 +2,7 @@
 
 mod always_writing;
 pub(super) mod disk;
+mod greetings;
 mod handshakes;
 mod members;
 mod shutdown;

@@ -18,13 +18,11 @@ use crate::wire::handshake::{
 use crate::wire::{codec, frame};
 
 /// A connection on which a test sends and reads the frames of the protocol itself.
-struct Raw(TcpStream);
+pub(super) struct Raw(TcpStream);
 
 impl Raw {
-    fn open(node: &Handle<Machine>, caller: Caller) -> Self {
-        let socket = TcpStream::connect(node.address().unwrap()).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut raw = Self(socket);
+    pub fn open(node: &Handle<Machine>, caller: Caller) -> Self {
+        let mut raw = Self::on(TcpStream::connect(node.address().unwrap()).unwrap());
         raw.0.write_all(&MAGIC).unwrap();
         raw.send(&Hello {
             version: VERSION,
@@ -34,13 +32,29 @@ impl Raw {
         raw
     }
 
-    fn send(&mut self, value: &impl Serialize) {
+    /// Uses a connection that is open.
+    pub fn on(socket: TcpStream) -> Self {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(socket)
+    }
+
+    /// Reads the hello of a node that has opened the connection.
+    pub fn called(&mut self) -> PeerHello {
+        let mut magic = [0; MAGIC.len()];
+        self.0.read_exact(&mut magic).unwrap();
+        match self.receive::<Hello>().caller {
+            Caller::Peer(peer) => peer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn send(&mut self, value: &impl Serialize) {
         let mut bytes = Vec::new();
         frame::put(value, &mut bytes);
         self.0.write_all(&bytes).unwrap();
     }
 
-    fn receive<T: DeserializeOwned>(&mut self) -> T {
+    pub fn receive<T: DeserializeOwned>(&mut self) -> T {
         let mut bytes = Vec::new();
         loop {
             if let Some((payload, _)) = frame::split(&bytes, MAX_HELLO).unwrap() {
@@ -63,16 +77,26 @@ impl Raw {
 }
 
 /// Node 1 of three; nobody listens at the addresses of the others.
-fn node(disk: &WatchedDisk) -> Handle<Machine> {
-    let members = [(1, 1), (2, 2), (3, 3)].map(|(id, port)| (id, format!("127.0.0.1:{port}")));
+pub(super) fn node(disk: &WatchedDisk) -> Handle<Machine> {
+    node_among(disk, [2, 3])
+}
+
+/// Node 1 of three; the others listen at these ports.
+pub(super) fn node_among(disk: &WatchedDisk, [second, third]: [u16; 2]) -> Handle<Machine> {
+    let members = [(1, 1), (2, second), (3, third)];
+    let members = members.map(|(id, port)| (id, format!("127.0.0.1:{port}")));
     let mut config = Config::new(1, members, "in memory");
     config.listen = Some("127.0.0.1:0".to_string());
     let machine = Machine(Box::new(|| {}), |_| Ok(()));
     Node::serve(config, machine, &disk.disk()).unwrap()
 }
 
-fn peer(from: u64, folder: u128) -> Caller {
-    Caller::Peer(PeerHello {
+pub(super) fn peer(from: u64, folder: u128) -> Caller {
+    Caller::Peer(peer_hello(from, folder))
+}
+
+pub(super) fn peer_hello(from: u64, folder: u128) -> PeerHello {
+    PeerHello {
         from,
         to: 1,
         machine: "a test's machine".to_string(),
@@ -82,10 +106,10 @@ fn peer(from: u64, folder: u128) -> Caller {
         lineage: 0,
         configuration: 0,
         founding: founding_digest([1, 2, 3]),
-    })
+    }
 }
 
-fn standing(welcome: &Welcome) -> &Standing {
+pub(super) fn standing(welcome: &Welcome) -> &Standing {
     match welcome {
         Welcome::Peer(welcome) if welcome.id == 1 => &welcome.standing,
         other => panic!("{other:?}"),
