@@ -63,7 +63,7 @@ fn a_node_to_which_a_leader_sends_what_nobody_can_execute_stops_and_its_log_stay
             founding: 0,
         }),
     )));
-    assert!(matches!(raw.receive(), Welcome::Accepted { .. }));
+    assert!(matches!(raw.receive(), Welcome::Peer(_)));
     raw.write(&frame_of(&Envelope {
         from: 2,
         from_folder: folder,

@@ -89,10 +89,16 @@ fn clients_are_told_where_a_leader_listens_and_not_how_a_node_reaches_it() {
 
 #[test]
 fn clients_whose_bytes_are_changed_or_lost_have_each_write_executed_once() {
-    // Of one node, so that nobody tells a client of another way than over the cable.
-    let cluster = Cluster::start(1);
+    // Of one node whose address in the list of members is the cable's, so that nobody tells a
+    // client of another way than over the cable.
     let cable = Cable::default();
-    let proxy = cluster.proxy(1, &cable).unwrap();
+    let mut proxy = None;
+    let cluster = Cluster::start_as(1, |cluster| {
+        let way = cluster.proxy(1, &cable).unwrap();
+        cluster.announce(1, way.address());
+        proxy = Some(way);
+    });
+    let proxy = proxy.expect("made before the node was started");
     let load = Load::start_at(4, &[proxy.address()]);
     cable.set(Quality {
         corrupted_permille: 50,

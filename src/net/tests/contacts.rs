@@ -1,7 +1,5 @@
 //! Tests of whom a node dials: contacts that change while it runs, and strangers that call.
 
-use std::net::TcpListener;
-
 use super::peers::{deliver, node_with, peer_hello};
 use super::*;
 use crate::net::directory::MAX_STRANGERS;
@@ -16,11 +14,8 @@ fn contact(id: NodeId, folder: Option<FolderId>, address: SocketAddr) -> Contact
 }
 
 /// Waits for the next node that dials a port, and takes its hello.
-fn called(listener: &TcpListener) -> (Remote, PeerHello) {
-    let (socket, _) = listener.accept().unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let input = Vec::new();
-    let mut remote = Remote { socket, input };
+pub(super) fn called(listener: &TcpListener) -> (Remote, PeerHello) {
+    let mut remote = Remote::accept(listener);
     let mut magic = [0; MAGIC.len()];
     remote.socket.read_exact(&mut magic).unwrap();
     let hello: Hello = remote.read().unwrap();
@@ -30,7 +25,7 @@ fn called(listener: &TcpListener) -> (Remote, PeerHello) {
     }
 }
 
-fn listener() -> (TcpListener, SocketAddr) {
+pub(super) fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)

@@ -1,6 +1,7 @@
 //! Tests of what a node tells others about the members: its peers when it dials them, its clients
 //! with their answers, and those who only ask who it is.
 
+use super::contacts::{called, listener};
 use super::peers::{deliver, peer_hello};
 use super::*;
 use crate::raft::{Contact, Index};
@@ -62,7 +63,7 @@ fn answers_that_are_sent_at_once_carry_the_members_only_once() {
 #[test]
 fn a_peer_learns_who_calls_it() {
     let second = Node::start(config(2), false);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (listener, address) = listener();
     let announcing = Config {
         address: "first:1".into(),
         founding: 9,
@@ -77,19 +78,8 @@ fn a_peer_learns_who_calls_it() {
         };
         first.peers.set(sequence, vec![contact]);
     };
-    let hello = |at: &std::net::TcpListener| {
-        let (socket, _) = at.accept().unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let input = Vec::new();
-        let mut remote = Remote { socket, input };
-        remote.socket.read_exact(&mut [0; MAGIC.len()]).unwrap();
-        match remote.read::<Hello>().unwrap().caller {
-            Caller::Peer(peer) => peer,
-            other => panic!("{other:?}"),
-        }
-    };
-    dial(1, listener.local_addr().unwrap(), None);
-    let founding = hello(&listener);
+    dial(1, address, None);
+    let (_, founding) = called(&listener);
     let expected = PeerHello {
         from: 1,
         to: 2,
@@ -103,9 +93,9 @@ fn a_peer_learns_who_calls_it() {
     };
     assert_eq!(founding, expected);
     first.announced.announce(list(5));
-    dial(2, listener.local_addr().unwrap(), Some(2));
+    dial(2, address, Some(2));
     // The connection broke; the next one says what is announced by now.
-    let logged = hello(&listener);
+    let (_, logged) = called(&listener);
     let expected = PeerHello {
         to_folder: Some(2),
         lineage: 77,

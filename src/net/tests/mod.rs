@@ -9,7 +9,7 @@ mod members;
 mod peers;
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -245,6 +245,19 @@ impl Remote {
     fn connect(address: SocketAddr) -> Self {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let input = Vec::new();
+        Self { socket, input }
+    }
+
+    /// Waits until somebody connects to a port.
+    fn accept(listener: &TcpListener) -> Self {
+        let (sender, accepted) = channel::bounded(1);
+        let listener = listener.try_clone().unwrap();
+        // Nobody waits for a thread to which nobody connects.
+        thread::spawn(move || sender.send(listener.accept()));
+        let accepted = accepted.recv_timeout(PATIENCE).expect("nobody connects");
+        let (socket, _) = accepted.unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let input = Vec::new();
         Self { socket, input }

@@ -1,6 +1,7 @@
 //! What a running node tells those who call it, and what it makes of what others tell it.
 
 use std::net::TcpListener;
+use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use super::disk::WatchedDisk;
@@ -27,7 +28,12 @@ impl Other {
 
     /// Waits until the node calls, and welcomes it so.
     fn welcomes(&self, standing: Standing) -> (Raw, PeerHello) {
-        let mut raw = Raw::on(self.listener.accept().unwrap().0);
+        let (sender, accepted) = sync_channel(1);
+        let listener = self.listener.try_clone().unwrap();
+        // Nobody waits for a thread to which nobody connects.
+        std::thread::spawn(move || sender.send(listener.accept()));
+        let accepted = accepted.recv_timeout(PATIENCE).expect("the node calls");
+        let mut raw = Raw::on(accepted.unwrap().0);
         let hello = raw.called();
         raw.send(&Welcome::Peer(PeerWelcome {
             cluster: "raftkv".to_string(),
