@@ -50,6 +50,7 @@ pub const TARGETS: &[Target] = &[
         30_000,
         &[
             "a hello is read",
+            "a node is let in",
             "another version is told",
             "a welcome is read",
         ],

@@ -2,9 +2,10 @@
 
 use std::fmt::Debug;
 
+use raftkv::node::steps::{Judged, View, judge};
 use raftkv::raft::{
     Configuration, Conflict, Entry, EntryId, Envelope, Index, LoggedConfiguration, Member,
-    MemberRole, Message, Payload, RoleName, SnapshotMeta, Term,
+    MemberId, MemberRole, Message, Payload, RoleName, SnapshotMeta, Term,
 };
 use raftkv::wire::client::{
     Answer, Ask, DiskStatus, Doubt, NotLeader, Request, Response, Stage, Status,
@@ -67,8 +68,9 @@ pub fn handshake(data: &[u8]) {
     let version = codec::decode_prefix::<u16>(data);
     match hello {
         Ok(hello) => {
-            assert_eq!(Hello::decode(&codec::to_bytes(&hello)), Ok(hello));
+            assert_eq!(Hello::decode(&codec::to_bytes(&hello)).as_ref(), Ok(&hello));
             reached("a hello is read");
+            greeted(&hello);
         }
         Err(HelloError::Version { theirs }) => {
             assert_eq!(version, Ok(theirs));
@@ -78,6 +80,33 @@ pub fn handshake(data: &[u8]) {
     }
     if welcome.is_some() {
         reached("a welcome is read");
+    }
+}
+
+/// A node that is named wrongly lets nobody in, and what is said of a folder depends on the node
+/// that is called alone.
+fn greeted(hello: &Hello) {
+    let members = [1, 3].map(|id| (id, "a:1".to_string()));
+    let newest = LoggedConfiguration::founding(Configuration::founding(members));
+    let own = MemberId { id: 2, folder: 1 };
+    let view = View {
+        cluster: "raftkv",
+        machine: "raftkv store, version 1",
+        own,
+        newest: &newest,
+        committed: &newest,
+        founding: 0,
+        is_blank: true,
+    };
+    if let Judged::Peer { who, welcome, .. } = judge(hello, &view) {
+        let Caller::Peer(peer) = &hello.caller else {
+            panic!("{hello:?} is no node's");
+        };
+        assert!(peer.to == own.id && peer.to_folder.is_none_or(|folder| folder == own.folder));
+        assert_eq!((who.id, who.folder), (peer.from, peer.folder));
+        let is_member = newest.configuration.contact(who.id).is_some();
+        assert_eq!(welcome.standing == Standing::Member, is_member);
+        reached("a node is let in");
     }
 }
 
