@@ -1,6 +1,7 @@
 //! What a node makes known of the members: to its own network, to clients, to whoever waits for a
 //! change.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::NodeError;
@@ -103,6 +104,16 @@ impl<S: StateMachine> Hub<S> {
 
     pub(super) fn address_of(&self, id: NodeId) -> Option<String> {
         self.known.lock().address_of(id)
+    }
+
+    /// The function that the event loop calls when another node says that this one is outside.
+    pub(super) fn on_estranged(self: &Arc<Self>) -> Box<dyn Fn(&Estranged) + Send> {
+        let hub = Arc::downgrade(self);
+        Box::new(move |estranged| {
+            if let Some(hub) = hub.upgrade() {
+                hub.estranged(estranged);
+            }
+        })
     }
 
     /// Another node says that this one, with its folder, is outside of the cluster.

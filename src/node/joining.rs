@@ -33,6 +33,8 @@ pub(super) struct Joiner {
     /// may as well be one of those that found it.
     at_once: bool,
     addresses: Addresses,
+    /// How long to wait before the nodes are asked again.
+    pause: Duration,
     /// Why the node was not let in so far. Each reason is logged once.
     reasons: BTreeSet<String>,
 }
@@ -101,6 +103,7 @@ impl Joiner {
             },
             at_once,
             addresses: Addresses::of(addresses),
+            pause: FIRST_PAUSE,
             reasons: BTreeSet::new(),
         })
     }
@@ -123,13 +126,12 @@ impl Joiner {
                 self.request.id
             );
         }
-        let mut pause = FIRST_PAUSE;
         while !hub.is_stopping() && !hub.with_raft(is_member) {
             self.round(hub);
-            if hub.wait_until(pause, |replica| is_member(replica.raft())) {
+            if hub.wait_until(self.pause, |replica| is_member(replica.raft())) {
                 break;
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         }
         Ok(())
     }
@@ -180,13 +182,16 @@ impl Joiner {
         }
     }
 
+    /// Logs a reason that has not passed after a second, and that is another one than before.
     fn note(&mut self, reason: Option<String>) {
-        let Some(reason) = reason else {
+        let Some(reason) = reason.filter(|_| self.pause == LONGEST_PAUSE) else {
             return;
         };
-        if self.reasons.len() < MOST && !self.reasons.contains(&reason) {
+        // How long ago somebody was heard, or how many entries are to come, makes no other reason.
+        let mut kind = reason.clone();
+        kind.retain(|letter| !letter.is_ascii_digit());
+        if self.reasons.len() < MOST && self.reasons.insert(kind) {
             log::warn!("this node is not let in yet: {reason}. It goes on asking");
-            self.reasons.insert(reason);
         }
     }
 }
@@ -254,10 +259,17 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_is_kept_once_and_not_more_than_a_bound() {
+    fn a_reason_is_kept_once_if_it_has_not_passed_after_a_while() {
         let mut joiner = joiner(&["a:1"]);
+        let note = |joiner: &mut Joiner, heard: usize| {
+            joiner.note(Some(format!("node 2 was heard {heard} ms ago")));
+            joiner.reasons.len()
+        };
+        assert_eq!(note(&mut joiner, 40), 0);
+        joiner.pause = LONGEST_PAUSE;
+        assert_eq!([note(&mut joiner, 40), note(&mut joiner, 90)], [1, 1]);
         for number in 0..3 * MOST {
-            joiner.note(Some(format!("reason {}", number / 2)));
+            joiner.note(Some("x".repeat(number)));
         }
         assert_eq!(joiner.reasons.len(), MOST);
     }

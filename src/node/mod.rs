@@ -36,6 +36,7 @@ mod inquiry;
 mod intake;
 mod joining;
 mod members;
+mod opened;
 mod outcome;
 mod own_disk;
 mod register;
@@ -60,15 +61,14 @@ mod unhurried;
 mod waiters;
 mod work;
 
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::machine::StateMachine;
 use crate::net::{self, Net, NetError};
-use crate::raft::{Contact, Envelope, Fault, Index, LoggedConfiguration, NodeId, Payload};
-use crate::storage::{self, Disk, Identity, RealDisk, Recovered, Storage, StorageError};
+use crate::raft::{Contact, Envelope, Fault, Index, NodeId};
+use crate::storage::{Disk, RealDisk, StorageError};
 use crate::wire::client::{Answer, Ask};
 use crate::wire::handshake::PeerWelcome;
 use crate::wire::members::MemberList;
@@ -85,10 +85,10 @@ pub use waiters::Read;
 pub use work::{ReadyReads, Share, Shares, Takes, Work};
 
 use clock::Clock;
-use greeting::{Estranged, Given, Greeter, founding_digest};
+use greeting::{Given, Greeter, founding_digest};
 use hub::Surroundings;
 use inquiry::Tcp;
-use joining::Joiner;
+use opened::{Opened, check_is_told, joiner, listen_address, open, resolve};
 use register::{Register, Registrar};
 use service::NodeService;
 use signals::between_threads;
@@ -272,18 +272,12 @@ impl Node {
                 register.needed()
             );
         }
-        let founders = config.members.keys().copied();
-        let given = Given {
-            cluster: config.cluster.clone(),
-            machine: identity.clone(),
-            founding: founding_digest(founders.filter(|_| register.is_founding())),
-            address: config.told_address().unwrap_or_default(),
-        };
+        let given = given(&config, identity, &register);
         let net = Net::bind(net::Config {
             listen,
             id: config.id,
-            cluster: config.cluster.clone(),
-            machine: identity,
+            cluster: given.cluster.clone(),
+            machine: given.machine.clone(),
             folder: known.own_folder(),
             address: given.address.clone(),
             founding: given.founding,
@@ -312,12 +306,7 @@ impl Node {
         handle.threads.start("peers", &handle.hub, move |hub| {
             register::write(hub, registrar, &nudged, wake)
         })?;
-        let hub = Arc::downgrade(&handle.hub);
-        let on_estranged = Box::new(move |estranged: &Estranged| {
-            if let Some(hub) = hub.upgrade() {
-                hub.estranged(estranged);
-            }
-        });
+        let on_estranged = handle.hub.on_estranged();
         let greeter = Greeter::new(given, register, net.announced(), on_estranged);
         let service = NodeService::new(handle.hub.clone(), greeter);
         handle.threads.start("rpc", &handle.hub, move |_| {
@@ -344,89 +333,15 @@ impl Node {
     }
 }
 
-/// What a node found on its disk, and the seed of its election timeouts.
-struct Opened {
-    storage: Storage,
-    recovered: Recovered,
-    /// The seed, drawn for each start: nodes that start together must not time out together (paper
-    /// 5.2).
-    seed: u64,
-    /// Whether this data folder is admitted, so that the node is known never to have voted or
-    /// acknowledged with another folder.
-    admitted: bool,
-    /// The newest list of members in the log or in the snapshot, if there is one.
-    logged: Option<LoggedConfiguration>,
-}
-
-impl Opened {
-    /// Whom to dial first, and where: the members that the log has, else the founders.
-    fn contacts(&self, config: &Config) -> Vec<(NodeId, String)> {
-        let Some(logged) = &self.logged else {
-            return config.dialled_members();
-        };
-        let others = logged.configuration.contacts();
-        let others = others.filter(|member| member.id != config.id);
-        let dialled = others.map(|it| (it.id, config.dials(it.id, &it.address)));
-        dialled.collect()
-    }
-}
-
-/// The newest list of members that was found, if there is one in the log or in the snapshot.
-fn logged(recovered: &Recovered) -> Option<LoggedConfiguration> {
-    let in_log = recovered.entries.iter().rev().find_map(|entry| {
-        let Payload::Configuration(configuration) = &entry.payload else {
-            return None;
-        };
-        Some(LoggedConfiguration {
-            index: entry.id.index,
-            configuration: (**configuration).clone(),
-        })
-    });
-    let snapshot = recovered.snapshot.as_ref();
-    let in_snapshot = snapshot.map(|snapshot| snapshot.meta.configuration.clone());
-    in_log.or(in_snapshot.filter(|it| it.index > 0))
-}
-
-fn open(config: &Config, disk: &Arc<dyn Disk>, machine: &str) -> Result<Opened, StorageError> {
-    let identity = Identity {
+/// What the node tells others of itself.
+fn given(config: &Config, machine: String, register: &Register) -> Given {
+    let founders = config.members.keys().copied();
+    Given {
         cluster: config.cluster.clone(),
-        node: config.id,
-        machine: machine.to_string(),
-    };
-    let options = storage::Options::default();
-    let (storage, recovered) = Storage::open(disk.clone(), &identity, options)?;
-    for note in &recovered.notes {
-        log::warn!("{note}");
+        machine,
+        founding: founding_digest(founders.filter(|_| register.is_founding())),
+        address: config.told_address().unwrap_or_default(),
     }
-    Ok(Opened {
-        storage,
-        logged: logged(&recovered),
-        recovered,
-        seed: disk.unique_id(),
-        admitted: !config.members.is_empty(),
-    })
-}
-
-/// Where a node listens, if its log has these members.
-fn listen_address(
-    config: &Config,
-    logged: Option<&LoggedConfiguration>,
-) -> Result<SocketAddr, StartError> {
-    let own = logged.and_then(|logged| logged.configuration.contact(config.id));
-    let text = config.listens_at(own.map(|member| member.address.clone()));
-    let text = text.ok_or_else(|| {
-        StartError::Config("nothing says where to listen: name it with --listen HOST:PORT".into())
-    })?;
-    resolve(&text)
-}
-
-fn resolve(text: &str) -> Result<SocketAddr, StartError> {
-    let resolved = text.to_socket_addrs().ok().and_then(|mut all| all.next());
-    resolved.ok_or_else(|| {
-        StartError::Config(format!(
-            "cannot listen on \"{text}\": this is no HOST:PORT of this machine"
-        ))
-    })
 }
 
 /// Puts the parts of a node together and starts its threads, but for the event loop.
@@ -456,41 +371,4 @@ fn launch<S: StateMachine>(
         handle.threads.start("join", &hub, |hub| joiner.run(hub))?;
     }
     Ok(handle)
-}
-
-/// Whoever asks for this node to be let in, if it has to ask. The members in the log, if there are
-/// any, make the settings of the first start idle.
-fn joiner(config: &Config, opened: &Opened) -> Result<Option<Joiner>, StartError> {
-    if let Some(logged) = &opened.logged {
-        let listed = config.members.iter();
-        let of_log = logged.configuration.contacts();
-        let is_same = listed.eq(of_log.map(|member| (&member.id, &member.address)));
-        if !config.join.is_empty() || !config.members.is_empty() && !is_same {
-            log::info!(
-                "the members are those of entry {} in the log, {}; the list of the first start \
-                 does not count any more",
-                logged.index,
-                logged.configuration
-            );
-        }
-        return Ok(None);
-    }
-    check_is_told(config)?;
-    let is_told = !config.members.is_empty() || !config.join.is_empty();
-    if let (false, Some(address)) = (is_told, config.told_address()) {
-        joining::explain_waiting(config.id, &address);
-    }
-    Ok(Joiner::of(config, opened.storage.own_folder()))
-}
-
-/// Refuses settings that do not say what a node with a new data folder is to do.
-fn check_is_told(config: &Config) -> Result<(), StartError> {
-    match config.members.is_empty() && config.join.is_empty() && config.rejoins {
-        false => Ok(()),
-        true => Err(StartError::Config(
-            "this data folder is new, and nothing says what to do with it: found a new cluster \
-             with --cluster, or name nodes of one that exists with --join"
-                .into(),
-        )),
-    }
 }

@@ -3,7 +3,7 @@
 use std::sync::{OnceLock, Weak};
 
 use super::*;
-use crate::storage::Options;
+use crate::storage::{Identity, Options, Storage};
 use crate::testkit::{Access, HookedDisk};
 
 /// How many writes follow each other without a pause.

@@ -1,0 +1,138 @@
+//! What a node finds in its data folder when it starts, and what follows from that together with its
+//! settings: whose folder it is, where the node listens, whom it dials, whether it has to ask to be
+//! let in.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use super::StartError;
+use super::config::Config;
+use super::joining::{Joiner, explain_waiting};
+use crate::raft::{LoggedConfiguration, NodeId, Payload};
+use crate::storage::{self, Disk, Identity, Recovered, Storage, StorageError};
+
+/// What a node found on its disk, and the seed of its election timeouts.
+pub(super) struct Opened {
+    pub storage: Storage,
+    pub recovered: Recovered,
+    /// The seed, drawn for each start: nodes that start together must not time out together (paper
+    /// 5.2).
+    pub seed: u64,
+    /// Whether this data folder is admitted, so that the node is known never to have voted or
+    /// acknowledged with another folder.
+    pub admitted: bool,
+    /// The newest list of members in the log or in the snapshot, if there is one.
+    pub logged: Option<LoggedConfiguration>,
+}
+
+impl Opened {
+    /// Whom to dial first, and where: the members that the log has, else the founders.
+    pub fn contacts(&self, config: &Config) -> Vec<(NodeId, String)> {
+        let Some(logged) = &self.logged else {
+            return config.dialled_members();
+        };
+        let others = logged.configuration.contacts();
+        let others = others.filter(|member| member.id != config.id);
+        let dialled = others.map(|it| (it.id, config.dials(it.id, &it.address)));
+        dialled.collect()
+    }
+}
+
+/// The newest list of members that was found, if there is one in the log or in the snapshot.
+fn logged(recovered: &Recovered) -> Option<LoggedConfiguration> {
+    let in_log = recovered.entries.iter().rev().find_map(|entry| {
+        let Payload::Configuration(configuration) = &entry.payload else {
+            return None;
+        };
+        Some(LoggedConfiguration {
+            index: entry.id.index,
+            configuration: (**configuration).clone(),
+        })
+    });
+    let snapshot = recovered.snapshot.as_ref();
+    let in_snapshot = snapshot.map(|snapshot| snapshot.meta.configuration.clone());
+    in_log.or(in_snapshot.filter(|it| it.index > 0))
+}
+
+pub(super) fn open(
+    config: &Config,
+    disk: &Arc<dyn Disk>,
+    machine: &str,
+) -> Result<Opened, StorageError> {
+    let identity = Identity {
+        cluster: config.cluster.clone(),
+        node: config.id,
+        machine: machine.to_string(),
+    };
+    let options = storage::Options::default();
+    let (storage, recovered) = Storage::open(disk.clone(), &identity, options)?;
+    for note in &recovered.notes {
+        log::warn!("{note}");
+    }
+    Ok(Opened {
+        storage,
+        logged: logged(&recovered),
+        recovered,
+        seed: disk.unique_id(),
+        admitted: !config.members.is_empty(),
+    })
+}
+
+/// Where a node listens, if its log has these members.
+pub(super) fn listen_address(
+    config: &Config,
+    logged: Option<&LoggedConfiguration>,
+) -> Result<SocketAddr, StartError> {
+    let own = logged.and_then(|logged| logged.configuration.contact(config.id));
+    let text = config.listens_at(own.map(|member| member.address.clone()));
+    let text = text.ok_or_else(|| {
+        StartError::Config("nothing says where to listen: name it with --listen HOST:PORT".into())
+    })?;
+    resolve(&text)
+}
+
+pub(super) fn resolve(text: &str) -> Result<SocketAddr, StartError> {
+    let resolved = text.to_socket_addrs().ok().and_then(|mut all| all.next());
+    resolved.ok_or_else(|| {
+        StartError::Config(format!(
+            "cannot listen on \"{text}\": this is no HOST:PORT of this machine"
+        ))
+    })
+}
+
+/// Whoever asks for this node to be let in, if it has to ask. The members in the log, if there are
+/// any, make the settings of the first start idle.
+pub(super) fn joiner(config: &Config, opened: &Opened) -> Result<Option<Joiner>, StartError> {
+    if let Some(logged) = &opened.logged {
+        let listed = config.members.iter();
+        let of_log = logged.configuration.contacts();
+        let is_same = listed.eq(of_log.map(|member| (&member.id, &member.address)));
+        if !config.join.is_empty() || !config.members.is_empty() && !is_same {
+            log::info!(
+                "the members are those of entry {} in the log, {}; the list of the first start \
+                 does not count any more",
+                logged.index,
+                logged.configuration
+            );
+        }
+        return Ok(None);
+    }
+    check_is_told(config)?;
+    let is_told = !config.members.is_empty() || !config.join.is_empty();
+    if let (false, Some(address)) = (is_told, config.told_address()) {
+        explain_waiting(config.id, &address);
+    }
+    Ok(Joiner::of(config, opened.storage.own_folder()))
+}
+
+/// Refuses settings that do not say what a node with a new data folder is to do.
+pub(super) fn check_is_told(config: &Config) -> Result<(), StartError> {
+    match config.members.is_empty() && config.join.is_empty() && config.rejoins {
+        false => Ok(()),
+        true => Err(StartError::Config(
+            "this data folder is new, and nothing says what to do with it: found a new cluster \
+             with --cluster, or name nodes of one that exists with --join"
+                .into(),
+        )),
+    }
+}
