@@ -173,7 +173,7 @@ impl Config {
 
     /// Nobody can dial the address on which a node listens everywhere.
     fn check_told_address(&self) -> Result<(), String> {
-        let told = self.told_address().unwrap_or_default();
+        let told = self.told_address(None).unwrap_or_default();
         let everywhere = ["0.0.0.0:", "[::]:"];
         match everywhere.iter().any(|host| told.starts_with(host)) && !self.join.is_empty() {
             false => Ok(()),
@@ -184,11 +184,12 @@ impl Config {
         }
     }
 
-    /// Where the others are told to reach this node.
-    pub(super) fn told_address(&self) -> Option<String> {
-        let own = self.members.get(&self.id);
-        let told = self.address.as_ref().or(own).or(self.listen.as_ref());
-        told.cloned()
+    /// Where the others are told to reach this node, if its log has it at the address `logged`. The
+    /// log comes before the list of the first start, which may be out of date.
+    pub(super) fn told_address(&self, logged: Option<String>) -> Option<String> {
+        let own = self.members.get(&self.id).or(self.listen.as_ref());
+        let told = self.address.clone().or(logged);
+        told.or_else(|| own.cloned())
     }
 
     /// Where this node listens, if its log has it at the address `logged`.

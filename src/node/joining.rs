@@ -86,7 +86,7 @@ impl Joiner {
     /// What a node with these settings does whose folder has no logged configuration: `None` if it
     /// waits for an operator.
     pub fn of(config: &Config, folder: FolderId) -> Option<Self> {
-        let address = config.told_address()?;
+        let address = config.told_address(None)?;
         let at_once = !config.join.is_empty();
         let others = config.members.iter().filter(|(id, _)| **id != config.id);
         let addresses: Vec<String> = match at_once {

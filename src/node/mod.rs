@@ -259,7 +259,7 @@ impl Node {
     ) -> Result<Handle<S>, StartError> {
         let identity = machine.identity();
         let mut opened = open(&config, disk, &identity)?;
-        let listen = listen_address(&config, opened.logged.as_ref())?;
+        let listen = listen_address(&config, opened.own_address(&config))?;
         let known = opened.storage.peers()?;
         let founders = config.members.keys().copied();
         let (nudger, nudged) = sync::nudges();
@@ -272,7 +272,8 @@ impl Node {
                 register.needed()
             );
         }
-        let given = given(&config, identity, &register);
+        let told = config.told_address(opened.own_address(&config));
+        let given = given(&config, told, identity, &register);
         let net = Net::bind(net::Config {
             listen,
             id: config.id,
@@ -334,13 +335,13 @@ impl Node {
 }
 
 /// What the node tells others of itself.
-fn given(config: &Config, machine: String, register: &Register) -> Given {
+fn given(config: &Config, address: Option<String>, machine: String, register: &Register) -> Given {
     let founders = config.members.keys().copied();
     Given {
         cluster: config.cluster.clone(),
         machine,
         founding: founding_digest(founders.filter(|_| register.is_founding())),
-        address: config.told_address().unwrap_or_default(),
+        address: address.unwrap_or_default(),
     }
 }
 

@@ -26,6 +26,13 @@ pub(super) struct Opened {
 }
 
 impl Opened {
+    /// Where this node is reached, by its log.
+    pub fn own_address(&self, config: &Config) -> Option<String> {
+        let logged = self.logged.as_ref()?;
+        let member = logged.configuration.contact(config.id)?;
+        Some(member.address.clone()).filter(|address| !address.is_empty())
+    }
+
     /// Whom to dial first, and where: the members that the log has, else the founders.
     pub fn contacts(&self, config: &Config) -> Vec<(NodeId, String)> {
         let Some(logged) = &self.logged else {
@@ -78,14 +85,12 @@ pub(super) fn open(
     })
 }
 
-/// Where a node listens, if its log has these members.
+/// Where a node listens, if its log has it at the address `logged`.
 pub(super) fn listen_address(
     config: &Config,
-    logged: Option<&LoggedConfiguration>,
+    logged: Option<String>,
 ) -> Result<SocketAddr, StartError> {
-    let own = logged.and_then(|logged| logged.configuration.contact(config.id));
-    let text = config.listens_at(own.map(|member| member.address.clone()));
-    let text = text.ok_or_else(|| {
+    let text = config.listens_at(logged).ok_or_else(|| {
         StartError::Config("nothing says where to listen: name it with --listen HOST:PORT".into())
     })?;
     resolve(&text)
@@ -119,7 +124,7 @@ pub(super) fn joiner(config: &Config, opened: &Opened) -> Result<Option<Joiner>,
     }
     check_is_told(config)?;
     let is_told = !config.members.is_empty() || !config.join.is_empty();
-    if let (false, Some(address)) = (is_told, config.told_address()) {
+    if let (false, Some(address)) = (is_told, config.told_address(None)) {
         explain_waiting(config.id, &address);
     }
     Ok(Joiner::of(config, opened.storage.own_folder()))
@@ -134,5 +139,43 @@ pub(super) fn check_is_told(config: &Config) -> Result<(), StartError> {
              with --cluster, or name nodes of one that exists with --join"
                 .into(),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_are_told_comes_from_the_log_before_the_first_list_and_listening_is_local() {
+        let own = |address: &str| Some(address.to_string());
+        let mut config = Config::new(1, [], "in memory");
+        let places = |config: &Config, logged: Option<&str>| {
+            let logged = logged.map(str::to_string);
+            (
+                config.told_address(logged.clone()),
+                config.listens_at(logged),
+            )
+        };
+        assert_eq!(places(&config, None), (None, None));
+        assert_eq!(places(&config, Some("log:1")), (own("log:1"), own("log:1")));
+        config.listen = own("listen:1");
+        assert_eq!(places(&config, None), (own("listen:1"), own("listen:1")));
+        assert_eq!(
+            places(&config, Some("log:1")),
+            (own("log:1"), own("listen:1"))
+        );
+        config.listen = None;
+        config.members.insert(1, "list:1".to_string());
+        assert_eq!(places(&config, None), (own("list:1"), own("list:1")));
+        assert_eq!(
+            places(&config, Some("log:1")),
+            (own("log:1"), own("list:1"))
+        );
+        config.address = own("told:1");
+        assert_eq!(
+            places(&config, Some("log:1")),
+            (own("told:1"), own("list:1"))
+        );
     }
 }

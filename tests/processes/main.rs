@@ -12,6 +12,7 @@ mod folders;
 mod full_disk;
 mod inadmissible;
 mod isolation;
+mod joining;
 mod load;
 mod network;
 mod raw;
