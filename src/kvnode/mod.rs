@@ -3,6 +3,7 @@
 //! It is a function of the library, so that the same program can be built on another disk: the
 //! tests run it on a disk that loses everything that was not synced when the process is killed.
 
+mod healing;
 mod offline;
 mod recover;
 
@@ -20,6 +21,7 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
 use crate::kv::{Kv, Limits};
+use crate::machine::StateMachine;
 use crate::node::{
     Config, Handle, Node, NodeError, StartError, Timing, check_address, parse_members,
 };
@@ -151,7 +153,7 @@ impl From<Exit> for ExitCode {
 
 /// Runs the whole program. The node uses the disk that `open_disk` makes of the data folder's path.
 /// The commands that work without a node use the real folder.
-pub fn main(open_disk: impl FnOnce(&Path) -> Result<Arc<dyn Disk>, StorageError>) -> ExitCode {
+pub fn main(open_disk: impl Fn(&Path) -> Result<Arc<dyn Disk>, StorageError>) -> ExitCode {
     if let Some(command) = offline::Command::from_args() {
         return offline::run(command).into();
     }
@@ -178,7 +180,7 @@ pub fn main(open_disk: impl FnOnce(&Path) -> Result<Arc<dyn Disk>, StorageError>
 
 fn run(
     args: Args,
-    open_disk: impl FnOnce(&Path) -> Result<Arc<dyn Disk>, StorageError>,
+    open_disk: impl Fn(&Path) -> Result<Arc<dyn Disk>, StorageError>,
 ) -> Result<Exit, (Exit, String)> {
     let usage = |sentence: String| (Exit::Usage, sentence);
     let list = args.cluster.as_deref();
@@ -227,7 +229,15 @@ fn run(
     // and the node stops cleanly once it runs.
     let signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| (Exit::Failed, format!("cannot listen for signals: {error}")))?;
-    let node = Node::start_with(config, Kv::new(limits), open_disk).map_err(explain)?;
+    let start = || Node::start_with(config.clone(), Kv::new(limits.clone()), &open_disk);
+    let node = match start() {
+        Err(StartError::Storage(error @ StorageError::Damaged { .. })) => {
+            healing::begin_anew(&config, &Kv::new(limits.clone()).identity(), &error)?;
+            start()
+        }
+        started => started,
+    };
+    let node = node.map_err(explain)?;
     serve(&node, signals)
 }
 

@@ -71,9 +71,10 @@ impl<S: StateMachine> Hub<S> {
         *known = Known {
             number,
             contacts: news.contacts,
-            committed: news.committed,
+            committed: news.committed.clone(),
         };
         drop(known);
+        self.files.note_members(self, news.committed);
         self.look_again();
         if let Some(error) = self.with_raft(replaced) {
             self.stop(Some(error));

@@ -1,6 +1,6 @@
 //! Work with files that takes long and that the log's next write does not depend on: sending and
 //! storing parts of snapshots, removing files of the log that are no longer needed, making the
-//! log's next segment ready.
+//! log's next segment ready, writing down the members.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use super::hub::Hub;
 use super::sending::{Gone, Sending};
 use super::sync::Nudged;
 use crate::machine::StateMachine;
-use crate::raft::{EntryId, Part, PartRequest, StoredSnapshot};
+use crate::raft::{EntryId, LoggedConfiguration, Part, PartRequest, StoredSnapshot};
 use crate::storage::{Incoming, Sealed, SnapshotInfo, Snapshots, StorageError, Unneeded};
 
 /// Runs one errand after the other, on a thread of its own, so that neither heartbeats nor the log
@@ -33,6 +33,8 @@ enum Errand {
     Remove(Unneeded),
     /// Makes a little more of the log's next segment ready.
     MakeSpare,
+    /// Writes the members of the cluster down, for a start at which the log cannot be read.
+    NoteMembers(LoggedConfiguration),
     /// Reads a part of a snapshot and sends it to the follower that needs it.
     Send(PartRequest),
     /// Stores a part of a snapshot that the leader has sent.
@@ -98,7 +100,8 @@ impl Courier {
         // segment only when the present one is full. If the segment is not ready then, the writer
         // of the log makes it.
         let spare = hub.files.spares.are_wanted().then_some(Errand::MakeSpare);
-        self.waiting.pop_front().or(spare)
+        let members = || hub.files.next_members().map(Errand::NoteMembers);
+        self.waiting.pop_front().or(spare).or_else(members)
     }
 
     /// Runs an errand. Returns the errand that has to follow it at once, if there is one.
@@ -123,6 +126,10 @@ impl Courier {
                     }
                     Ok(()) => {}
                 }
+                return Ok(None);
+            }
+            Errand::NoteMembers(members) => {
+                hub.files.write_members(&members);
                 return Ok(None);
             }
             Errand::Send(request) => {

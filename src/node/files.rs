@@ -10,8 +10,8 @@ use super::own_disk::DiskState;
 use super::signals::Task;
 use super::sync::{AtomicBool, AtomicU64, Mutex};
 use crate::machine::StateMachine;
-use crate::raft::{Index, WriteId};
-use crate::storage::{Snapshots, Spares, Storage, Unneeded};
+use crate::raft::{Index, LoggedConfiguration, WriteId};
+use crate::storage::{AddressBook, Snapshots, Spares, Storage, Unneeded};
 
 /// Stands for no write.
 const NO_WRITE: WriteId = WriteId::MAX;
@@ -34,6 +34,10 @@ pub(super) struct Files {
     /// Files that the log needs no more and that the courier has not removed yet. At most one item
     /// for each snapshot that was taken since.
     unneeded: Mutex<VecDeque<Unneeded>>,
+    /// The file in which the courier writes down the members.
+    address_book: Mutex<AddressBook>,
+    /// The index of the newest committed members, and these, if the courier has to write them.
+    members: Mutex<(Index, Option<LoggedConfiguration>)>,
 }
 
 impl Files {
@@ -46,6 +50,31 @@ impl Files {
             write: AtomicU64::new(NO_WRITE),
             may_write_again: AtomicBool::new(false),
             unneeded: Mutex::new(VecDeque::new()),
+            address_book: Mutex::new(storage.address_book()),
+            members: Mutex::new((0, None)),
+        }
+    }
+
+    /// Leaves committed members to the courier, which writes them down. Two threads may come here
+    /// in another order than the one in which they got their news, so older ones do not count.
+    pub fn note_members<S: StateMachine>(&self, hub: &Hub<S>, members: LoggedConfiguration) {
+        let mut newest = self.members.lock();
+        if members.index > newest.0 {
+            *newest = (members.index, Some(members));
+            drop(newest);
+            hub.wake(Task::Carry);
+        }
+    }
+
+    pub fn next_members(&self) -> Option<LoggedConfiguration> {
+        self.members.lock().1.take()
+    }
+
+    /// Writes the members down. Only the courier does this. If it fails, the node goes on: the
+    /// address book is of use only when the other files are damaged.
+    pub fn write_members(&self, members: &LoggedConfiguration) {
+        if let Err(error) = self.address_book.lock().write(members) {
+            log::warn!("the members are not written down for a later start: {error}");
         }
     }
 

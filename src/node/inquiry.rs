@@ -75,20 +75,30 @@ impl Transport for Tcp {
     }
 
     fn ask(&self, address: &str, ask: &Ask, timeout: Duration) -> Result<Answer, String> {
-        let request = Request {
-            id: 1,
-            timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
-            known: 0,
-            ask: ask.clone(),
-        };
-        let mut line = Line::open(address, timeout)?;
-        line.say(&self.cluster, Caller::Client, Some(&request))?;
-        match line.hear::<Welcome>(MAX_HELLO)? {
-            Welcome::Refused(why) => return Err(format!("at {address}: {why}")),
-            Welcome::Accepted { .. } | Welcome::Peer(_) => {}
-        }
-        line.hear::<Response>(MAX_ANSWER).map(|it| it.answer)
+        question(&self.cluster, address, ask, timeout)
     }
+}
+
+/// Asks whoever is at an address, as a client of the cluster.
+pub(super) fn question(
+    cluster: &str,
+    address: &str,
+    ask: &Ask,
+    timeout: Duration,
+) -> Result<Answer, String> {
+    let request = Request {
+        id: 1,
+        timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
+        known: 0,
+        ask: ask.clone(),
+    };
+    let mut line = Line::open(address, timeout)?;
+    line.say(cluster, Caller::Client, Some(&request))?;
+    match line.hear::<Welcome>(MAX_HELLO)? {
+        Welcome::Refused(why) => return Err(format!("at {address}: {why}")),
+        Welcome::Accepted { .. } | Welcome::Peer(_) => {}
+    }
+    line.hear::<Response>(MAX_ANSWER).map(|it| it.answer)
 }
 
 fn probe(

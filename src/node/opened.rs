@@ -23,12 +23,15 @@ pub(super) struct Opened {
     pub admitted: bool,
     /// The newest list of members in the log or in the snapshot, if there is one.
     pub logged: Option<LoggedConfiguration>,
+    /// If this folder has taken the place of a damaged one and was not let in yet: the members that
+    /// the damaged one knew.
+    pub anew: Option<LoggedConfiguration>,
 }
 
 impl Opened {
-    /// Where this node is reached, by its log.
+    /// Where this node is reached, by its log, or by that of the damaged folder before.
     pub fn own_address(&self, config: &Config) -> Option<String> {
-        let logged = self.logged.as_ref()?;
+        let logged = self.logged.as_ref().or(self.anew.as_ref())?;
         let member = logged.configuration.contact(config.id)?;
         Some(member.address.clone()).filter(|address| !address.is_empty())
     }
@@ -76,7 +79,10 @@ pub(super) fn open(
     for note in &recovered.notes {
         log::warn!("{note}");
     }
+    let book = storage.address_book();
+    let anew = book.begins_anew().then(|| book.members().cloned());
     Ok(Opened {
+        anew: anew.flatten(),
         storage,
         logged: logged(&recovered),
         recovered,
@@ -108,6 +114,14 @@ pub(super) fn resolve(text: &str) -> Result<SocketAddr, StartError> {
 /// Whoever asks for this node to be let in, if it has to ask. The members in the log, if there are
 /// any, make the settings of the first start idle.
 pub(super) fn joiner(config: &Config, opened: &Opened) -> Result<Option<Joiner>, StartError> {
+    if let Some(members) = &opened.anew {
+        let folder = opened.storage.own_folder();
+        let joiner = Joiner::back(config, folder, members);
+        if let (None, Some(address)) = (&joiner, config.told_address(opened.own_address(config))) {
+            explain_waiting(config.id, &address);
+        }
+        return Ok(joiner);
+    }
     if let Some(logged) = &opened.logged {
         let listed = config.members.iter();
         let of_log = logged.configuration.contacts();

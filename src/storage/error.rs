@@ -181,6 +181,23 @@ fn space_advice(kind: io::ErrorKind) -> &'static str {
     }
 }
 
+impl StorageError {
+    /// What is damaged and where, without what follows from it; `None` if nothing is.
+    pub fn damage(&self) -> Option<String> {
+        let Self::Damaged {
+            path,
+            offset,
+            problem,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        let path = path.display();
+        Some(format!("{path} is damaged at offset {offset}: {problem}"))
+    }
+}
+
 /// What the operator can do about an error of the operating system.
 fn io_advice(kind: io::ErrorKind) -> &'static str {
     use io::ErrorKind::{
@@ -205,19 +222,20 @@ fn io_advice(kind: io::ErrorKind) -> &'static str {
 
 /// What the operator can do about a damaged log.
 ///
-/// The last sentence is there because people first try to start the node again under the same id
-/// with an empty folder. That can lose data: the node would have forgotten entries and votes that
-/// other nodes count on.
-pub(super) const LOG_ADVICE: &str = "The node does not start, because it could vote and answer \
-    without entries that it has acknowledged. Check the disk; then restore the folder from a copy \
-    that was made since the node last ran, or replace the node by one with another id. Do not \
-    start it under the same id with an empty folder";
+/// If the other nodes can let the node begin anew, `kvnode` does that by itself. So this is for
+/// when they cannot.
+pub(super) const LOG_ADVICE: &str = "The node does not start with it, because it could vote and \
+    answer without entries that it has acknowledged. Check the disk, and start the node again once \
+    a majority of the others runs: it begins anew then, with what they have. If that majority is \
+    lost, restore the folder from a copy that was made since the node last ran, or make a cluster \
+    of a node that is sound (kvnode recover)";
 
 /// What the operator can do about a damaged vote file.
 pub(super) const VOTE_ADVICE: &str = "The node must not vote, because it may have voted in its \
-    present term already. Check the disk; then restore the folder from a copy that was made since \
-    the node last ran, or replace the node by one with another id. Do not delete the file: a \
-    second vote in one term can elect two leaders";
+    present term already: a second vote in one term can elect two leaders. Do not delete the file. \
+    Check the disk, and start the node again once a majority of the others runs: it begins anew \
+    then, with what they have. If that majority is lost, restore the folder from a copy that was \
+    made since the node last ran, or make a cluster of a node that is sound (kvnode recover)";
 
 /// What the operator can do about one damaged snapshot.
 pub(super) const SNAPSHOT_ADVICE: &str = "Check the disk. The node uses the snapshot before it, if \
@@ -225,8 +243,8 @@ pub(super) const SNAPSHOT_ADVICE: &str = "Check the disk. The node uses the snap
 
 /// What the operator can do if the log reaches back to no valid snapshot, so that the node cannot
 /// start.
-pub(super) const NO_START_ADVICE: &str = "The node does not start, because a part of what it has \
-    acknowledged could not be recovered. Check the disk; then copy the file from another node of \
-    the cluster that has it, restore the folder from a copy that was made since the node last ran, \
-    or replace the node by one with another id. Do not start it under the same id with an empty \
-    folder";
+pub(super) const NO_START_ADVICE: &str = "The node does not start with it, because a part of what \
+    it has acknowledged could not be recovered. Check the disk, and start the node again once a \
+    majority of the others runs: it begins anew then, with what they have. If that majority is \
+    lost, copy the file from another node that has it, restore the folder from a copy that was made \
+    since the node last ran, or make a cluster of a node that is sound (kvnode recover)";

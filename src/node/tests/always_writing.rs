@@ -50,6 +50,7 @@ fn busy_node(during_sync: &DuringSync) -> Arc<Handle<Machine>> {
     let options = Options::of_sizes(SEGMENT, 4 << 10);
     let (storage, recovered) = Storage::open(disk, &identity, options).expect("a new folder opens");
     let opened = Opened {
+        anew: None,
         storage,
         recovered,
         seed: 1,

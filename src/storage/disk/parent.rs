@@ -82,8 +82,10 @@ impl Parent for RealParent {
         // Not `exists`, which follows a link, and takes an error for "it is not there".
         match fs::symlink_metadata(self.folder.join(name)) {
             Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(false),
+                _ => Err(error),
+            },
         }
     }
 

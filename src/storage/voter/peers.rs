@@ -129,8 +129,8 @@ pub(in crate::storage) const NAME: &str = "peers";
 
 const MAGIC: &[u8; 8] = b"rkvpeer\n";
 
-const ADVICE: &str = "Check the disk. If the other files are sound, remove this one: the node \
-    then takes part again once the others have welcomed it";
+const ADVICE: &str = "Check the disk, and start the node again once a majority of the others runs: \
+    it begins anew then, with what they have";
 
 /// What a node knows about the data folders of its cluster. All of it is durable, in the file
 /// `peers`.
