@@ -27,7 +27,7 @@ struct State {
 impl Announced {
     /// Announces no members, and that the node founds its cluster with ids of this digest; 0 if it
     /// founds none.
-    pub(super) fn new(founding: u64) -> Self {
+    pub fn new(founding: u64) -> Self {
         let list = MemberList {
             index: 0,
             lineage: 0,
@@ -70,12 +70,12 @@ impl Announced {
     }
 
     /// The announced list.
-    pub(super) fn list(&self) -> Arc<MemberList> {
+    pub fn list(&self) -> Arc<MemberList> {
         self.state.read().list.clone()
     }
 
     /// The digest of the ids with which the node founds its cluster; 0 if it founds none.
-    pub(super) fn founding(&self) -> u64 {
+    pub fn founding(&self) -> u64 {
         self.state.read().founding
     }
 }

@@ -82,7 +82,12 @@ fn thousands_of_clusters_keep_every_promise_under_every_fault() {
 fn the_same_seed_gives_the_same_trace_byte_for_byte() {
     let hash = |seed| {
         let trace = Trace::Hash;
-        run(Options { seed, trace }).trace_hash
+        let options = Options {
+            seed,
+            trace,
+            ..Options::default()
+        };
+        run(options).trace_hash
     };
     for seed in 1..=20 {
         assert_eq!(hash(seed), hash(seed), "seed {seed}");

@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use raftkv_verify::sim::{self, Options, Report, Trace};
+use raftkv_verify::sim::{self, Options, Report, Scenario, Trace};
 
 const USAGE: &str = "\
 Runs whole clusters in virtual time, one for each seed, and checks what must hold.
 
-Usage: kvsim [--seeds N] [--start SEED] [--threads T]
-       kvsim --seed SEED      one seed, with a trace";
+Usage: kvsim [--members] [--seeds N] [--start SEED] [--threads T]
+       kvsim [--members] --seed SEED      one seed, with a trace
+
+With --members the members change all the time in each run, else in some.";
 
 /// After so many failures the rest of the seeds is left out.
 const MOST_FAILURES: usize = 10;
@@ -22,6 +24,7 @@ struct Arguments {
     start: u64,
     threads: u64,
     seed: Option<u64>,
+    scenario: Scenario,
 }
 
 fn main() -> ExitCode {
@@ -33,7 +36,7 @@ fn main() -> ExitCode {
         }
     };
     let held = if let Some(seed) = arguments.seed {
-        one(seed)
+        one(seed, arguments.scenario)
     } else {
         std::panic::set_hook(Box::new(|_| {}));
         many(&arguments)
@@ -51,8 +54,13 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, Strin
         start: 1,
         threads: 2,
         seed: None,
+        scenario: Scenario::Drawn,
     };
     while let Some(name) = arguments.next() {
+        if name == "--members" {
+            parsed.scenario = Scenario::Members;
+            continue;
+        }
         let value = arguments.next().ok_or(format!("{name} needs a value"))?;
         let number = || value.parse().map_err(|_| format!("{value:?} is no number"));
         match name.as_str() {
@@ -67,9 +75,13 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Arguments, Strin
 }
 
 /// One seed, with its trace.
-fn one(seed: u64) -> bool {
+fn one(seed: u64, scenario: Scenario) -> bool {
     let trace = Trace::Print;
-    let report = sim::run(Options { seed, trace });
+    let report = sim::run(Options {
+        seed,
+        trace,
+        scenario,
+    });
     println!("{:#?}", report.stats);
     match &report.failure {
         None => println!("seed {seed} held"),
@@ -94,6 +106,8 @@ struct Total {
     cuts: u64,
     wiped: u64,
     refused: u64,
+    wishes: u64,
+    changes: u64,
     led_after_us: u64,
 }
 
@@ -112,6 +126,8 @@ impl Total {
         self.cuts += stats.cuts;
         self.wiped += stats.wiped;
         self.refused += stats.refused;
+        self.wishes += stats.wishes;
+        self.changes += stats.changes;
         self.led_after_us = self.led_after_us.max(stats.led_after_us);
     }
 }
@@ -126,12 +142,20 @@ fn many(arguments: &Arguments) -> bool {
             && seed < end
         {
             let trace = Trace::Off;
-            let report = sim::run(Options { seed, trace });
+            let report = sim::run(Options {
+                seed,
+                trace,
+                scenario: arguments.scenario,
+            });
             let mut total = total.lock().unwrap_or_else(|broken| broken.into_inner());
             total.add(&report);
             if let Some(failure) = report.failure {
                 println!("seed {seed} FAILED: {failure}");
-                println!("  again, with a trace: scripts/sim.sh --seed {seed}");
+                let members = match arguments.scenario {
+                    Scenario::Drawn => "",
+                    Scenario::Members => "--members ",
+                };
+                println!("  again, with a trace: scripts/sim.sh {members}--seed {seed}");
                 total.failures.push(seed);
                 if total.failures.len() >= MOST_FAILURES {
                     next.store(end, Ordering::Relaxed);
@@ -155,7 +179,7 @@ fn summary(total: &Total, seconds: f64) -> bool {
         "{} of {} seeds held, {:.1} seeds/s; {:.2} virtual hours in {seconds:.1} s; {} operations, \
          {} with a reply; {} elections; {} crashes; {} failed disks; \
          {} snapshots, {} sent and installed; {} logs cut; {} folders lost, \
-         {} greetings refused; after the faults a leader within {} ms",
+         {} greetings refused; {} changes of members of {} that were asked for; after the faults a leader within {} ms",
         total.runs - total.failures.len() as u64,
         total.runs,
         total.runs as f64 / seconds,
@@ -170,6 +194,8 @@ fn summary(total: &Total, seconds: f64) -> bool {
         total.cuts,
         total.wiped,
         total.refused,
+        total.changes,
+        total.wishes,
         total.led_after_us / 1000
     );
     total.failures.is_empty()

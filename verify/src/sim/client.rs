@@ -7,14 +7,18 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::history::{Action, End, Record, open_session};
+use super::members::place_of;
 use super::network::Kind;
 use super::node::{Packet, Waiter, address};
+use super::plan::Plan;
+use super::random::Random;
 use super::trace::trace;
 use super::world::{Event, World};
 use raftkv::client::{
     Call, CallError, Error, Heard, Issue, Kind as ErrorKind, Nature, Next, Routes, Session, Ticket,
 };
 use raftkv::kv::{Command, Op, Reply};
+use raftkv::raft::Index;
 use raftkv::wire::client::{Answer, Ask};
 
 /// Keys that begin like this are only ever appended to and read.
@@ -29,8 +33,11 @@ pub(super) struct Client {
     /// Whether a call of this client is opening a session; the others wait for it.
     opening: bool,
     calls: BTreeMap<u64, Active>,
-    /// The requests under way, with their calls and the servers that they went to.
-    attempts: BTreeMap<u64, (u64, usize)>,
+    /// The requests under way, with their calls, the servers that they went to as this client
+    /// numbers them, and the nodes that these are.
+    attempts: BTreeMap<u64, (u64, usize, usize)>,
+    /// The index of the list of members that it has; 0 if it has learned none.
+    known: Index,
     /// What it last saw of each key.
     pub seen: BTreeMap<Bytes, Option<Bytes>>,
     /// How many operations have had their reply since the faults ended.
@@ -72,8 +79,19 @@ enum Purpose {
 }
 
 impl Client {
-    pub fn new(nodes: usize, seed: u64) -> Self {
-        let servers = (0..nodes).map(address);
+    /// A client that knows some of those that the cluster was founded with, in any order; all of
+    /// them, where members do not change.
+    pub fn drawn(plan: &Plan, random: &mut Random) -> Self {
+        let mut servers: Vec<String> = (0..plan.nodes).map(address).collect();
+        if plan.members_change() {
+            random.shuffle(&mut servers);
+            servers.truncate(random.between(1, plan.nodes as u64) as usize);
+        }
+        Self::new(servers, random.number())
+    }
+
+    /// A client that knows these servers.
+    pub fn new(servers: Vec<String>, seed: u64) -> Self {
         Self {
             life: 0,
             routes: Routes::new(servers, seed).expect("the addresses have their form"),
@@ -81,9 +99,21 @@ impl Client {
             opening: false,
             calls: BTreeMap::new(),
             attempts: BTreeMap::new(),
+            known: 0,
             seen: BTreeMap::new(),
             done: 0,
         }
+    }
+
+    /// The nodes that it knows.
+    pub fn servers(&self) -> impl Iterator<Item = usize> {
+        let servers = self.routes.servers().iter();
+        servers.filter_map(|server| place_of(server))
+    }
+
+    /// Its user names another server.
+    pub fn told_of(&mut self, address: &str) {
+        self.routes.learn(address);
     }
 
     pub fn is_idle(&self) -> bool {
@@ -183,7 +213,7 @@ impl World {
         }
         let now = self.time();
         let client = &mut self.clients[c];
-        let under_way = client.attempts.values().any(|(call, _)| *call == id);
+        let under_way = client.attempts.values().any(|(call, _, _)| *call == id);
         let Some(active) = client.calls.get_mut(&id).filter(|_| !under_way) else {
             return;
         };
@@ -237,10 +267,13 @@ impl World {
     fn ask(&mut self, c: usize, id: u64, server: usize, timeout: Duration, ask: Ask) {
         self.last_id += 1;
         let attempt = self.last_id;
-        self.clients[c].attempts.insert(attempt, (id, server));
+        let node = place_of(self.clients[c].routes.address(server));
+        let node = node.expect("clients know no other addresses");
+        let under_way = (id, server, node);
+        self.clients[c].attempts.insert(attempt, under_way);
         self.stats.attempts += 1;
         let from = Waiter { client: c, attempt };
-        self.request(from, server, 0, timeout, ask);
+        self.request(from, node, 0, timeout, ask);
         self.at_client(c, timeout, Wake::Timeout(attempt));
     }
 
@@ -288,13 +321,17 @@ impl World {
     pub(super) fn heard(&mut self, c: usize, attempt: u64, result: Result<Answer, CallError>) {
         let now = self.time();
         let client = &mut self.clients[c];
-        let Some((id, server)) = client.attempts.remove(&attempt) else {
+        let Some((id, server, node)) = client.attempts.remove(&attempt) else {
             return;
         };
+        if result.is_ok() {
+            self.learn(c, node);
+        }
+        let client = &mut self.clients[c];
         let Some(active) = client.calls.get_mut(&id) else {
             return;
         };
-        trace!(self, "client {c} hears of node {}: {result:?}", server + 1);
+        trace!(self, "client {c} hears of node {}: {result:?}", node + 1);
         let heard = active.call.heard(now, server, result, &mut client.routes);
         let executed = matches!(heard, Heard::Reply(_)) || active.call.in_doubt();
         let once =
@@ -309,6 +346,20 @@ impl World {
         }
         if let Some(ask) = ask {
             self.repeat(c, &ask);
+        }
+    }
+
+    /// An answer says who the members are, if the node knows a later list than the client.
+    fn learn(&mut self, c: usize, node: usize) {
+        let Some(running) = &self.nodes[node].running else {
+            return;
+        };
+        let client = &mut self.clients[c];
+        if let Some(list) = running.outside.list_after(client.known) {
+            client.known = list.index;
+            // Another lineage would be another cluster.
+            let learned = client.routes.learned(&list);
+            learned.expect("there is one cluster");
         }
     }
 
@@ -399,7 +450,7 @@ impl World {
     pub(super) fn connections_lost(&mut self, n: usize) {
         for c in 0..self.clients.len() {
             let attempts = self.clients[c].attempts.iter();
-            let to_node = attempts.filter(|(_, (_, server))| *server == n);
+            let to_node = attempts.filter(|(_, (_, _, node))| *node == n);
             let attempts: Vec<u64> = to_node.map(|(attempt, _)| *attempt).collect();
             for attempt in attempts {
                 if self.random.chance(0.5) {
@@ -414,8 +465,7 @@ impl World {
     /// its own; what the first had under way may still be executed.
     pub(super) fn client_dies(&mut self, c: usize) {
         trace!(self, "client {c} dies");
-        let seed = self.random.number();
-        let fresh = Client::new(self.nodes.len(), seed);
+        let fresh = Client::drawn(&self.plan, &mut self.random);
         let old = std::mem::replace(&mut self.clients[c], fresh);
         self.clients[c].life = old.life + 1;
         if let Some(session) = old.session.id().filter(|_| old.calls.is_empty()) {

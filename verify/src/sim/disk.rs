@@ -10,12 +10,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Failure;
-use super::check::Promised;
+use super::check::{Promised, member};
 use super::clock::{self, Board};
 use super::durable::{Damage, Durable};
 use super::faults::snapshot_of;
 use super::greeting::Greeter;
-use super::node::{Node, Running, address};
+use super::node::{Node, Running};
 use super::outside::{Outside, Watched};
 use super::trace::trace;
 use super::world::{Event, TICK, World};
@@ -45,12 +45,13 @@ const SHARES: Shares = Shares {
     },
 };
 /// The name of the simulated cluster.
-const CLUSTER: &str = "simulated";
+pub(super) const CLUSTER: &str = "simulated";
 
 impl Node {
     pub fn new(seed: u64) -> Self {
         Self {
             disk: SimDisk::new(seed),
+            folder: None,
             life: 0,
             running: None,
             damaged: false,
@@ -61,7 +62,8 @@ impl Node {
             tick: TICK,
             was_up: false,
             has_one_vote: false,
-            refuses: BTreeSet::new(),
+            joins: None,
+            leads_since: 0,
             slowness: 1,
             fail_next: None,
             durable: Durable::new(),
@@ -148,6 +150,12 @@ impl World {
         node.promised.check(n, &recovered)?;
         node.life += 1;
         (node.was_up, node.has_one_vote, node.at_risk) = (true, false, false);
+        node.folder = Some(storage.own_folder());
+        if let Some(snapshot) = &recovered.snapshot {
+            let meta = &snapshot.meta;
+            let members = &self.checks.members;
+            members.snapshot(n, meta.last, &meta.configuration)?;
+        }
         trace!(
             self,
             "node {} starts in term {} behind {} with {} entries; {}",
@@ -190,10 +198,18 @@ impl World {
                 Ok(peers) => peers,
                 Err(error) => return self.does_not_start(n, &error),
             };
-            let knows = greeter.insert(Greeter::new(peers, self.nodes.len(), &outside));
+            let founders: Vec<NodeId> = config.members.keys().copied().collect();
+            let told = (n, &founders[..]);
+            let machine = machine.identity();
+            let knows = greeter.insert(Greeter::new(peers, told, &machine, &outside));
             core.admitted = knows.is_admitted();
         }
         self.nodes[n].admitted = core.admitted;
+        if core.admitted {
+            let who = member(n, &self.nodes[n]);
+            who.into_iter()
+                .for_each(|who| self.checks.members.admitted(who));
+        }
         let now = board.at(self.now);
         let parts = steps::assemble(config, core, machine, opened, surroundings, now);
         let parts = match parts {
@@ -206,6 +222,7 @@ impl World {
             parts.hub.with_machine(Watched::take_states);
         }
         self.nodes[n].running = Some(Running::new(parts, greeter, outside, board));
+        self.begin_to_join(n);
         self.stats.starts += 1;
         self.set_off(n)
     }
@@ -224,7 +241,8 @@ impl World {
 
     /// The settings of a node, as a user of the library makes them.
     fn node_config(&self, n: usize) -> node::Config {
-        let members = (0..self.nodes.len()).map(|n| (n as NodeId + 1, address(n)));
+        // Who was no founder was told of nobody.
+        let members = self.founders().filter(|_| n < self.plan.nodes);
         node::Config {
             cluster: CLUSTER.into(),
             snapshot_log_bytes: self.plan.snapshots.log_bytes,

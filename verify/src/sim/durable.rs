@@ -95,6 +95,18 @@ impl Durable {
         self.entries.last().map_or(self.base, |entry| entry.id)
     }
 
+    /// The term and vote.
+    pub fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// Whether this entry is on the disk, or a snapshot of a state after it. The entry must be one
+    /// that was committed.
+    pub fn holds(&self, id: EntryId) -> bool {
+        let covered = self.snapshots.iter().any(|last| last.index >= id.index);
+        covered || self.base.index > id.index || self.id_at(id.index) == Some(id)
+    }
+
     /// The entry at an index, if it is on the disk.
     pub fn entry(&self, index: Index) -> Option<&Entry> {
         let place = index.checked_sub(self.base.index + 1)?;

@@ -81,6 +81,7 @@ impl World {
             Fault::Wipe => self.wipe(self.worst_folder(n)),
             Fault::RotRunningLog | Fault::RotRunningSnapshot => self.rot_under(n, fault),
             Fault::FailReads => self.reads_fail(n, until),
+            Fault::Change => self.operate(),
         }
     }
 
@@ -104,6 +105,7 @@ impl World {
 
     /// A node has been elected: its luck may not last for long (paper figure 8).
     pub(super) fn elected(&mut self, n: usize) {
+        self.nodes[n].leads_since = self.now;
         if !self.faults_go_on || !self.random.chance(self.plan.doom) {
             return;
         }

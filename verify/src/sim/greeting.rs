@@ -1,24 +1,28 @@
 //! The greetings between simulated nodes, by which a node is noticed that comes back with an empty
 //! folder.
 //!
-//! A message travels over a connection that its sender has dialled. A connection begins with a
-//! greeting, in which the sender names its folder. The receiver writes that folder down and
-//! welcomes the sender, or refuses the sender if it knows another folder of the same node. The
-//! product's own [`Register`] and [`Registrar`] decide about this; only the sockets are simulated.
-//! A connection ends when one of its two processes ends, or when its link is cut.
+//! A message travels over a connection that its sender has dialled. A node dials those that its
+//! core speaks to, and those that have dialled it, to be able to answer. A connection begins with a
+//! greeting, in which the sender names its folder, and the folder that it takes the receiver's for.
+//! What the receiver answers, what both learn from it and what is written down is decided by the
+//! product ([`steps::Greeter`], [`Register`], [`Registrar`]). Only the sockets are simulated. A
+//! connection ends when one of its two processes ends, or when its link is cut.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use raftkv::net::Announced;
 use raftkv::node::NodeError;
-use raftkv::node::steps::{Acquainted, Greeted, Register, Registrar, Written};
-use raftkv::raft::NodeId;
-use raftkv::storage::{Peers, SimDisk};
+use raftkv::node::steps::{self, Given, Register, Registrar, Written, founding_digest};
+use raftkv::raft::{FolderId, NodeId};
+use raftkv::storage::Peers;
+use raftkv::wire::handshake::{Caller, Hello, PeerHello, PeerWelcome, VERSION, Welcome};
 
-use super::check::Promised;
-use super::durable::Durable;
+use super::check::member;
+use super::disk::CLUSTER;
+use super::members::place_of;
 use super::network::Kind;
-use super::node::{Packet, Step};
+use super::node::{Packet, Step, address};
 use super::outside::Outside;
 use super::trace::trace;
 use super::world::{Event, World};
@@ -27,50 +31,81 @@ use super::world::{Event, World};
 const DIALS: f64 = 0.3;
 
 /// What a node says first to another one.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hello {
-    pub from: usize,
+#[derive(Clone, Debug)]
+pub(super) struct Called {
+    from: usize,
     /// The life of the process that says so.
     life: u64,
-    folder: u128,
+    hello: Arc<Hello>,
 }
 
-/// The answer to a [`Hello`].
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Welcome {
-    pub from: usize,
+/// The answer to a [`Called`] that is let in.
+#[derive(Clone, Debug)]
+pub(super) struct Welcomed {
+    from: usize,
     /// The life of the process that welcomes.
     life: u64,
     /// The life of the process that is welcomed.
     of: u64,
+    welcome: Box<PeerWelcome>,
 }
 
 /// Whom a process knows and who knows it.
 pub(super) struct Greeter {
+    judge: steps::Greeter,
     register: Arc<Register>,
     registrar: Registrar,
-    folder: u128,
+    announced: Arc<Announced>,
+    folder: FolderId,
+    machine: String,
     /// Those whose folder is not on disk yet: they are answered when it is.
-    waiting: Vec<Hello>,
+    waiting: Vec<Called>,
     /// The processes that have welcomed this one, each node with its life.
     connections: BTreeMap<usize, u64>,
+    /// The processes that this one has welcomed.
+    callers: BTreeMap<usize, u64>,
     /// Whether the registrar has a step ahead of it.
     pub writes: bool,
+    /// Another node has said that the cluster exists without this folder.
+    pub is_stranger: bool,
 }
 
 impl Greeter {
-    /// A greeter of one of `count` nodes that knows what is on disk.
-    pub fn new(peers: Peers, count: usize, outside: &Arc<Outside>) -> Self {
-        let founders = 1..=count as NodeId;
+    /// A greeter of node `n` that knows what is on disk. `founders` are those that the node was
+    /// told of.
+    pub fn new(
+        peers: Peers,
+        (n, founders): (usize, &[NodeId]),
+        machine: &str,
+        outside: &Arc<Outside>,
+    ) -> Self {
         let woken = outside.clone();
-        let register = Register::new(&peers, founders, Box::new(move || woken.wake_registrar()));
+        let wake = Box::new(move || woken.wake_registrar());
+        let register = Register::new(&peers, founders.iter().copied(), wake);
+        let founds = founders.iter().copied();
+        let founding = founding_digest(founds.filter(|_| register.is_founding()));
+        let given = Given {
+            cluster: CLUSTER.into(),
+            machine: machine.into(),
+            founding,
+            address: address(n),
+        };
+        let announced = outside.announce(founding);
+        let told = outside.clone();
+        let on_estranged = Box::new(move |estranged: &_| told.estranged(estranged));
+        let judge = steps::Greeter::new(given, register.clone(), announced.clone(), on_estranged);
         Self {
+            judge,
             folder: peers.own_folder(),
+            machine: machine.into(),
             registrar: Registrar::new(register.clone(), peers),
             register,
+            announced,
             waiting: Vec::new(),
             connections: BTreeMap::new(),
+            callers: BTreeMap::new(),
             writes: false,
+            is_stranger: false,
         }
     }
 
@@ -78,23 +113,39 @@ impl Greeter {
         self.register.is_admitted()
     }
 
-    /// Somebody says hello.
-    pub fn greeted(&mut self, hello: Hello) {
-        self.waiting.retain(|other| other.from != hello.from);
-        self.waiting.push(hello);
+    /// Whether the node may only come in by a change of members, because the cluster exists.
+    pub fn can_only_join(&self) -> bool {
+        self.is_stranger && !self.register.is_founding()
     }
 
-    /// Somebody has welcomed this node, if it is still the process that was welcomed.
-    pub fn welcomed(&mut self, welcome: Welcome, life: u64) {
-        if welcome.of == life {
-            self.register.welcomed_by(welcome.from as NodeId + 1);
-            self.connections.insert(welcome.from, welcome.life);
+    /// Somebody says hello.
+    pub fn greeted(&mut self, called: Called) {
+        self.waiting.retain(|other| other.from != called.from);
+        self.waiting.push(called);
+    }
+
+    fn hello(&self, from: usize, to: usize, to_folder: Option<FolderId>) -> Hello {
+        let (list, founding) = (self.announced.list(), self.announced.founding());
+        Hello {
+            version: VERSION,
+            cluster: CLUSTER.into(),
+            caller: Caller::Peer(PeerHello {
+                from: from as NodeId + 1,
+                to: to as NodeId + 1,
+                machine: self.machine.clone(),
+                folder: self.folder,
+                to_folder,
+                address: address(from),
+                lineage: list.lineage,
+                configuration: list.index,
+                founding,
+            }),
         }
     }
 }
 
 impl World {
-    fn greeter(&mut self, n: usize) -> Option<&mut Greeter> {
+    pub(super) fn greeter(&mut self, n: usize) -> Option<&mut Greeter> {
         self.nodes[n].running.as_mut()?.greeter.as_mut()
     }
 
@@ -113,16 +164,39 @@ impl World {
         greeter.connections.get(&to) == Some(&life)
     }
 
-    /// Dials those that a node has no connection to.
+    /// Dials those that a node speaks to and has no connection to. One that it speaks to no more is
+    /// hung up on.
     pub(super) fn dial(&mut self, n: usize) {
         let life = self.nodes[n].life;
-        let Some(folder) = self.greeter(n).map(|greeter| greeter.folder) else {
+        let nodes = &self.nodes;
+        let Some(running) = &nodes[n].running else {
             return;
         };
-        for to in (0..self.nodes.len()).filter(|to| *to != n) {
-            if !self.is_connected(n, to) && self.random.chance(DIALS) {
+        let Some(greeter) = &running.greeter else {
+            return;
+        };
+        let calls = |(from, life): (&usize, &u64)| (nodes[*from].life == *life).then_some(*from);
+        let callers = greeter.callers.iter().filter_map(calls);
+        let mut targets: BTreeMap<usize, Option<FolderId>> =
+            callers.map(|caller| (caller, None)).collect();
+        running.outside.with_contacts(|contacts| {
+            for contact in contacts {
+                let to = place_of(&contact.address).filter(|to| *to != n);
+                targets.extend(to.map(|to| (to, contact.folder)));
+            }
+        });
+        if let Some(greeter) = self.greeter(n) {
+            let connections = &mut greeter.connections;
+            connections.retain(|to, _| targets.contains_key(to));
+        }
+        for (to, to_folder) in targets {
+            if self.is_connected(n, to) || !self.random.chance(DIALS) {
+                continue;
+            }
+            if let Some(greeter) = self.greeter(n) {
+                let hello = Arc::new(greeter.hello(n, to, to_folder));
                 let from = n;
-                self.put_on_the_way(n, to, Packet::Hello(Hello { from, life, folder }));
+                self.put_on_the_way(n, to, Packet::Hello(Called { from, life, hello }));
             }
         }
     }
@@ -140,31 +214,56 @@ impl World {
         let Some(greeter) = self.greeter(n) else {
             return;
         };
-        let register = greeter.register.clone();
-        for hello in std::mem::take(&mut greeter.waiting) {
-            let peer = hello.from as NodeId + 1;
-            let greeted = Greeted {
-                logged_here: false,
-                same_founders: true,
+        for called in std::mem::take(&mut greeter.waiting) {
+            let running = self.running(n);
+            let hub = running.hub.clone();
+            let Some(greeter) = &mut running.greeter else {
+                return;
             };
-            match register.meet(peer, hello.folder, greeted) {
-                Acquainted::Known => {
-                    let (from, of) = (n, hello.life);
-                    let welcome = Welcome { from, life, of };
-                    self.put_on_the_way(n, hello.from, Packet::Welcome(welcome));
+            let judged = hub.with_raft(|raft| greeter.judge.judge(&called.hello, raft));
+            match greeter.judge.answer(judged) {
+                Some(Welcome::Peer(welcome)) => {
+                    greeter.callers.insert(called.from, called.life);
+                    let welcomed = Welcomed {
+                        from: n,
+                        life,
+                        of: called.life,
+                        welcome: Box::new(welcome),
+                    };
+                    self.put_on_the_way(n, called.from, Packet::Welcome(welcomed));
                 }
-                Acquainted::NotYet => {
-                    if let Some(greeter) = self.greeter(n) {
-                        greeter.waiting.push(hello);
-                    }
-                }
-                Acquainted::OtherFolder | Acquainted::NoWitness => {
+                Some(_) => {
                     self.stats.refused += 1;
-                    self.nodes[n].refuses.insert(peer as usize - 1);
-                    trace!(self, "node {} refuses the folder of node {peer}", n + 1);
+                    trace!(self, "node {} refuses node {}", n + 1, called.from + 1);
                 }
+                None => greeter.waiting.push(called),
             }
         }
+    }
+
+    /// Somebody has welcomed a node, if it is still the process that was welcomed.
+    pub(super) fn welcomed(&mut self, n: usize, welcomed: &Welcomed) {
+        let life = self.nodes[n].life;
+        let running = self.running(n);
+        let hub = running.hub.clone();
+        let Some(greeter) = &mut running.greeter else {
+            return;
+        };
+        if welcomed.of != life {
+            return;
+        }
+        greeter.connections.insert(welcomed.from, welcomed.life);
+        let at = address(welcomed.from);
+        let learn = |raft: &_| greeter.judge.welcomed(&welcomed.welcome, &at, raft);
+        if let Some(estranged) = hub.with_raft(learn) {
+            greeter.judge.estranged(&estranged);
+        }
+        let Some(estranged) = running.outside.take_estranged() else {
+            return;
+        };
+        greeter.is_stranger |= !estranged.was_member && estranged.known.is_some();
+        hub.estranged(&estranged);
+        trace!(self, "node {}: {estranged:?}", n + 1);
     }
 
     /// The registrar of a node writes the next entry that it is asked for, if there is one.
@@ -187,6 +286,9 @@ impl World {
                 trace!(self, "node {} is admitted", n + 1);
                 self.stats.admitted += 1;
                 self.nodes[n].admitted = true;
+                let who = member(n, &self.nodes[n]);
+                who.into_iter()
+                    .for_each(|who| self.checks.members.admitted(who));
             }
         }
         let took = self.disk_time(n);
@@ -206,50 +308,5 @@ impl World {
             // Nobody hears of it.
             let _ = greeter.registrar.step(&hub);
         }
-    }
-
-    /// Whether a node has a folder that does not count, in place of one that perhaps did. A leader
-    /// may know what that one acknowledged; the node is right to say that it does not have that.
-    pub(super) fn lacks_a_past(&self, n: usize) -> bool {
-        !self.nodes[n].has_first_folder && !self.nodes[n].admitted
-    }
-
-    /// Whether the folder of a node may be lost, besides those that are lost or at risk: the others
-    /// are still a quorum.
-    pub(super) fn may_lose_a_folder(&self, n: usize) -> bool {
-        let is_at_risk = |other: &usize| *other != n && self.nodes[*other].at_risk;
-        let at_risk = (0..self.nodes.len()).filter(is_at_risk).count();
-        let lost = self.lost_folders + at_risk + 1;
-        lost + self.plan.quorum() <= self.nodes.len()
-    }
-
-    /// A node's folder is lost for good, as far as what it promised goes.
-    pub(super) fn lose_folder(&mut self, n: usize) {
-        self.lost_folders += 1;
-        (self.nodes[n].has_first_folder, self.nodes[n].at_risk) = (false, false);
-    }
-
-    /// A node comes back with an empty disk in place of its own, or of its damaged one.
-    pub(super) fn wipe(&mut self, n: usize) {
-        if !self.plan.greets || self.nodes[n].retired {
-            return;
-        }
-        if !self.nodes[n].damaged {
-            if !self.may_lose_a_folder(n) {
-                return;
-            }
-            self.lose_folder(n);
-        }
-        trace!(self, "node {} loses its folder", n + 1);
-        self.crash(n, true);
-        let seed = self.random.number();
-        let node = &mut self.nodes[n];
-        node.disk = SimDisk::new(seed);
-        (node.durable, node.promised) = (Durable::new(), Promised::default());
-        (node.was_up, node.has_one_vote, node.fail_next) = (false, false, None);
-        (node.damaged, node.admitted) = (false, false);
-        node.refuses.clear();
-        self.stats.wiped += 1;
-        self.restart_later(n);
     }
 }

@@ -5,21 +5,39 @@ use raftkv::node::NodeError;
 use raftkv::raft::{Fault, RoleName};
 
 use super::Failure;
+use super::check::{Folders, Look};
 use super::trace::trace;
 use super::world::World;
 
 impl World {
     /// Looks at a node's core after something has happened to it.
     pub(super) fn look(&mut self, n: usize) -> Result<(), Failure> {
-        let node = &mut self.nodes[n];
-        let (durable, now) = (&node.durable, self.now);
-        let running = node.running.as_mut().expect("it runs");
+        let running = self.nodes[n].running.as_ref().expect("it runs");
         let (checks, checked) = (&mut self.checks, running.checked);
-        let (role, term, leader, commit) = running.hub.with_raft(|raft| {
-            checks.node((n, now), raft, checked, durable)?;
-            Ok((raft.role(), raft.term(), raft.leader(), raft.commit()))
+        let folders = Folders {
+            nodes: &self.nodes,
+            lost: &self.lost,
+        };
+        let (role, term, leader, commit, newest) = running.hub.with_raft(|raft| {
+            let before = &running.configuration;
+            checks.node(&Look {
+                n,
+                now: self.now,
+                raft,
+                checked,
+                before,
+                folders,
+            })?;
+            let newest = raft.configuration();
+            let newest = (newest != before).then(|| newest.clone());
+            let (role, term) = (raft.role(), raft.term());
+            Ok((role, term, raft.leader(), raft.commit(), newest))
         })?;
+        let running = self.running(n);
         running.checked = commit.max(checked);
+        if let Some(newest) = newest {
+            running.configuration = newest;
+        }
         let before = std::mem::replace(&mut running.seen, (role, term, leader));
         if before != (role, term, leader) {
             trace!(
@@ -61,6 +79,11 @@ impl World {
                 self.stats.denied += 1;
                 self.go_down(n);
                 Ok(())
+            }
+            Some(error @ NodeError::Replaced { .. }) => {
+                // No former folder ever comes back here.
+                let sentence = format!("node {}: {error}", n + 1);
+                Err(Failure::new("only a former folder is replaced", sentence))
             }
             Some(NodeError::Fault(fault)) => {
                 let sentence = format!("node {}: {fault}", n + 1);

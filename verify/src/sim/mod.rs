@@ -18,10 +18,13 @@ mod clock;
 mod disk;
 mod durable;
 mod faults;
+mod folders;
 mod greeting;
+mod healing;
 mod history;
 pub mod lab;
 mod looking;
+mod members;
 mod network;
 mod newcomer;
 mod node;
@@ -58,6 +61,18 @@ pub struct Options {
     pub seed: u64,
     /// What to do with the trace.
     pub trace: Trace,
+    /// What kind of run it is.
+    pub scenario: Scenario,
+}
+
+/// What kind of run it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scenario {
+    /// The seed decides.
+    #[default]
+    Drawn,
+    /// Members change all the time.
+    Members,
 }
 
 /// How a run went.

@@ -11,6 +11,7 @@
 use super::Time;
 use super::trace::trace;
 use super::world::{Event, World};
+use raftkv::raft::MemberRole;
 
 /// For how long the newcomer is met by few, and for how long nothing is heard afterwards of those
 /// that hold what was committed.
@@ -28,9 +29,17 @@ impl World {
     /// Starts all nodes of the run; the newcomer, if there is one, when the others are at work, and
     /// sometimes each node when it likes.
     pub(super) fn start_all(&mut self) -> Result<(), super::Failure> {
-        let last = self.nodes.len() - 1;
+        let last = self.plan.nodes - 1;
         for n in 0..self.nodes.len() {
-            if self.plan.newcomer && n == last {
+            if n > last {
+                // A node that was no founder.
+                let role = *self
+                    .random
+                    .pick(&[MemberRole::Joining, MemberRole::Learner]);
+                self.nodes[n].joins = Some(role).filter(|_| self.random.chance(0.3));
+                let at = self.random.exponential(1_000_000);
+                self.queue.add(at, Event::Start(n));
+            } else if self.plan.newcomer && n == last {
                 let at = 1_500_000 + self.random.exponential(1_000_000);
                 self.queue.add(at, Event::Newcomer);
             } else if self.plan.starts > 0 {
@@ -45,7 +54,7 @@ impl World {
 
     /// The last node starts for the first time.
     pub(super) fn newcomer_starts(&mut self) -> Result<(), super::Failure> {
-        let new = self.nodes.len() - 1;
+        let new = self.plan.nodes - 1;
         let until = self.now + APART;
         let mut others: Vec<usize> = (0..new).collect();
         if let Some(leader) = self.a_leader()
@@ -77,7 +86,7 @@ impl World {
     /// A leader has committed something. If the newcomer may have helped and is not admitted, that
     /// is the last that is seen of the two for a while.
     pub(super) fn newcomer_may_go(&mut self, n: usize) {
-        let new = self.nodes.len() - 1;
+        let new = self.plan.nodes - 1;
         let may_have_helped = self.faults_go_on
             && self.nodes[new].running.is_some()
             && !self.nodes[new].admitted

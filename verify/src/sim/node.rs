@@ -2,7 +2,6 @@
 //! calls the same function ([`raftkv::node::steps`]) as the thread of that name. Between two steps
 //! virtual time passes, and other events may happen.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,9 @@ use bytes::Bytes;
 use raftkv::kv::Kv;
 use raftkv::node::steps::{Courier, Hub, Intake, Parts, Replicator, Taker, Task, Ticker};
 use raftkv::node::{NodeError, steps};
-use raftkv::raft::{EntryId, Envelope, Index, NodeId, RoleName, Term};
+use raftkv::raft::{
+    EntryId, Envelope, FolderId, Index, LoggedConfiguration, MemberRole, NodeId, RoleName, Term,
+};
 use raftkv::storage::SimDisk;
 use raftkv::wire::client::Ask;
 use raftkv::wire::codec;
@@ -18,7 +19,8 @@ use raftkv::wire::codec;
 use super::check::Promised;
 use super::clock::{self, Board};
 use super::durable::Durable;
-use super::greeting::{Greeter, Hello, Welcome};
+use super::greeting::{Called, Greeter, Welcomed};
+use super::members::{Joining, Talk};
 use super::outside::{Outside, State, Watched};
 use super::rot::SentParts;
 use super::trace::trace;
@@ -39,8 +41,9 @@ pub(super) struct Waiter {
 #[derive(Clone, Debug)]
 pub(super) enum Packet {
     Peer(Bytes),
-    Hello(Hello),
-    Welcome(Welcome),
+    Hello(Called),
+    Welcome(Welcomed),
+    Members(Talk),
     Request {
         from: Waiter,
         timeout: Time,
@@ -62,6 +65,8 @@ pub(super) enum Step {
 /// A node, running or not.
 pub(super) struct Node {
     pub disk: SimDisk,
+    /// The number of its folder; none before the folder was complete.
+    pub folder: Option<FolderId>,
     /// Counts the starts; steps of an earlier life are dropped.
     pub life: u64,
     pub running: Option<Running>,
@@ -81,8 +86,10 @@ pub(super) struct Node {
     pub was_up: bool,
     /// Whether a copy of its vote has been damaged since it was last up.
     pub has_one_vote: bool,
-    /// The nodes of which it knows a former folder, and whose present one it refuses for good.
-    pub refuses: BTreeSet<usize>,
+    /// As what a node that is no founder asks for a place from the beginning, if it does.
+    pub joins: Option<MemberRole>,
+    /// Since when it leads, if it does.
+    pub leads_since: Time,
     /// How many times longer than usual its disk takes.
     pub slowness: Time,
     /// The next write is to fail at this operation, counted from its start.
@@ -101,9 +108,11 @@ pub(super) struct Running {
     ticker: Ticker,
     /// What it has sent of its snapshots.
     pub sent: SentParts,
+    /// Whether it asks for a place.
+    pub joining: Joining,
     /// None where all know each other from the start.
     pub greeter: Option<Greeter>,
-    outside: Arc<Outside>,
+    pub outside: Arc<Outside>,
     board: Board,
     inbox: Vec<Packet>,
     /// Whether the event loop has been woken up.
@@ -116,6 +125,8 @@ pub(super) struct Running {
     pub paused: Option<Vec<Step>>,
     /// The canonical log has been compared up to here.
     pub checked: Index,
+    /// The configuration in force when it was last looked at.
+    pub configuration: LoggedConfiguration,
     /// What it was when it was last looked at.
     pub seen: (RoleName, Term, Option<NodeId>),
 }
@@ -136,6 +147,7 @@ impl Running {
         } = parts;
         Self {
             checked: hub.executed().index,
+            configuration: hub.with_raft(|raft| raft.configuration().clone()),
             seen: (RoleName::Follower, 0, None),
             intake: Intake::new(hub.clone()),
             hub,
@@ -144,6 +156,7 @@ impl Running {
             taker,
             ticker,
             sent: SentParts::default(),
+            joining: Joining::Not,
             greeter,
             outside,
             board,
@@ -257,6 +270,7 @@ impl World {
             running.intake.flush();
         }
         self.dial(n);
+        self.ask_for_a_place(n);
         self.later(n, wait, Step::Run(Task::Tick));
     }
 
@@ -298,10 +312,9 @@ impl World {
 
     /// The event loop puts in all that has arrived.
     fn rpc(&mut self, n: usize) {
-        let life = self.nodes[n].life;
         let running = self.running(n);
         running.rpc_woken = false;
-        let mut transfers = Vec::new();
+        let (mut transfers, mut talks, mut welcomes) = (Vec::new(), Vec::new(), Vec::new());
         for packet in std::mem::take(&mut running.inbox) {
             match packet {
                 Packet::Peer(bytes) => {
@@ -315,11 +328,8 @@ impl World {
                         greeter.greeted(hello);
                     }
                 }
-                Packet::Welcome(welcome) => {
-                    if let Some(greeter) = &mut running.greeter {
-                        greeter.welcomed(welcome, life);
-                    }
-                }
+                Packet::Welcome(welcome) => welcomes.push(welcome),
+                Packet::Members(talk) => talks.push(talk),
                 Packet::Request { from, timeout, ask } => {
                     let timeout = Duration::from_micros(timeout);
                     let waiter = running.outside.to_answer(from);
@@ -337,6 +347,10 @@ impl World {
         running.intake.flush();
         for to in transfers {
             steps::transfer(&running.hub, to);
+        }
+        welcomes.iter().for_each(|it| self.welcomed(n, it));
+        for talk in talks {
+            self.hear_of_members(n, talk);
         }
         self.answer_greetings(n);
     }
@@ -437,10 +451,11 @@ impl World {
         for envelope in outside.take_messages() {
             let node = &mut self.nodes[n];
             let running = node.running.as_ref().expect("it runs");
-            let (promised, checks) = (&mut node.promised, &self.checks);
+            let (promised, checks) = (&mut node.promised, &mut self.checks);
             running
                 .hub
                 .with_raft(|raft| promised.note(&envelope, raft, checks));
+            checks.members.leaves(&envelope);
             self.check_part(n, &envelope)?;
             self.carry_message(n, envelope);
         }
@@ -452,6 +467,9 @@ impl World {
         for (waiter, outcome) in outside.take_answers() {
             let answer = self.running(n).hub.answer(outcome);
             self.carry_answer(n, waiter, Ok(answer));
+        }
+        for answer in outside.take_told() {
+            trace!(self, "node {} on a change of members: {answer:?}", n + 1);
         }
         for task in outside.take_woken() {
             let running = self.running(n);

@@ -3,16 +3,19 @@
 //! that the checks compare.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use raftkv::kv::{self, Kv, Reply};
 use raftkv::machine::{At, Gate, StateMachine};
-use raftkv::node::steps::{Task, Waiter as ToAnswer};
-use raftkv::node::{Outcome, Transport};
-use raftkv::raft::{Envelope, Index};
+use raftkv::net::Announced;
+use raftkv::node::steps::{Estranged, Task, Waiter as ToAnswer};
+use raftkv::node::{Outcome, ProbeEnd, Transport};
+use raftkv::raft::{Contact, Envelope, Index, NodeId};
+use raftkv::wire::client::Answer;
+use raftkv::wire::members::MemberList;
 
 use super::node::Waiter;
 
@@ -24,11 +27,34 @@ pub(super) struct Outside {
     woken: Mutex<Vec<Task>>,
     /// Whether there is something to be written down of whom the node has met.
     registrar_woken: AtomicBool,
+    /// Whom the node speaks to.
+    contacts: Mutex<Vec<Contact>>,
+    /// What it tells clients and other nodes of the members.
+    list: Mutex<Option<MemberList>>,
+    announced: OnceLock<Arc<Announced>>,
+    /// What another node has said of it last.
+    estranged: Mutex<Option<Estranged>>,
+    /// The addresses of which it wants to know who is there.
+    probes: Mutex<Vec<ProbeEnd>>,
+    /// What became of changes that it was asked for.
+    told: Mutex<Vec<Answer>>,
 }
 
 impl Transport for Outside {
     fn send(&self, messages: Vec<Envelope>) {
         self.messages.lock().extend(messages);
+    }
+
+    fn members(&self, contacts: Vec<Contact>, list: MemberList) {
+        *self.contacts.lock() = contacts;
+        if let Some(announced) = self.announced.get() {
+            announced.announce(list.clone());
+        }
+        *self.list.lock() = Some(list);
+    }
+
+    fn probe(&self, _: NodeId, _: &str, then: ProbeEnd) {
+        self.probes.lock().push(then);
     }
 }
 
@@ -54,6 +80,45 @@ impl Outside {
         ToAnswer::Local(Box::new(move |outcome| {
             outside.answers.lock().push((from, outcome));
         }))
+    }
+
+    /// Begins to announce that the node founds its cluster with ids of this digest.
+    pub fn announce(&self, founding: u64) -> Arc<Announced> {
+        let announced = self
+            .announced
+            .get_or_init(|| Arc::new(Announced::new(founding)));
+        announced.clone()
+    }
+
+    /// Another node has said that this one is outside of the cluster.
+    pub fn estranged(&self, estranged: &Estranged) {
+        *self.estranged.lock() = Some(estranged.clone());
+    }
+
+    pub fn take_estranged(&self) -> Option<Estranged> {
+        self.estranged.lock().take()
+    }
+
+    pub fn with_contacts(&self, look: impl FnOnce(&[Contact])) {
+        look(&self.contacts.lock());
+    }
+
+    /// The list that clients are told, if its index is greater than that of the one they have.
+    pub fn list_after(&self, known: Index) -> Option<MemberList> {
+        let list = self.list.lock();
+        list.as_ref().filter(|list| list.index > known).cloned()
+    }
+
+    pub fn take_probes(&self) -> Vec<ProbeEnd> {
+        std::mem::take(&mut self.probes.lock())
+    }
+
+    pub fn tell(&self, answer: Answer) {
+        self.told.lock().push(answer);
+    }
+
+    pub fn take_told(&self) -> Vec<Answer> {
+        std::mem::take(&mut self.told.lock())
     }
 
     pub fn take_messages(&self) -> Vec<Envelope> {

@@ -3,9 +3,9 @@
 
 use super::node::address;
 use super::trace::trace;
-use super::world::{Event, TICK, World};
+use super::world::{Event, World};
 use super::{Failure, Time, check};
-use raftkv::raft::{Raft, RoleName};
+use raftkv::raft::{Member, MemberRole, NodeId, Raft, RoleName};
 
 /// From the end of most faults on, a quorum may take so long until one of it leads. That is several
 /// rounds of voting, with a slow disk and a link that loses packets; the first round of elections
@@ -63,100 +63,6 @@ impl World {
         room || (!self.faults_go_on && self.clients[c].done < PROOFS)
     }
 
-    /// Ends the faults but for those of [`leave_some`](Self::leave_some), for a quorum that is
-    /// drawn among the nodes that are admitted with their first folder. The others stay down, or
-    /// cut off from everybody, for good.
-    ///
-    /// A node of that quorum may have flipped bits on its disk. If it is down, it can start from
-    /// what is left. If it runs, it goes on: it reads its log never, and of its snapshots it needs
-    /// none but one that it has received and not taken over yet, which must be whole.
-    ///
-    /// If so few are admitted yet that they are no quorum, more than a quorum have to be up, for
-    /// that is the price of a first start (`storage/peers.rs`). Then all start, those that are
-    /// damaged with an empty folder, and all that never lost theirs must go on.
-    fn heal(&mut self) {
-        self.faults_go_on = false;
-        self.healed_at = self.now;
-        self.network.heal();
-        for n in 0..self.nodes.len() {
-            if self.nodes[n].running.is_none() && !self.nodes[n].retired {
-                self.judge(n);
-            }
-        }
-        let mut healthy: Vec<usize> = (0..self.nodes.len()).collect();
-        healthy.retain(|n| self.nodes[*n].has_first_folder && !self.may_still_stop(*n));
-        let admitted = |n: &&usize| self.nodes[**n].admitted || !self.plan.greets;
-        let admitted: Vec<usize> = healthy.iter().filter(admitted).copied().collect();
-        let all_start = admitted.len() < self.plan.quorum();
-        if all_start {
-            self.core = healthy;
-            self.at_work = (0..self.nodes.len()).collect();
-            for n in 0..self.nodes.len() {
-                if self.nodes[n].damaged || self.may_still_stop(n) {
-                    self.wipe(n);
-                }
-            }
-        } else {
-            healthy = admitted;
-            self.random.shuffle(&mut healthy);
-            let most = healthy.len() as u64;
-            let size = self.random.between(self.plan.quorum() as u64, most) as usize;
-            self.core = healthy[..size].to_vec();
-            self.at_work = self.core.clone();
-        }
-        trace!(
-            self,
-            "faults end; nodes that must go on, from 0: {:?}", self.core
-        );
-        self.leave_some();
-        for n in 0..self.nodes.len() {
-            self.disk_recovers(n);
-            (self.nodes[n].fail_next, self.nodes[n].tick) = (None, TICK);
-            let now = self.now;
-            if let Some(running) = &mut self.nodes[n].running {
-                running.set_tick(now, TICK);
-            }
-            if self.at_work.contains(&n) {
-                if self.nodes[n].running.is_some() {
-                    self.wake(n);
-                }
-                self.queue.add(self.now + 1, Event::Start(n));
-            } else if self.random.chance(0.5) {
-                self.network.sever(n);
-            } else {
-                self.nodes[n].retired = true;
-                self.crash(n, true);
-            }
-        }
-        for c in 0..self.clients.len() {
-            (0..self.plan.concurrency).for_each(|_| self.think(c));
-        }
-    }
-
-    /// Leaves one disk slow, or one link lossy, or both, in about half of the runs: what a cluster
-    /// has to live with for good.
-    fn leave_some(&mut self) {
-        if !self.plan.lasting {
-            return;
-        }
-        if self.random.chance(0.5) {
-            self.lame = Some(*self.random.pick(&self.core));
-        }
-        let mut link = self.core.clone();
-        self.random.shuffle(&mut link);
-        if let [from, to, ..] = link[..]
-            && self.random.chance(0.5)
-        {
-            self.network.make_lossy(from, to);
-        }
-        trace!(
-            self,
-            "the disk of {:?} stays slow; links that lose packets, if any: {:?}",
-            self.lame,
-            self.network.lossy()
-        );
-    }
-
     /// Whether a node leads in the highest term that any of those at work is in. How long its first
     /// commit takes depends on how far the others lag, so that has the time for progress.
     fn is_led(&self) -> bool {
@@ -190,13 +96,6 @@ impl World {
         self.clients.iter().all(|client| client.done >= PROOFS)
     }
 
-    /// Whether a node refuses the folder of one that is at work, because it knows a former folder
-    /// of that one. While that one leads, it gets no entries.
-    fn refuses_somebody(&self, n: usize) -> bool {
-        let refused = &self.nodes[n].refuses;
-        self.at_work.iter().any(|other| refused.contains(other))
-    }
-
     /// Whether a node has executed all that is committed, and its log holds nothing else.
     fn is_level(&self, n: usize) -> bool {
         let last = self.checks.last().index;
@@ -207,14 +106,34 @@ impl World {
         })
     }
 
-    /// Whether all requests have ended, and all nodes that hear every leader are level, and a
-    /// quorum at least.
+    /// Whether all requests have ended, and all members at work are level and have their places. As
+    /// long as the folders of the founders are not in the log, those must be level that count.
     fn has_settled(&self) -> bool {
-        let mut core = self.core.iter();
-        let level = core.all(|n| self.is_level(*n) || self.refuses_somebody(*n));
-        let at_work = self.at_work.iter().filter(|n| self.is_level(**n));
-        let enough = at_work.count() >= self.plan.quorum();
-        level && enough && self.clients.iter().all(|client| client.is_idle())
+        let level = |n: &&usize| self.is_level(**n);
+        let enough = self.at_work.iter().filter(level).count() >= self.fewest_level();
+        let is_right = match self.checks.members.newest() {
+            None => self.core.iter().all(|n| self.is_level(*n)),
+            Some((_, members)) => {
+                let right = |n: &usize| match members.contact(*n as NodeId + 1) {
+                    None => true,
+                    Some(member) => self.has_its_place(*n, member) && self.is_level(*n),
+                };
+                !members.is_joint() && self.at_work.iter().all(right)
+            }
+        };
+        enough && is_right && self.clients.iter().all(|client| client.is_idle())
+    }
+
+    fn fewest_level(&self) -> usize {
+        match self.checks.members.newest() {
+            None => self.plan.quorum(),
+            Some(_) => 1,
+        }
+    }
+
+    /// Whether the node counts with the folder that it has, or learns, and is on no way to anything.
+    fn has_its_place(&self, n: usize, member: &Member) -> bool {
+        member.folder == self.nodes[n].folder && member.role != MemberRole::Joining
     }
 
     /// What everybody is doing, for somebody who wonders why nothing happens.
@@ -229,7 +148,8 @@ impl World {
                 None => format!("{} ({in_core}) is down", address(n)),
                 Some(running) => running.hub.with_raft(|raft| {
                     format!(
-                        "{} ({in_core}) {} in term {}{}, log {}, commit {}, applied {}",
+                        "{} ({in_core}) {} in term {}{}, log {}, commit {}, applied {}, members {} \
+                         of entry {}",
                         address(n),
                         raft.role(),
                         raft.term(),
@@ -240,7 +160,9 @@ impl World {
                         },
                         raft.last(),
                         raft.commit(),
-                        raft.applied_index()
+                        raft.applied_index(),
+                        raft.configuration().configuration,
+                        raft.configuration().index
                     )
                 }),
             }

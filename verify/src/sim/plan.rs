@@ -11,6 +11,8 @@ use raftkv::kv::Limits;
 
 const MS: Time = 1000;
 const SECOND: Time = 1000 * MS;
+/// The most nodes of a run.
+const MOST_NODES: u64 = 7;
 
 /// The kinds of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,8 @@ pub(super) enum Fault {
     RotRunningSnapshot,
     /// A node cannot read its disk, or a file, for a while, or one read fails.
     FailReads,
+    /// Somebody asks for a change of members.
+    Change,
 }
 
 const FAULTS: [(Fault, Time); 22] = [
@@ -91,7 +95,12 @@ const FAULTS: [(Fault, Time); 22] = [
 /// The settings of one run.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// The nodes that found the cluster.
     pub nodes: usize,
+    /// The nodes besides these, which are no members at first.
+    pub spare: usize,
+    /// Whether a node that has lost its folder asks for a place by itself.
+    pub rejoins: bool,
     pub clients: usize,
     /// How many operations a client has under way at the most.
     pub concurrency: usize,
@@ -170,6 +179,8 @@ impl Plan {
         let think = chaos * clients * concurrency / max_operations;
         let mut plan = Self {
             nodes,
+            spare: 0,
+            rejoins: true,
             clients: clients as usize,
             concurrency: concurrency as usize,
             clocks_differ: random.chance(0.4),
@@ -219,6 +230,8 @@ impl Plan {
     pub fn calm(nodes: usize, clients: usize) -> Self {
         Self {
             nodes,
+            spare: 0,
+            rejoins: true,
             clients,
             concurrency: 1,
             clocks_differ: false,
@@ -303,6 +316,52 @@ impl Plan {
         self.faults = vec![(Fault::Wipe, 10 * SECOND)];
     }
 
+    /// Members change in some runs, up to seven of them.
+    pub fn draw_members(&mut self, random: &mut Random) {
+        if self.figure_eight || self.newcomer || !random.chance(0.4) {
+            return;
+        }
+        self.spare = random.below(MOST_NODES - self.nodes as u64 + 1) as usize;
+        self.rejoins = random.chance(0.8);
+        let mean = *random.pick(&[300 * MS, SECOND, 4 * SECOND]);
+        self.faults.push((Fault::Change, mean));
+    }
+
+    /// Members change all the time, under those faults that are hardest on a change: leaders that
+    /// fail, folders that are lost, nodes that are cut off. What swarms of independent draws seldom
+    /// come to.
+    pub fn play_members(&mut self, random: &mut Random) {
+        self.figure_eight = false;
+        self.newcomer = false;
+        self.nodes = *random.pick(&[1, 2, 3, 3, 3, 4, 5]);
+        self.spare = random.between(1, MOST_NODES - self.nodes as u64) as usize;
+        self.rejoins = random.chance(0.8);
+        self.greets = true;
+        self.starts = 0;
+        self.lasting = false;
+        self.doom = *random.pick(&[0.0, 0.3, 0.8]);
+        self.mean_outage = 300 * MS;
+        self.sync = *random.pick(&[200, MS, 5 * MS]);
+        self.chaos = 15 * SECOND;
+        self.network = Quality::good();
+        self.network.loss = *random.pick(&[0.0, 0.0, 0.1]);
+        self.snapshots.log_bytes = *random.pick(&[None, Some(0), Some(30 << 10)]);
+        self.max_inflight_messages = self.max_inflight_messages.max(4);
+        self.faults = vec![(Fault::Change, *random.pick(&[60 * MS, 200 * MS]))];
+        let others = [
+            (Fault::Wipe, 2 * SECOND),
+            (Fault::LeaderCrash, SECOND),
+            (Fault::PowerCut, SECOND),
+            (Fault::Partition, SECOND),
+            (Fault::CutLink, 500 * MS),
+            (Fault::Transfer, SECOND),
+            (Fault::WantSnapshot, 300 * MS),
+            (Fault::Blackout, 5 * SECOND),
+        ];
+        let drawn = others.into_iter().filter(|_| random.chance(0.6));
+        self.faults.extend(drawn);
+    }
+
     /// A log that travels entry by entry, or a snapshot in tiny parts, takes minutes over a slow
     /// disk or a lossy link: traces without this show one leader that stays in office while a
     /// follower that the quorum needs takes some twenty entries a second, as many as its disk
@@ -312,6 +371,11 @@ impl Plan {
         self.max_inflight_messages = self.max_inflight_messages.max(4);
         self.snapshots.part_bytes = 256 << 10;
         self.snapshots.window_bytes = 1 << 20;
+    }
+
+    /// Whether the run has another list of members in the end than in the beginning.
+    pub fn members_change(&self) -> bool {
+        self.faults.iter().any(|(fault, _)| *fault == Fault::Change)
     }
 
     pub fn quorum(&self) -> usize {

@@ -64,6 +64,8 @@ impl World {
 
     /// Reads a snapshot that has come to its place.
     fn verify(&mut self, n: usize, meta: &SnapshotMeta) -> Result<(), Failure> {
+        let members = &self.checks.members;
+        members.snapshot(n, meta.last, &meta.configuration)?;
         let running = self.running(n);
         let (hub, state) = (running.hub.clone(), running.state());
         let disk = &self.nodes[n].disk;

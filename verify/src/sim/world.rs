@@ -1,10 +1,14 @@
 //! The world of one run: nodes, clients, network and checks, and the loop that takes the next event
 //! and carries it out.
 
+use std::collections::BTreeMap;
+
 use super::check::Checks;
 use super::client::{Client, Wake};
+use super::durable::Durable;
 use super::history::Record;
 use super::lab::Desk;
+use super::members::Probing;
 use super::network::Network;
 use super::newcomer::Newcomer;
 use super::node::{Node, Packet, Step, Waiter};
@@ -12,11 +16,14 @@ use super::plan::{Fault, Plan};
 use super::queue::Queue;
 use super::random::Random;
 use super::trace::Tracer;
-use super::{Failure, Options, Time};
+use super::{Failure, Options, Scenario, Time};
 use raftkv::client::CallError;
 use raftkv::kv::Kv;
+use raftkv::raft::MemberId;
 use raftkv::wire::client::Answer;
 
+/// What tells the draws for members from the others of a seed.
+const MEMBERS: u64 = 0x6d65_6d62_6572;
 /// How long a tick is.
 pub(super) const TICK: Time = 10_000;
 
@@ -91,6 +98,10 @@ pub struct Stats {
     pub wiped: u64,
     /// Folders that their witnesses have admitted.
     pub admitted: u64,
+    /// Changes of members that the operator asked for.
+    pub wishes: u64,
+    /// Changes of members that leaders have made.
+    pub changes: u64,
     /// Greetings of a folder that was not the one known.
     pub refused: u64,
     /// Nodes that stopped because a leader knew of what a lost folder had acknowledged.
@@ -131,10 +142,18 @@ pub(super) struct World {
     pub at_work: Vec<usize>,
     /// The one among them whose disk stays slow when the other faults end.
     pub lame: Option<usize>,
+    /// The folders that were lost as a whole, with what was on their disks.
+    pub lost: Vec<(MemberId, Durable)>,
     /// How many folders were lost, by damage or as a whole.
     pub lost_folders: usize,
+    /// When one was lost last.
+    pub lost_at: Time,
+    /// The leader, in its present life, that was asked for the first change of members.
+    pub settles: Option<(usize, u64)>,
     /// A node whose folder few know, while that is so.
     pub newcomer: Option<Newcomer>,
+    /// The leaders that wait to hear who is at an address.
+    pub probings: BTreeMap<u64, Probing>,
     /// What a script asked of nodes directly.
     pub desk: Desk,
 }
@@ -142,17 +161,24 @@ pub(super) struct World {
 impl World {
     pub fn new(options: Options) -> Self {
         let mut random = Random::new(options.seed);
-        let plan = Plan::draw(&mut random);
+        let mut plan = Plan::draw(&mut random);
+        // Drawn apart, so that whatever else a seed leads to stays as it is.
+        let mut apart = Random::new(options.seed ^ MEMBERS);
+        match options.scenario {
+            Scenario::Drawn => plan.draw_members(&mut apart),
+            Scenario::Members => plan.play_members(&mut apart),
+        }
         Self::of(options, plan, random)
     }
 
     /// A world of which everything is known but what happens in it.
     pub fn of(options: Options, plan: Plan, mut random: Random) -> Self {
-        let places = plan.nodes + plan.clients;
+        let all = plan.nodes + plan.spare;
+        let places = all + plan.clients;
         let network = Network::new(places, &plan.network, &mut random);
-        let nodes = (0..plan.nodes).map(|_| Node::new(random.number()));
+        let nodes = (0..all).map(|_| Node::new(random.number()));
         let nodes = nodes.collect();
-        let clients = (0..plan.clients).map(|_| Client::new(plan.nodes, random.number()));
+        let clients = (0..plan.clients).map(|_| Client::drawn(&plan, &mut random));
         let clients = clients.collect();
         let checks = Checks::new(Kv::new(plan.limits.clone()), plan.compare_every);
         Self {
@@ -174,8 +200,12 @@ impl World {
             core: Vec::new(),
             at_work: Vec::new(),
             lame: None,
+            lost: Vec::new(),
             lost_folders: 0,
+            lost_at: 0,
+            settles: None,
             newcomer: None,
+            probings: BTreeMap::new(),
             desk: Desk::default(),
         }
     }
@@ -220,6 +250,7 @@ impl World {
             virtual_us: self.now,
             elections: self.checks.elections(),
             committed: self.checks.last().index,
+            changes: self.checks.members.changes,
             ..self.stats
         }
     }

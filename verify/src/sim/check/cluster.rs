@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::sim::durable::Durable;
+use super::deciding::Look;
+use super::members::Members;
 use crate::sim::{Failure, Time};
 use raftkv::kv::Kv;
 use raftkv::machine::{At, StateMachine};
@@ -22,6 +23,8 @@ pub struct Committed {
 pub struct Checks {
     /// The committed log, from index 1 on.
     pub canonical: Vec<Committed>,
+    /// Who counts, and who has counted.
+    pub members: Members,
     leaders: BTreeMap<Term, usize>,
     /// The state after each entry of it, before the first one too. Clones share all but what
     /// differs.
@@ -36,6 +39,7 @@ impl Checks {
     pub fn new(machine: Kv, compare_every: u64) -> Self {
         Self {
             canonical: Vec::new(),
+            members: Members::default(),
             leaders: BTreeMap::new(),
             states: vec![machine],
             digests: BTreeMap::new(),
@@ -48,29 +52,33 @@ impl Checks {
         self.leaders.len() as u64
     }
 
-    /// Looks at a node after something has happened to it. Its log up to `checked` was looked at
-    /// before; what it has let go of in memory since is still in `durable`.
-    pub fn node(
-        &mut self,
-        (n, now): (usize, Time),
-        raft: &Raft,
-        checked: Index,
-        durable: &Durable,
-    ) -> Result<(), Failure> {
-        if raft.role() == RoleName::Leader {
-            self.leader(n, raft)?;
+    /// Looks at a node after something has happened to it. What its log has let go of in memory
+    /// since it was last looked at is still in the record of its disk.
+    pub fn node(&mut self, look: &Look<'_>) -> Result<(), Failure> {
+        let (n, raft) = (look.n, look.raft);
+        if raft.role() == RoleName::Leader && self.leader(n, raft)? {
+            self.elected(look)?;
         }
-        for index in checked + 1..=raft.commit() {
+        let known = self.last().index;
+        let durable = &look.folders.nodes[n].durable;
+        for index in look.checked + 1..=raft.commit() {
             let entry = raft.entry(index).or_else(|| durable.entry(index));
-            self.committed((n, now), index, entry, raft)?;
+            self.committed((n, look.now), index, entry, raft)?;
         }
-        Ok(())
+        if self.last().index > known {
+            self.decided(look, known)?;
+        }
+        if raft.configuration() != look.before {
+            self.reconfigured(look)?;
+        }
+        self.goes_by_its_log(look)
     }
 
-    fn leader(&mut self, n: usize, raft: &Raft) -> Result<(), Failure> {
+    /// A node leads. Whether its term had no leader before.
+    fn leader(&mut self, n: usize, raft: &Raft) -> Result<bool, Failure> {
         let term = raft.term();
         match self.leaders.get(&term) {
-            Some(known) if *known == n => return Ok(()),
+            Some(known) if *known == n => return Ok(false),
             Some(known) => {
                 let sentence = format!("nodes {} and {} both lead term {term}", known + 1, n + 1);
                 return Err(Failure::new("one leader for each term", sentence));
@@ -97,7 +105,7 @@ impl Checks {
                 ));
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn committed(
@@ -135,6 +143,7 @@ impl Checks {
                     state.apply(At { index, time_ms }, command);
                 }
                 self.states.push(state);
+                self.members.committed(entry, raft.term());
                 self.canonical.push(Committed {
                     entry: entry.clone(),
                     at,

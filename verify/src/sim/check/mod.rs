@@ -2,12 +2,15 @@
 //! history at the end.
 
 mod cluster;
+mod deciding;
 mod exactly_once;
 mod linear;
+mod members;
 mod promised;
 mod replay;
 
 pub(super) use cluster::Checks;
+pub(super) use deciding::{Folders, Look, member};
 pub(super) use promised::Promised;
 
 use super::Failure;

@@ -69,6 +69,7 @@ impl Lab {
         let options = Options {
             seed: setup.seed,
             trace: setup.trace,
+            ..Options::default()
         };
         let plan = Plan::calm(setup.servers, setup.clients);
         let mut world = World::of(options, plan, Random::new(setup.seed));
