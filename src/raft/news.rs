@@ -92,8 +92,14 @@ impl Common {
         self.told.was_member && !self.is_member(self.committed_configuration())
     }
 
+    /// Whether this node with this folder is a member. The founders' list has ids without folders:
+    /// it means the folders that are admitted. A founder that lost its folder has that list too,
+    /// and catches up with configurations that have its former folder. It was no member before.
     fn is_member(&self, logged: &LoggedConfiguration) -> bool {
         let configuration = &logged.configuration;
+        if configuration.is_founding() && !self.config.admitted {
+            return false;
+        }
         let both = configuration
             .members()
             .iter()

@@ -159,3 +159,31 @@ fn a_folder_that_was_replaced_and_comes_back_disturbs_nobody() {
     assert_eq!(cluster.node(leader).term(), term);
     assert_eq!(cluster.leader(), Some(leader));
 }
+
+/// A founder whose folder was lost still has the list of the founders, which has its id without a
+/// folder. It hears of the configurations with its former folder first.
+#[test]
+fn a_founder_with_a_new_folder_was_no_member_before_the_log_says_so() {
+    let founders = (1..=3).map(|id| (id, format!("node-{id}")));
+    let config = Config {
+        folder: 1003,
+        admitted: false,
+        ..Config::new(3, Configuration::founding(founders), 3)
+    };
+    let mut raft = Raft::new(config, HardState::default(), Vec::new());
+    sync(&mut raft);
+    let mut hear = |index: Index, now: &Configuration| {
+        let prev = match index {
+            1 => EntryId::ZERO,
+            _ => id(index - 1, 1),
+        };
+        let message = append(prev, vec![change(index, 1, now)], index);
+        give_to(&mut raft, Some(1003), 1, message);
+        sync(&mut raft);
+        assert_eq!(raft.committed_configuration().index, index);
+        raft.is_removed()
+    };
+    assert!(!hear(1, &three()), "the former folder is a member");
+    assert!(!hear(2, &with_folder(&three(), 3, Some(1003))));
+    assert!(hear(3, &members([1, 2], [], [])));
+}
