@@ -14,8 +14,9 @@ use super::loop_signals::LoopSignals;
 /// A look-up of a name can take seconds and cannot be interrupted. So the event loop leaves it to a
 /// short-lived thread called `resolve`, of which each dialer has at most one at a time. The
 /// addresses from one look-up are tried one after the other. Then the name is looked up again,
-/// because it may refer to another machine by now. The event loop does not join this thread when the loop ends:
-/// the thread owns nothing but a reference to [`LoopSignals`], where it leaves the addresses.
+/// because it may refer to another machine by now. The event loop does not join this thread when
+/// the loop ends: the thread owns nothing but a reference to [`LoopSignals`], where it leaves the
+/// addresses.
 pub(super) enum Address {
     Fixed(SocketAddr),
     Name {

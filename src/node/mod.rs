@@ -29,6 +29,7 @@ mod courier;
 mod execution;
 mod executor;
 mod files;
+mod greeter;
 mod greeting;
 mod handle;
 mod healing;
@@ -87,7 +88,8 @@ pub use waiters::Read;
 pub use work::{ReadyReads, Share, Shares, Takes, Work};
 
 use clock::Clock;
-use greeting::{Given, Greeter, founding_digest};
+use greeter::Greeter;
+use greeting::{Given, founding_digest};
 use hub::Surroundings;
 use inquiry::Tcp;
 use opened::{Opened, check_is_told, joiner, listen_address, open, resolve};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::greeting::Greeter;
+use super::greeter::Greeter;
 use super::hub::Hub;
 use super::intake::Intake;
 use super::outcome::Waiter;

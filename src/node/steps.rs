@@ -26,8 +26,9 @@ pub use super::changing::Tell;
 pub use super::clock::Clock;
 pub use super::courier::Courier;
 pub use super::executor::restore;
+pub use super::greeter::Greeter;
 pub use super::greeting::{
-    Estranged, Given, Greeter, Judged, Learned, Own, View, founding_digest, judge, learn, let_in,
+    Estranged, Given, Judged, Learned, Own, View, founding_digest, judge, learn, let_in,
 };
 pub use super::hub::{Hub, Surroundings};
 pub use super::intake::Intake;

@@ -141,8 +141,8 @@ pub enum Standing {
         /// The index of the newest configuration that this node knows to be committed, which lacks
         /// the caller's folder. 0: it knows of none in the log; then what it says may change.
         configuration: Index,
-        /// The folder and the address that the caller's id has here, if it is a member's. The folder
-        /// is missing if the log has none for the member yet.
+        /// The folder and the address that the caller's id has here, if it is a member's. The
+        /// folder is missing if the log has none for the member yet.
         known: Option<(Option<FolderId>, String)>,
     },
 }
