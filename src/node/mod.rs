@@ -268,16 +268,8 @@ impl Node {
         let founders = config.members.keys().copied();
         let (nudger, nudged) = sync::nudges();
         let register = Register::new(&known, founders, Box::new(move || nudger.nudge()));
-        opened.admitted = register.is_admitted();
-        if register.is_founding() && !opened.admitted {
-            log::info!(
-                "this data folder is new to the cluster: the node votes and acknowledges once it \
-                 has met {} others",
-                register.needed()
-            );
-        }
-        let told = config.told_address(opened.own_address(&config));
-        let given = given(&config, told, identity, &register);
+        opened.admitted_by(&register);
+        let given = given(&config, &opened, identity, &register);
         let net = Net::bind(net::Config {
             listen,
             id: config.id,
@@ -339,7 +331,8 @@ impl Node {
 }
 
 /// What the node tells others of itself.
-fn given(config: &Config, address: Option<String>, machine: String, register: &Register) -> Given {
+fn given(config: &Config, opened: &Opened, machine: String, register: &Register) -> Given {
+    let address = config.told_address(opened.own_address(config));
     let founders = config.members.keys().copied();
     Given {
         cluster: config.cluster.clone(),

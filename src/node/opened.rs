@@ -1,6 +1,6 @@
-//! What a node finds in its data folder when it starts, and what follows from that together with its
-//! settings: whose folder it is, where the node listens, whom it dials, whether it has to ask to be
-//! let in.
+//! What a node finds in its data folder when it starts, and what follows from that together with
+//! its settings: whose folder it is, where the node listens, whom it dials, whether it has to ask
+//! to be let in.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::StartError;
 use super::config::Config;
 use super::joining::{Joiner, explain_waiting};
+use super::register::Register;
 use crate::raft::{LoggedConfiguration, NodeId, Payload};
 use crate::storage::{self, Disk, Identity, Recovered, Storage, StorageError};
 
@@ -29,6 +30,18 @@ pub(super) struct Opened {
 }
 
 impl Opened {
+    /// Takes over whether the folder is admitted.
+    pub fn admitted_by(&mut self, register: &Register) {
+        self.admitted = register.is_admitted();
+        if register.is_founding() && !self.admitted {
+            log::info!(
+                "this data folder is new to the cluster: the node votes and acknowledges once it \
+                 has met {} others",
+                register.needed()
+            );
+        }
+    }
+
     /// Where this node is reached, by its log, or by that of the damaged folder before.
     pub fn own_address(&self, config: &Config) -> Option<String> {
         let logged = self.logged.as_ref().or(self.anew.as_ref())?;

@@ -289,7 +289,8 @@ fn a_node_whose_place_another_folder_has_taken_stops_and_says_what_to_do() {
     let node = cluster.node((1..=3).find(|id| *id != report.id).unwrap());
     let own = node.introduction().folder;
     let elsewhere = |folder| Some((folder, "elsewhere:1".to_string()));
-    // It goes on if it was removed and nobody has its place, or only a seat without a folder is left.
+    // It goes on if it was removed and nobody has its place, or only a seat without a folder is
+    // left.
     for known in [None, elsewhere(None)] {
         node.hub
             .estranged(&estranged(report.committed + 1, known, true));
