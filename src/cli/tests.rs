@@ -103,7 +103,7 @@ a b
 2
 (missing)
 ok
-id=1 address=one:1 role=leader term=3 commit=9 applied=9 last_index=9 log_bytes=512 first_index=1 snapshot_index=0 snapshot_bytes=2048 snapshot_age_ms=0 snapshot_written=0 uptime_ms=1000
+id=1 address=one:1 role=leader term=3 commit=9 applied=9 last_index=9 log_bytes=512 first_index=1 snapshot_index=0 snapshot_bytes=2048 snapshot_age_ms=0 snapshot_written=0 uptime_ms=1000 write_ms=0 verified_bytes=0 verified_times=0
 ok
 get KEY: read a value
 ";

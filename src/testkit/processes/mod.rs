@@ -22,8 +22,8 @@ pub use process::{End, Process, signal};
 /// What a node writes to its log as soon as it listens.
 const READY: &str = "starts in term";
 
-/// Nodes, each in a process of its own: 1 to N found the cluster, others join it later. Dropping the
-/// cluster kills them.
+/// Nodes, each in a process of its own: 1 to N found the cluster, others join it later. Dropping
+/// the cluster kills them.
 ///
 /// All functions panic for a node that the cluster does not have.
 pub struct ProcessCluster {
