@@ -155,14 +155,6 @@ find_helpers() {
     [[ -x $ETCD_LOAD ]] || die "there is no program $ETCD_LOAD; is RAFTKV_BIN_DIR right?"
 }
 
-# A workspace of its own, built into the same folder as the programs.
-build_etcd_load() {
-    (cd "$ROOT" && cargo build --quiet --release --locked \
-        --manifest-path bench/etcd-load/Cargo.toml \
-        --target-dir "${CARGO_TARGET_DIR:-$ROOT/target}" >&2) ||
-        die "the build of bench/etcd-load failed; the compiler's messages are above"
-}
-
 main() {
     parse_options "$@"
     choose_systems

@@ -145,6 +145,14 @@ start_etcd() {
     find_etcd_leader
 }
 
+# A workspace of its own, built into the same folder as the programs.
+build_etcd_load() {
+    (cd "$ROOT" && cargo build --quiet --release --locked \
+        --manifest-path bench/etcd-load/Cargo.toml \
+        --target-dir "${CARGO_TARGET_DIR:-$ROOT/target}" >&2) ||
+        die "the build of bench/etcd-load failed; the compiler's messages are above"
+}
+
 # The leader's address first: clients talk to it.
 etcd_addresses() {
     local id list=("127.0.0.1:$((ETCD_BASE + ETCD_LEADER))")
