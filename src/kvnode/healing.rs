@@ -1,5 +1,5 @@
-//! A node whose data folder is damaged: if the others can let it begin anew, the folder is set aside
-//! and the node starts with a new one.
+//! A node whose data folder is damaged: if the others can let it begin anew, the folder is set
+//! aside and the node starts with a new one.
 
 use super::{Exit, of_storage};
 use crate::node::{Config, can_begin_anew};
@@ -40,8 +40,8 @@ pub(super) fn begin_anew(
         None => "nothing".into(),
     };
     log::warn!(
-        "the damaged data folder is set aside as {}; node {} begins anew with {kept}, as the folder \
-         {:08x}, and asks for its place. `kvnode inspect` shows what was wrong",
+        "the damaged data folder is set aside as {}; node {} begins anew with {kept}, as the \
+         folder {:08x}, and asks for its place. `kvnode inspect` shows what was wrong",
         done.aside.display(),
         config.id,
         (done.folder >> 96) as u32,

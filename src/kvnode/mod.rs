@@ -229,16 +229,25 @@ fn run(
     // and the node stops cleanly once it runs.
     let signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| (Exit::Failed, format!("cannot listen for signals: {error}")))?;
+    let node = start(&config, &limits, open_disk)?;
+    serve(&node, signals)
+}
+
+/// Starts the node. If its data folder is damaged and the others are there, it begins anew.
+fn start(
+    config: &Config,
+    limits: &Limits,
+    open_disk: impl Fn(&Path) -> Result<Arc<dyn Disk>, StorageError>,
+) -> Result<Handle<Kv>, (Exit, String)> {
     let start = || Node::start_with(config.clone(), Kv::new(limits.clone()), &open_disk);
-    let node = match start() {
+    let started = match start() {
         Err(StartError::Storage(error @ StorageError::Damaged { .. })) => {
-            healing::begin_anew(&config, &Kv::new(limits.clone()).identity(), &error)?;
+            healing::begin_anew(config, &Kv::new(limits.clone()).identity(), &error)?;
             start()
         }
         started => started,
     };
-    let node = node.map_err(explain)?;
-    serve(&node, signals)
+    started.map_err(explain)
 }
 
 /// Reads the nodes of a `--cluster` list, one of which must be `id`.

@@ -65,9 +65,9 @@ pub enum Command {
         )]
         cluster_name: String,
     },
-    /// Make a cluster of one node from the data folder of a node that has survived, after a majority
-    /// of its cluster was lost for good. What only the lost nodes had is lost with them; this
-    /// command says what it knows of that, and asks before it changes anything.
+    /// Make a cluster of one node from the data folder of a node that has survived, after a
+    /// majority of its cluster was lost for good. What only the lost nodes had is lost with them;
+    /// this command says what it knows of that, and asks before it changes anything.
     ///
     /// The new cluster has the name of the old one, but another identity: nodes of the old one that
     /// come back are refused by it, and refuse it. The folder stays, as DIR.before-recover.

@@ -50,9 +50,9 @@ fn refused(error: StorageError) -> (Exit, String) {
     let (exit, sentence) = failed(error);
     match damaged {
         true => {
-            let advice = "To recover, choose the folder of another node that has survived. If there \
-                          is none, make a backup of the newest snapshot in this one (kvnode \
-                          backup) and a new cluster of that (kvnode restore)";
+            let advice = "To recover, choose the folder of another node that has survived. If \
+                          there is none, make a backup of the newest snapshot in this one \
+                          (kvnode backup) and a new cluster of that (kvnode restore)";
             (exit, format!("{sentence}. {advice}"))
         }
         false => (exit, sentence),

@@ -1,5 +1,5 @@
-//! Whether a node whose data folder is damaged can begin anew: the others are asked, before anything
-//! is changed.
+//! Whether a node whose data folder is damaged can begin anew: the others are asked, before
+//! anything is changed.
 //!
 //! The node needs a leader that follows this node's id with the damaged folder and hears a quorum
 //! of the voters without it. Then the change that lets the new folder in can be committed, and
@@ -59,7 +59,7 @@ pub fn can_begin_anew(config: &Config, damaged: &DamagedFolder) -> Result<(), St
         folder: damaged.folder(),
         lineage: (known.as_ref()).map_or(0, |known| known.configuration.lineage()),
     };
-    let addresses = addresses(config, known.as_ref());
+    let addresses = others_of(config, known.as_ref());
     if addresses.is_empty() {
         return Err("no other node is known that could be asked".into());
     }
@@ -77,7 +77,7 @@ pub fn can_begin_anew(config: &Config, damaged: &DamagedFolder) -> Result<(), St
 }
 
 /// Where the other nodes are reached, as far as the damaged folder and the settings tell.
-fn addresses(config: &Config, known: Option<&LoggedConfiguration>) -> BTreeSet<String> {
+pub(super) fn others_of(config: &Config, known: Option<&LoggedConfiguration>) -> BTreeSet<String> {
     let known = known.into_iter().flat_map(|it| it.configuration.contacts());
     let others = known.filter(|member| member.id != config.id);
     let others = others.map(|member| config.dials(member.id, &member.address));

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::NodeError;
 use super::config::Config;
+use super::healing::others_of;
 use super::hub::Hub;
 use crate::machine::StateMachine;
 use crate::raft::{FolderId, LoggedConfiguration, NodeId, Raft};
@@ -88,13 +89,10 @@ impl Joiner {
     pub fn of(config: &Config, folder: FolderId) -> Option<Self> {
         let address = config.told_address(None)?;
         let at_once = !config.join.is_empty();
+        let others = config.dialled_members().into_iter();
         let addresses: Vec<String> = match at_once {
             true => config.join.clone(),
-            false => config
-                .dialled_members()
-                .into_iter()
-                .map(|it| it.1)
-                .collect(),
+            false => others.map(|(_, address)| address).collect(),
         };
         let asks = config.rejoins && !addresses.is_empty();
         asks.then(|| Self {
@@ -114,35 +112,22 @@ impl Joiner {
     /// What a node does whose folder has taken the place of a damaged one: it asks the `members`
     /// that it knows of, and those that it was told of. `None` if it waits for an operator.
     pub fn back(config: &Config, folder: FolderId, members: &LoggedConfiguration) -> Option<Self> {
-        let contacts = || members.configuration.contacts();
-        let own = contacts().find(|member| member.id == config.id);
+        let own = members.configuration.contact(config.id);
         let own = own.map(|member| member.address.clone());
-        let address = own.filter(|address| !address.is_empty());
-        let others = contacts().filter(|member| member.id != config.id);
-        let others = others.map(|member| config.dials(member.id, &member.address));
-        let told = config
-            .dialled_members()
-            .into_iter()
-            .map(|(_, address)| address);
-        let mut addresses: Vec<String> = Vec::new();
-        for address in others.chain(told).chain(config.join.iter().cloned()) {
-            if !address.is_empty() && !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
+        let addresses = others_of(config, Some(members));
         let asks = config.rejoins && !addresses.is_empty();
         let request = JoinRequest {
             id: config.id,
             folder,
-            address: config.told_address(address)?,
+            address: config.told_address(own.filter(|address| !address.is_empty()))?,
             role: config.joins_as,
         };
         asks.then(|| Self {
             request,
             at_once: true,
-            addresses: Addresses::of(addresses),
-            pause: FIRST_PAUSE,
+            addresses: Addresses::of(addresses.into_iter().collect()),
             reasons: BTreeSet::new(),
+            pause: FIRST_PAUSE,
         })
     }
 

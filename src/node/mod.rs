@@ -70,7 +70,7 @@ use std::time::Duration;
 use crate::machine::StateMachine;
 use crate::net::{self, Net, NetError};
 use crate::raft::{Contact, Envelope, Fault, Index, NodeId};
-use crate::storage::{Disk, RealDisk, StorageError};
+use crate::storage::{Disk, RealDisk, StorageError, finish_interrupted};
 use crate::wire::client::{Answer, Ask};
 use crate::wire::handshake::PeerWelcome;
 use crate::wire::members::MemberList;
@@ -240,6 +240,7 @@ impl Node {
     ) -> Result<Handle<S>, StartError> {
         // The settings are judged before any file is touched.
         config.raft(0)?;
+        finish_interrupted(&config.data)?;
         match config.data.exists() {
             // There is no log that could say it.
             false => {

@@ -246,5 +246,5 @@ pub(super) const SNAPSHOT_ADVICE: &str = "Check the disk. The node uses the snap
 pub(super) const NO_START_ADVICE: &str = "The node does not start with it, because a part of what \
     it has acknowledged could not be recovered. Check the disk, and start the node again once a \
     majority of the others runs: it begins anew then, with what they have. If that majority is \
-    lost, copy the file from another node that has it, restore the folder from a copy that was made \
-    since the node last ran, or make a cluster of a node that is sound (kvnode recover)";
+    lost, copy the file from another node that has it, restore the folder from a copy that was \
+    made since the node last ran, or make a cluster of a node that is sound (kvnode recover)";

@@ -91,7 +91,8 @@ pub use inspection::{
 };
 pub use log::{Shortage, Spares, Unneeded};
 pub use repair::{
-    DamagedFolder, Recovery, SetAside, Survivor, finish_recovery, finish_recovery_in,
+    DamagedFolder, Recovery, SetAside, Survivor, finish_interrupted, finish_recovery,
+    finish_recovery_in,
 };
 pub use snapshot::{Incoming, Sealed, SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots};
 pub use voter::{

@@ -78,25 +78,7 @@ fn a_survivor_of_three_becomes_a_cluster_of_one_with_all_it_has_and_grows_again(
         fs::remove_dir_all(cluster.data(id)).unwrap();
     }
 
-    let before = contents(&cluster.data(3));
-    for answer in ["", "no\n", "y\n"] {
-        let declined = recover(&cluster, 3, &[], answer);
-        assert_eq!(declined.status.code(), Some(1), "{declined:?}");
-        assert!(text(&declined.stderr).contains("nothing has been changed"));
-        assert!(contents(&cluster.data(3)) == before, "it was only asked");
-    }
-    let done = recover(&cluster, 3, &[], "yes\n");
-    assert_eq!(done.status.code(), Some(0), "{done:?}");
-    let said = text(&done.stdout);
-    for part in [
-        "members    1, 2, 3 (this one)",
-        "log        up to entry",
-        "lost       what the",
-    ] {
-        assert!(said.contains(part), "{part}: {said}");
-    }
-    assert!(contents(&beside(&cluster, 3, "before-recover")) == before);
-
+    recovered_when_asked(&cluster);
     cluster.restart([3]).unwrap();
     let clerk = clerk_of(&cluster, 3);
     for key in 0..20 {
@@ -112,6 +94,28 @@ fn a_survivor_of_three_becomes_a_cluster_of_one_with_all_it_has_and_grows_again(
     let added = at(&cluster, 3, &["member", "add", &format!("1={own}")]);
     assert_eq!(added.status.code(), Some(0), "{added:?}");
     clerk.put("after", "value").unwrap();
+}
+
+/// Recovers node 3: the command says what it is about to do, and changes nothing without a yes.
+fn recovered_when_asked(cluster: &Cluster) {
+    let before = contents(&cluster.data(3));
+    for answer in ["", "no\n", "y\n"] {
+        let declined = recover(cluster, 3, &[], answer);
+        assert_eq!(declined.status.code(), Some(1), "{declined:?}");
+        assert!(text(&declined.stderr).contains("nothing has been changed"));
+        assert!(contents(&cluster.data(3)) == before, "it was only asked");
+    }
+    let done = recover(cluster, 3, &[], "yes\n");
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let said = text(&done.stdout);
+    for part in [
+        "members    1, 2, 3 (this one)",
+        "log        up to entry",
+        "lost       what the",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(contents(&beside(cluster, 3, "before-recover")) == before);
 }
 
 /// `kvcli` that knows this node alone.

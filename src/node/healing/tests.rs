@@ -135,6 +135,6 @@ fn the_others_are_asked_wherever_the_folder_or_the_settings_name_them() {
         index: 2,
         configuration: voters(3),
     };
-    let all: Vec<String> = addresses(&config, Some(&known)).into_iter().collect();
+    let all: Vec<String> = others_of(&config, Some(&known)).into_iter().collect();
     assert_eq!(all, ["host:2", "join:1", "proxy:1", "told:2"]);
 }

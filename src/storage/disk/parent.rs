@@ -1,4 +1,5 @@
-//! The folder above a data folder, for the steps that put another folder in the data folder's place.
+//! The folder above a data folder, for the steps that put another folder in the data folder's
+//! place.
 
 use std::fs::{self, File};
 use std::io;
@@ -129,7 +130,7 @@ impl Parent for SimDisk {
             operation: "create the data folder",
             source,
         };
-        repair::before_open_in(Arc::new(self.clone()), name)?;
+        repair::finish_interrupted_in(Arc::new(self.clone()), name)?;
         let known = self.folder_named(name);
         let folder = match known {
             Some(folder) => folder,

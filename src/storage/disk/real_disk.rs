@@ -54,7 +54,7 @@ impl RealDisk {
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, StorageError> {
         let folder = folder.into();
         let failed = |operation| failed_in(&folder, operation);
-        repair::before_open(&folder)?;
+        repair::finish_interrupted(&folder)?;
         archive::check_not_half_restored(&folder)?;
         create_durably(&folder).map_err(failed("create the data folder"))?;
         let mut lock = OpenOptions::new()

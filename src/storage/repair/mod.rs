@@ -13,7 +13,7 @@ mod replacing;
 mod survivor;
 
 pub use damaged::{DamagedFolder, SetAside};
-pub use replacing::{finish_recovery, finish_recovery_in};
+pub use replacing::{finish_interrupted, finish_recovery, finish_recovery_in};
 pub use survivor::{Recovery, Survivor};
 
-pub(super) use replacing::{before_open, before_open_in};
+pub(super) use replacing::finish_interrupted_in;

@@ -14,8 +14,8 @@
 //!
 //! - *Before step 4* the folder is as it was, and whoever opens it decides anew what is to be done.
 //! - *Between steps 4 and 5* there is no folder `1`. A node that started there would make a new
-//!   one, and forget why. So every start looks for a complete folder first ([`before_open`]) and
-//!   takes step 5. Only a folder that has got through step 2 has such a name.
+//!   one, and forget why. So every start looks for a complete folder first, and takes step 5: see
+//!   [`finish_interrupted`]. Only a folder that has got through step 2 has such a name.
 //! - *After step 5* all is done.
 //!
 //! If somebody removes `1` after a crash before step 4, the next start finds a complete folder of
@@ -132,8 +132,8 @@ impl Place {
         Ok(made)
     }
 
-    /// Removes what an interrupted attempt has left. A complete folder first loses its name: a crash
-    /// may interrupt its removal, too.
+    /// Removes what an interrupted attempt has left. A complete folder first loses its name: a
+    /// crash may interrupt its removal, too.
     fn remove_left(&self, purpose: Purpose) -> Result<(), StorageError> {
         let (making, complete) = self.names(purpose);
         self.remove(&making)?;
@@ -187,21 +187,21 @@ impl Place {
 ///
 /// # Errors
 /// [`StorageError::Unusable`] if a recovery of the folder was interrupted; [`StorageError::Io`].
-pub(in crate::storage) fn before_open(folder: &Path) -> Result<(), StorageError> {
+pub fn finish_interrupted(folder: &Path) -> Result<(), StorageError> {
     // A folder without a name of its own, such as `/`, is never replaced.
     match Place::named(&linked(folder)) {
-        Ok(place) => place.before_open(),
+        Ok(place) => place.finish_interrupted(),
         Err(_) => Ok(()),
     }
 }
 
-/// Like [`before_open`], for the folder of this name in `parent`.
-pub(in crate::storage) fn before_open_in(
+/// Like [`finish_interrupted`], for the folder of this name in `parent`.
+pub(in crate::storage) fn finish_interrupted_in(
     parent: Arc<dyn Parent>,
     name: &str,
 ) -> Result<(), StorageError> {
     let name = name.to_string();
-    Place { parent, name }.before_open()
+    Place { parent, name }.finish_interrupted()
 }
 
 /// Where the folder lies if the path is that of a link, also while it is not there.
@@ -213,7 +213,7 @@ fn linked(path: &Path) -> PathBuf {
 }
 
 impl Place {
-    fn before_open(&self) -> Result<(), StorageError> {
+    fn finish_interrupted(&self) -> Result<(), StorageError> {
         if self.finish(Purpose::Healing)? {
             let folder = self.path();
             log::info!(
