@@ -108,3 +108,37 @@ fn while_folders_are_not_known_the_first_one_that_answers_is_the_one_that_counts
     give(&mut raft, 3, term, accepted(last));
     assert_eq!(raft.commit(), last);
 }
+
+/// The founding list has the node with any folder. That does not make a folder a member that never
+/// counted: the node catches up through configurations that have its lost folder.
+#[test]
+fn a_founder_with_a_new_folder_was_no_member_before_the_log_says_so() {
+    let founding = Configuration::founding((1..=3).map(|id| (id, format!("node-{id}:1"))));
+    let config = Config {
+        folder: 1003,
+        admitted: false,
+        ..Config::new(3, founding, 3)
+    };
+    let mut raft = Raft::new(config, HardState::default(), Vec::new());
+    let with = |folder, role| {
+        let mut members = three().members().to_vec();
+        (members[2].folder, members[2].role) = (Some(folder), role);
+        Configuration::of(1, members, Vec::new())
+    };
+    // It tells whom it speaks to, as each node does that starts.
+    sync(&mut raft);
+    let log = [
+        change(1, 1, &three()),
+        change(2, 1, &with(1003, MemberRole::Joining)),
+        change(3, 1, &with(1003, MemberRole::Voter)),
+        change(4, 1, &with(2003, MemberRole::Joining)),
+    ];
+    for entry in log {
+        let (index, prev) = (entry.id.index, EntryId::ZERO);
+        let prev = raft.entry(index - 1).map_or(prev, |before| before.id);
+        give_to(&mut raft, Some(1003), 1, append(prev, vec![entry], index));
+        sync(&mut raft);
+        assert_eq!(raft.commit(), index);
+        assert_eq!(raft.is_removed(), index == 4, "after entry {index}");
+    }
+}
