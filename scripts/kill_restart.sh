@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Kills nodes with kill -9 under load, again and again, and checks that not a byte is lost.
 #
-# usage: scripts/kill_restart.sh [--ports BASE] [--seed N] [SECONDS]
+# usage: scripts/kill_restart.sh [--members] [--ports BASE] [--seed N] [SECONDS]
 #
 # For SECONDS (60), one kvcli appends every line of a text to one key, and four more put every line
 # of a table under a key of its own, round after round with new keys. Meanwhile leaders, followers
@@ -17,7 +17,12 @@
 # acknowledged; appended twice or lost, it would show. The script fails if it saw no kill of a
 # leader. When it fails, it keeps its folder and says where.
 #
-#   --ports BASE  the first of three ports to try (7101); if one is taken, others are chosen
+# With --members, nodes are added, removed, and replaced by ones with empty folders as well, one
+# after the other, while others are killed: there are three to five of them at a time. Each kvcli is
+# told of the first three only. The script then fails too if there was no change of each kind.
+#
+#   --members     change the members meanwhile
+#   --ports BASE  the first of the ports to try (7101); if one is taken, others are chosen
 #   --seed N      whom to kill and when, as far as that can be repeated
 #
 #   RAFTKV_BIN_DIR  a folder with the programs; without it they are built
@@ -46,10 +51,13 @@ LEADER_CHANGES=0
 LAST_LEADER=
 STREAMS=()
 WORK=
+MEMBERS=
+CHANGER=
 
 parse_options() {
     while (($# > 0)); do
         case $1 in
+        --members) MEMBERS=1 && shift ;;
         --ports) need_value "$1" $# && WANTED_PORT=$2 && shift 2 ;;
         --seed) need_value "$1" $# && SEED=$2 && shift 2 ;;
         -h | --help) print_help && exit 0 ;;
@@ -70,6 +78,8 @@ clean_up() {
     local code=$? pid
     trap - EXIT INT TERM
     for pid in "${STREAMS[@]}"; do kill "$pid" 2>/dev/null || true; done
+    # With what it has started.
+    if [[ -n $CHANGER ]]; then kill -- "-$CHANGER" 2>/dev/null || true; fi
     if [[ -f $WORK/cluster/cluster ]]; then cluster stop >/dev/null 2>&1 || true; fi
     if ((code == 0)); then
         rm -rf -- "$WORK"
@@ -162,9 +172,17 @@ need_progress() { # WHEN
         die "no line was acknowledged for $GAP_LIMIT s $1"
 }
 
+# The ids of all nodes, those that are down included.
+ids() { sed -n 2p "$WORK/cluster/cluster"; }
+
+has_node() { # ID
+    [[ " $(ids) " == *" $1 "* ]]
+}
+
 # Sets LEADER, and counts it if it is not the one of last time in the same term.
 find_and_count_leader() {
     local found
+    ADDRESSES=$(cluster addresses)
     wait_until "$GAP_LIMIT" leader_answers "$ADDRESSES" || die "no leader for $GAP_LIMIT s"
     found=$(find_leader "$ADDRESSES") || return 1
     if [[ -n $LAST_LEADER && $found != "$LAST_LEADER" ]]; then
@@ -180,26 +198,42 @@ dawdle() { # AT_MOST_MS
     sleep "$((ms / 1000)).$(printf '%03d' $((ms % 1000)))"
 }
 
+# Does something to a node. While members change, the node may have gone meanwhile.
+to_node() { # kill | restart ID
+    if cluster "$@" 2>>"$WORK/nodes.log"; then return 0; fi
+    [[ -n $MEMBERS ]] || die "cannot $1 node $2: $(tail -n 1 "$WORK/nodes.log")"
+    # A node that is being replaced is down, and is started by whoever replaces it.
+    if [[ $1 == restart ]] && has_node "$2"; then
+        die "cannot restart node $2: $(tail -n 1 "$WORK/nodes.log")"
+    fi
+    return 1
+}
+
 kill_one() { # ID WHO
-    cluster kill "$1"
+    to_node kill "$1" || return 0
     KILLS=$((KILLS + 1))
     if [[ $2 == leader ]]; then LEADER_KILLS=$((LEADER_KILLS + 1)); fi
-    # Half of the time the other two must go on alone; else the node comes back during the
-    # election.
-    if ((RANDOM % 2)); then need_progress "with $2 $1 dead"; else dawdle 500; fi
-    cluster restart "$1"
+    # Half of the time the others must go on alone; else the node comes back during the election.
+    # One that is being replaced meanwhile is missing too: then the others may be too few.
+    if [[ -z $MEMBERS ]] && ((RANDOM % 2)); then
+        need_progress "with $2 $1 dead"
+    else
+        dawdle 500
+    fi
+    to_node restart "$1" || true
     need_progress "after $2 $1 came back"
 }
 
 crash_all() {
     local id
-    for ((id = 1; id <= NODES; id++)); do cluster kill "$id"; done
+    for id in $(ids); do
+        if to_node kill "$id"; then KILLS=$((KILLS + 1)); fi
+    done
     cluster start
 }
 
 kill_all() {
     crash_all
-    KILLS=$((KILLS + NODES))
     LEADER_KILLS=$((LEADER_KILLS + 1))
     FULL_STOPS=$((FULL_STOPS + 1))
     need_progress "after all nodes came back"
@@ -207,15 +241,55 @@ kill_all() {
 
 # One kill and what follows. The first three are one of each kind, so that a short run has them.
 disturb() { # NUMBER
-    local dice=$((RANDOM % 10))
+    local dice=$((RANDOM % 10)) followers
     if (($1 <= 3)); then dice=$(($1 * 3)); fi
     until find_and_count_leader; do :; done
+    mapfile -t followers < <(ids | tr ' ' '\n' | grep -vx "$LEADER")
     case $dice in
     [0-4]) kill_one "$LEADER" leader ;;
-    [5-8]) kill_one $((LEADER % NODES + 1)) follower ;;
+    [5-8]) kill_one "${followers[RANDOM % ${#followers[@]}]}" follower ;;
     *) kill_all ;;
     esac
     dawdle 1500
+}
+
+# Begins a change of members of some kind that is possible with the nodes that there are. One that
+# fails because of a kill changes nothing, or goes on without this script.
+change_members() {
+    local nodes kind
+    read -r -a nodes < <(ids)
+    local node=${nodes[RANDOM % ${#nodes[@]}]}
+    case ${#nodes[@]}-$((RANDOM % 3)) in
+    3-[01] | 4-0) kind=add && node= ;;
+    5-[01] | 4-1) kind=remove ;;
+    *) kind=replace ;;
+    esac
+    # shellcheck disable=SC2086 # There may be no node to name.
+    if cluster "$kind" $node; then printf '%s\n' "$kind" >>"$WORK/changes"; fi
+}
+
+# Changes members until the time is up. What is begun is ended.
+keep_changing() {
+    # The kills are drawn from the same seed.
+    RANDOM=$(((SEED + 1) % 32768))
+    until [[ -f $WORK/enough ]]; do
+        change_members
+        dawdle 1000
+    done
+}
+
+changes() { # KIND
+    grep -cx "$1" "$WORK/changes" || true
+}
+
+finish_changes() {
+    local kind
+    wait "$CHANGER" || die "the changes of members ended early: $(tail -n 2 "$WORK/changes.log")"
+    CHANGER=
+    for kind in add remove replace; do
+        (($(changes "$kind") > 0)) || die "no $kind succeeded; give it more SECONDS"
+    done
+    ADDRESSES=$(cluster addresses)
 }
 
 check_text() { # ROUNDS
@@ -310,11 +384,20 @@ main() {
     write_commands
     say "seed:  $SEED"
     local port number=0 text_rounds file deadline
-    port=$(free_ports "$WANTED_PORT" "$NODES")
+    # One for each node that there may ever be.
+    port=$(free_ports "$WANTED_PORT" 9)
     cluster --ports "$port" start "$NODES"
     ADDRESSES=$(cluster addresses)
     for file in "$WORK/text.commands" "$WORK/table.commands."?; do start_stream "$file"; done
     need_progress "after the start"
+    : >"$WORK/changes"
+    if [[ -n $MEMBERS ]]; then
+        # In a process group of its own, so that it can be ended with all that it has started.
+        set -m
+        keep_changing 2>"$WORK/changes.log" &
+        CHANGER=$!
+        set +m
+    fi
     deadline=$(($(now_ms) + LENGTH * 1000))
     while (($(now_ms) < deadline)); do
         number=$((number + 1))
@@ -322,6 +405,7 @@ main() {
     done
     ((LEADER_KILLS > 0)) || die "no leader was killed; give it more SECONDS"
     finish_load
+    if [[ -n $MEMBERS ]]; then finish_changes; fi
     crash_all
     read -r text_rounds <"$WORK/text.commands.rounds"
     check_text "$text_rounds"
@@ -333,6 +417,9 @@ kill_restart: ok. text written $text_rounds times, table $TABLE_ROUNDS times: by
 lines acknowledged $ACKNOWLEDGED, calls $(total calls), attempts $(total attempts)
 kills $KILLS (of a leader $LEADER_KILLS, of all nodes at once $FULL_STOPS)
 leader changes $LEADER_CHANGES, retries $(total retries), duplicates ${counted:-not reported}
+END
+    [[ -z $MEMBERS ]] || cat <<END
+members added $(changes add), removed $(changes remove), replaced $(changes replace)
 END
 }
 
