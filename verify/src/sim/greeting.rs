@@ -16,7 +16,7 @@ use raftkv::node::NodeError;
 use raftkv::node::steps::{self, Given, Register, Registrar, Written, founding_digest};
 use raftkv::raft::{FolderId, NodeId};
 use raftkv::storage::Peers;
-use raftkv::wire::handshake::{Caller, Hello, PeerHello, PeerWelcome, VERSION, Welcome};
+use raftkv::wire::handshake::{Caller, Hello, PeerHello, PeerWelcome, Standing, VERSION, Welcome};
 
 use super::check::member;
 use super::disk::CLUSTER;
@@ -29,6 +29,10 @@ use super::world::{Event, World};
 
 /// How likely a node dials, within a tick, another one that it has no connection to.
 const DIALS: f64 = 0.3;
+
+/// How likely a node dials all others anew, within a tick, if one of them could not tell where the
+/// node stands: that one knew of no committed members yet.
+const DIALS_ANEW: f64 = 0.01;
 
 /// What a node says first to another one.
 #[derive(Clone, Debug)]
@@ -68,6 +72,8 @@ pub(super) struct Greeter {
     pub writes: bool,
     /// Another node has said that the cluster exists without this folder.
     pub is_stranger: bool,
+    /// Another node could not tell where this one stands.
+    is_unsure: bool,
 }
 
 impl Greeter {
@@ -106,6 +112,7 @@ impl Greeter {
             callers: BTreeMap::new(),
             writes: false,
             is_stranger: false,
+            is_unsure: false,
         }
     }
 
@@ -189,6 +196,13 @@ impl World {
             let connections = &mut greeter.connections;
             connections.retain(|to, _| targets.contains_key(to));
         }
+        let dials_anew = self.random.chance(DIALS_ANEW);
+        if let Some(greeter) = self.greeter(n)
+            && dials_anew
+            && std::mem::take(&mut greeter.is_unsure)
+        {
+            greeter.connections.clear();
+        }
         for (to, to_folder) in targets {
             if self.is_connected(n, to) || !self.random.chance(DIALS) {
                 continue;
@@ -253,6 +267,24 @@ impl World {
             return;
         }
         greeter.connections.insert(welcomed.from, welcomed.life);
+        let standing = &welcomed.welcome.standing;
+        trace!(
+            self,
+            "node {} is for node {}: {standing:?}",
+            n + 1,
+            welcomed.from + 1
+        );
+        let running = self.running(n);
+        let Some(greeter) = &mut running.greeter else {
+            return;
+        };
+        greeter.is_unsure |= matches!(
+            welcomed.welcome.standing,
+            Standing::Stranger {
+                configuration: 0,
+                ..
+            }
+        );
         let at = address(welcomed.from);
         let learn = |raft: &_| greeter.judge.welcomed(&welcomed.welcome, &at, raft);
         if let Some(estranged) = hub.with_raft(learn) {

@@ -3,7 +3,7 @@
 use super::node::address;
 use super::trace::trace;
 use super::world::{Event, TICK, World};
-use raftkv::raft::{Member, NodeId};
+use raftkv::raft::{Member, MemberRole, NodeId};
 
 impl World {
     /// Ends the faults but for those of [`leave_some`](Self::leave_some). Drawn are some nodes that
@@ -102,6 +102,9 @@ impl World {
         // An operator who sees a node without a place lets it ask for one.
         self.plan.rejoins = true;
         for n in 0..self.nodes.len() {
+            if n >= self.plan.nodes && self.lacks_a_past(n) {
+                self.nodes[n].joins = Some(MemberRole::Joining);
+            }
             if self.nodes[n].running.is_some() {
                 self.begin_to_join(n);
             }
