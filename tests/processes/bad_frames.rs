@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use raftkv::kv::{Kv, Limits};
 use raftkv::machine::StateMachine;
+use raftkv::raft::FolderId;
 use raftkv::storage::{ReadOnlyDisk, inspect};
 use raftkv::wire::client::{Answer, Ask, Response};
 use raftkv::wire::frame::{self, MAX_PAYLOAD};
-use raftkv::wire::handshake::{Caller, MAGIC, MAX_HELLO, PeerHello, VERSION};
+use raftkv::wire::handshake::{Caller, MAGIC, MAX_HELLO, PeerHello, Standing, VERSION, Welcome};
 
 use super::cluster::{Cluster, text};
 use super::load::Load;
@@ -59,60 +60,55 @@ fn openings() -> Vec<Case> {
     ]
 }
 
+/// What node 2 with this folder says of itself to node 1.
+fn node_2(folder: FolderId) -> PeerHello {
+    PeerHello {
+        from: 2,
+        to: 1,
+        machine: Kv::new(Limits::default()).identity(),
+        folder,
+        to_folder: None,
+        address: String::new(),
+        lineage: 0,
+        configuration: 0,
+        founding: 0,
+    }
+}
+
+/// What a node says first.
+fn peer(cluster: &str, peer: PeerHello) -> Vec<u8> {
+    opening(&hello(cluster, Caller::Peer(peer)))
+}
+
 /// What nodes of another cluster, or with other settings, would say. `folder` is the number of node
 /// 2's data folder.
-fn strangers(folder: u128) -> Vec<Case> {
-    let machine = Kv::new(Limits::default()).identity();
-    let peer = |cluster: &str, from, to, machine: &str| {
-        let machine = machine.to_string();
-        opening(&hello(
-            cluster,
-            Caller::Peer(PeerHello {
-                from,
-                to,
-                machine,
-                folder,
-                to_folder: None,
-                address: String::new(),
-                lineage: 0,
-                configuration: 0,
-                founding: 0,
-            }),
-        ))
+fn strangers(folder: FolderId) -> Vec<Case> {
+    let good = node_2(folder);
+    let twin = PeerHello {
+        from: 1,
+        ..good.clone()
     };
+    let astray = PeerHello {
+        to: 3,
+        ..good.clone()
+    };
+    let means_another = PeerHello {
+        to_folder: Some(folder),
+        ..good.clone()
+    };
+    let other_machine = PeerHello {
+        machine: "other".into(),
+        ..good.clone()
+    };
+    let opened = peer("raftkv", good.clone());
     vec![
-        (peer("blue", 2, 1, &machine), "not of \"blue\""),
-        (
-            peer("raftkv", 1, 1, &machine),
-            "give each node an id of its own",
-        ),
-        (peer("raftkv", 2, 3, &machine), "this is node 1, not node 3"),
-        (peer("raftkv", 2, 1, "other"), "node 2 runs \"other\""),
-        (
-            opening(&hello(
-                "raftkv",
-                Caller::Peer(PeerHello {
-                    from: 2,
-                    to: 1,
-                    machine: machine.clone(),
-                    folder,
-                    to_folder: Some(folder),
-                    address: String::new(),
-                    lineage: 0,
-                    configuration: 0,
-                    founding: 0,
-                }),
-            )),
-            "and this one has the folder",
-        ),
-        (
-            [peer("raftkv", 2, 1, &machine), nonsense()].concat(),
-            "decode",
-        ),
-        (
-            [peer("raftkv", 2, 1, &machine), header(MAX_PAYLOAD + 1)].concat(),
-            "over the limit",
-        ),
+        (peer("blue", good), "not of \"blue\""),
+        (peer("raftkv", twin), "give each node an id of its own"),
+        (peer("raftkv", astray), "this is node 1, not node 3"),
+        (peer("raftkv", other_machine), "node 2 runs \"other\""),
+        (peer("raftkv", means_another), "and this one has the folder"),
+        ([opened.clone(), nonsense()].concat(), "decode"),
+        ([opened, header(MAX_PAYLOAD + 1)].concat(), "over the limit"),
     ]
 }
 
@@ -161,6 +157,35 @@ fn bad_bytes_close_their_connection_with_one_line_and_nobody_else_notices() {
         assert_eq!(about.count(), 1, "{caller} {lines:#?}");
     }
     load.stop().check(&cluster.clerk());
+}
+
+/// A node that is no member may be a leader of which this node has not heard: so it is let in, and
+/// told what this node knows of it.
+#[test]
+fn a_node_that_is_no_member_or_has_another_folder_is_told_so_and_counts_for_nobody() {
+    let cluster = Cluster::start_settled(3);
+    let members = cluster.members(1).configuration;
+    for (from, is_known) in [(2, true), (9, false)] {
+        let mut raw = Raw::connect(cluster.address(1));
+        let stranger = PeerHello { from, ..node_2(77) };
+        raw.write(&peer("raftkv", stranger));
+        let Welcome::Peer(welcome) = raw.receive() else {
+            panic!("node {from} is refused");
+        };
+        let Standing::Stranger {
+            configuration,
+            known,
+        } = welcome.standing
+        else {
+            panic!("node {from} is a member: {welcome:?}");
+        };
+        assert_eq!(configuration, members.index);
+        let contact = members.configuration.contact(from);
+        let expected = contact.map(|it| (it.folder, it.address.clone()));
+        assert_eq!((expected.is_some(), known), (is_known, expected));
+    }
+    assert_eq!(cluster.members(1).configuration, members);
+    cluster.clerk().put("key", "value").unwrap();
 }
 
 #[test]

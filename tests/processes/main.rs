@@ -15,6 +15,7 @@ mod inadmissible;
 mod isolation;
 mod joining;
 mod load;
+mod members;
 mod network;
 mod raw;
 mod recover;

@@ -5,6 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use raftkv::client::Kind;
+use raftkv::raft::{Configuration, MemberRole};
 use raftkv::testkit::Quality;
 
 use super::cluster::Cluster;
@@ -19,24 +20,53 @@ fn acquainted() -> Cluster {
 }
 
 /// Node 1 and the wiped node would be a majority. With the wiped node's vote, a node could lead
-/// that lacks what was acknowledged.
+/// that lacks what was acknowledged. Nodes 1 and 3 are a majority that lets the wiped node in.
 #[test]
-fn a_wiped_node_does_not_vote_and_the_others_go_on_without_it() {
-    let mut cluster = acquainted();
+fn a_wiped_node_does_not_vote_until_the_others_have_let_it_in_again() {
+    let mut cluster = Cluster::start_settled(3);
     cluster.clerk().put("kept", "value").unwrap();
+    let lost = cluster.folder_of(2, 1);
     cluster.kill([1, 2, 3]).unwrap();
-    fs::remove_dir_all(cluster.data(2)).unwrap();
+    cluster.lose_data(2).unwrap();
 
     cluster.restart([1, 2]).unwrap();
     cluster.node(2).line("with another data folder");
     let clerk = cluster.clerk_for(Duration::from_secs(2));
     let error = clerk.put("lost", "value").unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    assert_eq!(cluster.folder_of(2, 1), lost);
 
     cluster.restart([3]).unwrap();
+    let is_back = |now: &Configuration| {
+        let back = now.contact(2).unwrap();
+        back.role == MemberRole::Voter && back.folder != lost
+    };
+    cluster.await_members(3, is_back);
+    cluster.kill([1]).unwrap();
     let clerk = cluster.clerk();
     assert_eq!(clerk.get("kept").unwrap().as_deref(), Some(&b"value"[..]));
     assert_eq!(clerk.get("lost").unwrap(), None);
+    clerk.put("since", "value").unwrap();
+    cluster.restart([1]).unwrap();
+    cluster.await_members(1, is_back);
+}
+
+/// A node that is not to come back by itself says so, and the operator lets it in.
+#[test]
+fn a_wiped_node_that_may_not_rejoin_waits_for_the_operator() {
+    let mut cluster = Cluster::start_settled(3);
+    let lost = cluster.folder_of(2, 1);
+    cluster.kill([2]).unwrap();
+    cluster.await_silence(2);
+    cluster.lose_data(2).unwrap();
+    cluster.give(2, &["--no-rejoin"]);
+    cluster.restart([2]).unwrap();
+    cluster.node(2).line("is no member");
+    assert_eq!(cluster.folder_of(2, 1), lost);
+    cluster.change(&["replace", "2"]);
+    cluster.await_members(1, |now| now.contact(2).unwrap().folder != lost);
+    cluster.kill([3]).unwrap();
+    cluster.clerk().put("k", "v").unwrap();
 }
 
 /// Alone with a node that never met it, a wiped node cannot tell that it is not new: so it waits.

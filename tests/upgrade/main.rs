@@ -4,15 +4,17 @@
 //! node 1, as `scripts/make_fixtures.sh` made them with that version. `contents.rs` says what was
 //! written. Those files stay as they are: a version with another format adds a folder beside them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use raftkv::client::Clerk;
 use raftkv::kv::{Kv, Limits};
 use raftkv::node::{Config, Handle, Node, Transport};
-use raftkv::raft::{Configuration, Envelope, NodeId};
+use raftkv::raft::{Configuration, Envelope, Member, MemberRole, NodeId};
 use raftkv::storage::{Inspection, ReadOnlyDisk, RealDisk, inspect, restore};
 use raftkv::testkit::free_addresses;
 use tempfile::TempDir;
@@ -79,6 +81,82 @@ fn a_cluster_goes_on_with_the_folders_of_0_1_0() {
         Some(&b"then"[..])
     );
     nodes.iter().for_each(Handle::shutdown);
+}
+
+/// Longer than anything in these tests takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until each node knows that the log has members for which this holds.
+fn wait_for_members(nodes: &BTreeMap<NodeId, Handle<Kv>>, holds: impl Fn(&[Member]) -> bool) {
+    for (id, node) in nodes {
+        let is_there = node.wait_until(PATIENCE, |raft| {
+            let committed = raft.committed_configuration();
+            let configuration = &committed.configuration;
+            !configuration.is_founding() && holds(configuration.members())
+        });
+        assert!(is_there, "node {id}: {:?}", node.members());
+    }
+}
+
+/// The folders of that version name members by id only. The first leader enters the numbers of the
+/// folders into the log, and from then on members can change.
+#[test]
+fn a_cluster_with_the_folders_of_0_1_0_grows_and_gets_a_lost_folder_back() {
+    let folder = TempDir::new().expect("a folder");
+    (1..=3).for_each(|id| unpack_folder(id, &folder.path().join(id.to_string())));
+    let addresses = free_addresses(4).expect("ports are free");
+    let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+    let founders: Vec<(NodeId, String)> = (1..).zip(addresses[..3].to_vec()).collect();
+    let start = |id: NodeId| {
+        let listed = if id <= 3 {
+            founders.clone()
+        } else {
+            Vec::new()
+        };
+        let mut config = Config::new(id, listed, folder.path().join(id.to_string()));
+        config.cluster = CLUSTER.into();
+        if id > 3 {
+            config.join = addresses[..3].to_vec();
+            config.listen = Some(addresses[id as usize - 1].clone());
+        }
+        let node = Node::start(config, Kv::new(Limits::default()));
+        (
+            id,
+            node.unwrap_or_else(|error| panic!("node {id} does not start: {error}")),
+        )
+    };
+    let votes = |member: &Member| member.role == MemberRole::Voter && member.folder.is_some();
+    let mut nodes: BTreeMap<_, _> = (1..=3).map(start).collect();
+    wait_for_members(&nodes, |members| members.iter().all(votes));
+
+    nodes.extend([start(4)]);
+    wait_for_members(&nodes, |members| {
+        members.len() == 4 && members.iter().all(votes)
+    });
+
+    nodes.remove(&2).expect("node 2 runs").shutdown();
+    let lost = look(&folder.path().join("2")).folder;
+    fs::remove_dir_all(folder.path().join("2")).expect("the folder can be removed");
+    nodes.extend([start(2)]);
+    let is_back = |members: &[Member]| {
+        let others = members.iter().all(|member| member.folder != Some(lost));
+        others && members.len() == 4 && members.iter().all(votes)
+    };
+    wait_for_members(&nodes, is_back);
+
+    nodes.values().for_each(Handle::shutdown);
+    drop(nodes);
+    let nodes: BTreeMap<_, _> = (1..=4).map(start).collect();
+    wait_for_members(&nodes, is_back);
+    // Without one of the founders that are left.
+    nodes[&1].shutdown();
+    let clerk = Clerk::connect([addresses[1].clone()]).expect("a client");
+    assert_eq!(
+        contents::read_all(&clerk).expect("the cluster answers"),
+        contents::in_the_end()
+    );
+    clerk.put("since", "then").expect("a write");
+    nodes.values().for_each(Handle::shutdown);
 }
 
 /// The version of the format that wrote the first block of a file.
