@@ -299,8 +299,8 @@ main() {
     clean_up_at_the_end
     local round system
     if [[ " ${SYSTEMS[*]} " == *" etcd "* ]]; then find_etcd; fi
-    printf '| part | system | ms | gap, ms | longest put, us | p99, us | p50, us | puts/s | failed |\n'
-    printf '| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n'
+    printf "| part | system | ms | gap, ms | longest put, us | p99, us | p50, us | puts/s |"
+    printf " failed |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
     for ((round = 1; round <= ROUNDS; round++)); do
         for system in "${SYSTEMS[@]}"; do run_parts "$system"; done
     done
