@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(200);
 /// Who has not answered its leader for so long counts as silent, in milliseconds.
-const SILENT_MS: u64 = 2000;
+const SILENT_MS: u128 = 2000;
 
 /// What is known of the node that asks.
 struct Asking<'a> {
@@ -65,12 +65,16 @@ pub fn can_begin_anew(config: &Config, damaged: &DamagedFolder) -> Result<(), St
     }
     let damage = damaged.problem().damage().unwrap_or_default();
     log::warn!("{damage}. Asking the other nodes whether they can give this one what it needs");
-    let deadline = Instant::now() + PATIENCE;
+    let begun = Instant::now();
     loop {
-        match asking.round(&addresses) {
+        // A voter counts if the leader heard it after this node began to ask. A leader that has just
+        // lost its quorum goes on for a while, and may say that it heard a node a moment ago that
+        // is down by now, and damaged like this one.
+        let since_ms = begun.elapsed().as_millis().min(SILENT_MS);
+        match asking.round(&addresses, since_ms as u64) {
             Verdict::Willing => return Ok(()),
             Verdict::Never(sentence) => return Err(sentence),
-            Verdict::NotNow(sentence) if Instant::now() >= deadline => return Err(sentence),
+            Verdict::NotNow(sentence) if begun.elapsed() >= PATIENCE => return Err(sentence),
             Verdict::NotNow(_) => thread::sleep(PAUSE),
         }
     }
@@ -91,7 +95,7 @@ pub(super) fn others_of(config: &Config, known: Option<&LoggedConfiguration>) ->
 
 impl Asking<'_> {
     /// Asks all of them at a time.
-    fn round(&self, addresses: &BTreeSet<String>) -> Verdict {
+    fn round(&self, addresses: &BTreeSet<String>, since_ms: u64) -> Verdict {
         let ask = |address: &String| {
             let cluster = &self.config.cluster;
             match question(cluster, address, &Ask::Members, TIMEOUT) {
@@ -113,12 +117,12 @@ impl Asking<'_> {
         let (reports, silent): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
         let reports: Vec<_> = reports.into_iter().flatten().collect();
         let silent: Vec<String> = silent.into_iter().filter_map(Result::err).collect();
-        self.decide(&reports, &silent)
+        self.decide(&reports, &silent, since_ms)
     }
 
     /// What the reports and the complaints about those who do not answer come to. The leader of the
     /// highest term decides: one of a lower term may not know yet that it has been deposed.
-    fn decide(&self, reports: &[Box<MembersReport>], silent: &[String]) -> Verdict {
+    fn decide(&self, reports: &[Box<MembersReport>], silent: &[String], since_ms: u64) -> Verdict {
         let mut leaders = reports
             .iter()
             .filter(|report| report.leader == Some(report.id));
@@ -128,7 +132,7 @@ impl Asking<'_> {
             _ => Some(report),
         });
         match newest {
-            Some(report) => self.judge(report),
+            Some(report) => self.judge(report, since_ms),
             None => Verdict::NotNow(format!(
                 "{} of the others answer, and none of them leads{}",
                 reports.len(),
@@ -139,7 +143,7 @@ impl Asking<'_> {
         }
     }
 
-    fn judge(&self, report: &MembersReport) -> Verdict {
+    fn judge(&self, report: &MembersReport, since_ms: u64) -> Verdict {
         let (id, leader) = (self.config.id, report.id);
         let configuration = &report.configuration.configuration;
         let lineage = configuration.lineage();
@@ -162,7 +166,7 @@ impl Asking<'_> {
         }
         let is_heard = |id| {
             let mut its = report.members.iter().filter(|its| its.id == id);
-            id == leader || its.any(|its| its.silent_ms < SILENT_MS)
+            id == leader || its.any(|its| its.silent_ms < since_ms)
         };
         match configuration.has_quorum(|voter| voter.id != id && is_heard(voter.id)) {
             true => Verdict::Willing,

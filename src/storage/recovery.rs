@@ -47,6 +47,7 @@ use super::error::{NO_START_ADVICE, StorageError, VOTE_ADVICE};
 use super::log::replay::{self, LastSegment, Replay};
 use super::snapshot::{self, SnapshotInfo, SnapshotOwner};
 use super::voter::identity::FolderOwner;
+use super::voter::peers::Peers;
 use super::voter::vote::{self, FoundVote};
 
 /// What a data folder holds, as a start reads it.
@@ -72,6 +73,8 @@ pub(super) fn read(
     check_term(folder, vote.state(), "the log", replay.outline.last())?;
     check_term(folder, vote.state(), "a snapshot", base)?;
     let fit = snapshots.fit(folder, &mut replay)?;
+    // Nothing of it is used here, but a damaged one must be noticed before anything is changed.
+    Peers::open(folder, owner)?;
     Ok(Contents {
         vote,
         snapshots,

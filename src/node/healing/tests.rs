@@ -53,7 +53,7 @@ fn decided(reports: &[Box<MembersReport>]) -> Verdict {
         folder: DAMAGED,
         lineage: LINEAGE,
     };
-    asking.decide(reports, &["nobody answers at host:2".into()])
+    asking.decide(reports, &["nobody answers at host:2".into()], 200)
 }
 
 #[test]
@@ -74,6 +74,15 @@ fn a_cluster_is_willing_if_its_leader_hears_a_quorum_without_the_damaged_node() 
         assert_eq!(verdict == Verdict::Willing, is_willing, "{size}: {heard:?}");
         assert!(!matches!(verdict, Verdict::Never(_)), "{verdict:?}");
     }
+}
+
+/// The leader lost its quorum a moment ago and does not know yet.
+#[test]
+fn who_was_heard_before_the_node_began_to_ask_does_not_count() {
+    let mut report = led(voters(3), 4, &[2]);
+    assert_eq!(decided(&[report.clone()]), Verdict::Willing);
+    report.members[0].silent_ms = 200;
+    assert!(matches!(decided(&[report]), Verdict::NotNow(_)));
 }
 
 #[test]

@@ -40,7 +40,7 @@ use crate::storage::disk::{Disk, Folder, Parent};
 use crate::storage::error::StorageError;
 use crate::storage::snapshot::{self, SnapshotInfo, SnapshotOwner};
 use crate::storage::voter::identity::{self, FolderOwner, Identity};
-use crate::storage::voter::{members, peers::Peers};
+use crate::storage::voter::members;
 use crate::storage::{Options, Storage, archive, recovery};
 
 use super::replacing::{Place, Purpose};
@@ -197,10 +197,8 @@ fn problem_of(
         Err(error) => return Err(error),
     };
     let snapshot_owner = SnapshotOwner::from(wanted);
-    let contents = recovery::read(folder, &owner, &snapshot_owner, options);
-    let read = contents.and_then(|_| Peers::open(folder, &owner).map(drop));
-    match read {
-        Ok(()) => Ok(None),
+    match recovery::read(folder, &owner, &snapshot_owner, options) {
+        Ok(_) => Ok(None),
         Err(error @ StorageError::Damaged { .. }) => Ok(Some((owner, error))),
         Err(error) => Err(error),
     }
