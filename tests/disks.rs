@@ -16,7 +16,7 @@ use raftkv::wire::client::Ask;
 /// Longer than anything in these tests takes, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The value of a put: so large that some tens of them fill what a disk has left.
-const VALUE: [u8; 100_000] = [b'v'; 100_000];
+static VALUE: [u8; 100_000] = [b'v'; 100_000];
 /// Puts that write more than the first megabytes of a segment, after which the log begins to make
 /// the next one ready.
 const FIRST: usize = 30;
