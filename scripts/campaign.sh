@@ -53,7 +53,9 @@ main() {
     for ((run = 1; run <= minutes * 20 / SOAK_SECONDS; run++)); do
         step "soak $run" "$ROOT/scripts/soak.sh" "$SOAK_SECONDS"
     done
-    step "kill and restart" "$ROOT/scripts/kill_restart.sh" $((minutes * 10))
+    step "kill and restart" "$ROOT/scripts/kill_restart.sh" $((minutes * 5))
+    step "kill and restart while members change" \
+        "$ROOT/scripts/kill_restart.sh" --members $((minutes * 5))
     step "schedules" schedules $((minutes * SCHEDULES_A_MINUTE / 6))
     if ((${#FAILED[@]})); then
         printf 'FAILED: %s\n' "${FAILED[@]}" >&2

@@ -15,7 +15,8 @@
 # same. With arguments, only the tests of cargo that they choose are run.
 #
 #   RAFTKV_SIM_SECONDS   how long the simulator runs (60)
-#   RAFTKV_KILL_SECONDS  how long nodes are killed (20)
+#   RAFTKV_KILL_SECONDS  how long nodes are killed, once with and once without changes of members
+#                        (20)
 #   RAFTKV_SOAK_SECONDS  how long nodes are under faults (30)
 #   RAFTKV_SCHEDULES     how many schedules of its threads each test of a node explores (2000)
 set -euo pipefail
@@ -62,9 +63,9 @@ run_tests() {
 run_cargo() { cargo test --no-fail-fast "$@" 2>&1 | tee -a "$LOG"; }
 
 # The programs as cargo builds them for its own tests, with all assertions in them.
-kill_nodes() {
+kill_nodes() { # OPTIONS...
     RAFTKV_BIN_DIR=${CARGO_TARGET_DIR:-$ROOT/target}/debug \
-        "$ROOT/scripts/kill_restart.sh" "$KILL_SECONDS"
+        "$ROOT/scripts/kill_restart.sh" "$@" "$KILL_SECONDS"
 }
 
 # The report is of interest only if something did not hold; the folder is then kept.
@@ -100,6 +101,7 @@ main() {
             --test schedules
         step "build of the programs" cargo build --quiet --workspace --bins
         step "kill and restart" kill_nodes
+        step "kill and restart while members change" kill_nodes --members
         step "soak" soak
     fi
     say
