@@ -132,6 +132,15 @@ struct Args {
           value_parser = clap::value_parser!(i64).range(-1..), allow_hyphen_values = true,
           value_name = "BYTES")]
     snapshot_log_bytes: i64,
+    /// Read all of the log and all snapshots again, and verify them, once in so many seconds: a day
+    /// by default. 0: never.
+    #[arg(
+        long,
+        env = "RAFTKV_SCRUB",
+        default_value_t = 86400,
+        value_name = "SECONDS"
+    )]
+    scrub: u64,
 }
 
 /// The exit codes of the program; its help text explains them.
@@ -220,6 +229,7 @@ fn run(
     // The only negative number that the option allows is -1, which becomes `None`: no snapshot
     // unless a client asks for one.
     config.snapshot_log_bytes = u64::try_from(args.snapshot_log_bytes).ok();
+    config.scrub = (args.scrub > 0).then(|| Duration::from_secs(args.scrub));
     config.timing = Timing {
         heartbeat: Duration::from_millis(args.heartbeat_ms),
         election: Duration::from_millis(args.election_ms),

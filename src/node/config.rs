@@ -47,6 +47,9 @@ pub struct Config {
     /// has, if that is more. With `None` a snapshot is taken only when somebody asks for one, and
     /// the log grows until then.
     pub snapshot_log_bytes: Option<u64>,
+    /// Within what time all of the log and all snapshots are read again and verified. With `None`
+    /// they are not.
+    pub scrub: Option<Duration>,
     /// How many requests may wait for their end at a time; further ones are refused as busy.
     pub max_waiting: usize,
 }
@@ -118,6 +121,7 @@ impl Config {
             timing: Timing::default(),
             max_request_time: Duration::from_secs(30),
             snapshot_log_bytes: Some(64 << 20),
+            scrub: Some(Duration::from_secs(24 * 60 * 60)),
             max_waiting: 65_536,
         }
     }

@@ -12,6 +12,7 @@ use super::sync::{AtomicBool, AtomicU64, Mutex};
 use crate::machine::StateMachine;
 use crate::raft::{Index, LoggedConfiguration, WriteId};
 use crate::storage::{AddressBook, Snapshots, Spares, Storage, Unneeded};
+use crate::wire::client::DiskStatus;
 
 /// Stands for no write.
 const NO_WRITE: WriteId = WriteId::MAX;
@@ -31,6 +32,11 @@ pub(super) struct Files {
     write: AtomicU64,
     /// Whether a write that waits for space may be tried again.
     may_write_again: AtomicBool,
+    /// How many bytes have been verified since the start, and how many times all of them.
+    verified_bytes: AtomicU64,
+    verified_times: AtomicU64,
+    /// What was found damaged, and is not repaired.
+    damage: Mutex<Option<String>>,
     /// Files that the log needs no more and that the courier has not removed yet. At most one item
     /// for each snapshot that was taken since.
     unneeded: Mutex<VecDeque<Unneeded>>,
@@ -49,6 +55,9 @@ impl Files {
             cut_to: AtomicU64::new(0),
             write: AtomicU64::new(NO_WRITE),
             may_write_again: AtomicBool::new(false),
+            verified_bytes: AtomicU64::new(0),
+            verified_times: AtomicU64::new(0),
+            damage: Mutex::new(None),
             unneeded: Mutex::new(VecDeque::new()),
             address_book: Mutex::new(storage.address_book()),
             members: Mutex::new((0, None)),
@@ -91,6 +100,37 @@ impl Files {
     pub fn note_write(&self, write: Option<WriteId>) {
         self.write
             .store(write.unwrap_or(NO_WRITE), Ordering::Relaxed);
+    }
+
+    /// So many more bytes have been verified.
+    pub fn verified(&self, bytes: u64) {
+        self.verified_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// All of the log and all snapshots have been verified once more.
+    pub fn verified_all(&self) {
+        self.verified_times.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Something was found damaged, or has been repaired.
+    pub fn note_damage(&self, damage: Option<String>) {
+        *self.damage.lock() = damage;
+    }
+
+    pub fn damage(&self) -> Option<String> {
+        self.damage.lock().clone()
+    }
+
+    /// How the disk is, for the status. `write_ms` is how long the present write has been under
+    /// way.
+    pub fn disk_status(&self, write_ms: u64) -> DiskStatus {
+        DiskStatus {
+            write_ms,
+            no_space: self.spares.shortage().map(|shortage| shortage.reason),
+            verified_bytes: self.verified_bytes.load(Ordering::Relaxed),
+            verified_times: self.verified_times.load(Ordering::Relaxed),
+            damage: self.damage(),
+        }
     }
 
     /// How the disk is, for the next tick.

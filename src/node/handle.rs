@@ -39,6 +39,7 @@ impl<S: StateMachine> Handle<S> {
             courier,
             taker,
             ticker,
+            scrubber,
         } = parts;
         // If a thread cannot be started, the handle is dropped, which ends those that run already.
         let mut handle = Self {
@@ -53,6 +54,7 @@ impl<S: StateMachine> Handle<S> {
             carry,
             take_snapshot,
             tick,
+            scrub,
         } = sleepers;
         threads.start("apply", &hub, move |hub| hub.run_apply(&apply))?;
         threads.start("replicator", &hub, move |hub| {
@@ -60,6 +62,7 @@ impl<S: StateMachine> Handle<S> {
         })?;
         threads.start("courier", &hub, move |hub| courier.run(hub, &carry))?;
         threads.start("snapshot", &hub, move |hub| taker.run(hub, &take_snapshot))?;
+        threads.start("scrub", &hub, move |hub| scrubber.run(hub, &scrub))?;
         threads.start("ticker", &hub, move |hub| ticker.run(hub, &tick))?;
         Ok(handle)
     }

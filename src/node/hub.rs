@@ -375,6 +375,11 @@ impl<S: StateMachine> Hub<S> {
         &self.files.snapshots
     }
 
+    /// What was found damaged in this node's files, and is not repaired.
+    pub fn damage(&self) -> Option<String> {
+        self.files.damage()
+    }
+
     /// The index up to which, inclusive, the replicator is to drop the log on disk; 0 if nothing is
     /// to be dropped.
     pub fn cut_to(&self) -> Index {
@@ -423,6 +428,7 @@ impl<S: StateMachine> Hub<S> {
             Task::Carry,
             Task::TakeSnapshot,
             Task::Tick,
+            Task::Scrub,
         ];
         tasks.into_iter().for_each(|task| self.wake(task));
         (self.surroundings.on_stop)();

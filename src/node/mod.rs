@@ -12,6 +12,7 @@
 //! | `apply` | [`Hub::finish_apply`](steps::Hub::finish_apply) | executes what is committed, answers |
 //! | `courier` | [`Courier::step`](steps::Courier::step) | sends and stores parts of snapshots, removes files |
 //! | `snapshot` | [`Taker::step`](steps::Taker::step) | writes snapshots |
+//! | `scrub` | [`Scrubber::step`](steps::Scrubber::step) | verifies the files of the log and of snapshots |
 //! | `join` | | asks to be let in, if the node is new; ends when it is a member |
 //! | `peers` | [`Registrar::step`](steps::Registrar::step) | writes down which founders the node has met, and whether its folder is admitted; ends when nothing of that can change any more |
 //!
@@ -46,6 +47,7 @@ mod replica;
 mod replicator;
 mod report;
 mod scheduling;
+mod scrubber;
 mod sending;
 mod service;
 mod signals;

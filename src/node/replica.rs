@@ -232,6 +232,11 @@ impl<W> Replica<W> {
         self.raft.snapshot_gone(to, gone);
     }
 
+    /// A snapshot on this node's disk was found damaged; see [`Raft::snapshot_lost`].
+    pub fn snapshot_lost(&mut self, lost: &StoredSnapshot) {
+        self.raft.snapshot_lost(lost);
+    }
+
     /// A snapshot from the leader is durable; see [`Raft::install`].
     pub fn install(&mut self, snapshot: StoredSnapshot) -> bool {
         self.due.installed(snapshot.bytes);

@@ -18,6 +18,9 @@ pub enum Task {
     /// Counts time: [`Ticker`](super::ticker::Ticker). It sleeps until its next tick is due, and is
     /// woken by others only when the node stops.
     Tick,
+    /// Verifies the files of the log and of snapshots: [`Scrubber`](super::scrubber::Scrubber). It
+    /// sleeps until its next step is due, and is woken by others only when the node stops.
+    Scrub,
 }
 
 /// Wakes the thread of a task. It must neither block nor lose a wake-up: a task that is woken
@@ -31,6 +34,7 @@ pub(super) struct Sleepers {
     pub carry: Nudged,
     pub take_snapshot: Nudged,
     pub tick: Nudged,
+    pub scrub: Nudged,
 }
 
 /// The signals between threads. Each is a channel with room for one token. One is enough: the token
@@ -41,6 +45,7 @@ pub(super) fn between_threads() -> (Wake, Sleepers) {
     let (carry_end, carry) = nudges();
     let (snapshot_end, take_snapshot) = nudges();
     let (tick_end, tick) = nudges();
+    let (scrub_end, scrub) = nudges();
     let wake = move |task| {
         let nudger: &Nudger = match task {
             Task::Apply => &apply_end,
@@ -48,6 +53,7 @@ pub(super) fn between_threads() -> (Wake, Sleepers) {
             Task::Carry => &carry_end,
             Task::TakeSnapshot => &snapshot_end,
             Task::Tick => &tick_end,
+            Task::Scrub => &scrub_end,
         };
         nudger.nudge();
     };
@@ -57,6 +63,7 @@ pub(super) fn between_threads() -> (Wake, Sleepers) {
         carry,
         take_snapshot,
         tick,
+        scrub,
     };
     (Box::new(wake), sleepers)
 }

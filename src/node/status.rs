@@ -1,13 +1,10 @@
 //! The status of a node, as clients get it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::announcing::list_of;
 use super::hub::Hub;
 use super::sync;
 use crate::machine::StateMachine;
-use crate::storage::SnapshotInfo;
-use crate::wire::client::{DiskStatus, Status};
+use crate::wire::client::Status;
 
 impl<S: StateMachine> Hub<S> {
     /// The node's status at present.
@@ -41,7 +38,7 @@ impl<S: StateMachine> Hub<S> {
             log_bytes: self.files.log_bytes(),
             snapshot_index: newest.as_ref().map_or(0, |info| info.meta.last.index),
             snapshot_bytes: newest.as_ref().map_or(0, |info| info.bytes),
-            snapshot_age_ms: newest.as_ref().map_or(0, age_ms),
+            snapshot_age_ms: (newest.as_ref()).map_or(0, |info| self.files.snapshots.age_ms(info)),
             sending: sending.collect(),
             uptime_ms: u64::try_from((sync::now() - self.started).as_millis()).unwrap_or(u64::MAX),
             gauges: gauges
@@ -54,18 +51,7 @@ impl<S: StateMachine> Hub<S> {
                 false => 0,
             },
             stages,
-            disk: DiskStatus {
-                write_ms: replica.write_ticks().saturating_mul(raft.tick_ms()),
-                no_space: self.files.spares.shortage().map(|shortage| shortage.reason),
-                ..DiskStatus::default()
-            },
+            disk: (self.files).disk_status(replica.write_ticks().saturating_mul(raft.tick_ms())),
         }
     }
-}
-
-/// How long ago the snapshot was taken; 0 if the clock has been set back since.
-fn age_ms(info: &SnapshotInfo) -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now_ms = now.map_or(0, |now| now.as_millis() as u64);
-    now_ms.saturating_sub(info.created_ms)
 }

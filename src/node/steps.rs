@@ -3,7 +3,8 @@
 //!
 //! [`assemble`] puts a node together from what was found on its disk. From then on the caller takes
 //! a step of a task whenever [`Surroundings::wake`] names the task, and another one as long as a
-//! step returns that there is more to do. The [`Ticker`] returns when its next step is due. Nothing
+//! step returns that there is more to do. The [`Ticker`] and the [`Scrubber`] return when their
+//! next steps are due. Nothing
 //! happens between steps. The steps of one task must be taken one after the other; those of
 //! different tasks may be taken in any order, and from any thread.
 
@@ -35,6 +36,7 @@ pub use super::intake::Intake;
 pub use super::outcome::Waiter;
 pub use super::register::{Acquainted, Greeted, Register, Registrar, Written};
 pub use super::replicator::Replicator;
+pub use super::scrubber::Scrubber;
 pub use super::service::{snapshot, transfer};
 pub use super::signals::{Task, Wake};
 pub use super::taker::Taker;
@@ -52,6 +54,8 @@ pub struct Parts<S: StateMachine> {
     pub taker: Taker<S>,
     /// Carries out [`Task::Tick`].
     pub ticker: Ticker,
+    /// Carries out [`Task::Scrub`].
+    pub scrubber: Scrubber,
 }
 
 /// Puts a node together: the core with the settings `core` and the log that was found, and the
@@ -90,6 +94,7 @@ pub fn assemble<S: StateMachine>(
     let replica = Replica::new(raft, config.max_waiting, config.snapshot_log_bytes);
     let machine = Machine::new(machine, executor);
     let ticker = Ticker::new(&config.timing, now);
+    let scrubber = Scrubber::new(storage.scrub(), config.scrub);
     let hub = Hub::new(config, identity, replica, machine, files, surroundings);
     Ok(Parts {
         hub: Arc::new(hub),
@@ -97,6 +102,7 @@ pub fn assemble<S: StateMachine>(
         courier: Courier::default(),
         taker: Taker::new(),
         ticker,
+        scrubber,
     })
 }
 

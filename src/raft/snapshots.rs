@@ -267,6 +267,12 @@ impl Raft {
         }
     }
 
+    /// The file of this snapshot was found damaged, and is out of use. If it was the newest one,
+    /// the core knows of none until the next one is taken.
+    pub fn snapshot_lost(&mut self, lost: &StoredSnapshot) {
+        self.common.snapshots.forget(lost);
+    }
+
     /// The file of the snapshot up to `last` has been stored up to the offset `received`,
     /// exclusive. The leader is told. A node that does not follow a leader any more tells nobody:
     /// the next leader starts from the beginning.

@@ -144,6 +144,14 @@ impl StorageError {
         }
     }
 
+    /// The same error, for a node that runs and repairs what is damaged.
+    pub(super) fn while_running(mut self) -> Self {
+        if let StorageError::Damaged { advice, .. } = &mut self {
+            *advice = SCRUB_ADVICE;
+        }
+        self
+    }
+
     /// The same error, for a node that does not run yet: it tries nothing again by itself.
     pub(super) fn at_start(self) -> Self {
         match self {
@@ -229,6 +237,10 @@ pub(super) const LOG_ADVICE: &str = "The node does not start with it, because it
     a majority of the others runs: it begins anew then, with what they have. If that majority is \
     lost, restore the folder from a copy that was made since the node last ran, or make a cluster \
     of a node that is sound (kvnode recover)";
+
+/// What the operator can do about damage that a running node has found in its files.
+pub(super) const SCRUB_ADVICE: &str = "The node goes on: its state is in memory, and it takes \
+    snapshots of that until nothing depends on the damaged file. Check the disk";
 
 /// What the operator can do about a damaged vote file.
 pub(super) const VOTE_ADVICE: &str = "The node must not vote, because it may have voted in its \

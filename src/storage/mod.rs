@@ -13,6 +13,7 @@
 //! | `recovery.rs` | chooses the snapshot to start from, and fits the log to it | |
 //! | `archive.rs` | makes backups, and data folders from backups | |
 //! | `repair/` | puts a new folder in the place of one that is damaged, or has lost its cluster | |
+//! | `scrub.rs` | reads the files of a running node again, and verifies them | |
 //! | `inspection.rs` | reports what a folder holds, for `kvnode inspect` | |
 //! | `block.rs` | the format of the small files, and of the heads of segments and snapshots | |
 //! | `error.rs` | the errors, each with advice for the operator | |
@@ -74,6 +75,7 @@ mod inspection;
 mod log;
 mod recovery;
 mod repair;
+mod scrub;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -94,6 +96,7 @@ pub use repair::{
     DamagedFolder, Recovery, SetAside, Survivor, finish_interrupted, finish_recovery,
     finish_recovery_in,
 };
+pub use scrub::{DamagedPart, Scrub, Scrubbed};
 pub use snapshot::{Incoming, Sealed, SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots};
 pub use voter::{
     Acquaintance, AddressBook, Grounds, Identity, Peers, may_witness, welcomes_needed,
@@ -339,6 +342,12 @@ impl Storage {
     /// than the one that writes the log should do this, because filling files with zeros is slow.
     pub fn spares(&self) -> Spares {
         self.log.spares()
+    }
+
+    /// A reader of this folder that verifies the log and the snapshots while they are written.
+    pub fn scrub(&self) -> Scrub {
+        let (log, snapshots) = (self.log.files(), self.snapshots());
+        Scrub::new(&self.folder, &self.owner, log, snapshots)
     }
 
     fn newest_snapshot(&self) -> EntryId {

@@ -19,6 +19,7 @@ mod members;
 mod network;
 mod raw;
 mod recover;
+mod rot;
 mod scans;
 mod settings;
 mod signals;

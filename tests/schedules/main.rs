@@ -141,6 +141,7 @@ fn node_with(
     let members = (1..=size).map(|id| (id, format!("node-{id}:1")));
     let mut config = Config::new(1, members, "in memory");
     config.snapshot_log_bytes = snapshot_log_bytes;
+    config.scrub = None;
     config.timing.heartbeat = config.timing.tick;
     config.timing.election = 3 * config.timing.tick;
     let outgoing = Arc::new(Outgoing::default());

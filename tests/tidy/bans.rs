@@ -69,6 +69,12 @@ const BANS: &[Ban] = &[
         instead: "time comes in from outside: ticks, or the entry's `time_ms`",
     },
     Ban {
+        words: &["SystemTime"],
+        place: Where::ShippedBut(&["src/storage/disk"]),
+        instead: "`Instant`: the time of day may jump by hours. To show it to people, \
+                  `Disk::now_ms`, which a test can set",
+    },
+    Ban {
         words: &["HashMap", "HashSet", "RandomState"],
         place: Where::ShippedIn(PURE),
         instead: "iterate in one order everywhere: `BTreeMap`, `BTreeSet`, `imbl::OrdMap`",

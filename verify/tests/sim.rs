@@ -64,6 +64,8 @@ fn thousands_of_clusters_keep_every_promise_under_every_fault() {
     assert!(per_hundred(|report| report.stats.elections) > 400);
     assert!(per_hundred(|report| report.stats.disk_failures) > 30);
     assert!(per_hundred(|report| report.stats.waits_for_space) > 10);
+    assert!(per_hundred(|report| report.stats.rot_found) > 5);
+    assert!(per_hundred(|report| report.stats.rot_repaired) > 2);
     assert!(per_hundred(|report| report.stats.snapshots) > 600);
     assert!(per_hundred(|report| report.stats.installs) > 50);
     assert!(per_hundred(|report| report.stats.cuts) > 80);

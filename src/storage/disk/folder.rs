@@ -193,6 +193,11 @@ impl NamedFile {
         self.file.expect_whole_sectors();
     }
 
+    /// Lets the kernel forget what it remembers of a range: see [`DiskFile::forget`].
+    pub(in crate::storage) fn forget(&self, from: u64, len: u64) {
+        self.file.forget(from, len);
+    }
+
     pub(in crate::storage) fn allocate(&self, from: u64, to: u64) -> Result<(), StorageError> {
         let allocated = self.file.allocate(from, to);
         allocated.map_err(at(&self.path, ALLOCATE))

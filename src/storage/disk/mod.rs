@@ -141,6 +141,12 @@ pub trait DiskFile: Send + Sync {
     /// without the kernel's page cache, which changes only the speed.
     fn expect_whole_sectors(&mut self) {}
 
+    /// Announces that `len` bytes from offset `from` on are not needed in memory, so that the next
+    /// read of them asks the disk. This is a hint: nothing depends on it but what a scrub can find.
+    fn forget(&self, from: u64, len: u64) {
+        let _ = (from, len);
+    }
+
     /// Writes zeros from offset `from` up to `to`, exclusive. Once the zeros are synced, a write to
     /// this range changes no metadata of the file, so its sync is faster.
     ///

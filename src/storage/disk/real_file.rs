@@ -45,6 +45,11 @@ impl DiskFile for RealFile {
         self.direct = open_direct(&self.file);
     }
 
+    fn forget(&self, from: u64, len: u64) {
+        // The kernel may refuse it; then what it remembers is read.
+        let _ = advise_forgetting(&self.file, from, len);
+    }
+
     fn zeros(&self) -> &'static [u8] {
         match self.direct {
             Some(_) => &ZEROS.0,
@@ -89,6 +94,20 @@ fn open_direct(file: &File) -> Option<File> {
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
     let mut options = OpenOptions::new();
     options.write(true).custom_flags(flags).open(path).ok()
+}
+
+#[cfg(target_os = "linux")]
+fn advise_forgetting(file: &File, from: u64, len: u64) -> rustix::io::Result<()> {
+    use std::num::NonZero;
+
+    use rustix::fs::{Advice, fadvise};
+
+    fadvise(file, from, NonZero::new(len), Advice::DontNeed)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise_forgetting(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -36,5 +36,6 @@ pub(super) mod segment;
 mod spares;
 pub(super) mod writer;
 
+pub(super) use record::check_records;
 pub use spares::{Shortage, Spares};
 pub use writer::Unneeded;

@@ -41,6 +41,7 @@ use crate::storage::disk::SECTOR;
 use crate::wire::codec;
 
 use super::sectors::{self, DATA, Marks};
+use super::segment::Damage;
 
 /// The length of a record's header, in bytes; the payload follows.
 pub(super) const HEADER: usize = 32;
@@ -113,6 +114,45 @@ pub(super) fn stamp(record: &mut [u8], sequence: u64, marks: Marks) {
     record[16..24].copy_from_slice(&marks.present().to_le_bytes());
     let header_checksum = crc32c::crc32c(&record[..28]);
     record[28..HEADER].copy_from_slice(&header_checksum.to_le_bytes());
+}
+
+/// Verifies the records at the start of `bytes`, of which the first one has this sequence number.
+/// `left` is how many bytes of records the file has from there on. Returns how many bytes and
+/// records are whole, and, if that is none because `bytes` end within the first record, how many
+/// bytes are needed.
+pub(in crate::storage) fn check_records(
+    bytes: &[u8],
+    left: u64,
+    sequence: u64,
+    marks: Marks,
+) -> Result<(u64, u64, u64), Damage> {
+    let (mut at, mut records, mut data) = (0, 0, Vec::new());
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let damage = |problem: &str| Damage {
+            offset: at,
+            problem: format!(
+                "record {} is not valid any more: {problem}",
+                sequence + records
+            ),
+        };
+        let header = RecordHeader::read(rest, marks);
+        let header = header.filter(|header| header.sequence == sequence + records);
+        let header = header.ok_or_else(|| damage("its header has changed"))?;
+        let len = header.record_len();
+        if len as u64 > left - at as u64 {
+            return Err(damage("it would be longer than the log"));
+        }
+        if len > rest.len() {
+            let needed = if at == 0 { len as u64 } else { 0 };
+            return Ok((at as u64, records, needed));
+        }
+        if header.payload(rest, marks, &mut data).is_none() {
+            return Err(damage("its checksum does not match its contents"));
+        }
+        (at, records) = (at + len, records + 1);
+    }
+    Ok((at as u64, records, 0))
 }
 
 impl RecordHeader {

@@ -45,6 +45,7 @@
 //! follows. Files of removed segments [become new segments](super::spares).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::raft::{Entry, EntryId, Index};
 use crate::storage::Options;
@@ -52,6 +53,7 @@ use crate::storage::block::{self, BLOCK};
 use crate::storage::disk::SECTOR;
 use crate::storage::disk::{Folder, NamedFile};
 use crate::storage::error::StorageError;
+use crate::storage::scrub::LogFiles;
 use crate::storage::voter::identity::FolderOwner;
 
 use super::outline::Outline;
@@ -79,6 +81,8 @@ pub(in crate::storage) struct LogWriter {
     /// The segments, oldest first. Records go to the last segment, whose `file_bytes` are filled in
     /// when the next segment is begun.
     extents: VecDeque<Extent>,
+    /// The same segments, for those who read the log meanwhile.
+    files: Arc<LogFiles>,
     spares: Spares,
     /// Buffers for the record that is being written, and for its sectors. They are kept between
     /// writes, so that not every write allocates.
@@ -138,6 +142,10 @@ impl LogWriter {
         last.file.sync()?;
         last.file.expect_whole_sectors();
         let spares = Spares::new(folder, options.segment_bytes.max(BLOCK as u64));
+        let files = Arc::<LogFiles>::default();
+        for extent in &replay.extents {
+            files.note(extent.number, BLOCK as u64 + extent.record_bytes);
+        }
         Ok(Self {
             folder: folder.clone(),
             spares,
@@ -149,6 +157,7 @@ impl LogWriter {
             allocated,
             sequence: replay.sequence,
             extents: replay.extents,
+            files,
             record: Vec::new(),
             sectors: Sectors::default(),
         })
@@ -191,6 +200,7 @@ impl LogWriter {
         self.file.sync()?;
         self.end += len;
         self.sequence += 1;
+        self.files.note(self.header.number, self.end);
         segment::note_record(&mut self.extents, restart, entries, len);
         self.spares.keep_step(self.header.number + 1, self.end);
         Ok(())
@@ -211,6 +221,7 @@ impl LogWriter {
             && let Some(oldest) = self.extents.front()
             && oldest.highest <= up_to
         {
+            self.files.remove(oldest.number);
             segments.extend(self.extents.pop_front());
         }
         Unneeded {
@@ -245,7 +256,8 @@ impl LogWriter {
     }
 
     fn try_to_make_room(&mut self, len: u64) -> Result<(), StorageError> {
-        if self.end > BLOCK as u64 && self.end + len > self.options.segment_bytes {
+        let is_full = self.end + len > self.options.segment_bytes;
+        if self.end > BLOCK as u64 && (is_full || self.files.is_given_up(self.header.number)) {
             self.roll(self.outline.last())
                 .map_err(StorageError::or_no_space)?;
         }
@@ -289,8 +301,14 @@ impl LogWriter {
         });
         self.header = header;
         self.end = BLOCK as u64;
+        self.files.note(number, self.end);
         self.allocated = allocated;
         Ok(())
+    }
+
+    /// The segments of the log, for those who read the log meanwhile.
+    pub(in crate::storage) fn files(&self) -> Arc<LogFiles> {
+        self.files.clone()
     }
 
     /// Returns the handle with which the files of the next segments are prepared. Another thread
@@ -309,10 +327,19 @@ impl LogWriter {
             return Ok(());
         }
         let step = needed.next_multiple_of(self.options.allocate_bytes.max(1));
-        let allocated = step.min(self.options.segment_bytes).max(needed);
-        self.file.allocate(self.allocated, allocated)?;
+        let wanted = step.min(self.options.segment_bytes).max(needed);
+        let extended = self.extend(wanted);
+        match extended.map_err(StorageError::or_no_space) {
+            // The last space of a disk is for this record, and not for later ones.
+            Err(StorageError::NoSpace { .. }) if wanted > needed => self.extend(needed),
+            other => other,
+        }
+    }
+
+    fn extend(&mut self, to: u64) -> Result<(), StorageError> {
+        self.file.allocate(self.allocated, to)?;
         self.file.sync()?;
-        self.allocated = allocated;
+        self.allocated = to;
         Ok(())
     }
 }

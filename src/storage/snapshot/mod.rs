@@ -154,6 +154,12 @@ impl Snapshots {
         self.shared.kept.lock().clone()
     }
 
+    /// How long ago a snapshot was taken, in milliseconds by the time of day, to show it to people;
+    /// 0 if the clock has been set back since.
+    pub fn age_ms(&self, info: &SnapshotInfo) -> u64 {
+        self.shared.folder.now_ms().saturating_sub(info.created_ms)
+    }
+
     /// How many bytes the most recent [`SnapshotWriter`] has written, to show progress to the
     /// operator.
     pub fn written(&self) -> u64 {

@@ -61,6 +61,16 @@ impl SnapshotReader {
         &self.info
     }
 
+    /// Reads and verifies the next piece, from the disk and not from what the kernel remembers of
+    /// the file. Returns how many bytes the piece takes; `None` at the end of a whole snapshot.
+    pub(in crate::storage) fn verify_next(&mut self) -> Result<Option<u64>, StorageError> {
+        let (at, most) = (self.at, (PIECE_HEADER + PIECE) as u64);
+        self.file.forget(at, most);
+        let is_there = self.next_piece();
+        self.file.forget(at, most);
+        Ok(is_there?.then(|| self.at - at))
+    }
+
     /// Reads the rest of the snapshot and verifies every piece of it.
     pub(in crate::storage) fn verify(mut self) -> Result<SnapshotInfo, StorageError> {
         while self.next_piece()? {}

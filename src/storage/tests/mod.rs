@@ -8,6 +8,7 @@ mod inspections;
 mod recoveries;
 mod repairs;
 mod replays;
+mod scrub;
 mod snapshot_crashes;
 mod snapshot_damage;
 mod snapshots;

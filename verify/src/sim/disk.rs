@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Failure;
 use super::check::{Promised, member};
@@ -247,6 +248,8 @@ impl World {
             cluster: CLUSTER.into(),
             snapshot_log_bytes: self.plan.snapshots.log_bytes,
             max_waiting: self.plan.max_waiting,
+            // A step each 20 ms at most: a folder is read within a second or two.
+            scrub: Some(Duration::from_secs(20)),
             ..node::Config::new(n as NodeId + 1, members, "simulated")
         }
     }

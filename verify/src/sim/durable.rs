@@ -193,9 +193,9 @@ impl Durable {
         {
             return self.if_damaged(*newest, found);
         }
-        // A leader may have set aside each snapshot up to which its log was cut, and may have gone
-        // down before the next one was in its place.
-        match self.cut <= newest.map_or(0, |newest| newest.index) {
+        // A node may have set aside each snapshot up to which its log was cut, or behind which it
+        // began anew, and may have gone down before the next one was in its place.
+        match self.cut.max(self.base.index) <= newest.map_or(0, |newest| newest.index) {
             true => Damage::Harmless,
             false => Damage::Unclear,
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raftkv::kv::Kv;
-use raftkv::node::steps::{Courier, Hub, Intake, Parts, Replicator, Taker, Task, Ticker};
+use raftkv::node::steps::{Courier, Hub, Intake, Parts, Replicator, Scrubber, Taker, Task, Ticker};
 use raftkv::node::{NodeError, steps};
 use raftkv::raft::{
     EntryId, Envelope, FolderId, Index, LoggedConfiguration, MemberRole, NodeId, RoleName, Term,
@@ -106,6 +106,7 @@ pub(super) struct Running {
     pub courier: Courier,
     pub taker: Taker<Watched>,
     ticker: Ticker,
+    pub scrubber: Scrubber,
     /// What it has sent of its snapshots.
     pub sent: SentParts,
     /// Whether it asks for a place.
@@ -144,6 +145,7 @@ impl Running {
             courier,
             taker,
             ticker,
+            scrubber,
         } = parts;
         Self {
             checked: hub.executed().index,
@@ -155,6 +157,7 @@ impl Running {
             courier,
             taker,
             ticker,
+            scrubber,
             sent: SentParts::default(),
             joining: Joining::Not,
             greeter,
@@ -229,6 +232,7 @@ impl World {
                 self.tick(n);
                 Ok(())
             }
+            Step::Run(Task::Scrub) => self.scrub(n),
             Step::Run(Task::Apply) => self.apply(n)?,
             Step::Register => self.register(n),
             Step::Run(task) => self.use_disk(n, task)?,
@@ -249,6 +253,7 @@ impl World {
         }
         let first = self.random.below(TICK);
         self.later(n, first, Step::Run(Task::Tick));
+        self.later(n, first, Step::Run(Task::Scrub));
         self.settle(n)
     }
 
@@ -473,7 +478,8 @@ impl World {
         }
         for task in outside.take_woken() {
             let running = self.running(n);
-            if task != Task::Tick && !running.awake.contains(&task) {
+            let waits_for_time = matches!(task, Task::Tick | Task::Scrub);
+            if !waits_for_time && !running.awake.contains(&task) {
                 running.awake.push(task);
                 self.soon(n, Step::Run(task));
             }

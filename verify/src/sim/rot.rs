@@ -1,10 +1,10 @@
 //! Disks that go bad under nodes that run: bits flip in files that were written long ago, and reads
 //! fail.
 //!
-//! A node that runs reads its log never, and a snapshot only to send it, to verify what it has
-//! received, and to take the state of a received one over. So a flipped bit may stay unnoticed for
-//! long. What becomes of the node is known only when it is down and its disk does not change any
-//! more: see [`World::judge`].
+//! A node that runs reads its log only to verify it, a little at a time, and so its snapshots, if
+//! it does not have to send them. So a flipped bit may stay unnoticed for a while. What is found is
+//! repaired from memory, unless the node goes down before that. What becomes of the node is known
+//! only when it is down and its disk does not change any more: see [`World::judge`].
 //!
 //! # How many disks go bad
 //!
@@ -22,10 +22,14 @@ use std::sync::Arc;
 
 use super::durable::Damage;
 use super::faults::{BLOCK, snapshot_name, snapshot_of};
+use super::node::Step;
+use super::outside::Watched;
 use super::plan::Fault;
 use super::trace::trace;
 use super::world::{Event, World};
 use super::{Failure, Time};
+use raftkv::node::NodeError;
+use raftkv::node::steps::{Hub, Task};
 use raftkv::raft::{EntryId, Envelope, Index, Message};
 use raftkv::storage::{Disk, StorageError, Unreadable, inspect};
 
@@ -147,6 +151,22 @@ impl World {
         names
             .into_iter()
             .rfind(|name| name.starts_with("incoming-"))
+    }
+
+    /// A node verifies a little more of its files.
+    pub(super) fn scrub(&mut self, n: usize) -> Result<(), NodeError> {
+        let running = self.running(n);
+        let found = |hub: &Hub<Watched>| hub.damage().is_some();
+        let before = found(&running.hub);
+        let wait = running.scrubber.step(&running.hub)?;
+        let after = found(&running.hub);
+        self.stats.rot_found += u64::from(!before && after);
+        self.stats.rot_repaired += u64::from(before && !after);
+        if let Some(wait) = wait {
+            let wait = wait.as_micros() as Time + self.random.below(1000);
+            self.later(n, wait, Step::Run(Task::Scrub));
+        }
+        Ok(())
     }
 
     /// The names of the files of a node, whether they can be read now or not.

@@ -80,6 +80,10 @@ pub struct Stats {
     pub disk_failures: u64,
     /// Attempts to write that had to wait, because the disk was full.
     pub waits_for_space: u64,
+    /// Times that a node found damage while it verified its files.
+    pub rot_found: u64,
+    /// Times that it repaired what it had found.
+    pub rot_repaired: u64,
     /// Snapshots that nodes took of their own state.
     pub snapshots: u64,
     /// Snapshots that could not be taken.
