@@ -478,8 +478,7 @@ impl World {
         }
         for task in outside.take_woken() {
             let running = self.running(n);
-            let waits_for_time = matches!(task, Task::Tick | Task::Scrub);
-            if !waits_for_time && !running.awake.contains(&task) {
+            if !matches!(task, Task::Tick | Task::Scrub) && !running.awake.contains(&task) {
                 running.awake.push(task);
                 self.soon(n, Step::Run(task));
             }
