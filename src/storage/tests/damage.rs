@@ -126,7 +126,7 @@ fn a_record_that_was_lost_before_a_valid_one_is_damage_and_the_message_says_what
     let zeros = vec![0; ends[1] - ends[0]];
     let message = damaged(&with_bytes(&disk, FIRST, ends[0], &zeros), FIRST, ends[0]);
     let evidence = format!("record 3 behind it at offset {} is", ends[1]);
-    for part in [&evidence, "/simulated/log-0", "restore", "Do not start"] {
+    for part in [&evidence, "/simulated/log-0", "restore", "kvnode recover"] {
         assert!(message.contains(part), "{part:?} is not in {message:?}");
     }
 }

@@ -111,7 +111,7 @@ fn without_a_snapshot_to_which_the_log_reaches_back_the_node_does_not_start() {
     for part in [
         "The log starts behind entry 4",
         "there is no valid snapshot",
-        "Do not start it under the same id",
+        "it begins anew then",
     ] {
         assert!(message.contains(part), "{part:?} is not in {message:?}");
     }
