@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use raftkv_verify::sim::{Options, Report, Trace, run};
+use raftkv_verify::sim::{Options, Report, Scenario, Trace, run};
 
 /// For how long plain seeds are run, in seconds.
 const SECONDS: u64 = 150;
 /// How many of them are run at least.
 const FEWEST: u64 = 400;
+/// How many seeds are run in which members change all the time.
+const MEMBERS: u64 = 100;
 
 fn plain(seed: u64) -> Report {
     run(Options {
@@ -76,8 +78,41 @@ fn thousands_of_clusters_keep_every_promise_under_every_fault() {
     assert!(per_hundred(|report| report.stats.wiped) > 10);
     assert!(per_hundred(|report| report.stats.admitted) > 100);
     assert!(sum(|report| report.stats.refused) > 0);
+    assert!(per_hundred(|report| report.stats.changes) > 100);
     let latest = reports.iter().map(|report| report.stats.led_after_us).max();
     println!("led after {} us at the latest", latest.unwrap_or(0));
+}
+
+/// Members that change all the time: see `Plan::play_members`.
+#[test]
+fn clusters_whose_members_change_all_the_time_keep_every_promise() {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let next = AtomicU64::new(1);
+    let work = || {
+        let mut changes = 0;
+        while let seed = next.fetch_add(1, Ordering::Relaxed)
+            && seed <= MEMBERS
+        {
+            let report = run(Options {
+                seed,
+                scenario: Scenario::Members,
+                ..Options::default()
+            });
+            if let Some(failure) = &report.failure {
+                let again = "again, with a trace: scripts/sim.sh --members --seed";
+                panic!("seed {seed}: {failure}\n{again} {seed}");
+            }
+            changes += report.stats.changes;
+        }
+        changes
+    };
+    let changes: u64 = thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined.map(|changes| changes.expect("each seed held")).sum()
+    });
+    // What never happens is never tested.
+    assert!(changes / MEMBERS > 20, "{changes} changes of members");
 }
 
 #[test]

@@ -66,8 +66,8 @@ pub(super) struct Greeter {
     waiting: Vec<Called>,
     /// The processes that have welcomed this one, each node with its life.
     connections: BTreeMap<usize, u64>,
-    /// The processes that this one has welcomed.
-    callers: BTreeMap<usize, u64>,
+    /// The processes that this one has welcomed, each node with its life and its folder.
+    callers: BTreeMap<usize, (u64, FolderId)>,
     /// Whether the registrar has a step ahead of it.
     pub writes: bool,
     /// Another node has said that the cluster exists without this folder.
@@ -182,16 +182,17 @@ impl World {
         let Some(greeter) = &running.greeter else {
             return;
         };
-        let calls = |(from, life): (&usize, &u64)| (nodes[*from].life == *life).then_some(*from);
-        let callers = greeter.callers.iter().filter_map(calls);
-        let mut targets: BTreeMap<usize, Option<FolderId>> =
-            callers.map(|caller| (caller, None)).collect();
+        let mut targets: BTreeMap<usize, Option<FolderId>> = BTreeMap::new();
         running.outside.with_contacts(|contacts| {
             for contact in contacts {
                 let to = place_of(&contact.address).filter(|to| *to != n);
                 targets.extend(to.map(|to| (to, contact.folder)));
             }
         });
+        // A caller may have another folder than the contact of its id: it is answered all the same.
+        let callers = greeter.callers.iter();
+        let live = callers.filter(|(from, (life, _))| nodes[**from].life == *life);
+        targets.extend(live.map(|(from, (_, folder))| (*from, Some(*folder))));
         if let Some(greeter) = self.greeter(n) {
             let connections = &mut greeter.connections;
             connections.retain(|to, _| targets.contains_key(to));
@@ -237,7 +238,10 @@ impl World {
             let judged = hub.with_raft(|raft| greeter.judge.judge(&called.hello, raft));
             match greeter.judge.answer(judged) {
                 Some(Welcome::Peer(welcome)) => {
-                    greeter.callers.insert(called.from, called.life);
+                    if let Caller::Peer(peer) = &called.hello.caller {
+                        let caller = (called.life, peer.folder);
+                        greeter.callers.insert(called.from, caller);
+                    }
                     let welcomed = Welcomed {
                         from: n,
                         life,

@@ -3,7 +3,7 @@
 use super::node::address;
 use super::trace::trace;
 use super::world::{Event, TICK, World};
-use raftkv::raft::{Member, MemberRole, NodeId};
+use raftkv::raft::{Configuration, Member, MemberRole, NodeId};
 
 impl World {
     /// Ends the faults but for those of [`leave_some`](Self::leave_some). Drawn are some nodes that
@@ -138,16 +138,20 @@ impl World {
 
     /// A client that knows nobody of those that are at work and are members learns of one.
     fn tell_of_somebody(&mut self, c: usize) {
-        let newest = self.checks.members.newest();
+        // One that is about to be removed may not hear who leads.
+        let possible = self.possible_configurations();
         let is_of_use = |n: &usize| {
-            let counts = match newest {
-                None => self.core.contains(n),
-                Some((_, members)) => {
-                    let member = members.contact(*n as NodeId + 1);
-                    member.is_some_and(|member| member.folder == self.nodes[*n].folder)
-                }
+            let is_in = |configuration: &Configuration| {
+                let mut members = configuration.members().iter();
+                members.any(|member| {
+                    let its = match configuration.is_founding() {
+                        true => self.core.contains(n),
+                        false => member.folder == self.nodes[*n].folder,
+                    };
+                    member.id == *n as NodeId + 1 && its
+                })
             };
-            counts && self.at_work.contains(n)
+            self.at_work.contains(n) && possible.iter().all(is_in)
         };
         if self.clients[c].servers().any(|n| is_of_use(&n)) {
             return;

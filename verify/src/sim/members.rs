@@ -247,6 +247,13 @@ impl World {
                 let hub = self.running(n).hub.clone();
                 let standing = Standing::Member;
                 let welcome = Box::new(hub.introduction(standing));
+                let counts = self.nodes[n].admitted || welcome.lineage != 0;
+                if !counts && !welcome.is_blank {
+                    // It is refused, and the leader says what to do: a new leader may have sent its
+                    // log to a founder that counts nowhere.
+                    let life = self.nodes[n].life;
+                    self.queue.add(self.now + 1, Event::Refill(n, life));
+                }
                 self.say(n, from, Talk::Probed(number, welcome));
             }
             Talk::Probed(number, welcome) => {

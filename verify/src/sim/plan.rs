@@ -11,6 +11,10 @@ use raftkv::kv::Limits;
 
 const MS: Time = 1000;
 const SECOND: Time = 1000 * MS;
+/// How long the operations of clients may take at least where members change. A client asks the
+/// servers of its newest list first, and those that are not on it only if time is left: a client
+/// with less time than one attempt would never come to these.
+const LEAST_DEADLINE: Time = 4 * SECOND;
 /// The most nodes of a run.
 const MOST_NODES: u64 = 7;
 
@@ -323,6 +327,7 @@ impl Plan {
         }
         self.spare = random.below(MOST_NODES - self.nodes as u64 + 1) as usize;
         self.rejoins = random.chance(0.8);
+        self.deadline = self.deadline.max(LEAST_DEADLINE);
         let mean = *random.pick(&[300 * MS, SECOND, 4 * SECOND]);
         self.faults.push((Fault::Change, mean));
     }
@@ -336,6 +341,7 @@ impl Plan {
         self.nodes = *random.pick(&[1, 2, 3, 3, 3, 4, 5]);
         self.spare = random.between(1, MOST_NODES - self.nodes as u64) as usize;
         self.rejoins = random.chance(0.8);
+        self.deadline = self.deadline.max(LEAST_DEADLINE);
         self.greets = true;
         self.starts = 0;
         self.lasting = false;

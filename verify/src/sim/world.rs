@@ -47,6 +47,8 @@ pub(super) enum Event {
     Newcomer,
     /// A node loses its folder, if that life of it is still on.
     Wipe(usize, u64),
+    /// An operator gives a node an empty folder, if that life of it is still on.
+    Refill(usize, u64),
     /// A node that stood still goes on, if that life of it is still on.
     Wake(usize, u64),
     /// A disk is as fast again as before, and has room again.
@@ -236,6 +238,11 @@ impl World {
             Event::Newcomer => self.newcomer_starts()?,
             Event::Wipe(n, life) => {
                 if self.faults_go_on && self.nodes[n].life == life {
+                    self.wipe(n);
+                }
+            }
+            Event::Refill(n, life) => {
+                if self.nodes[n].life == life {
                     self.wipe(n);
                 }
             }
