@@ -134,8 +134,9 @@ impl Asking<'_> {
         match newest {
             Some(report) => self.judge(report, since_ms),
             None => Verdict::NotNow(format!(
-                "{} of the others answer, and none of them leads{}",
+                "{} of the others {}, and none of them leads{}",
                 reports.len(),
+                if reports.len() == 1 { "answers" } else { "answer" },
                 silent
                     .iter()
                     .fold(String::new(), |all, one| all + "; " + one)

@@ -260,6 +260,30 @@ fn what_an_attempt_has_left_is_neither_used_nor_in_the_way() {
     }
 }
 
+/// Somebody may take the damaged folder away, and then the next start would use what is left.
+#[test]
+fn what_an_attempt_has_completed_is_whole_as_long_as_it_has_that_name() {
+    let disk = lived();
+    of(&disk, NAME).flip_bit("peers", 20, 1);
+    let left = Parent::open(&disk, "1.healed").expect("a good disk");
+    for name in ["left", "of an", "earlier attempt"] {
+        left.create(name).expect("a good disk");
+    }
+    left.sync_dir().expect("a good disk");
+    let whole = contents(&of(&disk, "1.healed"));
+    stop_everywhere(
+        &disk,
+        40,
+        |disk| heal(disk).map(drop),
+        |disk| {
+            if let Some(left) = disk.folder_named("1.healed") {
+                let is_new = number(&left).is_some();
+                assert!(is_new || contents(&left) == whole, "a part of it is gone");
+            }
+        },
+    );
+}
+
 #[test]
 fn a_folder_of_somebody_else_or_of_a_newer_format_or_that_cannot_be_read_is_left_alone() {
     let cases: [(&str, &dyn Fn(&SimDisk)); 5] = [
