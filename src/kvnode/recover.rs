@@ -154,8 +154,8 @@ fn describe(folder: &Path, survivor: &Survivor, address: &str) -> String {
     );
     line("lost", sentence);
     let sentence = format!(
-        "a cluster of node {id} alone, at {address}, in {}. Nodes of the old cluster that come back \
-         are refused",
+        "a cluster of node {id} alone, at {address}, in {}. Nodes of the old cluster that come \
+         back are refused",
         folder.display()
     );
     line("to be made", sentence);

@@ -67,9 +67,9 @@ pub fn can_begin_anew(config: &Config, damaged: &DamagedFolder) -> Result<(), St
     log::warn!("{damage}. Asking the other nodes whether they can give this one what it needs");
     let begun = Instant::now();
     loop {
-        // A voter counts if the leader heard it after this node began to ask. A leader that has just
-        // lost its quorum goes on for a while, and may say that it heard a node a moment ago that
-        // is down by now, and damaged like this one.
+        // A voter counts if the leader heard it after this node began to ask. A leader that has
+        // just lost its quorum goes on for a while, and may say that it heard a node a moment ago
+        // that is down by now, and damaged like this one.
         let since_ms = begun.elapsed().as_millis().min(SILENT_MS);
         match asking.round(&addresses, since_ms as u64) {
             Verdict::Willing => return Ok(()),
