@@ -136,7 +136,11 @@ impl Asking<'_> {
             None => Verdict::NotNow(format!(
                 "{} of the others {}, and none of them leads{}",
                 reports.len(),
-                if reports.len() == 1 { "answers" } else { "answer" },
+                if reports.len() == 1 {
+                    "answers"
+                } else {
+                    "answer"
+                },
                 silent
                     .iter()
                     .fold(String::new(), |all, one| all + "; " + one)

@@ -17,6 +17,9 @@ use super::*;
 
 pub(super) const NAME: &str = "1";
 
+/// What is done to a folder, and a part of the sentence that tells it.
+type Case<'a> = (&'static str, &'a dyn Fn(&SimDisk));
+
 /// The length of the state in the snapshots, in bytes.
 const STATE: usize = 5_000;
 
@@ -166,7 +169,7 @@ fn a_damaged_folder_is_set_aside_as_it_is_and_its_node_begins_anew_with_the_newe
 #[test]
 fn a_lost_vote_a_lost_identity_and_an_older_vote_are_damage_of_the_folder() {
     let old_vote = of(&lived(), NAME).contents("vote");
-    let cases: [(&str, &dyn Fn(&SimDisk)); 5] = [
+    let cases: [Case<'_>; 5] = [
         ("both copies", &|folder| {
             folder.flip_bit("vote", 20, 1);
             folder.flip_bit("vote", 4096 + 20, 1);
@@ -286,7 +289,7 @@ fn what_an_attempt_has_completed_is_whole_as_long_as_it_has_that_name() {
 
 #[test]
 fn a_folder_of_somebody_else_or_of_a_newer_format_or_that_cannot_be_read_is_left_alone() {
-    let cases: [(&str, &dyn Fn(&SimDisk)); 5] = [
+    let cases: [Case<'_>; 5] = [
         ("belongs to node 9", &|folder| {
             let other = SimDisk::new(4);
             let mut stranger = identity();
