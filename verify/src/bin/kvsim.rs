@@ -179,7 +179,8 @@ fn summary(total: &Total, seconds: f64) -> bool {
         "{} of {} seeds held, {:.1} seeds/s; {:.2} virtual hours in {seconds:.1} s; {} operations, \
          {} with a reply; {} elections; {} crashes; {} failed disks; \
          {} snapshots, {} sent and installed; {} logs cut; {} folders lost, \
-         {} greetings refused; {} changes of members of {} that were asked for; after the faults a leader within {} ms",
+         {} greetings refused; {} changes of members of {} that were asked for; after the \
+         faults a leader within {} ms",
         total.runs - total.failures.len() as u64,
         total.runs,
         total.runs as f64 / seconds,

@@ -1,8 +1,8 @@
 //! Folders that are lost, and how many may be.
 //!
-//! As long as the cluster is being founded, as many folders as the largest minority may be lost, one
-//! after the other (`storage/peers.rs`). From then on a lost folder is made up for by a change of
-//! members, so any number may be lost in the end; but in each configuration that may be in force
+//! As long as the cluster is being founded, as many folders as the largest minority may be lost,
+//! one after the other (`storage/peers.rs`). From then on a lost folder is made up for by a change
+//! of members, so any number may be lost in the end; but in each configuration that may be in force
 //! anywhere, now or once its leader goes on, a majority of the voters of each half must still have
 //! their folders. What a majority has lost nobody can bring back.
 

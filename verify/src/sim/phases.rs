@@ -131,7 +131,7 @@ impl World {
         }
     }
 
-    /// Whether the node counts with the folder that it has, or learns, and is on no way to anything.
+    /// Whether the node counts with the folder that it has, or learns, and is not joining.
     fn has_its_place(&self, n: usize, member: &Member) -> bool {
         member.folder == self.nodes[n].folder && member.role != MemberRole::Joining
     }
