@@ -124,8 +124,11 @@ impl Durable {
     /// A snapshot is about to get its name.
     pub fn perhaps(&mut self, last: EntryId) {
         self.ever.insert(last.index);
-        // A damaged one of that name was set aside when the node started.
-        self.damaged.remove(&last.index);
+        // A damaged one of that name was set aside, when the node started or while it ran. It does
+        // not come back, and the new one only if it gets its name.
+        if self.damaged.remove(&last.index) {
+            self.snapshots.retain(|other| *other != last);
+        }
     }
 
     /// A snapshot is in its place. Those that are out of use may be removed then.
