@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use raftkv::client::Kind;
 use raftkv::raft::NodeId;
 
 use super::cluster::{Cluster, PATIENCE, kvnode, text};
@@ -197,6 +198,34 @@ fn two_damaged_nodes_of_three_stay_as_they_are_and_say_what_to_do() {
     }
     let after = [1, 2].map(|id| contents(&cluster.data(id)));
     assert!(after == before, "a folder has changed");
+}
+
+/// The write is on the leader and on the damaged node. If that one went on with what is left of its
+/// log, it could vote for the third one, which lacks the write.
+#[test]
+fn what_only_a_damaged_node_and_one_that_is_down_have_is_not_voted_away() {
+    let mut cluster = used();
+    let leader = cluster.leader();
+    let mut followers = cluster.ids();
+    followers.retain(|id| *id != leader);
+    let (damaged, laggard) = (followers[0], followers[1]);
+    cluster.kill([laggard]).unwrap();
+    cluster.clerk().put("kept", "value").unwrap();
+    cluster.kill([leader, damaged]).unwrap();
+    flip(&cluster.data(damaged), &("log-".to_string(), BLOCK + 20), 3);
+
+    cluster.restart([laggard]).unwrap();
+    cluster.launch([damaged]).unwrap();
+    let clerk = cluster.clerk_for(Duration::from_secs(12));
+    let error = clerk.put("lost", "value").unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    let end = cluster.end(damaged).unwrap();
+    assert_eq!(end.status.code(), Some(4), "{end:#?}");
+
+    cluster.restart([leader, damaged]).unwrap();
+    votes(&cluster, damaged);
+    let kept = cluster.clerk().get("kept").unwrap();
+    assert_eq!(kept, Some("value".into()));
 }
 
 #[test]
