@@ -217,7 +217,8 @@ fn what_only_a_damaged_node_and_one_that_is_down_have_is_not_voted_away() {
     cluster.restart([laggard]).unwrap();
     cluster.launch([damaged]).unwrap();
     let clerk = cluster.clerk_for(Duration::from_secs(12));
-    let error = clerk.put("lost", "value").unwrap_err();
+    let lost = clerk.put("lost", "value");
+    let error = lost.expect_err("the damaged node has voted");
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
     let end = cluster.end(damaged).unwrap();
     assert_eq!(end.status.code(), Some(4), "{end:#?}");
