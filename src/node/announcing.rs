@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::NodeError;
 use super::greeting::Estranged;
 use super::hub::Hub;
+use super::joining::explain_waiting;
 use crate::machine::StateMachine;
 use crate::raft::{Contact, Index, LoggedConfiguration, News, NodeId, Raft};
 use crate::wire::handshake::{PeerWelcome, Standing};
@@ -127,7 +128,11 @@ impl<S: StateMachine> Hub<S> {
             return;
         };
         if !estranged.was_member {
-            self.is_stranger.store(true, Ordering::SeqCst);
+            let is_new = !self.is_stranger.swap(true, Ordering::SeqCst);
+            let own_address = self.config.told_address(None);
+            if let (true, false, Some(own)) = (is_new, self.config.rejoins, own_address) {
+                explain_waiting(self.config.id, &own);
+            }
             self.look_again();
         } else if folder.is_some() {
             self.stop(Some(NodeError::Replaced {

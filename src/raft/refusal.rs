@@ -100,7 +100,8 @@ pub enum ChangeError {
     /// The folder that is to be replaced still answers.
     #[error(
         "node {id} answers at {address} with its own folder (heard {heard_ms} ms ago), and \
-         another one asks for its place at {new_address}: stop one of the two"
+         another one asks for its place at {new_address}: stop one of the two. If one is stopped \
+         already, ask again in a second"
     )]
     StillAlive {
         /// The member.

@@ -61,7 +61,7 @@ fn a_wiped_node_that_may_not_rejoin_waits_for_the_operator() {
     cluster.lose_data(2).unwrap();
     cluster.give(2, &["--no-rejoin"]);
     cluster.restart([2]).unwrap();
-    cluster.node(2).line("is no member");
+    cluster.node(2).line("kvcli member replace 2=");
     assert_eq!(cluster.folder_of(2, 1), lost);
     cluster.change(&["replace", "2"]);
     cluster.await_members(1, |now| now.contact(2).unwrap().folder != lost);
