@@ -144,22 +144,22 @@ fn clients_follow_when_every_node_that_they_knew_is_gone() {
 }
 
 #[test]
-fn a_cluster_grows_from_one_node_to_five_and_shrinks_again_under_load() {
+fn a_cluster_grows_from_one_node_to_nine_and_shrinks_again_under_load() {
     let mut cluster = Cluster::start_settled(1);
     let load = Load::start(&cluster, 2);
     load.await_more(20);
-    for id in 2..=5 {
+    for id in 2..=9 {
         join(&mut cluster, id, &[1]);
         load.await_more(20);
     }
-    await_voters(&cluster, 5, &[1, 2, 3, 4, 5]);
+    await_voters(&cluster, 9, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
     // The founder goes first: the others have learnt all that they need.
-    for id in 1..=4 {
+    for id in 1..=8 {
         leave(&mut cluster, id);
         load.await_more(20);
     }
-    await_voters(&cluster, 5, &[5]);
-    check(load, &cluster, "1 to 5 to 1");
+    await_voters(&cluster, 9, &[9]);
+    check(load, &cluster, "1 to 9 to 1");
 }
 
 /// A second node with the id of a living one is a mistake of whoever starts it.
