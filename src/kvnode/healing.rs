@@ -3,6 +3,7 @@
 
 use super::{Exit, of_storage};
 use crate::node::{Config, can_begin_anew};
+use crate::raft::Configuration;
 use crate::storage::{DamagedFolder, Identity, StorageError};
 
 /// Sets the folder aside, if the other nodes are there to give this one what it needs. `error` is
@@ -34,6 +35,8 @@ pub(super) fn begin_anew(
         return Err(unchanged("--no-rejoin is given".into()));
     }
     can_begin_anew(config, &damaged).map_err(unchanged)?;
+    let founders = Configuration::founding(config.members.clone());
+    let damaged = damaged.with_founders(founders);
     let done = damaged.set_aside().map_err(stop)?;
     let kept = match &done.snapshot {
         Some(info) => format!("the snapshot up to entry {}", info.meta.last.index),

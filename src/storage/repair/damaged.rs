@@ -15,7 +15,8 @@
 //! learner first, and has made it a voter when it had caught up. That change is committed without
 //! the damaged folder: by a majority that has everything that was ever committed.
 //!
-//! Kept is what is no promise but a fact: the newest snapshot that verifies wholly. A snapshot is
+//! Kept is what is no promise but a fact: the newest snapshot that verifies wholly, if it names the
+//! cluster's lineage. A snapshot is
 //! of committed entries only, so no leader that may come contradicts it, whoever holds it. It saves
 //! the way over the network. The node's term begins with the term of the snapshot's last entry, and
 //! it has given no vote. Both are safe because nobody asks the new folder for a vote before it is a
@@ -35,7 +36,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::raft::{FolderId, HardState, LoggedConfiguration, Write};
+use crate::raft::{Configuration, FolderId, HardState, LoggedConfiguration, Write};
 use crate::storage::disk::{Disk, Folder, Parent};
 use crate::storage::error::StorageError;
 use crate::storage::snapshot::{self, SnapshotInfo, SnapshotOwner};
@@ -53,6 +54,7 @@ pub struct DamagedFolder {
     options: Options,
     owner: FolderOwner,
     problem: StorageError,
+    founders: Option<Configuration>,
 }
 
 /// What was done with a damaged folder.
@@ -108,7 +110,16 @@ impl DamagedFolder {
             options,
             owner,
             problem,
+            founders: None,
         }))
+    }
+
+    /// Whom the node is to found its cluster with, as it was told. If nothing in the folder names
+    /// members, the new folder asks these to be let in.
+    #[must_use]
+    pub fn with_founders(mut self, founders: Configuration) -> Self {
+        self.founders = Some(founders).filter(|founders| !founders.is_empty());
+        self
     }
 
     /// What is wrong with the folder.
@@ -154,10 +165,14 @@ impl DamagedFolder {
         let owner = SnapshotOwner::from(&self.identity);
         let sound = newest_sound(&old, &owner)?;
         let carried = sound.as_ref().map(|info| info.meta.configuration.clone());
-        if let Some(known) = self.members().or(carried) {
+        let founders = self.founders.clone().map(LoggedConfiguration::founding);
+        if let Some(known) = self.members().or(carried).or(founders) {
             storage.address_book().begin(known)?;
         }
-        let Some(info) = sound else {
+        // A snapshot from before the members were in the log names no lineage. The leader could not
+        // tell whether it is of this cluster, and would not let the folder in.
+        let is_ours = |info: &SnapshotInfo| !info.meta.configuration.configuration.is_founding();
+        let Some(info) = sound.filter(is_ours) else {
             return Ok((storage.own_folder(), None));
         };
         let last = info.meta.last;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use crate::raft::{Configuration, LoggedConfiguration};
+use crate::raft::{Configuration, LoggedConfiguration, SnapshotMeta};
 use crate::storage::disk::Folder;
 use crate::storage::voter::identity;
 use crate::storage::{
@@ -202,6 +202,51 @@ fn a_lost_vote_a_lost_identity_and_an_older_vote_are_damage_of_the_folder() {
         damaged.set_aside().expect("a good disk");
         assert_begins_anew(&disk, former, Some(id(2, 5)));
     }
+}
+
+/// Of such a snapshot a node cannot tell whose it is, so no leader would let the folder in.
+#[test]
+fn a_snapshot_from_before_the_members_were_in_the_log_is_not_kept() {
+    let disk = lived();
+    let founders = Configuration::founding([(1, "a:1".into()), (2, "b:1".into())]);
+    let (storage, _) = open(&of(&disk, NAME));
+    let founding = SnapshotMeta {
+        configuration: LoggedConfiguration::founding(founders.clone()),
+        ..meta(id(4, 7))
+    };
+    let writer = storage.snapshots().create(founding);
+    writer.and_then(|it| it.finish()).expect("a good disk");
+    drop(storage);
+    let former = number(&of(&disk, NAME)).expect("it is sound");
+    of(&disk, NAME).take_away("members");
+    of(&disk, NAME).flip_bit("peers", 20, 1);
+    let done = heal(&disk).expect("a good disk").expect("it is damaged");
+    assert_eq!(done.snapshot, None);
+    assert_begins_anew(&disk, former, None);
+    let (storage, _) = open(&of(&disk, NAME));
+    let book = storage.address_book();
+    let known = book.members().map(|known| &known.configuration);
+    assert_eq!((known, book.begins_anew()), (Some(&founders), true));
+}
+
+/// Its log never had a configuration, and it has no snapshot: nothing else says whom to ask.
+#[test]
+fn a_founder_that_begins_anew_knows_whom_it_was_to_found_its_cluster_with() {
+    let disk = SimDisk::new(52);
+    Parent::open(&disk, NAME).expect("a good disk");
+    let (storage, _) = open(&of(&disk, NAME));
+    let mut peers = storage.peers().expect("a good disk");
+    peers.meet(2, 22).expect("a good disk");
+    drop(storage);
+    of(&disk, NAME).flip_bit("peers", 20, 1);
+    let founders = Configuration::founding([(1, "a:1".into()), (2, "b:1".into())]);
+    let damaged = find(&disk).expect("it is damage").expect("it is damage");
+    let damaged = damaged.with_founders(founders.clone());
+    damaged.set_aside().expect("a good disk");
+    let (storage, _) = open(&of(&disk, NAME));
+    let book = storage.address_book();
+    let known = book.members().map(|known| &known.configuration);
+    assert_eq!((known, book.begins_anew()), (Some(&founders), true));
 }
 
 #[test]
