@@ -22,6 +22,7 @@ pub struct Announced {
 struct State {
     list: Arc<MemberList>,
     founding: u64,
+    address: Option<String>,
 }
 
 impl Announced {
@@ -38,8 +39,19 @@ impl Announced {
             state: RwLock::new(State {
                 list: Arc::new(list),
                 founding,
+                address: None,
             }),
         }
+    }
+
+    /// Announces that the node is reached at another address than it was told at its start.
+    pub fn reached_at(&self, address: &str) {
+        self.state.write().address = Some(address.to_string());
+    }
+
+    /// Where the node is reached, if that is another address than at its start.
+    pub(super) fn address(&self) -> Option<String> {
+        self.state.read().address.clone()
     }
 
     /// Announces the members of the newest committed configuration: clients get the list with their

@@ -117,6 +117,7 @@ impl Dialer {
     /// The first bytes to send on an established connection: the magic and the hello.
     pub(super) fn prelude(&self, local: &Local) -> Vec<u8> {
         let (list, founding) = (local.announced.list(), local.announced.founding());
+        let moved = local.announced.address();
         let hello = Hello {
             version: VERSION,
             cluster: local.cluster.clone(),
@@ -126,7 +127,7 @@ impl Dialer {
                 machine: local.machine.clone(),
                 folder: local.folder,
                 to_folder: self.folder,
-                address: local.address.clone(),
+                address: moved.unwrap_or_else(|| local.address.clone()),
                 lineage: list.lineage,
                 configuration: list.index,
                 founding,

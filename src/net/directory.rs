@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::outlet::Outlet;
-use crate::raft::{Contact, Envelope, FolderId, MemberId, NodeId};
+use crate::raft::{Contact, Envelope, FolderId, Index, MemberId, NodeId};
 use crate::wire::handshake::PeerHello;
 
 /// How many nodes that are no contacts of this node it answers at a time. There are seldom more
@@ -72,9 +72,9 @@ impl Directory {
 
     /// Whether the node that says this hello can be answered: it is a contact or a stranger
     /// already, or there is room for one more stranger.
-    pub(super) fn has_room_for(&self, hello: &PeerHello) -> bool {
+    pub(super) fn has_room_for(&self, hello: &PeerHello, newest: Index) -> bool {
         let lists = self.lists.read();
-        lists.is_contact(hello)
+        lists.is_contact(hello, newest)
             || lists.strangers.len() < MAX_STRANGERS
             || lists.strangers.contains_key(&caller(hello))
     }
@@ -93,18 +93,28 @@ impl Lists {
     /// has only the list that the cluster was founded with, and the caller knows a later
     /// configuration and another address. Then the list is out of date, and whoever sits at the
     /// address in it is not the caller.
-    pub(super) fn is_contact(&self, hello: &PeerHello) -> bool {
-        self.contacts
-            .get(&hello.from)
-            .is_some_and(|contact| match contact.folder {
-                Some(folder) => folder == hello.folder,
-                None => hello.configuration == 0 || hello.address == contact.address,
-            })
+    ///
+    /// A caller with the contact's folder may have been moved. If it knows later members than this
+    /// node, whose newest committed ones have the index `newest`, it is answered at the address
+    /// that it gives: it may lead, and then only its entries can tell this node where it is.
+    pub(super) fn is_contact(&self, hello: &PeerHello, newest: Index) -> bool {
+        self.contacts.get(&hello.from).is_some_and(|contact| {
+            let is_there = hello.address == contact.address;
+            match contact.folder {
+                Some(folder) => {
+                    folder == hello.folder && (hello.configuration <= newest || is_there)
+                }
+                None => hello.configuration == 0 || is_there,
+            }
+        })
     }
 
+    /// Whether a message goes to a stranger. One that cannot be reached may be a contact as well,
+    /// to which this node has a way of its own.
     fn answers(&self, envelope: &Envelope) -> bool {
+        let is_reached = |target: &Target| target.outlet.is_open();
         !self.strangers.is_empty()
-            && names(envelope).is_some_and(|who| self.strangers.contains_key(&who))
+            && names(envelope).is_some_and(|who| self.strangers.get(&who).is_some_and(is_reached))
     }
 }
 

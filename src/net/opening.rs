@@ -115,7 +115,7 @@ fn judge(hello: &Hello, turn: &mut Turn<'_>) -> Option<Box<dyn Protocol>> {
 /// one too many.
 fn cannot_answer(peer: &PeerHello, turn: &Turn<'_>) -> Option<String> {
     let local = turn.local;
-    let is_full = !local.directory.has_room_for(peer);
+    let is_full = !local.directory.has_room_for(peer, local.announced.newest());
     is_full.then(|| {
         format!(
             "{MAX_STRANGERS} nodes that node {} does not know are connected to it already, which \

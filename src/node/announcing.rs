@@ -9,7 +9,7 @@ use super::greeting::Estranged;
 use super::hub::Hub;
 use super::joining::explain_waiting;
 use crate::machine::StateMachine;
-use crate::raft::{Contact, Index, LoggedConfiguration, News, NodeId, Raft};
+use crate::raft::{Contact, Index, LoggedConfiguration, MemberId, News, NodeId, Raft};
 use crate::wire::handshake::{PeerWelcome, Standing};
 use crate::wire::members::MemberList;
 
@@ -18,6 +18,8 @@ use crate::wire::members::MemberList;
 pub(super) struct Known {
     /// The number of the news; see [`Consequences::news`](super::Consequences::news).
     number: u64,
+    /// This node.
+    me: MemberId,
     contacts: Vec<Contact>,
     committed: LoggedConfiguration,
 }
@@ -27,6 +29,7 @@ impl Known {
     pub fn at_start(raft: &Raft) -> Self {
         Self {
             number: 0,
+            me: raft.member(),
             contacts: raft.contacts(),
             committed: raft.committed_configuration().clone(),
         }
@@ -41,6 +44,17 @@ impl Known {
         let address = address.or(committed.map(|member| &member.address));
         address.filter(|address| !address.is_empty()).cloned()
     }
+}
+
+/// Where a committed configuration of the log has this node with this folder. At the start the
+/// address may have been another one: a node that is to be moved is started where it is to be, and
+/// moved afterwards.
+fn own_address(committed: &LoggedConfiguration, me: MemberId) -> Option<&str> {
+    let configuration = &committed.configuration;
+    let own = configuration
+        .contact(me.id)
+        .filter(|own| configuration.seats(own, me))?;
+    (committed.index > 0 && !own.address.is_empty()).then_some(&own.address)
 }
 
 /// What clients are told of a committed configuration. In a joint one those who are about to leave
@@ -69,11 +83,14 @@ impl<S: StateMachine> Hub<S> {
         }
         let list = list_of(&news.committed);
         self.transport().members(news.contacts.clone(), list);
-        *known = Known {
-            number,
-            contacts: news.contacts,
-            committed: news.committed.clone(),
-        };
+        // What the operator says comes first, as at the start.
+        let own = own_address(&news.committed, known.me).filter(|_| self.config.address.is_none());
+        if let Some(address) = own {
+            self.transport().reached_at(address);
+        }
+        known.number = number;
+        known.contacts = news.contacts;
+        known.committed = news.committed.clone();
         drop(known);
         self.files.note_members(self, news.committed);
         self.look_again();

@@ -52,12 +52,17 @@ impl Transport for Tcp {
                 contact.address.clone_from(way);
             }
         }
-        let number = self.lists.fetch_add(1, Ordering::SeqCst) + 1;
+        let (number, index) = (self.lists.fetch_add(1, Ordering::SeqCst) + 1, list.index);
+        // Before the contacts: the event loop compares them with what this node knows.
+        self.announced.announce(list);
         self.peers.set(number, contacts);
-        if list.index > 0 {
+        if index > 0 {
             self.register.settled();
         }
-        self.announced.announce(list);
+    }
+
+    fn reached_at(&self, address: &str) {
+        self.announced.reached_at(address);
     }
 
     fn probe(&self, id: NodeId, address: &str, then: ProbeEnd) {

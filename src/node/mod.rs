@@ -116,6 +116,11 @@ pub trait Transport: Send + Sync + 'static {
         drop((contacts, list));
     }
 
+    /// The log has this node at this address from now on: what it tells others of itself.
+    fn reached_at(&self, address: &str) {
+        let _ = address;
+    }
+
     /// Finds out who is at an address at which node `id` is expected, and calls `then` with what
     /// the node there says of itself, or a sentence. Must not block, but may call `then` at once.
     fn probe(&self, id: NodeId, address: &str, then: ProbeEnd) {

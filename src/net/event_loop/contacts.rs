@@ -1,9 +1,9 @@
 //! Whom the event loop dials: the contacts that the node has set, and strangers that call.
 //!
 //! A stranger is a node that sends messages to this one and is none of its contacts: a leader of
-//! whose configuration this node has not heard yet, or any member at a node that is to join. It is
-//! dialled at the address that it gave, so that it can be answered, for as long as its own
-//! connection lasts.
+//! whose configuration this node has not heard yet, a member that was moved meanwhile, or any
+//! member at a node that is to join. It is dialled at the address that it gave, so that it can be
+//! answered, for as long as its own connection lasts.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -70,7 +70,7 @@ impl EventLoop {
                 }
             }
             for (who, address) in wanted {
-                log::info!("{who} calls from {address} and is no member here: it gets answers");
+                log::info!("{who} calls from {address} and is no member there: it gets answers");
                 let contact = Contact {
                     id: who.id,
                     folder: Some(who.folder),
@@ -92,11 +92,12 @@ impl EventLoop {
     /// they called.
     fn calling_strangers(&self) -> (BTreeMap<MemberId, String>, Vec<Token>) {
         let directory = &self.local.directory;
+        let newest = self.local.announced.newest();
         directory.change(|lists| {
             let callers = self.connections.iter();
             let callers = callers.filter_map(|(token, c)| Some((*token, &c.caller()?.hello)));
             let mut callers: Vec<_> = callers
-                .filter(|(_, hello)| !lists.is_contact(hello))
+                .filter(|(_, hello)| !lists.is_contact(hello, newest))
                 .collect();
             // Those that are answered already come first, and of one node the connection that it
             // opened last comes last.

@@ -4,6 +4,7 @@ use super::peers::{deliver, node_with, peer_hello};
 use super::*;
 use crate::net::directory::MAX_STRANGERS;
 use crate::raft::{Contact, FolderId};
+use crate::wire::members::MemberList;
 
 fn contact(id: NodeId, folder: Option<FolderId>, address: SocketAddr) -> Contact {
     Contact {
@@ -38,6 +39,24 @@ fn stranger(from: NodeId, address: SocketAddr) -> Hello {
         peer.address = address.to_string();
     }
     hello
+}
+
+/// A hello of node 2, reached at this address, whose newest committed members have this index.
+fn later(configuration: u64, address: SocketAddr) -> Hello {
+    let mut hello = stranger(2, address);
+    if let Caller::Peer(peer) = &mut hello.caller {
+        peer.configuration = configuration;
+    }
+    hello
+}
+
+/// A list of members with this index.
+fn members(index: u64) -> MemberList {
+    MemberList {
+        index,
+        lineage: 7,
+        members: Vec::new(),
+    }
 }
 
 /// An answer to a node with this folder.
@@ -155,6 +174,47 @@ fn a_stranger_is_answered_where_it_says_it_is_until_its_own_connection_ends() {
     assert_eq!(back.read::<Envelope>().unwrap(), answer(7, 7));
     drop(caller);
     back.expect_closed();
+}
+
+/// It was moved while this node was down, and leads: what this node has to say has to go where it
+/// is now, or this node never gets the entry that says so.
+#[test]
+fn a_contact_that_has_moved_since_this_node_heard_of_members_is_answered_where_it_is() {
+    let (old, old_address) = listener();
+    drop(old);
+    let (new, new_address) = listener();
+    let node = node_with(&[], Limits::default());
+    node.announced.announce(members(4));
+    node.peers.set(1, vec![contact(2, Some(2), old_address)]);
+    let _caller = Remote::open(node.address, &later(5, new_address));
+    let (mut at_new, hello) = called(&new);
+    assert_eq!((hello.to, hello.to_folder), (2, Some(2)));
+    node.peers.send(&[answer(2, 2)]);
+    assert_eq!(at_new.read::<Envelope>().unwrap(), answer(2, 2));
+    // The entry comes.
+    node.announced.announce(members(5));
+    node.peers.set(2, vec![contact(2, Some(2), new_address)]);
+    at_new.expect_closed();
+    let (mut at_new, _) = called(&new);
+    node.peers.send(&[answer(2, 2)]);
+    assert_eq!(at_new.read::<Envelope>().unwrap(), answer(2, 2));
+}
+
+/// This node has its own way to the contact, and the address that all others have leads nowhere.
+#[test]
+fn a_contact_that_cannot_be_reached_where_it_says_is_answered_as_before() {
+    let (home, address) = listener();
+    let (nowhere, dead) = listener();
+    drop(nowhere);
+    let node = node_with(&[], Limits::default());
+    node.peers.set(1, vec![contact(2, Some(2), address)]);
+    let (mut at_home, _) = called(&home);
+    let mut caller = Remote::open(node.address, &later(5, dead));
+    caller.write(&frame_of(&heartbeat(2, 1, 3)));
+    // By now the loop knows the caller.
+    assert!(node.told.recv_timeout(PATIENCE).is_ok());
+    node.peers.send(&[answer(2, 2)]);
+    assert_eq!(at_home.read::<Envelope>().unwrap(), answer(2, 2));
 }
 
 /// A new leader has the id of a contact and another folder: the configuration that has it is not

@@ -8,7 +8,9 @@ use super::disk::WatchedDisk;
 use super::handshakes::{Raw, node, node_among, peer, peer_hello, standing};
 use super::*;
 use crate::raft::{FolderId, Index, NodeId};
+use crate::wire::client::{Answer, Ask};
 use crate::wire::handshake::{Caller, PeerHello, PeerWelcome, Standing, Welcome};
+use crate::wire::members::ChangeRequest;
 
 /// Another node, as the test plays it.
 struct Other {
@@ -163,4 +165,37 @@ fn a_node_that_hears_that_the_cluster_exists_founds_it_no_more_after_a_restart_e
     let welcome = Raw::open(&again, peer(2, 20)).receive();
     assert_eq!(*standing(&welcome), Standing::Member);
     assert_eq!(third.welcomes(Standing::Member).1.founding, 0);
+}
+
+/// It is started where it is to be, and moved afterwards. Whoever does not know it, such as a node
+/// that it lets in, has its answers sent to where it says that it is.
+#[test]
+fn a_node_that_was_moved_while_it_runs_tells_those_that_do_not_know_it() {
+    let mut config = Config::new(1, [(1, "127.0.0.1:1".to_string())], "in memory");
+    config.listen = Some("127.0.0.1:0".to_string());
+    let machine = Machine(Box::new(|| {}), |_| Ok(()));
+    let node = Node::serve(config, machine, &WatchedDisk::new().disk()).unwrap();
+    let moved = node.address().unwrap().to_string();
+    let change = ChangeRequest::Move {
+        id: 1,
+        address: moved.clone(),
+    };
+    let ask = Ask::Change {
+        change,
+        force: false,
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while node.hub.address_of(1).as_ref() != Some(&moved) {
+        let answer = node.ask(&ask, PATIENCE);
+        assert!(!matches!(answer, Answer::Invalid(_)), "{answer:?}");
+        assert!(Instant::now() < deadline, "{answer:?}");
+    }
+    let other = Other::new(5);
+    let caller = PeerHello {
+        address: format!("127.0.0.1:{}", other.port()),
+        founding: 0,
+        ..peer_hello(5, 5)
+    };
+    let _caller = Raw::open(&node, Caller::Peer(caller));
+    assert_eq!(other.welcomes(Standing::Member).1.address, moved);
 }
