@@ -10,15 +10,11 @@ use crate::kv::Kv;
 use crate::machine::{At, StateMachine};
 use crate::node::parse_members;
 use crate::raft::{LoggedConfiguration, Member, NodeId, Payload};
-use crate::storage::{StorageError, Survivor, finish_recovery};
+use crate::storage::{StorageError, Survivor, finish_recovery, interrupted_recovery};
 
 /// Executes the command.
 pub(super) fn recover(folder: &Path, address: Option<String>, yes: bool) -> Done {
-    if finish_recovery(folder).map_err(failed)? {
-        let folder = folder.display();
-        say(&format!(
-            "{folder}: finished a recovery that was interrupted\n"
-        ));
+    if finish(folder, || yes || is_confirmed())? {
         return Ok(Exit::Stopped);
     }
     let survivor = Survivor::find(folder).map_err(refused)?;
@@ -26,8 +22,7 @@ pub(super) fn recover(folder: &Path, address: Option<String>, yes: bool) -> Done
     let state = execute(&survivor)?;
     say(&describe(folder, &survivor, &address));
     if !yes && !is_confirmed() {
-        let sentence = "not confirmed, so nothing has been changed";
-        return Err((Exit::Failed, sentence.into()));
+        return Err(not_confirmed());
     }
     let write_state = |out: &mut dyn io::Write| Kv::write_snapshot(&state.snapshot(), out);
     let done = survivor.recover(&address, write_state).map_err(failed)?;
@@ -42,6 +37,38 @@ pub(super) fn recover(folder: &Path, address: Option<String>, yes: bool) -> Done
         done.aside.display(),
     ));
     Ok(Exit::Stopped)
+}
+
+/// Finishes a recovery that was interrupted before its last step, if the person agrees again: since
+/// then the node may have gone on with its former folder. Returns whether there was such a recovery.
+fn finish(folder: &Path, confirm: impl FnOnce() -> bool) -> Result<bool, (Exit, String)> {
+    let Some(complete) = interrupted_recovery(folder).map_err(failed)? else {
+        return Ok(false);
+    };
+    let last = Survivor::find(&complete).map_err(failed)?.last();
+    say(&format!(
+        "a recovery was interrupted before {} got its place, {}. It makes a cluster of this node \
+         alone, up to entry {} of term {}. If the node has run since then, do not go on: what it \
+         wrote is not in there\n",
+        complete.display(),
+        folder.display(),
+        last.index,
+        last.term
+    ));
+    if !confirm() {
+        return Err(not_confirmed());
+    }
+    finish_recovery(folder).map_err(failed)?;
+    let folder = folder.display();
+    say(&format!(
+        "{folder}: finished a recovery that was interrupted\n"
+    ));
+    Ok(true)
+}
+
+fn not_confirmed() -> (Exit, String) {
+    let sentence = "not confirmed, so nothing has been changed";
+    (Exit::Failed, sentence.into())
 }
 
 /// Of a damaged folder no cluster can be made: it is not known what is missing.
@@ -181,4 +208,55 @@ fn is_confirmed() -> bool {
     let mut line = String::new();
     let read = io::stdin().lock().read_line(&mut line);
     read.is_ok() && line.trim() == "yes"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::kv::Limits;
+    use crate::raft::{Entry, EntryId, HardState, Write};
+    use crate::storage::{Identity, Options, RealDisk, Storage};
+
+    /// A data folder with one entry.
+    fn make(folder: &Path) {
+        let identity = Identity {
+            cluster: "raftkv".into(),
+            node: 3,
+            machine: Kv::new(Limits::default()).identity(),
+        };
+        let disk = Arc::new(RealDisk::open(folder).unwrap());
+        let (mut storage, _) = Storage::open(disk, &identity, Options::default()).unwrap();
+        let entry = Entry {
+            id: EntryId { term: 1, index: 1 },
+            time_ms: 0,
+            payload: Payload::Empty,
+        };
+        let write = Write {
+            id: 1,
+            hard_state: Some(HardState {
+                term: 1,
+                vote: None,
+            }),
+            restart: None,
+            entries: vec![entry],
+        };
+        storage.write(&write).unwrap();
+    }
+
+    /// The node may have gone on for weeks with the folder that the recovery was made from.
+    #[test]
+    fn a_recovery_that_was_interrupted_is_finished_only_if_a_person_agrees() {
+        let above = tempfile::TempDir::new().unwrap();
+        let folder = above.path().join("3");
+        assert_eq!(finish(&folder, || true).map_err(|error| error.1), Ok(false));
+        make(&above.path().join("3.recovered"));
+        let (_, sentence) = finish(&folder, || false).unwrap_err();
+        assert!(sentence.contains("nothing has been changed"), "{sentence}");
+        assert!(!fs::exists(&folder).unwrap());
+        assert_eq!(finish(&folder, || true).map_err(|error| error.1), Ok(true));
+        assert!(fs::exists(&folder).unwrap());
+    }
 }

@@ -94,7 +94,7 @@ pub use inspection::{
 pub use log::{Shortage, Spares, Unneeded};
 pub use repair::{
     DamagedFolder, Recovery, SetAside, Survivor, finish_interrupted, finish_recovery,
-    finish_recovery_in,
+    finish_recovery_in, interrupted_recovery,
 };
 pub use scrub::{DamagedPart, Scrub, Scrubbed};
 pub use snapshot::{Incoming, Sealed, SnapshotInfo, SnapshotReader, SnapshotWriter, Snapshots};

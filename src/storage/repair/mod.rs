@@ -13,7 +13,9 @@ mod replacing;
 mod survivor;
 
 pub use damaged::{DamagedFolder, SetAside};
-pub use replacing::{finish_interrupted, finish_recovery, finish_recovery_in};
+pub use replacing::{
+    finish_interrupted, finish_recovery, finish_recovery_in, interrupted_recovery,
+};
 pub use survivor::{Recovery, Survivor};
 
 pub(super) use replacing::finish_interrupted_in;

@@ -236,6 +236,20 @@ impl Place {
     }
 }
 
+/// The complete folder of a recovery that was interrupted before its last step, if there is one. It
+/// may be old: while the folder that it was made from was in its place, nobody had to finish.
+///
+/// # Errors
+/// [`StorageError::Io`].
+pub fn interrupted_recovery(folder: &Path) -> Result<Option<PathBuf>, StorageError> {
+    let Ok(place) = Place::named(&linked(folder)) else {
+        return Ok(None);
+    };
+    let complete = place.names(Purpose::Recovering).1;
+    let is_left = !place.has(&place.name)? && place.has(&complete)?;
+    Ok(is_left.then(|| place.parent.path().join(complete)))
+}
+
 /// Takes the last step of a recovery, if it was interrupted before that: the folder at this path is
 /// gone, and the new one is complete. Returns whether there was such a recovery.
 ///
