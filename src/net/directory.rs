@@ -31,6 +31,8 @@ pub(super) struct Directory {
 pub(super) struct Lists {
     /// The nodes that the configuration names: one for each id.
     pub(super) contacts: BTreeMap<NodeId, Target>,
+    /// Nodes that are dialled at other addresses than those that they give.
+    pub(super) reach: BTreeMap<NodeId, String>,
     /// Nodes that have called this one and are no contacts.
     pub(super) strangers: BTreeMap<MemberId, Target>,
 }
@@ -99,7 +101,8 @@ impl Lists {
     /// that it gives: it may lead, and then only its entries can tell this node where it is.
     pub(super) fn is_contact(&self, hello: &PeerHello, newest: Index) -> bool {
         self.contacts.get(&hello.from).is_some_and(|contact| {
-            let is_there = hello.address == contact.address;
+            let has_own_way = self.reach.contains_key(&hello.from);
+            let is_there = hello.address == contact.address || has_own_way;
             match contact.folder {
                 Some(folder) => {
                     folder == hello.folder && (hello.configuration <= newest || is_there)
@@ -107,6 +110,12 @@ impl Lists {
                 None => hello.configuration == 0 || is_there,
             }
         })
+    }
+
+    /// Where a node that says this hello is dialled.
+    pub(super) fn way_to(&self, hello: &PeerHello) -> String {
+        let own = self.reach.get(&hello.from);
+        own.unwrap_or(&hello.address).clone()
     }
 
     /// Whether a message goes to a stranger. One that cannot be reached may be a contact as well,

@@ -115,6 +115,8 @@ impl EventLoop {
             next_token: FIRST_CONNECTION,
             scratch: vec![0; SCRATCH],
         };
+        let directory = &event_loop.local.directory;
+        directory.change(|lists| lists.reach = config.reach);
         event_loop.follow(contacts);
         Ok(event_loop)
     }

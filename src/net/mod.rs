@@ -57,6 +57,7 @@ mod reply;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -129,6 +130,9 @@ pub struct Config {
     /// dialled, and again after failures. These are the contacts until others are
     /// [set](Peers::set).
     pub peers: Vec<(NodeId, String)>,
+    /// Where this node dials nodes that it reaches at other addresses than those that they give.
+    /// What is in `peers`, or is [set](Peers::set), has these addresses already.
+    pub reach: BTreeMap<NodeId, String>,
     /// Bounds on the connections, the memory and the time that clients and peers can take from this
     /// node.
     pub limits: Limits,

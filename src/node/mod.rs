@@ -287,6 +287,7 @@ impl Node {
             address: given.address.clone(),
             founding: given.founding,
             peers: opened.contacts(&config),
+            reach: config.reach.clone(),
             limits: net::Limits::default(),
         })?;
         let (stopper, writer) = (net.stopper(), register.clone());

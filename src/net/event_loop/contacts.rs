@@ -108,7 +108,7 @@ impl EventLoop {
             for (token, hello) in callers {
                 let who = caller(hello);
                 if wanted.len() < MAX_STRANGERS || wanted.contains_key(&who) {
-                    wanted.insert(who, hello.address.clone());
+                    wanted.insert(who, lists.way_to(hello));
                 } else {
                     surplus.push(token);
                 }

@@ -176,6 +176,25 @@ fn a_stranger_is_answered_where_it_says_it_is_until_its_own_connection_ends() {
     back.expect_closed();
 }
 
+/// A node that is to join knows members by what they say of themselves only, and may have to take
+/// another way to them.
+#[test]
+fn a_stranger_to_which_this_node_has_a_way_of_its_own_is_answered_there() {
+    let (home, address) = listener();
+    let (nowhere, dead) = listener();
+    drop(nowhere);
+    let config = Config {
+        reach: BTreeMap::from([(7, address.to_string())]),
+        ..config(1)
+    };
+    let node = Node::start(config, false);
+    let _caller = Remote::open(node.address, &stranger(7, dead));
+    let (mut back, hello) = called(&home);
+    assert_eq!((hello.to, hello.to_folder), (7, Some(7)));
+    node.peers.send(&[answer(7, 7)]);
+    assert_eq!(back.read::<Envelope>().unwrap(), answer(7, 7));
+}
+
 /// It was moved while this node was down, and leads: what this node has to say has to go where it
 /// is now, or this node never gets the entry that says so.
 #[test]

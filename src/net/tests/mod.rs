@@ -8,6 +8,7 @@ mod logged;
 mod members;
 mod peers;
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -123,6 +124,7 @@ fn config(id: NodeId) -> Config {
         address: String::new(),
         founding: 0,
         peers: Vec::new(),
+        reach: BTreeMap::new(),
         limits: Limits::default(),
     }
 }
