@@ -39,8 +39,8 @@ pub(super) fn recover(folder: &Path, address: Option<String>, yes: bool) -> Done
     Ok(Exit::Stopped)
 }
 
-/// Finishes a recovery that was interrupted before its last step, if the person agrees again: since
-/// then the node may have gone on with its former folder. Returns whether there was such a recovery.
+/// Finishes a recovery that was interrupted before its last step, if the person agrees again: the
+/// node may have gone on with its former folder since. Returns whether there was such a recovery.
 fn finish(folder: &Path, confirm: impl FnOnce() -> bool) -> Result<bool, (Exit, String)> {
     let Some(complete) = interrupted_recovery(folder).map_err(failed)? else {
         return Ok(false);
