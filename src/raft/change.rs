@@ -150,7 +150,7 @@ impl Change {
                 address,
             } => {
                 let member = find(members, *id)?;
-                if member.folder != Some(*folder) {
+                if member.folder.is_some_and(|its| its != *folder) {
                     let (id, address) = (*id, address.clone());
                     return Err(ChangeError::OtherFolder { id, address });
                 }

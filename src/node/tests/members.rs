@@ -18,7 +18,12 @@ use crate::wire::members::{ChangeRequest, JoinRequest, MembersReport};
 fn ask_leader(cluster: &Cluster, ask: &Ask) -> Answer {
     cluster.wait_for("an answer of the leader", |cluster| {
         let answer = cluster.node(cluster.leader()?).ask(ask, PATIENCE);
-        let is_for_now = matches!(answer, Answer::Busy | Answer::NotLeader(_));
+        let is_for_now = match &answer {
+            Answer::Busy | Answer::NotLeader(_) => true,
+            // The folders of the founders are being entered into the log.
+            Answer::Invalid(sentence) => sentence.contains("is under way since"),
+            _ => false,
+        };
         (!is_for_now).then_some(answer)
     })
 }

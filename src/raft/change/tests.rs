@@ -115,6 +115,12 @@ fn what_makes_no_sense_is_refused_with_its_reason() {
         refused(&other, &now),
         ChangeError::OtherFolder { id: 1, .. }
     ));
+    // Of a founder whose folder is not in the log nobody can say that it has another one.
+    let founding = Configuration::founding([(1, "host-1:1".to_string())]);
+    let moved = other
+        .applied_to(&founding)
+        .map(|next| next.members()[0].address.clone());
+    assert_eq!(moved.as_deref(), Ok("x:1"));
     let full: Vec<_> = (1..=MAX_VOTERS as u64)
         .map(|id| (id, MemberRole::Voter))
         .collect();
