@@ -27,6 +27,8 @@ pub(super) fn begin_anew(
     let Some(damaged) = found else {
         return Err((Exit::Folder, error.to_string()));
     };
+    let founders = Configuration::founding(config.members.clone());
+    let damaged = damaged.with_founders(founders);
     let unchanged = |why: String| {
         let sentence = format!("{}. It was not set aside: {why}", damaged.problem());
         (Exit::Folder, sentence)
@@ -35,8 +37,6 @@ pub(super) fn begin_anew(
         return Err(unchanged("--no-rejoin is given".into()));
     }
     can_begin_anew(config, &damaged).map_err(unchanged)?;
-    let founders = Configuration::founding(config.members.clone());
-    let damaged = damaged.with_founders(founders);
     let done = damaged.set_aside().map_err(stop)?;
     let kept = match &done.snapshot {
         Some(info) => format!("the snapshot up to entry {}", info.meta.last.index),
