@@ -8,7 +8,7 @@ use super::disk::WatchedDisk;
 use super::handshakes::{Raw, node, node_among, peer, peer_hello, standing};
 use super::*;
 use crate::raft::{FolderId, Index, NodeId};
-use crate::wire::client::{Answer, Ask};
+use crate::wire::client::Ask;
 use crate::wire::handshake::{Caller, PeerHello, PeerWelcome, Standing, Welcome};
 use crate::wire::members::ChangeRequest;
 
@@ -187,7 +187,7 @@ fn a_node_that_was_moved_while_it_runs_tells_those_that_do_not_know_it() {
     let deadline = Instant::now() + PATIENCE;
     while node.hub.address_of(1).as_ref() != Some(&moved) {
         let answer = node.ask(&ask, PATIENCE);
-        assert!(!matches!(answer, Answer::Invalid(_)), "{answer:?}");
+        // At first the folder of the founder is being entered into the log.
         assert!(Instant::now() < deadline, "{answer:?}");
     }
     let other = Other::new(5);
