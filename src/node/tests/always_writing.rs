@@ -66,6 +66,12 @@ fn busy_node(during_sync: &DuringSync) -> Arc<Handle<Machine>> {
 /// Waits until there is a snapshot of all commands that are executed by now.
 fn take_snapshot(node: &Handle<Machine>) {
     let before = node.status().snapshot_index;
+    // What is written is executed by other threads, which may be far behind this one.
+    let is_executed = |raft: &Raft| raft.applied_index() > before;
+    assert!(
+        node.wait_until(PATIENCE, is_executed),
+        "nothing is executed"
+    );
     assert!(node.take_snapshot(), "there is nothing new to be in it");
     let deadline = Instant::now() + PATIENCE;
     let is_newer = |raft: &Raft| {
