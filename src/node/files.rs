@@ -87,6 +87,17 @@ impl Files {
         }
     }
 
+    /// Writes down that this node asks to be let in, so that it goes on with that after a restart.
+    /// If it fails, the node asks all the same, until it stops.
+    pub fn write_that_it_asks(&self) {
+        if let Err(error) = self.address_book.lock().ask() {
+            log::warn!(
+                "it is not written down that this node asks to be let in: {error}. If it stops \
+                 before it is let in, start it with --join on an empty data folder"
+            );
+        }
+    }
+
     pub fn log_bytes(&self) -> u64 {
         self.log_bytes.load(Ordering::Relaxed)
     }

@@ -81,7 +81,8 @@ impl Greeter {
             me: raft.member(),
             newest: raft.configuration(),
             committed: raft.committed_configuration(),
-            is_admitted: self.register.is_admitted(),
+            seated: self.given.seated,
+            is_admitted: self.register.is_admitted() && !self.given.begins_anew,
         };
         let learned = learn(welcome, &own);
         match learned {

@@ -259,6 +259,12 @@ pub struct Given {
     pub founding: u64,
     /// Where other nodes reach it.
     pub address: String,
+    /// The index of a configuration that was known to be committed before, and that has its folder;
+    /// 0 if none was.
+    pub seated: Index,
+    /// Whether its folder has to ask to be let in: it takes the place of a damaged one, or asked
+    /// before and was not let in.
+    pub begins_anew: bool,
 }
 
 /// What a node that was welcomed knows of itself.
@@ -270,7 +276,11 @@ pub struct Own<'a> {
     pub newest: &'a LoggedConfiguration,
     /// Its newest configuration that it knows to be committed.
     pub committed: &'a LoggedConfiguration,
-    /// Whether its folder is admitted: enough founders have it written down.
+    /// The index of a configuration with its folder that was known to be committed when it started;
+    /// 0 if none was.
+    pub seated: Index,
+    /// Whether its folder is admitted: enough founders have it written down. A folder that has to
+    /// ask to be let in is not.
     pub is_admitted: bool,
 }
 
@@ -285,7 +295,8 @@ pub enum Learned {
     OtherFolder,
     /// The cluster exists, and its folder never was a member: it can only join.
     Outside,
-    /// Its folder was a member, and a later committed configuration does not have it.
+    /// Its folder was a member, and a later committed configuration does not have it. It never is
+    /// concluded from an entry that may have been lost.
     Removed,
 }
 
@@ -314,29 +325,24 @@ pub fn learn(welcome: &PeerWelcome, own: &Own<'_>) -> Learned {
     if *configuration <= committed.index {
         return Learned::Nothing;
     }
-    // After a restart the log has configurations of which the node does not know yet that they are
-    // committed.
-    let logged = if committed.index > 0 {
-        committed
-    } else {
-        newest
-    };
-    if logged.index > 0 && is_member(logged, own.me) {
-        return match *configuration > logged.index {
-            true => Learned::Removed,
-            false => Learned::Nothing,
-        };
+    // Only what was committed proves that this folder was a member: the entry that let it in may
+    // have been lost with the leader that made it, and stand in this log all the same.
+    let was_member = committed.index > 0 && is_member(committed, own.me);
+    if was_member || own.seated > 0 && own.seated < *configuration {
+        return Learned::Removed;
     }
-    if logged.index > 0 {
-        // A node that catches up as it joins has configurations that lack it.
-        return Learned::Outside;
+    // What the other node has is older than what this one has read, which may be committed as well.
+    let is_in_log = newest.index >= *configuration && is_member(newest, own.me);
+    if own.seated > 0 || is_in_log {
+        return Learned::Nothing;
     }
-    // This node has heard of no configuration of the log. An admitted founder's seat may be empty
-    // in it: the leader fills it with this folder. Only if another folder has the seat it is lost.
+    // The seat of an admitted founder may be empty in the log: the leader fills it with this
+    // folder. Only if another folder has the seat it is lost. A node that catches up as it joins
+    // has configurations that lack it.
     match (own.is_admitted, known) {
-        (false, _) => Learned::Outside,
         (true, Some((Some(_), _))) => Learned::Removed,
-        (true, Some((None, _)) | None) => Learned::Nothing,
+        (true, Some((None, _)) | None) if committed.index == 0 => Learned::Nothing,
+        _ => Learned::Outside,
     }
 }
 

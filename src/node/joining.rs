@@ -109,17 +109,24 @@ impl Joiner {
         })
     }
 
-    /// What a node does whose folder has taken the place of a damaged one: it asks the `members`
-    /// that it knows of, and those that it was told of. `None` if it waits for an operator.
+    /// What a node does whose folder has taken the place of a damaged one, or asked before: it asks
+    /// the `members` that it knows of, and those that it was told of. `None` if it waits for an
+    /// operator.
     pub fn back(config: &Config, folder: FolderId, members: &LoggedConfiguration) -> Option<Self> {
         let own = members.configuration.contact(config.id);
         let own = own.map(|member| member.address.clone());
+        let own = own.filter(|address| !address.is_empty());
+        // Who has told the node to join has said where it is. Its id may have another address in
+        // what the node knows: that of the folder whose place it is to take.
+        let told = config
+            .told_address(None)
+            .filter(|_| !config.join.is_empty());
         let addresses = others_of(config, Some(members));
         let asks = config.rejoins && !addresses.is_empty();
         let request = JoinRequest {
             id: config.id,
             folder,
-            address: config.told_address(own.filter(|address| !address.is_empty()))?,
+            address: told.or_else(|| config.told_address(own))?,
             role: config.joins_as,
         };
         asks.then(|| Self {
@@ -148,6 +155,9 @@ impl Joiner {
                  take its place",
                 self.request.id
             );
+        }
+        if !hub.with_raft(is_member) {
+            hub.files.write_that_it_asks();
         }
         while !hub.is_stopping() && !hub.with_raft(is_member) {
             self.round(hub);

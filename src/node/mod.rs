@@ -348,6 +348,8 @@ fn given(config: &Config, opened: &Opened, machine: String, register: &Register)
         machine,
         founding: founding_digest(founders.filter(|_| register.is_founding())),
         address: address.unwrap_or_default(),
+        seated: opened.seated,
+        begins_anew: opened.anew.is_some(),
     }
 }
 

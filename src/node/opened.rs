@@ -9,7 +9,7 @@ use super::StartError;
 use super::config::Config;
 use super::joining::{Joiner, explain_waiting};
 use super::register::Register;
-use crate::raft::{LoggedConfiguration, NodeId, Payload};
+use crate::raft::{Index, LoggedConfiguration, NodeId, Payload};
 use crate::storage::{self, Disk, Identity, Recovered, Storage, StorageError};
 
 /// What a node found on its disk, and the seed of its election timeouts.
@@ -24,9 +24,12 @@ pub(super) struct Opened {
     pub admitted: bool,
     /// The newest list of members in the log or in the snapshot, if there is one.
     pub logged: Option<LoggedConfiguration>,
-    /// If this folder has taken the place of a damaged one and was not let in yet: the members that
-    /// the damaged one knew.
+    /// If this folder has taken the place of a damaged one or has asked to be let in, and was not
+    /// let in yet: the members that are known to have been committed, if there are any.
     pub anew: Option<LoggedConfiguration>,
+    /// The index of a configuration that is known to have been committed, and that has this folder;
+    /// 0 if none is known.
+    pub seated: Index,
 }
 
 impl Opened {
@@ -93,9 +96,12 @@ pub(super) fn open(
         log::warn!("{note}");
     }
     let book = storage.address_book();
-    let anew = book.begins_anew().then(|| book.members().cloned());
+    let anew = book
+        .begins_anew()
+        .then(|| book.members().cloned().unwrap_or_default());
     Ok(Opened {
-        anew: anew.flatten(),
+        anew,
+        seated: book.seated(),
         storage,
         logged: logged(&recovered),
         recovered,
@@ -125,10 +131,13 @@ pub(super) fn resolve(text: &str) -> Result<SocketAddr, StartError> {
 }
 
 /// Whoever asks for this node to be let in, if it has to ask. The members in the log, if there are
-/// any, make the settings of the first start idle.
+/// any, make the settings of the first start idle; but a folder that has asked before and was in no
+/// committed configuration since asks again: what its log has of it may have been taken back.
 pub(super) fn joiner(config: &Config, opened: &Opened) -> Result<Option<Joiner>, StartError> {
     if let Some(members) = &opened.anew {
         let folder = opened.storage.own_folder();
+        let newer = opened.logged.as_ref().filter(|it| it.index > members.index);
+        let members = newer.unwrap_or(members);
         let joiner = Joiner::back(config, folder, members);
         if let (None, Some(address)) = (&joiner, config.told_address(opened.own_address(config))) {
             explain_waiting(config.id, &address);

@@ -277,19 +277,21 @@ fn a_probe_learns_who_answers_and_a_client_is_let_in_by_any_name() {
 
 /// What node 2 with folder 20 learns from this standing.
 fn learned(standing: Standing, committed: &LoggedConfiguration, is_admitted: bool) -> Learned {
-    learned_with(standing, (committed, committed), is_admitted)
+    learned_with(standing, (committed, committed), (0, is_admitted))
 }
 
-/// As above, with a newest configuration before a committed one.
+/// As above, with a newest configuration before a committed one, and the index of one that has the
+/// folder and was known to be committed before the start.
 fn learned_with(
     standing: Standing,
     (newest, committed): (&LoggedConfiguration, &LoggedConfiguration),
-    is_admitted: bool,
+    (seated, is_admitted): (Index, bool),
 ) -> Learned {
     let own = Own {
         me: who(2, 20),
         newest,
         committed,
+        seated,
         is_admitted,
     };
     let welcome = PeerWelcome {
@@ -343,10 +345,16 @@ fn a_node_draws_conclusions_only_from_what_is_committed_later_than_what_it_has()
         Learned::Removed
     );
     // It has started again, and does not know yet that its log is committed.
-    let restarted = |standing| learned_with(standing, (&log, &founds), false);
+    let restarted = |standing| learned_with(standing, (&log, &founds), (5, false));
     assert_eq!(restarted(stranger(0, Some(21))), Learned::Nothing);
     assert_eq!(restarted(stranger(5, Some(21))), Learned::Nothing);
     assert_eq!(restarted(stranger(6, Some(21))), Learned::Removed);
+    // Nobody ever knew that what is in its log is committed: it may have been lost, and others may
+    // have been committed since, or nothing.
+    let unsure = |standing| learned_with(standing, (&log, &founds), (0, false));
+    assert_eq!(unsure(stranger(5, Some(21))), Learned::Nothing);
+    assert_eq!(unsure(stranger(6, Some(21))), Learned::Outside);
+    assert_eq!(unsure(stranger(6, None)), Learned::Outside);
     // It joins, and has read of the time before it was let in.
     let before = logged(5, &[(1, 10)]);
     assert_eq!(learned(stranger(6, None), &before, false), Learned::Outside);
@@ -359,6 +367,7 @@ fn a_node_that_joins_learns_nothing_of_its_folder_from_a_founder() {
         me: who(4, 40),
         newest: &nothing,
         committed: &nothing,
+        seated: 0,
         is_admitted: false,
     };
     let founds = founding();

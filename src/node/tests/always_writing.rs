@@ -51,6 +51,7 @@ fn busy_node(during_sync: &DuringSync) -> Arc<Handle<Machine>> {
     let (storage, recovered) = Storage::open(disk, &identity, options).expect("a new folder opens");
     let opened = Opened {
         anew: None,
+        seated: 0,
         storage,
         recovered,
         seed: 1,

@@ -8,7 +8,10 @@ use super::{Machine, PATIENCE};
 use crate::machine::StateMachine;
 use crate::node::greeting::Estranged;
 use crate::node::{Config, NodeError, Transport, launch, open};
-use crate::raft::{Contact, Envelope, FolderId, Index, MemberRole, News, NodeId, RoleName};
+use crate::raft::{
+    Configuration, Contact, Entry, EntryId, Envelope, FolderId, HardState, Index, Member,
+    MemberRole, News, NodeId, Payload, RoleName, Write,
+};
 use crate::storage::{Disk, SimDisk};
 use crate::testkit::{Cluster, address};
 use crate::wire::client::{Answer, Ask};
@@ -352,6 +355,63 @@ fn a_founder_with_a_new_folder_asks_for_its_place_once_it_knows_that_the_cluster
         role: MemberRole::Joining,
     };
     assert_eq!(ask, Ask::Join(request));
+}
+
+#[test]
+fn a_node_that_asked_asks_again_after_a_restart_though_its_log_has_members() {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+    let machine = || Machine(Box::new(|| {}), |_| Ok(()));
+    let start = |join: &[&str]| {
+        let (sender, asked) = sync_channel(1);
+        let mut config = Config::new(4, [], "in memory");
+        config.timing = super::config().timing;
+        config.address = Some(address(4));
+        config.join = join.iter().map(ToString::to_string).collect();
+        let opened = open(&config, &disk, &machine().identity()).expect("the folder opens");
+        let transport = Arc::new(Asked(sender));
+        let node = launch(config, machine(), opened, transport, Box::new(|| {}));
+        (node.expect("the node starts"), asked)
+    };
+    let (node, asked) = start(&["node-9:1"]);
+    let (whom, _) = asked.recv_timeout(PATIENCE).expect("it asks");
+    assert_eq!(whom, "node-9:1");
+    let folder = node.introduction().folder;
+    node.shutdown();
+    node.wait().expect("it stops");
+    drop(node);
+    // The leader has entered it into the log, and was deposed before that was committed.
+    let config = Config::new(4, [], "in memory");
+    let mut opened = open(&config, &disk, &machine().identity()).expect("the folder opens");
+    let voter = |id| Member {
+        id,
+        folder: Some(FolderId::from(id)),
+        address: address(id),
+        role: MemberRole::Voter,
+    };
+    let mut members: Vec<Member> = (1..=4).map(voter).collect();
+    members[3].folder = Some(folder);
+    let configuration = Configuration::of(7, members, Vec::new());
+    let written = opened.storage.write(&Write {
+        id: 1,
+        hard_state: Some(HardState {
+            term: 1,
+            vote: None,
+        }),
+        entries: vec![Entry {
+            id: EntryId { term: 1, index: 1 },
+            time_ms: 0,
+            payload: Payload::Configuration(Box::new(configuration)),
+        }],
+        restart: None,
+    });
+    written.expect("the disk is sound");
+    drop(opened);
+    let (_node, asked) = start(&[]);
+    let (_, ask) = asked.recv_timeout(PATIENCE).expect("it asks again");
+    assert!(
+        matches!(ask, Ask::Join(JoinRequest { id: 4, .. })),
+        "{ask:?}"
+    );
 }
 
 #[test]

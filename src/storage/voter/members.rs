@@ -4,11 +4,13 @@
 //! It is an address book: who counts stands in the log and in snapshots. It is for a node that
 //! cannot read these any more, and has to ask the others. And it says whether this folder has taken
 //! the place of a damaged one and was not let in yet, so that the node asks for it at each start. A
-//! node that was removed does not.
+//! node that was removed does not. A node that joins says the same as soon as it asks for the first time: what its
+//! log has of it until then may be taken back.
 //!
 //! The file is one [block] with the magic `rkvmemb\n`. Its body is, in this order: the owner, as in
 //! the file `identity`; the index of the configuration; the configuration, encoded as in the log;
-//! whether the node has to ask for its place. If the file is missing or damaged, nothing is known,
+//! whether the node has to ask for its place. A node that joins may have to ask before it knows of
+//! any member; then the configuration is empty and its index 0. If the file is missing or damaged, nothing is known,
 //! and the node starts all the same.
 //!
 //! # What a crash may leave on disk
@@ -17,7 +19,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::raft::{LoggedConfiguration, MemberId};
+use crate::raft::{Index, LoggedConfiguration, MemberId};
 use crate::storage::block::{self, Body};
 use crate::storage::disk::{Folder, NamedFile};
 use crate::storage::error::StorageError;
@@ -40,6 +42,9 @@ struct Page {
 impl Body for Page {
     fn decode(_format: u32, bytes: &[u8]) -> Result<Self, DecodeError> {
         let page: Self = codec::decode(bytes)?;
+        if page.begins_anew && page.members == LoggedConfiguration::default() {
+            return Ok(page);
+        }
         let validated = page.members.configuration.validate();
         validated.map(|()| page).map_err(DecodeError::Malformed)
     }
@@ -64,13 +69,21 @@ impl AddressBook {
 
     /// The configuration that the book holds.
     pub fn members(&self) -> Option<&LoggedConfiguration> {
-        self.written.as_ref().map(|page| &page.members)
+        let members = self.written.as_ref().map(|page| &page.members);
+        members.filter(|members| names_anybody(members))
     }
 
-    /// Whether this folder has taken the place of a damaged one, and was in no committed
-    /// configuration since: the node has to ask to be let in.
+    /// Whether this folder has taken the place of a damaged one or has asked to be let in, and was
+    /// in no committed configuration since: the node has to ask to be let in.
     pub fn begins_anew(&self) -> bool {
         self.written.as_ref().is_some_and(|page| page.begins_anew)
+    }
+
+    /// The index of the committed configuration in the book, if that has this folder; 0 if not.
+    pub fn seated(&self) -> Index {
+        let members = self.members().filter(|_| !self.begins_anew());
+        let members = members.filter(|members| self.has_this_folder(members));
+        members.map_or(0, |members| members.index)
     }
 
     /// Writes down a configuration that is committed, durably when this returns. Nothing is written
@@ -85,6 +98,20 @@ impl AddressBook {
         match members.index > 0 && is_new {
             true => self.replace(members.clone(), begins_anew),
             false => Ok(()),
+        }
+    }
+
+    /// Writes down that the node asks to be let in, durably when this returns, so that it goes on
+    /// asking after a restart until a committed configuration has its folder. Nothing is written if
+    /// the book says so already, or holds a configuration that has the folder.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn ask(&mut self) -> Result<(), StorageError> {
+        let members = self.members().cloned().unwrap_or_default();
+        match self.begins_anew() || self.has_this_folder(&members) {
+            true => Ok(()),
+            false => self.replace(members, true),
         }
     }
 
@@ -132,7 +159,20 @@ pub(in crate::storage) fn members(
     folder: &Folder,
     owner: &FolderOwner,
 ) -> Result<LoggedConfiguration, StorageError> {
-    read(folder, owner).map(|page| page.members)
+    let members = read(folder, owner)?.members;
+    match names_anybody(&members) {
+        true => Ok(members),
+        false => Err(StorageError::Damaged {
+            path: folder.path().join(NAME),
+            offset: 0,
+            problem: "it names no member: this node was never let in".to_string(),
+            advice: "Start it with --join on an empty folder",
+        }),
+    }
+}
+
+fn names_anybody(members: &LoggedConfiguration) -> bool {
+    members.configuration.contacts().next().is_some()
 }
 
 fn read(folder: &Folder, owner: &FolderOwner) -> Result<Page, StorageError> {
@@ -216,6 +256,28 @@ mod tests {
         assert!(!book(&disk.crash()).begins_anew());
         // It is removed, and stays away.
         book(&disk).write(&logged(9)).unwrap();
+        assert!(!book(&disk.crash()).begins_anew());
+    }
+
+    #[test]
+    fn a_folder_that_asks_to_be_let_in_says_so_until_it_is_a_member() {
+        let disk = SimDisk::new(1);
+        book(&disk).ask().unwrap();
+        let lost = disk.crash_with(Outcome::Lost);
+        assert!(book(&lost).begins_anew());
+        assert_eq!(book(&lost).members(), None);
+        // It reads of members in its log, and is none of them.
+        book(&disk).write(&logged(4)).unwrap();
+        assert!(book(&disk).begins_anew());
+        let mut let_in = logged(5);
+        let member = Member {
+            folder: Some(77),
+            ..let_in.configuration.members()[0].clone()
+        };
+        let_in.configuration = Configuration::of(1, vec![member], Vec::new());
+        book(&disk).write(&let_in).unwrap();
+        // The thread that asks may come a little later than the one that writes this down.
+        book(&disk).ask().unwrap();
         assert!(!book(&disk.crash()).begins_anew());
     }
 

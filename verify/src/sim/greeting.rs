@@ -95,6 +95,8 @@ impl Greeter {
             machine: machine.into(),
             founding,
             address: address(n),
+            seated: 0,
+            begins_anew: false,
         };
         let announced = outside.announce(founding);
         let told = outside.clone();
