@@ -92,20 +92,22 @@ impl Common {
         self.told.was_member && !self.is_member(self.committed_configuration())
     }
 
-    /// Whether this node with this folder is a member. The founders' list has ids without folders:
-    /// it means the folders that are admitted. A founder that lost its folder has that list too,
-    /// and catches up with configurations that have its former folder. It was no member before.
+    /// Whether this node with this folder is a member.
+    ///
+    /// Only founders are without a folder, in their list and in the seats that the first leader
+    /// left empty. Both mean the folder that is admitted: an empty seat waits for it. A founder
+    /// that lost its folder has that list too, and catches up with configurations that have its
+    /// former folder. It was no member before.
     fn is_member(&self, logged: &LoggedConfiguration) -> bool {
         let configuration = &logged.configuration;
-        if configuration.is_founding() && !self.config.admitted {
-            return false;
-        }
         let both = configuration
             .members()
             .iter()
             .chain(configuration.outgoing());
-        both.into_iter()
-            .any(|member| configuration.seats(member, self.me()))
+        both.into_iter().any(|member| match member.folder {
+            Some(_) => configuration.seats(member, self.me()),
+            None => member.id == self.id() && self.config.admitted,
+        })
     }
 
     /// The newest committed configuration.

@@ -160,30 +160,56 @@ fn a_folder_that_was_replaced_and_comes_back_disturbs_nobody() {
     assert_eq!(cluster.leader(), Some(leader));
 }
 
-/// A founder whose folder was lost still has the list of the founders, which has its id without a
-/// folder. It hears of the configurations with its former folder first.
-#[test]
-fn a_founder_with_a_new_folder_was_no_member_before_the_log_says_so() {
+/// Node 3, which founds its cluster with this folder.
+fn founder(folder: FolderId, admitted: bool) -> Raft {
     let founders = (1..=3).map(|id| (id, format!("node-{id}")));
     let config = Config {
-        folder: 1003,
-        admitted: false,
+        folder,
+        admitted,
         ..Config::new(3, Configuration::founding(founders), 3)
     };
     let mut raft = Raft::new(config, HardState::default(), Vec::new());
     sync(&mut raft);
-    let mut hear = |index: Index, now: &Configuration| {
-        let prev = match index {
-            1 => EntryId::ZERO,
-            _ => id(index - 1, 1),
-        };
-        let message = append(prev, vec![change(index, 1, now)], index);
-        give_to(&mut raft, Some(1003), 1, message);
-        sync(&mut raft);
-        assert_eq!(raft.committed_configuration().index, index);
-        raft.is_removed()
+    raft
+}
+
+/// The node hears that this configuration is committed. Returns whether it takes itself for removed
+/// then.
+fn hear(raft: &mut Raft, index: Index, now: &Configuration) -> bool {
+    let prev = match index {
+        1 => EntryId::ZERO,
+        _ => id(index - 1, 1),
     };
-    assert!(!hear(1, &three()), "the former folder is a member");
-    assert!(!hear(2, &with_folder(&three(), 3, Some(1003))));
-    assert!(hear(3, &members([1, 2], [], [])));
+    let folder = raft.common.me().folder;
+    let message = append(prev, vec![change(index, 1, now)], index);
+    give_to(raft, Some(folder), 1, message);
+    sync(raft);
+    assert_eq!(raft.committed_configuration().index, index);
+    raft.is_removed()
+}
+
+/// A founder whose folder was lost still has the list of the founders, which has its id without a
+/// folder. It hears of the configurations with its former folder first.
+#[test]
+fn a_founder_with_a_new_folder_was_no_member_before_the_log_says_so() {
+    let mut raft = founder(1003, false);
+    let former = hear(&mut raft, 1, &three());
+    assert!(!former, "the former folder is a member");
+    let new = with_folder(&three(), 3, Some(1003));
+    assert!(!hear(&mut raft, 2, &new));
+    assert!(hear(&mut raft, 3, &members([1, 2], [], [])));
+}
+
+/// The first leader did not hear it, and entered the others without it. Its seat waits for it.
+#[test]
+fn an_admitted_founder_whose_seat_is_empty_is_not_removed() {
+    let empty = with_folder(&three(), 3, None);
+    let mut raft = founder(3, true);
+    assert!(!hear(&mut raft, 1, &empty), "its seat is empty");
+    assert!(!hear(&mut raft, 2, &three()), "it is seated");
+    assert!(hear(&mut raft, 3, &members([1, 2], [], [])));
+    let mut raft = founder(3, true);
+    assert!(!hear(&mut raft, 1, &empty));
+    let another = with_folder(&three(), 3, Some(1003));
+    assert!(hear(&mut raft, 2, &another), "another folder is there");
 }
