@@ -166,13 +166,13 @@ impl Leader {
         self.reached(common, member, 1, is_heard) == 1
     }
 
-    /// The voter after the change that is best put into office: one that answers, and of those the
-    /// one that has most of the log.
+    /// The voter after the change that is best put into office: one that answers, and of those one
+    /// that did not fail to take over, and then the one that has most of the log.
     fn successor(&self, common: &Common, next: &Configuration) -> Option<NodeId> {
         let voters = next.voters().filter(|voter| voter.id != common.id());
         let live = voters.filter(|voter| self.is_live(common, voter));
-        let matched = |voter: &&Member| self.progress.get(&voter.id).map(Progress::matched);
-        live.max_by_key(matched).map(|voter| voter.id)
+        let rank = |voter: &&Member| self.progress.get(&voter.id).map(Progress::as_successor);
+        live.max_by_key(rank).map(|voter| voter.id)
     }
 
     /// Appends a configuration, which is in force from here on, and does what follows from that.

@@ -23,8 +23,9 @@ impl Raft {
     }
 
     /// The voter that can take over from this leader without this leader's disk, and whose own disk
-    /// is known to work. If there are several: not `but`, and of the others the one that has most
-    /// of the log. `None` if there is none, or this node does not lead.
+    /// is known to work. If there are several: not `but`, and of the others one that did not fail
+    /// to take over, and then the one that has most of the log. `None` if there is none, or this
+    /// node does not lead.
     ///
     /// What a leader knows of the disks of others is what they have acknowledged.
     /// - *Something is not on this node's own disk.* Then the others must have committed without it
@@ -59,7 +60,11 @@ impl Raft {
         let voters = common.configuration().voters();
         let others = voters.filter(|voter| voter.id != common.id());
         let able = others.filter(|voter| matched(voter) >= least);
-        let best = able.max_by_key(|voter| (Some(voter.id) != but, matched(voter)));
+        let rank = |voter: &&Member| {
+            let progress = leader.progress.get(&voter.id);
+            (Some(voter.id) != but, progress.map(Progress::as_successor))
+        };
+        let best = able.max_by_key(rank);
         best.map(|voter| voter.id)
     }
 }

@@ -50,6 +50,8 @@ pub(super) struct Progress {
     pub answered: Option<FolderId>,
     /// Ticks since it last answered; since it is followed if it never did.
     pub silent_ticks: u32,
+    /// How often it did not take over in time when this leader handed over to it.
+    pub failed_transfers: u32,
     /// How far it is on the way to become a voter, if it is joining.
     pub catch_up: Option<CatchUp>,
     /// Set once it is no member any more. It counts for nothing, and is sent the log a little
@@ -89,6 +91,7 @@ impl Progress {
             folder,
             answered: None,
             silent_ticks: 0,
+            failed_transfers: 0,
             catch_up: None,
             departing: None,
             matched: 0,

@@ -1,7 +1,7 @@
 //! Whom a leader can hand over to without its own disk.
 
 use super::harness::Cluster;
-use crate::raft::NodeId;
+use crate::raft::{Message, NodeId};
 
 /// The others, of which the disks of as many as `held` says do nothing.
 fn hold(cluster: &mut Cluster, leader: NodeId, held: usize) {
@@ -83,4 +83,23 @@ fn a_leader_tries_another_one_after_the_one_it_tried_last() {
         .expect("both are level");
     let second = cluster.node(leader).successor_by_disk(Some(first));
     assert!(second.is_some_and(|second| second != first));
+}
+
+#[test]
+fn who_was_told_to_lead_and_did_not_is_no_successor_while_there_is_another_one() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.elect();
+    cluster.settle();
+    let first = cluster.node(leader).successor_by_disk(None);
+    let first = first.expect("there are two");
+    assert_eq!(cluster.node(leader).transfer(None), Some(first));
+    for _ in 0..30 {
+        (1..=3).for_each(|id| cluster.node(id).tick());
+        cluster.settle_for(|envelope| envelope.message != Message::TimeoutNow);
+    }
+    let second = cluster.node(leader).successor_by_disk(None);
+    assert!(second.is_some() && second != Some(first), "{second:?}");
+    assert_eq!(cluster.node(leader).transfer(None), second);
+    cluster.settle();
+    assert_eq!(cluster.leader(), second);
 }

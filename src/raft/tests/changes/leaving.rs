@@ -45,6 +45,31 @@ fn a_leader_that_is_removed_hands_over_and_does_not_stand_again() {
     assert_eq!(cluster.node(first).role(), RoleName::Follower);
 }
 
+/// The disks of all other voters but one are full or hang: told to campaign, they do not.
+#[test]
+fn a_leader_that_is_removed_hands_over_to_another_voter_if_one_does_not_take_over() {
+    for (size, able) in [(3, 1), (3, 2), (3, 3), (5, 1), (5, 3), (5, 5)] {
+        let mut cluster = Cluster::new(size);
+        let first = cluster.elect();
+        cluster.settle();
+        let others: Vec<NodeId> = (1..=size).filter(|id| *id != first).collect();
+        let able = *others.iter().find(|id| **id >= able).unwrap_or(&others[0]);
+        let mut asked = 0;
+        while cluster.leader() == Some(first) && asked < 10 * size {
+            let refused = cluster.node(first).change(&Change::Remove(first), false);
+            asked += u64::from(matches!(refused, Err(ChangeError::HandingOver { .. })));
+            (1..=size).for_each(|id| cluster.node(id).tick());
+            cluster.settle_for(|envelope| {
+                envelope.to == able || envelope.message != Message::TimeoutNow
+            });
+        }
+        assert_eq!(cluster.leader(), Some(able), "of {size} nodes");
+        assert!(asked < size, "each of {others:?} is asked once: {asked}");
+        cluster.change(&Change::Remove(first));
+        cluster.until_voters(&others);
+    }
+}
+
 /// Nobody can take over: the change is made by the leader itself, which leads until it is done.
 #[test]
 fn a_leader_without_a_successor_makes_the_change_and_leaves() {
