@@ -13,6 +13,15 @@ use super::news::Contact;
 use super::progress::{Departing, Progress};
 use super::types::{FolderId, MemberId, NodeId};
 
+/// How many election timeouts the first leader waits for founders that have not answered it.
+///
+/// Long enough for one whose machine starts a little later, or starts once more: if its seat is
+/// empty, it is missed in the next election, for only a leader can put it there. And not for ever,
+/// because a founder that has lost its folder gets no seat before the others are in the log: those
+/// that knew the lost folder are no witnesses of the new one. With an election timeout of 250 ms
+/// the leader waits for 25 seconds.
+const PATIENCE: u32 = 100;
+
 impl Leader {
     /// Follows the members of the configuration in force, and nobody else. Who is a member with the
     /// same folder as before is followed on from where it is. Who has gone is told so for a while.
@@ -77,10 +86,11 @@ impl Leader {
     /// is the one folder of its node that ever counts while the cluster is founded. They are a
     /// quorum, for they have committed this leader's first entry.
     ///
-    /// The leader waits for all of them: a seat that stays empty is one voter less, until its
-    /// admitted folder answers a leader. Before that the cluster goes on as well with any majority
-    /// of admitted founders. It waits no longer once somebody asks for a change of members, which
-    /// may be to replace the very founder that does not answer.
+    /// The leader waits for all of them, but not longer than for [`PATIENCE`]: a seat that stays
+    /// empty is one voter less, until its admitted folder answers a leader or a change puts another
+    /// one there. Before that the cluster goes on as well with any majority of admitted founders.
+    /// The leader waits no longer once somebody asks for a change of members, which may be to
+    /// replace the very founder that does not answer.
     ///
     /// One plain entry is safe. Before and after it the voters have the same ids, so any quorum of
     /// the one and any of the other share a node, and that node counts in both with the same
@@ -99,8 +109,15 @@ impl Leader {
         };
         let answered = seats.iter().filter_map(|id| Some((*id, folder_of(id)?)));
         let folders: BTreeMap<NodeId, FolderId> = answered.collect();
-        let all = folders.len() == seats.len();
-        let is_due = !folders.is_empty() && (!is_founding || all || self.settles_now);
+        // Nobody is replaced while the cluster is founded, so who has not answered this leader has
+        // been silent since its election.
+        let patience = PATIENCE.saturating_mul(common.config.election_ticks);
+        let is_awaited = |id: &NodeId| {
+            let progress = self.progress.get(id);
+            progress.is_some_and(|p| p.answered.is_none() && p.silent_ticks < patience)
+        };
+        let waits = is_founding && !self.settles_now && seats.iter().any(is_awaited);
+        let is_due = !folders.is_empty() && !waits;
         is_due.then(|| Change::Settle {
             folders,
             lineage: common.lineage(),

@@ -43,7 +43,7 @@ fn the_first_leader_enters_the_folders_of_all_founders() {
 }
 
 #[test]
-fn a_founder_that_comes_late_finds_its_seat_empty_only_if_somebody_wanted_a_change() {
+fn a_founder_that_comes_a_little_late_finds_its_seat_empty_only_if_somebody_wanted_a_change() {
     let mut cluster = Cluster::founded(3, |_| {});
     cluster.crash(3);
     cluster.elect();
@@ -58,6 +58,41 @@ fn a_founder_that_comes_late_finds_its_seat_empty_only_if_somebody_wanted_a_chan
     cluster.restart(3);
     let with = [Some(1), Some(2), Some(3), Some(9)];
     cluster.until("it is there too", |all| folders(all) == with);
+}
+
+/// Some never come, with the folders that were admitted or with any.
+#[test]
+fn the_first_leader_waits_for_founders_long_but_not_for_ever() {
+    for (size, absent) in [(3, 1), (4, 1), (5, 2), (7, 3)] {
+        let mut cluster = Cluster::founded(size, |_| {});
+        let present = size - absent;
+        (present + 1..=size).for_each(|id| cluster.crash(id));
+        cluster.elect();
+        let seat = |id: NodeId| (id <= present).then_some(FolderId::from(id));
+        let without: Vec<_> = (1..=size).map(seat).collect();
+        let mut ticks = 0;
+        while folders(&cluster).is_empty() && ticks < 4000 {
+            cluster.tick();
+            ticks += 1;
+        }
+        assert_eq!(folders(&cluster), without, "{size} founders");
+        assert!(ticks > 2000, "after {ticks} ticks");
+        // One comes with its old folder, and another one would be let in with a new one.
+        cluster.restart(size);
+        cluster.until("its seat is taken", |all| {
+            folders(all).last() == Some(&Some(FolderId::from(size)))
+        });
+        cluster.wipe(present + 1);
+        let change = replacement(&cluster, present + 1);
+        if absent > 1 {
+            cluster.change(&change);
+            let all: Vec<NodeId> = (1..=size).collect();
+            cluster.until("it has the empty seat", |cluster| {
+                cluster.voters().is_some_and(|voters| voters == all)
+                    && folders(cluster)[present as usize].is_some()
+            });
+        }
+    }
 }
 
 #[test]
