@@ -323,7 +323,13 @@ pub fn learn(welcome: &PeerWelcome, own: &Own<'_>) -> Learned {
         };
     }
     if *configuration <= committed.index {
-        return Learned::Nothing;
+        // A leader that knows this node's id alone sends it the log. So a founder that lost its
+        // folder may have read itself that it has no place, before anybody could tell it.
+        let is_member = is_member(committed, own.me) || is_member(newest, own.me);
+        return match is_member || own.seated > 0 || own.is_admitted {
+            true => Learned::Nothing,
+            false => Learned::Outside,
+        };
     }
     // Only what was committed proves that this folder was a member: the entry that let it in may
     // have been lost with the leader that made it, and stand in this log all the same.

@@ -145,7 +145,7 @@ impl Joiner {
             let founds = || hub.founds.load(Ordering::SeqCst);
             let is_stranger = || hub.is_stranger.load(Ordering::SeqCst) && !founds();
             hub.wait_until(Duration::MAX, |replica| {
-                is_stranger() || has_logged(replica.raft())
+                is_stranger() || is_member(replica.raft())
             });
             if !is_stranger() {
                 return Ok(());
@@ -235,11 +235,6 @@ fn is_member(raft: &Raft) -> bool {
     let configuration = &committed.configuration;
     let mut members = configuration.members().iter();
     committed.index > 0 && members.any(|member| configuration.seats(member, raft.member()))
-}
-
-/// Whether the node's log has a configuration: then it needs to ask nobody.
-fn has_logged(raft: &Raft) -> bool {
-    raft.configuration().index > 0
 }
 
 /// Says once whom a node without a logged configuration has to wait for.

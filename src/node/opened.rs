@@ -9,7 +9,7 @@ use super::StartError;
 use super::config::Config;
 use super::joining::{Joiner, explain_waiting};
 use super::register::Register;
-use crate::raft::{Index, LoggedConfiguration, NodeId, Payload};
+use crate::raft::{Index, LoggedConfiguration, MemberId, NodeId, Payload};
 use crate::storage::{self, Disk, Identity, Recovered, Storage, StorageError};
 
 /// What a node found on its disk, and the seed of its election timeouts.
@@ -43,6 +43,20 @@ impl Opened {
                 register.needed()
             );
         }
+    }
+
+    /// Whether this folder may have read the log without a place in it: a leader that knows the
+    /// node's id alone sends it the log. If so, the node asks for its place as soon as another one
+    /// tells it that it has none.
+    fn may_be_outside(&self, config: &Config, logged: &LoggedConfiguration) -> bool {
+        let configuration = &logged.configuration;
+        let me = MemberId {
+            id: config.id,
+            folder: self.storage.own_folder(),
+        };
+        let its = configuration.contact(me.id);
+        let has_other = its.is_some_and(|member| !configuration.seats(member, me));
+        has_other && !self.admitted && self.seated == 0
     }
 
     /// Where this node is reached, by its log, or by that of the damaged folder before.
@@ -156,7 +170,8 @@ pub(super) fn joiner(config: &Config, opened: &Opened) -> Result<Option<Joiner>,
                 logged.configuration
             );
         }
-        return Ok(None);
+        let may_ask = opened.may_be_outside(config, logged);
+        return Ok(Joiner::of(config, opened.storage.own_folder()).filter(|_| may_ask));
     }
     check_is_told(config)?;
     let is_told = !config.members.is_empty() || !config.join.is_empty();

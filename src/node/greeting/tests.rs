@@ -360,6 +360,32 @@ fn a_node_draws_conclusions_only_from_what_is_committed_later_than_what_it_has()
     assert_eq!(learned(stranger(6, None), &before, false), Learned::Outside);
 }
 
+/// A leader that knows the node's id alone has sent it the log.
+#[test]
+fn a_founder_with_a_new_folder_that_has_read_the_log_already_learns_that_it_has_no_place() {
+    for folder in [0, 21] {
+        let log = logged(5, &[(1, 10), (2, folder), (3, 30)]);
+        let known = (folder > 0).then_some(folder);
+        let stranger = |configuration| Standing::Stranger {
+            configuration,
+            known: Some((known, "host2:1".into())),
+        };
+        for configuration in [4, 5] {
+            let told = stranger(configuration);
+            assert_eq!(learned(told.clone(), &log, false), Learned::Outside);
+            let seated = learned_with(told, (&log, &log), (3, false));
+            assert_eq!(seated, Learned::Nothing, "it was a member before");
+        }
+    }
+    // The leader fills the seat of an admitted one.
+    let empty = logged(5, &[(1, 10), (2, 0)]);
+    let told = Standing::Stranger {
+        configuration: 5,
+        known: Some((None, "host2:1".into())),
+    };
+    assert_eq!(learned(told, &empty, true), Learned::Nothing);
+}
+
 #[test]
 fn a_node_that_joins_learns_nothing_of_its_folder_from_a_founder() {
     let nothing = LoggedConfiguration::default();

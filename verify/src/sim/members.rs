@@ -209,17 +209,17 @@ impl World {
     pub(super) fn ask_for_a_place(&mut self, n: usize) {
         let running = self.running(n);
         let can_only_join = running.greeter.as_ref().is_some_and(|g| g.can_only_join());
-        let (is_member, has_logged, folder) = running.hub.with_raft(|raft| {
+        let (is_member, folder) = running.hub.with_raft(|raft| {
             let (committed, me) = (raft.committed_configuration(), raft.member());
             let configuration = &committed.configuration;
             let its = |member: &Member| configuration.seats(member, me);
             let is_member = committed.index > 0 && configuration.members().iter().any(its);
-            (is_member, raft.configuration().index > 0, me.folder)
+            (is_member, me.folder)
         });
         match running.joining {
             Joining::Not => return,
             Joining::Waits if can_only_join => running.joining = Joining::As(MemberRole::Joining),
-            Joining::Waits if has_logged => running.joining = Joining::Not,
+            Joining::Waits if is_member => running.joining = Joining::Not,
             Joining::Waits => return,
             Joining::As(_) if is_member => running.joining = Joining::Not,
             Joining::As(_) => {}
