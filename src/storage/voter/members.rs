@@ -87,17 +87,27 @@ impl AddressBook {
     }
 
     /// Writes down a configuration that is committed, durably when this returns. Nothing is written
-    /// if the book holds it already, or if it is the one that the cluster was founded with, which
+    /// if the book holds it already or a newer one, which a node that starts again has yet to hear of, or if it is the one that the cluster was founded with, which
     /// each node is told at its start.
     ///
     /// # Errors
     /// [`StorageError::Io`]; then the book is as it was, or holds the new configuration.
     pub fn write(&mut self, members: &LoggedConfiguration) -> Result<(), StorageError> {
         let begins_anew = self.begins_anew() && !self.has_this_folder(members);
-        let is_new = self.members() != Some(members) || begins_anew != self.begins_anew();
-        match members.index > 0 && is_new {
-            true => self.replace(members.clone(), begins_anew),
-            false => Ok(()),
+        if members.index == 0 {
+            return Ok(());
+        }
+        // A cluster that was made anew counts its entries anew.
+        let is_newer = |known: &LoggedConfiguration| {
+            let lineage = known.configuration.lineage();
+            members.index > known.index || members.configuration.lineage() != lineage
+        };
+        if self.members().is_none_or(is_newer) {
+            return self.replace(members.clone(), begins_anew);
+        }
+        match (begins_anew == self.begins_anew(), self.members().cloned()) {
+            (false, Some(known)) => self.replace(known, begins_anew),
+            _ => Ok(()),
         }
     }
 
@@ -237,6 +247,21 @@ mod tests {
         book(&disk).write(&logged(3)).unwrap();
         book(&disk).write(&logged(0)).unwrap();
         assert_eq!(disk.operations(), before);
+    }
+
+    #[test]
+    fn older_members_that_a_node_hears_of_again_after_a_restart_do_not_take_the_place_of_newer_ones()
+     {
+        let disk = SimDisk::new(1);
+        book(&disk).write(&logged(4)).unwrap();
+        book(&disk).write(&logged(3)).unwrap();
+        assert_eq!(book(&disk).members(), Some(&logged(4)));
+        // Another cluster, made of what was left of this one.
+        let mut anew = logged(2);
+        let members = anew.configuration.members().to_vec();
+        anew.configuration = Configuration::of(9, members, Vec::new());
+        book(&disk).write(&anew).unwrap();
+        assert_eq!(book(&disk).members(), Some(&anew));
     }
 
     #[test]
