@@ -49,15 +49,19 @@ enum Kind {
     Add(MemberRole),
     Replace,
     Move,
-    /// A node asks for itself: what it needs depends on whether its id is a member's.
-    Join(MemberRole),
+    /// A node asks for itself: what it needs depends on whether its id is a member's. If it only
+    /// wants its place back it is not added.
+    Join {
+        role: MemberRole,
+        only_back: bool,
+    },
 }
 
 impl Sought {
     fn change(&self, folder: FolderId, address: &str) -> Change {
         let (id, address) = (self.id, address.to_string());
         match self.kind {
-            Kind::Add(role) | Kind::Join(role) => Change::Add(Member {
+            Kind::Add(role) | Kind::Join { role, .. } => Change::Add(Member {
                 id,
                 folder: Some(folder),
                 address,
@@ -85,6 +89,15 @@ enum Refused {
 }
 
 impl Refused {
+    /// A node wants its place back, and its id has none.
+    fn no_way_back(sought: &Sought) -> Self {
+        let (id, address) = (sought.id, sought.address.as_deref().unwrap_or("HOST:PORT"));
+        Self::Sentence(format!(
+            "node {id} was removed: it is no member any more, and does not come back by itself. To \
+             let it in again, run `kvcli member add {id}={address}`"
+        ))
+    }
+
     fn by<W>(replica: &Replica<W>, error: &ChangeError) -> Self {
         match error {
             ChangeError::NotLeader => Self::Ended(replica.not_leader()),
@@ -149,7 +162,10 @@ impl<S: StateMachine> Hub<S> {
     pub fn join(self: &Arc<Self>, request: JoinRequest, tell: Tell) {
         let sought = Sought {
             id: request.id,
-            kind: Kind::Join(request.role),
+            kind: Kind::Join {
+                role: request.role,
+                only_back: request.only_back,
+            },
             address: Some(request.address),
             folder: Some(request.folder),
             force: false,
@@ -246,7 +262,7 @@ fn before<W>(replica: &mut Replica<W>, mut sought: Sought) -> Before {
     let now: Configuration = replica.raft().configuration().configuration.left();
     let member = now.contact(sought.id);
     let known = member.and_then(|member| member.folder);
-    if let Kind::Join(role) = sought.kind {
+    if let Kind::Join { role, only_back } = sought.kind {
         if known.is_some() && known == sought.folder {
             // It has its place. Where it is reached is a matter of `member move`.
             let index = replica.raft().configuration().index;
@@ -255,6 +271,7 @@ fn before<W>(replica: &mut Replica<W>, mut sought: Sought) -> Before {
         }
         sought.kind = match member {
             Some(_) => Kind::Replace,
+            None if only_back => return Before::Ended(Err(Refused::no_way_back(&sought))),
             None => Kind::Add(role),
         };
     }

@@ -30,6 +30,7 @@ const MOST: usize = 32;
 /// Asks to be let in.
 pub(super) struct Joiner {
     request: JoinRequest,
+    config: Config,
     /// Whether to ask at once. Else only when another node says that the cluster exists: this node
     /// may as well be one of those that found it.
     at_once: bool,
@@ -101,7 +102,9 @@ impl Joiner {
                 folder,
                 address,
                 role: config.joins_as,
+                only_back: !at_once,
             },
+            config: config.clone(),
             at_once,
             addresses: Addresses::of(addresses),
             pause: FIRST_PAUSE,
@@ -111,8 +114,13 @@ impl Joiner {
 
     /// What a node does whose folder has taken the place of a damaged one, or asked before: it asks
     /// the `members` that it knows of, and those that it was told of. `None` if it waits for an
-    /// operator.
-    pub fn back(config: &Config, folder: FolderId, members: &LoggedConfiguration) -> Option<Self> {
+    /// operator. If its id `had_place` in a committed configuration, it only wants that back.
+    pub fn back(
+        config: &Config,
+        folder: FolderId,
+        members: &LoggedConfiguration,
+        had_place: bool,
+    ) -> Option<Self> {
         let own = members.configuration.contact(config.id);
         let own = own.map(|member| member.address.clone());
         let own = own.filter(|address| !address.is_empty());
@@ -128,9 +136,11 @@ impl Joiner {
             folder,
             address: told.or_else(|| config.told_address(own))?,
             role: config.joins_as,
+            only_back: had_place || config.join.is_empty(),
         };
         asks.then(|| Self {
             request,
+            config: config.clone(),
             at_once: true,
             addresses: Addresses::of(addresses.into_iter().collect()),
             reasons: BTreeSet::new(),
@@ -201,10 +211,11 @@ impl Joiner {
         match answer {
             Ok(Answer::Changed { .. }) => Next::LetIn,
             Ok(Answer::NotLeader(not_leader)) => {
-                let Some((_, leader)) = not_leader.leader else {
+                let Some((id, leader)) = not_leader.leader else {
                     let reason = format!("the node at {address} knows no leader");
                     return Next::Other(Some(reason));
                 };
+                let leader = self.config.dials(id, &leader);
                 self.addresses.leader_is(leader, asked);
                 Next::Other(None)
             }
@@ -284,6 +295,15 @@ mod tests {
         assert_eq!(joiner.addresses.left, ["b:1"]);
         joiner.addresses.begin_round();
         assert_eq!(joiner.addresses.left, ["b:1", "c:1", "a:1"]);
+    }
+
+    #[test]
+    fn a_leader_to_which_this_node_has_a_way_of_its_own_is_asked_there() {
+        let mut joiner = joiner(&["a:1"]);
+        joiner.config.reach.insert(2, "way:1".to_string());
+        let asked = BTreeSet::from(["a:1".to_string()]);
+        joiner.next("a:1", not_leader(Some("c:1")), &asked);
+        assert_eq!(joiner.addresses.left, ["way:1"]);
     }
 
     #[test]

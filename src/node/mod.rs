@@ -251,7 +251,7 @@ impl Node {
         match config.data.exists() {
             // There is no log that could say it.
             false => {
-                check_is_told(&config)?;
+                check_is_told(&config, true)?;
                 listen_address(&config, None)?;
             }
             true => {

@@ -150,9 +150,11 @@ pub(super) fn resolve(text: &str) -> Result<SocketAddr, StartError> {
 pub(super) fn joiner(config: &Config, opened: &Opened) -> Result<Option<Joiner>, StartError> {
     if let Some(members) = &opened.anew {
         let folder = opened.storage.own_folder();
+        // Only what was committed counts: who asks to be added may stand in its log.
+        let had_place = members.configuration.contact(config.id).is_some();
         let newer = opened.logged.as_ref().filter(|it| it.index > members.index);
         let members = newer.unwrap_or(members);
-        let joiner = Joiner::back(config, folder, members);
+        let joiner = Joiner::back(config, folder, members, had_place);
         if let (None, Some(address)) = (&joiner, config.told_address(opened.own_address(config))) {
             explain_waiting(config.id, &address);
         }
@@ -173,7 +175,9 @@ pub(super) fn joiner(config: &Config, opened: &Opened) -> Result<Option<Joiner>,
         let may_ask = opened.may_be_outside(config, logged);
         return Ok(Joiner::of(config, opened.storage.own_folder()).filter(|_| may_ask));
     }
-    check_is_told(config)?;
+    let recovered = &opened.recovered;
+    let is_blank = recovered.entries.is_empty() && recovered.hard_state.term == 0;
+    check_is_told(config, is_blank)?;
     let is_told = !config.members.is_empty() || !config.join.is_empty();
     if let (false, Some(address)) = (is_told, config.told_address(None)) {
         explain_waiting(config.id, &address);
@@ -181,10 +185,17 @@ pub(super) fn joiner(config: &Config, opened: &Opened) -> Result<Option<Joiner>,
     Ok(Joiner::of(config, opened.storage.own_folder()))
 }
 
-/// Refuses settings that do not say what a node with a new data folder is to do.
-pub(super) fn check_is_told(config: &Config) -> Result<(), StartError> {
-    match config.members.is_empty() && config.join.is_empty() && config.rejoins {
-        false => Ok(()),
+/// Refuses settings that do not say what a node is to do whose log names no members. `is_blank`:
+/// its data folder is new.
+pub(super) fn check_is_told(config: &Config, is_blank: bool) -> Result<(), StartError> {
+    let is_told = !config.members.is_empty() || !config.join.is_empty() || !config.rejoins;
+    match is_blank {
+        _ if is_told => Ok(()),
+        false => Err(StartError::Config(
+            "the log in this data folder does not name the members yet, and nothing else does: \
+             start the node with the --cluster list with which its cluster was founded"
+                .into(),
+        )),
         true => Err(StartError::Config(
             "this data folder is new, and nothing says what to do with it: found a new cluster \
              with --cluster, or name nodes of one that exists with --join"
@@ -196,6 +207,23 @@ pub(super) fn check_is_told(config: &Config) -> Result<(), StartError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_empty_folder_is_called_new_if_nothing_names_the_members() {
+        let mut config = Config::new(1, [], "in memory");
+        let sentence = |config: &Config, is_blank| {
+            let refused = check_is_told(config, is_blank).expect_err("nothing is told");
+            refused.to_string()
+        };
+        assert!(sentence(&config, true).contains("this data folder is new"));
+        let begun = sentence(&config, false);
+        assert!(
+            begun.contains("--cluster") && !begun.contains("new"),
+            "{begun}"
+        );
+        config.rejoins = false;
+        assert!(check_is_told(&config, false).is_ok());
+    }
 
     #[test]
     fn what_others_are_told_comes_from_the_log_before_the_first_list_and_listening_is_local() {

@@ -64,6 +64,10 @@ pub struct JoinRequest {
     /// What it is to become if its id is new. A node that takes its former place becomes what it
     /// was.
     pub role: MemberRole,
+    /// Whether the node only wants back the place that its id has. If its id has none any more it
+    /// was removed, and does not come in again by itself: only a node that an operator told to join
+    /// is added.
+    pub only_back: bool,
 }
 
 /// What a node knows of the members.

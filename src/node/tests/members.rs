@@ -159,6 +159,7 @@ fn nobody_takes_the_place_of_a_node_that_answers() {
         folder: 12345,
         address: "elsewhere:1".to_string(),
         role: MemberRole::Joining,
+        only_back: true,
     };
     let Answer::Invalid(sentence) = ask_leader(&cluster, &Ask::Join(request)) else {
         panic!("it took the place");
@@ -167,6 +168,30 @@ fn nobody_takes_the_place_of_a_node_that_answers() {
         assert!(sentence.contains(&address), "{sentence}");
     }
     assert!(sentence.contains("stop one of the two"), "{sentence}");
+}
+
+#[test]
+fn a_node_that_was_removed_does_not_come_back_by_asking_for_its_former_place() {
+    let cluster = Cluster::of_stores(3);
+    let leader = cluster.wait_for_leader();
+    let removed = (1..=3).find(|id| *id != leader).unwrap();
+    cluster.change(&ChangeRequest::Remove(removed));
+    let left: Vec<NodeId> = (1..=3).filter(|id| *id != removed).collect();
+    cluster.wait_for_members(&left, &[]);
+    let request = JoinRequest {
+        id: removed,
+        folder: cluster.node(removed).introduction().folder,
+        address: address(removed),
+        role: MemberRole::Joining,
+        only_back: true,
+    };
+    let answer = ask_leader(&cluster, &Ask::Join(request));
+    let Answer::Invalid(sentence) = answer else {
+        panic!("{answer:?}");
+    };
+    let advice = format!("kvcli member add {removed}={}", address(removed));
+    assert!(sentence.contains(&advice), "{sentence}");
+    assert!(sentence.contains("was removed"), "{sentence}");
 }
 
 #[test]
@@ -353,6 +378,7 @@ fn a_founder_with_a_new_folder_asks_for_its_place_once_it_knows_that_the_cluster
         folder,
         address: address(1),
         role: MemberRole::Joining,
+        only_back: true,
     };
     assert_eq!(ask, Ask::Join(request));
 }
@@ -408,6 +434,7 @@ fn a_node_that_asked_asks_again_after_a_restart_though_its_log_has_members() {
     drop(opened);
     let (_node, asked) = start(&[]);
     let (_, ask) = asked.recv_timeout(PATIENCE).expect("it asks again");
+    // Nobody tells it any more to join, so that an operator decides if it is no member.
     assert!(
         matches!(ask, Ask::Join(JoinRequest { id: 4, .. })),
         "{ask:?}"

@@ -182,6 +182,7 @@ pub fn client_seeds() -> Vec<Vec<u8>> {
             folder: u128::MAX,
             address: "d:1".into(),
             role: MemberRole::Learner,
+            only_back: true,
         }),
     ];
     let changes = changes().map(|change| Ask::Change {

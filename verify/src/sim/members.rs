@@ -59,6 +59,8 @@ pub(super) enum Joining {
     Not,
     /// Only once it hears that the cluster exists without it.
     Waits,
+    /// It asks for its former place, which the others have given to another folder.
+    Back,
     As(MemberRole),
 }
 
@@ -94,6 +96,7 @@ impl Wish {
             },
             Wish::Join(join) => match known(join.id) {
                 Some(_) => replace(join.id, join.address.clone()),
+                None if join.only_back => return None,
                 None => add(join.id, join.role, &join.address),
             },
         })
@@ -218,14 +221,16 @@ impl World {
         });
         match running.joining {
             Joining::Not => return,
-            Joining::Waits if can_only_join => running.joining = Joining::As(MemberRole::Joining),
+            Joining::Waits if can_only_join => running.joining = Joining::Back,
             Joining::Waits if is_member => running.joining = Joining::Not,
             Joining::Waits => return,
-            Joining::As(_) if is_member => running.joining = Joining::Not,
-            Joining::As(_) => {}
+            Joining::Back | Joining::As(_) if is_member => running.joining = Joining::Not,
+            Joining::Back | Joining::As(_) => {}
         }
-        let Joining::As(role) = running.joining else {
-            return;
+        let (role, only_back) = match running.joining {
+            Joining::As(role) => (role, false),
+            Joining::Back => (MemberRole::Joining, true),
+            Joining::Not | Joining::Waits => return,
         };
         let to = self.random.below(self.nodes.len() as u64) as usize;
         if self.random.chance(ASKS) && to != n {
@@ -234,6 +239,7 @@ impl World {
                 folder,
                 address: address(n),
                 role,
+                only_back,
             };
             self.say(n, to, Talk::Want(Wish::Join(request)));
         }
