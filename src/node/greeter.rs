@@ -75,8 +75,8 @@ impl Greeter {
         }
     }
 
-    /// Draws the conclusions from a welcome that came from `address`.
-    pub fn welcomed(&self, welcome: &PeerWelcome, address: &str, raft: &Raft) -> Option<Estranged> {
+    /// What this node learns from a welcome. Called while the core is locked, so it only looks.
+    pub fn learn(&self, welcome: &PeerWelcome, raft: &Raft) -> Learned {
         let own = Own {
             me: raft.member(),
             newest: raft.configuration(),
@@ -84,13 +84,14 @@ impl Greeter {
             seated: self.given.seated,
             is_admitted: self.register.is_admitted() && !self.given.begins_anew,
         };
-        let learned = learn(welcome, &own);
+        learn(welcome, &own)
+    }
+
+    /// Draws the conclusions from what was learned from a welcome that came from `address`.
+    pub fn conclude(&self, learned: Learned, welcome: &PeerWelcome, address: &str) {
         match learned {
-            Learned::Nothing => return None,
-            Learned::Witness => {
-                self.register.welcomed_by(welcome.id);
-                return None;
-            }
+            Learned::Nothing => return,
+            Learned::Witness => return self.register.welcomed_by(welcome.id),
             Learned::OtherFolder | Learned::Outside | Learned::Removed => {}
         }
         self.say(learned, welcome, address);
@@ -99,18 +100,21 @@ impl Greeter {
             known,
         } = &welcome.standing
         else {
-            return None;
+            return;
         };
-        (learned != Learned::OtherFolder).then(|| Estranged {
+        if learned == Learned::OtherFolder {
+            return;
+        }
+        self.estranged(&Estranged {
             by: (welcome.id, address.to_string()),
             configuration: *configuration,
             known: known.clone(),
             was_member: learned == Learned::Removed,
-        })
+        });
     }
 
     /// Another node says that this one is outside of the cluster.
-    pub fn estranged(&self, estranged: &Estranged) {
+    fn estranged(&self, estranged: &Estranged) {
         if !estranged.was_member {
             self.register.stranger_at(estranged.configuration);
             self.announced.found_no_more();

@@ -65,10 +65,10 @@ impl<S: StateMachine> Service for NodeService<S> {
 
     fn welcomed(&mut self, welcome: &PeerWelcome, address: &str) {
         let greeter = &self.greeter;
-        let learned = |raft: &Raft| greeter.welcomed(welcome, address, raft);
-        if let Some(estranged) = self.hub.with_raft(learned) {
-            greeter.estranged(&estranged);
-        }
+        let learned = |raft: &Raft| greeter.learn(welcome, raft);
+        let learned = self.hub.with_raft(learned);
+        // What follows is logged, which may take its time: the core is free again.
+        greeter.conclude(learned, welcome, address);
     }
 
     fn absent(&mut self, peer: NodeId) {

@@ -26,6 +26,7 @@ impl EventLoop {
         let others = contacts.into_iter().filter(|c| c.id != self.local.id);
         let mut added: BTreeMap<NodeId, Contact> = others.map(|c| (c.id, c)).collect();
         let directory = self.local.directory.clone();
+        let mut dialled = Vec::new();
         let gone = directory.change(|lists| {
             let mut gone = Vec::new();
             for (id, mut target) in mem::take(&mut lists.contacts) {
@@ -45,10 +46,14 @@ impl EventLoop {
             }
             for (id, contact) in added {
                 let target = self.target(contact, false);
+                dialled.push((id, target.address.clone(), target.dialer.is_some()));
                 lists.contacts.insert(id, target);
             }
             gone
         });
+        for (id, address, is_sound) in dialled {
+            warn_unless(is_sound, id, &address);
+        }
         self.dial_no_more(gone);
         self.mind_strangers();
     }
@@ -58,6 +63,7 @@ impl EventLoop {
     pub(super) fn mind_strangers(&mut self) {
         let (mut wanted, surplus) = self.calling_strangers();
         let directory = self.local.directory.clone();
+        let mut called = Vec::new();
         let gone = directory.change(|lists| {
             let mut gone = Vec::new();
             for (who, target) in mem::take(&mut lists.strangers) {
@@ -70,17 +76,22 @@ impl EventLoop {
                 }
             }
             for (who, address) in wanted {
-                log::info!("{who} calls from {address} and is no member there: it gets answers");
                 let contact = Contact {
                     id: who.id,
                     folder: Some(who.folder),
                     address,
                 };
                 let target = self.target(contact, true);
+                called.push((who, target.address.clone(), target.dialer.is_some()));
                 lists.strangers.insert(who, target);
             }
             gone
         });
+        // Senders wait for the lists, and whoever reads the log may be slow.
+        for (who, address, is_sound) in called {
+            log::info!("{who} calls from {address} and is no member there: it gets answers");
+            warn_unless(is_sound, who.id, &address);
+        }
         self.dial_no_more(gone);
         for token in surplus {
             self.close(token, &Close::NoContact);
@@ -164,10 +175,6 @@ impl EventLoop {
         if let Some(mut dialer) = dialer {
             dialer.is_stranger = is_stranger;
             self.dialers.insert(number, dialer);
-        } else {
-            log::warn!(
-                "cannot send to node {id}: its address, \"{address}\", is not of the form HOST:PORT"
-            );
         }
         Target {
             folder,
@@ -194,6 +201,14 @@ impl EventLoop {
         for token in closed {
             self.close(token, &Close::NoContact);
         }
+    }
+}
+
+fn warn_unless(is_sound: bool, id: NodeId, address: &str) {
+    if !is_sound {
+        log::warn!(
+            "cannot send to node {id}: its address, \"{address}\", is not of the form HOST:PORT"
+        );
     }
 }
 

@@ -292,10 +292,8 @@ impl World {
             }
         );
         let at = address(welcomed.from);
-        let learn = |raft: &_| greeter.judge.welcomed(&welcomed.welcome, &at, raft);
-        if let Some(estranged) = hub.with_raft(learn) {
-            greeter.judge.estranged(&estranged);
-        }
+        let learned = hub.with_raft(|raft| greeter.judge.learn(&welcomed.welcome, raft));
+        greeter.judge.conclude(learned, &welcomed.welcome, &at);
         let Some(estranged) = running.outside.take_estranged() else {
             return;
         };
