@@ -4,14 +4,14 @@
 //! It is an address book: who counts stands in the log and in snapshots. It is for a node that
 //! cannot read these any more, and has to ask the others. And it says whether this folder has taken
 //! the place of a damaged one and was not let in yet, so that the node asks for it at each start. A
-//! node that was removed does not. A node that joins says the same as soon as it asks for the first time: what its
-//! log has of it until then may be taken back.
+//! node that was removed does not. A node that joins says the same as soon as it asks for the first
+//! time: what its log has of it until then may be taken back.
 //!
 //! The file is one [block] with the magic `rkvmemb\n`. Its body is, in this order: the owner, as in
 //! the file `identity`; the index of the configuration; the configuration, encoded as in the log;
 //! whether the node has to ask for its place. A node that joins may have to ask before it knows of
-//! any member; then the configuration is empty and its index 0. If the file is missing or damaged, nothing is known,
-//! and the node starts all the same.
+//! any member; then the configuration is empty and its index 0. If the file is missing or damaged,
+//! nothing is known, and the node starts all the same.
 //!
 //! # What a crash may leave on disk
 //!
@@ -87,8 +87,9 @@ impl AddressBook {
     }
 
     /// Writes down a configuration that is committed, durably when this returns. Nothing is written
-    /// if the book holds it already or a newer one, which a node that starts again has yet to hear of, or if it is the one that the cluster was founded with, which
-    /// each node is told at its start.
+    /// if the book holds it already or a newer one, which a node that starts again has yet to hear
+    /// of, or if it is the one that the cluster was founded with, which each node is told at its
+    /// start.
     ///
     /// # Errors
     /// [`StorageError::Io`]; then the book is as it was, or holds the new configuration.
@@ -250,8 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn older_members_that_a_node_hears_of_again_after_a_restart_do_not_take_the_place_of_newer_ones()
-     {
+    fn older_members_that_are_heard_of_again_after_a_restart_do_not_take_the_place_of_newer_ones() {
         let disk = SimDisk::new(1);
         book(&disk).write(&logged(4)).unwrap();
         book(&disk).write(&logged(3)).unwrap();
