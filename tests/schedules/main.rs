@@ -312,8 +312,8 @@ fn two_shutdowns_at_once_both_wait_for_the_threads() {
         let (node, _) = node_on(disk, 1);
         let shutdown = move |node: &Handle<Counter>| {
             node.shutdown();
-            // The list of snapshots, what makes segments and the address book are the node's: all of
-            // them know the disk.
+            // The list of snapshots, what makes segments and the address book are the node's: all
+            // of them know the disk.
             assert_eq!(storage.strong_count(), 3, "the replicator still runs");
         };
         let (other, as_well) = (node.clone(), shutdown.clone());
