@@ -4,6 +4,7 @@ use std::thread;
 
 use raftkv::node::{NodeError, Outcome};
 use raftkv::storage::Disk;
+use raftkv::storage::Outcome::Lost;
 
 use super::support::{LONG, others, recorders, wait_for_leader_among};
 
@@ -18,6 +19,13 @@ fn a_node_whose_write_or_sync_fails_stops_tries_nothing_again_and_the_others_go_
         let rest = others(&cluster, leader);
         let victim = if of_leader { leader } else { rest[0] };
         let (node, disk) = (cluster.node(victim), cluster.disk(victim));
+        // The members are written down once, by another thread: that write must not take the
+        // failure, which it would survive.
+        let is_noted = |_: &_| {
+            let durable = disk.crash_with(Lost);
+            durable.contents("members").is_some()
+        };
+        assert!(cluster.wait_until(LONG, is_noted), "no members are noted");
         disk.fail_at(disk.operations() + failing);
         // Two others may commit it.
         let pending = cluster.node(leader).start("written", LONG).ok().unwrap();
