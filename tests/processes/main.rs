@@ -9,6 +9,7 @@ mod commands;
 mod durability;
 mod durable;
 mod folders;
+mod frozen_disk;
 mod full_disk;
 mod healing;
 mod inadmissible;
