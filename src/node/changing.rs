@@ -102,6 +102,9 @@ impl Refused {
         match error {
             ChangeError::NotLeader => Self::Ended(replica.not_leader()),
             ChangeError::Busy | ChangeError::HandingOver { .. } => Self::Ended(End::Busy),
+            // A plain configuration, such as the one with the founders' folders, is committed a
+            // round trip later: the client asks again.
+            ChangeError::UnderWay { joint: false, .. } => Self::Ended(End::Busy),
             _ => Self::Sentence(error.to_string()),
         }
     }
