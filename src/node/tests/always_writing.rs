@@ -68,7 +68,8 @@ fn busy_node(during_sync: &DuringSync) -> Arc<Handle<Machine>> {
 fn take_snapshot(node: &Handle<Machine>) {
     let before = node.status().snapshot_index;
     // What is written is executed by other threads, which may be far behind this one.
-    let is_executed = |raft: &Raft| raft.applied_index() > before;
+    let is_executed =
+        |raft: &Raft| raft.applied_index() > before && raft.applied_index() == raft.commit();
     assert!(
         node.wait_until(PATIENCE, is_executed),
         "nothing is executed"
