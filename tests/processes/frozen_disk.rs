@@ -70,7 +70,9 @@ fn when_the_leaders_file_system_is_frozen_another_node_leads_and_clients_go_on()
         number += 1;
         asked.elapsed()
     };
-    (0..20).for_each(|_| drop(put()));
+    for _ in 0..20 {
+        put();
+    }
     assert!(disk.freeze());
     let frozen = Instant::now();
     let mut longest = Duration::ZERO;
@@ -82,7 +84,9 @@ fn when_the_leaders_file_system_is_frozen_another_node_leads_and_clients_go_on()
         "another node led after {:?}; the slowest put took {longest:?}",
         frozen.elapsed()
     );
-    (0..20).for_each(|_| drop(put()));
+    for _ in 0..20 {
+        put();
+    }
     assert!(disk.thaw());
     for key in 0..number {
         let kept = clerk.get(format!("key-{key}")).unwrap();
