@@ -31,7 +31,9 @@ pub(super) struct Directory {
 pub(super) struct Lists {
     /// The nodes that the configuration names: one for each id.
     pub(super) contacts: BTreeMap<NodeId, Target>,
-    /// Nodes that are dialled at other addresses than those that they give.
+    /// The addresses at which this node dials certain nodes. They take the place of the addresses
+    /// in the list of members and in greetings, because this node reaches those nodes by a way of
+    /// its own, such as a tunnel.
     pub(super) reach: BTreeMap<NodeId, String>,
     /// Nodes that have called this one and are no contacts.
     pub(super) strangers: BTreeMap<MemberId, Target>,
@@ -91,10 +93,10 @@ impl Lists {
     /// Whether a node that says this hello is a contact, so that what answers it goes to the
     /// contact's address.
     ///
-    /// While the contact's folder is not known, the id alone decides, but for one case: this node
-    /// has only the list that the cluster was founded with, and the caller knows a later
-    /// configuration and another address. Then the list is out of date, and whoever sits at the
-    /// address in it is not the caller.
+    /// While the contact's folder is not known, the id decides, with one exception. If the caller
+    /// knows a configuration of the log and gives another address than the contact's, then the
+    /// contact comes from the founders' list, and this list is out of date: a message to the
+    /// contact's address would not reach the caller, so the caller is answered as a stranger.
     ///
     /// A caller with the contact's folder may have been moved. If it knows later members than this
     /// node, whose newest committed ones have the index `newest`, it is answered at the address

@@ -8,8 +8,11 @@ use super::NodeError;
 use super::greeting::Estranged;
 use super::hub::Hub;
 use super::joining::explain_waiting;
+use super::own_disk::DiskNotice;
 use crate::machine::StateMachine;
-use crate::raft::{Contact, Index, LoggedConfiguration, MemberId, News, NodeId, Raft};
+use crate::raft::{
+    ConfigurationEvent, Contact, Event, Index, LoggedConfiguration, MemberId, News, NodeId, Raft,
+};
 use crate::wire::handshake::{PeerWelcome, Standing};
 use crate::wire::members::MemberList;
 
@@ -71,6 +74,23 @@ pub(super) fn list_of(committed: &LoggedConfiguration) -> MemberList {
 }
 
 impl<S: StateMachine> Hub<S> {
+    /// Logs what the core reports for people, and wakes the threads that wait for another role or
+    /// term. Each output is the only one that has its events: a thread that takes an output and
+    /// does not come here leaves a gap in the log.
+    pub(super) fn tell(
+        &self,
+        events: &[Event],
+        members: &[ConfigurationEvent],
+        notices: &[DiskNotice],
+    ) {
+        events.iter().for_each(|event| log::info!("{event}"));
+        members.iter().for_each(|event| log::info!("{event}"));
+        notices.iter().for_each(|notice| log::warn!("{notice}"));
+        if !events.is_empty() {
+            self.changed.notify_all();
+        }
+    }
+
     /// Announces news of the members, unless later ones were announced already: two threads may
     /// come here in another order than the one in which they got their news.
     pub(super) fn announce(&self, news: Option<(u64, News)>) {

@@ -69,7 +69,7 @@ pub struct Hub<S: StateMachine> {
     pub(super) config: Config,
     replica: Mutex<Replica<Waiter<S::Reply>>>,
     /// Signalled when a role, a term, the applied index or the members have changed.
-    changed: Condvar,
+    pub(super) changed: Condvar,
     /// Signalled when the node stops. A condition of its own, so that a thread that waits for the
     /// end of the node is not woken by each command.
     ended: Condvar,
@@ -192,8 +192,14 @@ impl<S: StateMachine> Hub<S> {
             self.files.snapshots.pin(meta.last);
         }
         drop(replica);
-        self.end_all(consequences.ended);
+        let notices = &consequences.disk_notices;
+        self.tell(
+            &consequences.events,
+            &consequences.configuration_events,
+            notices,
+        );
         self.announce(consequences.news);
+        self.end_all(consequences.ended);
         (consequences.left.work || !work.is_empty()).then_some(work)
     }
 
@@ -273,19 +279,13 @@ impl<S: StateMachine> Hub<S> {
         if consequences.left.work {
             self.wake(Task::Apply);
         }
-        for event in &consequences.events {
-            log::info!("{event}");
-        }
-        for event in &consequences.configuration_events {
-            log::info!("{event}");
-        }
+        let notices = &consequences.disk_notices;
+        self.tell(
+            &consequences.events,
+            &consequences.configuration_events,
+            notices,
+        );
         self.announce(consequences.news);
-        for notice in &consequences.disk_notices {
-            log::warn!("{notice}");
-        }
-        if !consequences.events.is_empty() {
-            self.changed.notify_all();
-        }
         self.end_all(consequences.ended);
         drop(consequences.removed);
     }

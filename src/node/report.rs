@@ -73,7 +73,9 @@ fn blocker(raft: &Raft) -> Option<String> {
     (!sentences.is_empty()).then(|| sentences.join("; "))
 }
 
-/// The other voters, of either half, that have not acknowledged the entry at `index`.
+/// The voters that this leader still waits for: those that have not acknowledged the entry at
+/// `index`. During a change of voters, the voters before and after the change are looked at, for
+/// both majorities have to acknowledge it.
 fn behind(
     configuration: &Configuration,
     index: Index,

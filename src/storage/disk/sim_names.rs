@@ -1,4 +1,6 @@
-//! The names in a folder of a simulated disk: those that there are, and those that are durable.
+//! The names of the files in a folder of a simulated disk, twice: as programs see the names now,
+//! and as a power failure would leave them. A program sees a new or changed name at once, but the
+//! name survives a power failure only if the folder was synced after the change.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,6 @@
-//! The end of the faults: who goes on, who stays down for good, and what stays bad.
+//! How the faults of a run end: some nodes work from then on, the others stay down, and some disks
+//! stay damaged. The checks of liveness need such an end: they ask that the cluster serves its
+//! clients once enough nodes work.
 
 use super::node::address;
 use super::trace::trace;

@@ -206,7 +206,9 @@ impl Members {
         }
     }
 
-    /// While the cluster is founded, one folder of each node counts at the most.
+    /// Until the log names the folders of the members, at most one folder of each id may be
+    /// counted, in any election and for any commit: a node whose second folder counted as well
+    /// could vote twice in a term.
     fn founders_count(
         &mut self,
         configuration: &Configuration,
